@@ -1,0 +1,58 @@
+"""Where everything of the testbed lives: names, labels and directories, each said once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = [
+    "CACHE",
+    "CHECKOUT",
+    "CLIENT",
+    "CLUSTER",
+    "DAEMONS",
+    "DATABASE",
+    "KUBECONFIG",
+    "KUBE_CONTEXT",
+    "LABEL",
+    "LOGS",
+    "MEMCACHED",
+    "NETWORK",
+    "NODE",
+    "PKI",
+    "RUCIO",
+    "SITES",
+    "STATE",
+]
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""The root of this clone."""
+
+STATE = CHECKOUT / ".testbed"
+"""What belongs to the running testbed of this clone: kubeconfig, keys, tokens, logs. Removed by ``make down``."""
+
+LOGS = STATE / "logs"
+PKI = STATE / "pki"
+KUBECONFIG = STATE / "kubeconfig"
+
+CACHE = Path(os.environ.get("VOLATILE_RSE_CACHE", Path.home() / ".cache" / "volatile-rse"))
+"""Big artefacts (compiled Kubernetes, base and node images), keyed by the content that they are made of."""
+
+LABEL = "io.volatilerse.testbed"
+"""Docker label on every container, network and volume of the testbed: what ``make down`` may remove."""
+
+NETWORK = "volatile-rse"
+"""The IPv4 Docker network that the cluster node and the containers beside it share."""
+
+CLUSTER = "volatile-rse"
+KUBE_CONTEXT = f"kind-{CLUSTER}"
+NODE = f"{CLUSTER}-control-plane"
+
+# Containers beside the cluster. Their names are their host names on the network.
+RUCIO = "vrse-rucio"
+DATABASE = "vrse-rucio-db"
+MEMCACHED = "vrse-memcached"
+DAEMONS = "vrse-rucio-daemons"
+CLIENT = "vrse-client"
+SITES = {"SITE-A": "vrse-site-a", "SITE-B": "vrse-site-b"}
+"""RSE name of each permanent site -> its container."""
