@@ -1,0 +1,38 @@
+# The daily commands. Everything that they need is found or installed by testbed/bootstrap.py.
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help venv generate lint test test-unit test-fast up down
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+venv: ## install what the project needs
+	@$(PYTHON) testbed/bootstrap.py
+
+generate: venv ## write crds/ from the models
+	@$(BIN)/python -m volatile_rse.api.crds crds
+
+lint: venv ## ruff, mypy, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=operator $(BIN)/lint-imports
+
+test-unit: venv ## unit tests only
+	@$(PYTEST) tests/unit
+
+up: venv ## start the testbed: cluster, Rucio, sites
+	@$(BIN)/python -m testbed up
+
+down: ## remove the testbed
+	@$(PYTHON) -m testbed down
+
+test-fast: up ## unit and end-to-end tests against a testbed that stays
+	@$(PYTEST) tests
+
+test: venv lint ## everything, on a testbed made anew and removed afterwards
+	@$(BIN)/python -m testbed up --fresh
+	@status=0; $(PYTEST) tests || status=$$?; $(BIN)/python -m testbed down >/dev/null 2>&1 || true; exit $$status

@@ -1,0 +1,1 @@
+"""Volatile RSEs: short-lived Rucio storage elements for analysis sessions on Kubernetes."""
