@@ -32,7 +32,7 @@ class Log:
         with self.path.open("a") as stream:
             stream.write(text.rstrip("\n") + "\n")
 
-    def run(  # noqa: PLR0913 - the same knobs as subprocess.run, by keyword only
+    def run(
         self,
         *argv: str | Path,
         env: Mapping[str, str] | None = None,
@@ -60,7 +60,7 @@ class Log:
         words = [str(word) for word in argv]
         self.write("$ " + " ".join(words))
         try:
-            done = subprocess.run(  # noqa: S603 - fixed commands of the testbed, never a user's input
+            done = subprocess.run(
                 words,
                 input=stdin,
                 env={**os.environ, **(env or {})},

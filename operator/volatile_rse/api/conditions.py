@@ -1,0 +1,159 @@
+"""Conditions and reasons: the one place that names them, what they mean, who must act and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from volatile_rse.api.schema import ApiModel
+
+__all__ = ["REMEDIES", "Actor", "Condition", "ConditionType", "Reason", "Remedy", "Status"]
+
+Status = Literal["True", "False", "Unknown"]
+
+
+class ConditionType(StrEnum):
+    """Condition types of a VolatileRSE; every one is present from the first visit."""
+
+    READY = "Ready"
+    """For kstatus: True while Usable, and True/Completed when the end is reached with outputs safe or discarded."""
+    USABLE = "Usable"
+    """This session can read its inputs through the endpoint now."""
+    STORAGE_READY = "StorageReady"
+    """The storage pod serves XRootD and its agent answers."""
+    RSE_REGISTERED = "RSERegistered"
+    """The RSE, its protocols and its ledger dataset exist in Rucio."""
+    INPUTS_STAGED = "InputsStaged"
+    """Every input file that must be there is there, with the checksum that Rucio knows."""
+    CREDENTIALS_VALID = "CredentialsValid"
+    """The credentials for the sites of this buffer exist and are complete."""
+    SESSION_ACTIVE = "SessionActive"
+    """A pod of the session runs."""
+    OUTPUTS_SAFE = "OutputsSafe"
+    """Verified replicas of every output exist at its destination, asked live from Rucio."""
+    DELETING = "Deleting"
+    """The VolatileRSE is being deleted; the message says what is awaited."""
+    STALLED = "Stalled"
+    """Only a change of the spec, or of what it refers to, can help."""
+
+
+class Actor(StrEnum):
+    """Who must act on a failure."""
+
+    USER = "USER"
+    ADMIN = "ADMIN"
+    NOBODY = "NOBODY"
+
+
+class Reason(StrEnum):
+    """Reasons of conditions; REMEDIES says who must act and what to do."""
+
+    PENDING = "Pending"
+    SUCCEEDED = "Succeeded"
+    COMPLETED = "Completed"
+    NOT_NEEDED = "NotNeeded"
+    IN_PROGRESS = "InProgress"
+    USABLE = "Usable"
+    WAITING_FOR_SESSION = "WaitingForSession"
+    SESSION_RUNNING = "SessionRunning"
+    SESSION_ENDED = "SessionEnded"
+    DELETION_REQUESTED = "DeletionRequested"
+    NOT_DELETING = "NotDeleting"
+    NOT_STALLED = "NotStalled"
+    READ_FAILED = "ReadFailed"
+    UNKNOWN_CLASS = "UnknownClass"
+    UNKNOWN_CONNECTION = "UnknownConnection"
+    ACCOUNT_NOT_GRANTED = "AccountNotGranted"
+    SCOPE_NOT_GRANTED = "ScopeNotGranted"
+    DID_NOT_FOUND = "DIDNotFound"
+    NO_REPLICA = "NoReplica"
+    INPUTS_TOO_LARGE = "InputsTooLarge"
+    NO_DESTINATION = "NoDestination"
+    PATH_ESCAPES_OUTBOX = "PathEscapesOutbox"
+    CREDENTIAL_MISSING = "CredentialMissing"
+    CATALOGUE_UNREACHABLE = "CatalogueUnreachable"
+    CATALOGUE_REFUSED = "CatalogueRefused"
+    FOREIGN_OBJECT = "ForeignObject"
+    STAGING_FAILED = "StagingFailed"
+    COPY_FAILED = "CopyFailed"
+    LAST_COPY = "LastCopy"
+    FOREIGN_RULE = "ForeignRule"
+    BUFFER_UNREACHABLE = "BufferUnreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Who must act on a reason, and what to do."""
+
+    actor: Actor
+    action: str
+
+
+REMEDIES: dict[Reason, Remedy] = {
+    Reason.UNKNOWN_CLASS: Remedy(
+        Actor.USER, "Name a class that `kubectl get vrseclass` lists, or ask an admin to create it."
+    ),
+    Reason.UNKNOWN_CONNECTION: Remedy(
+        Actor.ADMIN, "Create the RucioConnection that the class names, or correct the class."
+    ),
+    Reason.ACCOUNT_NOT_GRANTED: Remedy(
+        Actor.USER, "Use an account that the class grants to this namespace, or ask an admin for the grant."
+    ),
+    Reason.SCOPE_NOT_GRANTED: Remedy(
+        Actor.USER, "Use a scope that the class grants to this namespace, or ask an admin for the grant."
+    ),
+    Reason.DID_NOT_FOUND: Remedy(
+        Actor.USER, "Correct spec.inputs[].did in a new VolatileRSE; `rucio did list SCOPE:*` shows what exists."
+    ),
+    Reason.NO_REPLICA: Remedy(
+        Actor.USER, "Choose another sourceRSEExpression, or have the data replicated to a permanent RSE first."
+    ),
+    Reason.INPUTS_TOO_LARGE: Remedy(Actor.USER, "Ask for more capacity, or for fewer inputs."),
+    Reason.NO_DESTINATION: Remedy(
+        Actor.USER, "Choose a destination.rseExpression that matches enough permanent RSEs (`rucio rse list --rses …`)."
+    ),
+    Reason.PATH_ESCAPES_OUTBOX: Remedy(
+        Actor.USER, "Write spec.outputs[].path relative to the outbox: no leading '/', no '..' component."
+    ),
+    Reason.CREDENTIAL_MISSING: Remedy(
+        Actor.ADMIN, "Create the Secret that the class names, with one token per host, in the operator's namespace."
+    ),
+    Reason.CATALOGUE_UNREACHABLE: Remedy(
+        Actor.ADMIN, "Bring the Rucio server back; nothing destructive happens until then and the session goes on."
+    ),
+    Reason.CATALOGUE_REFUSED: Remedy(
+        Actor.ADMIN, "Give the operator's Rucio account the right that the message names."
+    ),
+    Reason.FOREIGN_OBJECT: Remedy(
+        Actor.USER, "Rename or remove the object of that name: it is not the operator's and is never overwritten."
+    ),
+    Reason.READ_FAILED: Remedy(Actor.ADMIN, "Look at the log of the storage pod that the record names."),
+    Reason.STAGING_FAILED: Remedy(
+        Actor.ADMIN, "See the listed files: their replicas cannot be read or have wrong checksums at every source."
+    ),
+    Reason.COPY_FAILED: Remedy(Actor.ADMIN, "See the listed files; the copy is retried until it succeeds."),
+    Reason.LAST_COPY: Remedy(
+        Actor.ADMIN, "Replicate the named files to a permanent RSE: the buffer holds their last copy."
+    ),
+    Reason.FOREIGN_RULE: Remedy(
+        Actor.ADMIN, "Ask the named account to remove its replication rule, which also locks files elsewhere."
+    ),
+    Reason.BUFFER_UNREACHABLE: Remedy(
+        Actor.ADMIN, "Look at the storage pod that the record names: its agent does not answer."
+    ),
+}
+"""Every failing reason; the others need nobody to act."""
+
+
+class Condition(ApiModel):
+    """A ``metav1.Condition``."""
+
+    type: Annotated[str, Field(max_length=316)]
+    status: Status
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    message: Annotated[str, Field(max_length=32768)] = ""
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    observed_generation: Annotated[int, Field(ge=0)] | None = None

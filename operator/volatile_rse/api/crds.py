@@ -1,0 +1,209 @@
+"""CustomResourceDefinitions made from the models: ``python -m volatile_rse.api.crds DIRECTORY`` writes them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
+from volatile_rse.api.rucioconnection import RucioConnectionSpec, RucioConnectionStatus
+from volatile_rse.api.schema import ApiModel
+from volatile_rse.api.volatilerse import VolatileRSESpec, VolatileRSEStatus
+from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+
+__all__ = ["GROUP", "KINDS", "VERSION", "Kind", "crd", "structural", "write"]
+
+GROUP = "volatilerse.io"
+VERSION = "v1alpha1"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of the group."""
+
+    name: str
+    plural: str
+    short: str
+    scope: Literal["Namespaced", "Cluster"]
+    spec: type[ApiModel]
+    status: type[ApiModel] | None
+    columns: tuple[tuple[str, str, str, int], ...] = ()
+    """Printer columns: title, type, JSON path, priority."""
+
+
+KINDS = (
+    Kind(
+        "VolatileRSE",
+        "volatilerses",
+        "vrse",
+        "Namespaced",
+        VolatileRSESpec,
+        VolatileRSEStatus,
+        (
+            ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+            ("Phase", "string", ".status.phase", 0),
+            ("RSE", "string", ".status.rse", 0),
+            ("Expires", "date", ".status.expires", 0),
+            ("Safe", "string", '.status.conditions[?(@.type=="OutputsSafe")].status', 1),
+            ("Account", "string", ".spec.account", 1),
+            ("Capacity", "string", ".spec.capacity", 1),
+            ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
+        ),
+    ),
+    Kind(
+        "VolatileRSEClass",
+        "volatilerseclasses",
+        "vrseclass",
+        "Cluster",
+        VolatileRSEClassSpec,
+        None,
+        (("Connection", "string", ".spec.connectionName", 0), ("Host", "string", ".spec.exposure.publicHost", 0)),
+    ),
+    Kind(
+        "RucioConnection",
+        "rucioconnections",
+        "rucioconn",
+        "Cluster",
+        RucioConnectionSpec,
+        RucioConnectionStatus,
+        (("Server", "string", ".spec.server", 0), ("Reachable", "boolean", ".status.reachable", 0)),
+    ),
+    Kind(
+        "RSERecord",
+        "rserecords",
+        "rser",
+        "Cluster",
+        RSERecordSpec,
+        RSERecordStatus,
+        (
+            ("Phase", "string", ".status.phase", 0),
+            ("RSE", "string", ".spec.rseName", 0),
+            ("Namespace", "string", ".spec.claims[0].namespace", 0),
+            ("Account", "string", ".spec.claims[0].account", 0),
+            ("Safe", "date", ".status.safeAt", 0),
+            ("Closed", "date", ".status.closedAt", 0),
+        ),
+    ),
+)
+
+
+def structural(model: type[ApiModel]) -> dict[str, Any]:
+    """Turn a model into a structural OpenAPI v3 schema: no references, no titles, absent instead of null."""
+    schema = model.model_json_schema(by_alias=True)
+    flat = _flatten(schema, schema.get("$defs", {}))
+    if not isinstance(flat, dict):
+        message = f"{model.__name__} has no object schema"
+        raise TypeError(message)
+    return flat
+
+
+def _flatten(node: object, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(node, list):
+        return [_flatten(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = dict(definitions[str(node["$ref"]).removeprefix("#/$defs/")])
+        return _flatten(target | {key: value for key, value in node.items() if key != "$ref"}, definitions)
+    if "anyOf" in node:
+        (present,) = [option for option in node["anyOf"] if option.get("type") != "null"]
+        rest = {key: value for key, value in node.items() if key not in {"anyOf", "default"}}
+        return _flatten(present | rest, definitions)
+    fields = (_field(key, value, definitions) for key, value in node.items())
+    return dict(field for field in fields if field is not None)
+
+
+def _field(  # noqa: PLR0911 - a table of JSON schema keywords
+    key: str,
+    value: Any,  # noqa: ANN401 - JSON
+    definitions: Mapping[str, Any],
+) -> tuple[str, Any] | None:
+    match key:
+        case "properties":
+            return key, {name: _flatten(property_, definitions) for name, property_ in value.items()}
+        case "const":
+            return "enum", [value]
+        case "default" | "enum" | "required":
+            return key, value
+        case "description":
+            return key, " ".join(str(value).replace("``", "`").split())
+        case "additionalProperties" if not isinstance(value, dict):
+            return None
+        case "title" | "$defs" | "propertyNames":
+            return None
+        case _ if key.startswith("x-"):
+            return key, value
+        case _:
+            return key, _flatten(value, definitions)
+
+
+def crd(kind: Kind) -> dict[str, Any]:
+    """Make the CustomResourceDefinition of a kind."""
+    properties: dict[str, Any] = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        "spec": structural(kind.spec),
+    }
+    version: dict[str, Any] = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": [
+            {"name": title, "type": type_, "jsonPath": path, "priority": priority}
+            for title, type_, path, priority in kind.columns
+        ]
+        + [{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}],
+    }
+    if kind.status is not None:
+        status = structural(kind.status)
+        # kstatus takes an object without status for current: -1 says that nobody has looked yet.
+        status["default"] = {"observedGeneration": -1}
+        properties["status"] = status
+        version["subresources"] = {"status": {}}
+    version["schema"] = {
+        "openAPIV3Schema": {
+            "type": "object",
+            "description": " ".join((kind.spec.__doc__ or "").split()),
+            "required": ["spec"],
+            "properties": properties,
+        }
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": kind.scope,
+            "names": {
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short],
+                "categories": ["volatilerse"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def write(directory: Path) -> list[Path]:
+    """Write one file per kind into a directory and give their paths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for kind in KINDS:
+        path = directory / f"{GROUP}_{kind.plural}.json"
+        path.write_text(json.dumps(crd(kind), indent=2, sort_keys=True) + "\n")
+        paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    for written in write(Path(sys.argv[1])):
+        print(written)  # noqa: T201 - a command

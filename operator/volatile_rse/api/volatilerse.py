@@ -1,0 +1,196 @@
+"""VolatileRSE: what an analyst, a hub or a GitOps pipeline asks for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from volatile_rse.api.conditions import Condition
+from volatile_rse.api.schema import (
+    DID,
+    Account,
+    ApiModel,
+    DnsLabel,
+    Duration,
+    Quantity,
+    RelativePattern,
+    RSEExpression,
+    Scope,
+    cel,
+)
+
+__all__ = [
+    "Destination",
+    "Endpoint",
+    "Input",
+    "InputStatus",
+    "LabelSelector",
+    "Output",
+    "OutputStatus",
+    "Session",
+    "Teardown",
+    "VolatileRSESpec",
+    "VolatileRSEStatus",
+]
+
+_LIST_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
+class Direct(ApiModel):
+    """The buffer moves the bytes itself."""
+
+
+class LabelSelector(ApiModel):
+    """Pods are selected by all of these labels."""
+
+    match_labels: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=317)],
+            Annotated[str, Field(max_length=63)],
+        ],
+        Field(min_length=1, max_length=16),
+    ]
+    """At least one label, so that no session is ever "every pod of the namespace"."""
+
+
+class Session(ApiModel):
+    """When the session begins and ends."""
+
+    pod_selector: LabelSelector
+    """The session's pods, in the namespace of the VolatileRSE."""
+    start_timeout: Duration = "1h"
+    """Counted from first Ready: without a pod by then, the session has ended."""
+    ttl: Duration = "8h"
+    """Counted from first Ready: the session's end at the latest."""
+    end_grace: Duration = "5m"
+    """How long no pod may run before that is the session's end: a retried Job is not an end."""
+
+
+class Input(ApiModel):
+    """Data staged near the session before it starts."""
+
+    name: DnsLabel
+    did: DID
+    """File, dataset or container. Resolved once; the list of files is frozen then."""
+    source_rse_expression: Annotated[RSEExpression, Field(alias="sourceRSEExpression")] = "*"
+    """Where the bytes may be taken from. Volatile RSEs are never a source."""
+    direct: Direct | None = None
+    """Method: the buffer pulls the files itself (the only one, and the default)."""
+
+
+class Destination(ApiModel):
+    """Where outputs are kept."""
+
+    rse_expression: RSEExpression
+    """Permanent RSEs; the choice among the matching ones is made once and recorded."""
+    copies: Annotated[int, Field(ge=1, le=8)] = 1
+    lifetime: Duration | None = None
+    """Of the replication rule that holds the outputs there; absent: for ever."""
+
+
+class Output(ApiModel):
+    """Files that are registered and kept when the session ends."""
+
+    name: DnsLabel
+    path: RelativePattern
+    """Glob below the session's outbox, for example ``histograms/**/*.root``.
+
+    The first entry that matches a file takes it.
+    """
+    scope: Scope
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.\-_/#]*$", max_length=200)]
+    destination: Destination
+    direct: Direct | None = None
+    """Method: the buffer copies the files itself (the only one, and the default)."""
+    register_: Annotated[Literal["OnSessionEnd"], Field(alias="register")] = "OnSessionEnd"
+
+
+class Teardown(ApiModel):
+    """What becomes of outputs that are not safe in time."""
+
+    unsafe_outputs: Literal["Retain"] = "Retain"
+    """They are kept: no deadline destroys a byte."""
+    deadline: Duration = "1h"
+    """Counted from the session's end: how long the deletion of the VolatileRSE waits for safe outputs."""
+
+
+class VolatileRSESpec(ApiModel):
+    """A buffer for one analysis session."""
+
+    class_name: DnsLabel
+    """VolatileRSEClass."""
+    account: Account
+    """Rucio account that owns the outputs; the class must grant it to this namespace."""
+    capacity: Quantity
+    """Size of the buffer in bytes."""
+    session: Session
+    inputs: Annotated[list[Input], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
+    outputs: Annotated[list[Output], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
+    teardown: Teardown = Teardown()
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel("self.account == oldSelf.account", "account is immutable: create another VolatileRSE"),
+                cel("self.className == oldSelf.className", "className is immutable: create another VolatileRSE"),
+                cel("self.capacity == oldSelf.capacity", "capacity is immutable: create another VolatileRSE"),
+                cel("self.inputs == oldSelf.inputs", "inputs are immutable: create another VolatileRSE"),
+                cel("self.outputs == oldSelf.outputs", "outputs are immutable: create another VolatileRSE"),
+            ]
+        }
+    )
+
+
+class Endpoint(ApiModel):
+    """Where the buffer answers."""
+
+    protocol: Literal["root", "davs"]
+    url: Annotated[str, Field(max_length=512)]
+
+
+class InputStatus(ApiModel):
+    """Progress of one input."""
+
+    name: DnsLabel
+    files: Annotated[int, Field(ge=0)]
+    staged: Annotated[int, Field(ge=0)] = 0
+    failed: Annotated[int, Field(ge=0)] = 0
+    bytes: Annotated[int, Field(ge=0)] = 0
+
+
+class OutputStatus(ApiModel):
+    """Progress of one output, in files."""
+
+    name: DnsLabel
+    sealed: Annotated[int, Field(ge=0)] = 0
+    registered: Annotated[int, Field(ge=0)] = 0
+    safe: Annotated[int, Field(ge=0)] = 0
+    bytes_at_risk: Annotated[int, Field(ge=0)] = 0
+
+
+class VolatileRSEStatus(ApiModel):
+    """What the operator observed."""
+
+    observed_generation: int = -1
+    """Generation of the spec that this status speaks of; -1 before the first visit."""
+    phase: Annotated[str, Field(max_length=32)] | None = None
+    """Display only; the conditions carry the truth."""
+    rse: Annotated[str, Field(max_length=64)] | None = None
+    record: Annotated[str, Field(max_length=253)] | None = None
+    """RSERecord of this buffer."""
+    expires: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    """When the session ends at the latest."""
+    endpoints: Annotated[list[Endpoint], Field(max_length=8)] | None = None
+    inputs: Annotated[list[InputStatus], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] | None = None
+    outputs: Annotated[list[OutputStatus], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] | None = None
+    conditions: (
+        Annotated[
+            list[Condition],
+            Field(
+                max_length=16,
+                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+            ),
+        ]
+        | None
+    ) = None

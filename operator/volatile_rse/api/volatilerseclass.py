@@ -1,0 +1,97 @@
+"""VolatileRSEClass: what a site's admin offers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Quantity, Scope, cel
+
+__all__ = ["Exposure", "Grant", "Memory", "SiteCredentials", "Storage", "Tenancy", "VolatileRSEClassSpec", "Volume"]
+
+
+class Volume(ApiModel):
+    """A PersistentVolumeClaim."""
+
+    storage_class_name: Annotated[str, Field(max_length=253)] | None = None
+    """Absent: the cluster's default StorageClass."""
+
+
+class Memory(ApiModel):
+    """A memory volume: fast, and gone with the pod."""
+
+
+class Storage(ApiModel):
+    """The medium of the buffer; exactly one."""
+
+    volume: Volume | None = None
+    memory: Memory | None = None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel("has(self.volume) != has(self.memory)", "choose exactly one of volume and memory")
+            ]
+        }
+    )
+
+
+class Exposure(ApiModel):
+    """How the buffer is reached from outside the cluster, where Rucio's daemons are."""
+
+    method: Literal["NodePort"] = "NodePort"
+    public_host: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+    """Name of a node, or of what forwards to one, on the catalogue's side."""
+
+
+class SiteCredentials(ApiModel):
+    """The service identity by which buffers read and write the permanent sites."""
+
+    secret_name: DnsLabel
+    """Secret in the operator's namespace: one key per host name, its value a bearer token."""
+
+
+class Grant(ApiModel):
+    """What some namespaces may use."""
+
+    namespaces: Annotated[list[DnsLabel], Field(min_length=1, max_length=128)]
+    accounts: Annotated[list[Account], Field(min_length=1, max_length=64)]
+    """Rucio accounts for which these namespaces may act."""
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=64)]
+    """Scopes that these namespaces may read from and write to."""
+
+
+class Tenancy(ApiModel):
+    """Who may use this class, and as whom."""
+
+    grants: Annotated[list[Grant], Field(max_length=128)] = []
+
+
+class VolatileRSEClassSpec(ApiModel):
+    """What buffers of this class are made of."""
+
+    connection_name: DnsLabel
+    """RucioConnection."""
+    storage: Storage
+    exposure: Exposure
+    site_credentials: SiteCredentials
+    tenancy: Tenancy = Tenancy()
+    max_capacity: Quantity | None = None
+    """Largest capacity that a VolatileRSE may ask for."""
+    rse_attributes: Annotated[
+        dict[str, Annotated[str, Field(max_length=255)]],
+        Field(max_length=16),
+    ] = {}
+    """Attributes set on every RSE of this class, besides the operator's own ``vrse_*``."""
+
+    @classmethod
+    def example(cls) -> dict[str, Any]:
+        """Give a complete class as an admin would write it."""
+        return {
+            "connectionName": "rucio",
+            "storage": {"volume": {}},
+            "exposure": {"publicHost": "buffers.example.org"},
+            "siteCredentials": {"secretName": "site-tokens"},
+            "tenancy": {"grants": [{"namespaces": ["alice"], "accounts": ["alice"], "scopes": ["user.alice"]}]},
+        }

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from volatile_rse.api.conditions import REMEDIES, Reason
+from volatile_rse.api.crds import KINDS, Kind, crd, write
+
+CRDS = Path(__file__).resolve().parents[3] / "crds"
+
+
+def test_committed_crds_are_what_the_models_say(tmp_path: Path) -> None:
+    written = {path.name: path.read_text() for path in write(tmp_path)}
+    committed = {path.name: path.read_text() for path in CRDS.glob("*.json")}
+    assert committed == written, "run `make generate`"
+
+
+def walk(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    found = [(path, node)]
+    for name, child in node.get("properties", {}).items():
+        found += walk(child, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if key in node:
+            found += walk(node[key], f"{path}.{key}")
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_string_and_list_is_bounded_and_every_node_typed(kind: Kind) -> None:
+    schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for part in ("spec", "status"):
+        for path, node in walk(schema["properties"].get(part, {"type": "object"}), part):
+            assert "type" in node, path
+            if node["type"] == "array":
+                assert "maxItems" in node, path
+            if node["type"] == "string":
+                assert {"maxLength", "enum", "format"} & node.keys(), path
+            if "additionalProperties" in node:
+                assert "maxProperties" in node, path
+
+
+def test_nobody_has_looked_yet_is_visible_to_kstatus() -> None:
+    vrse = crd(KINDS[0])
+    status = vrse["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    assert status["default"] == {"observedGeneration": -1}
+
+
+def test_schemas_hold_no_reference() -> None:
+    assert "$ref" not in json.dumps([crd(kind) for kind in KINDS])
+
+
+def test_remedies_are_only_for_reasons_that_exist_and_say_what_to_do() -> None:
+    for reason, remedy in REMEDIES.items():
+        assert reason in Reason
+        assert remedy.action.endswith(".")
