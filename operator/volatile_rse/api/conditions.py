@@ -71,6 +71,7 @@ class Reason(StrEnum):
     DID_NOT_FOUND = "DIDNotFound"
     NO_REPLICA = "NoReplica"
     INPUTS_TOO_LARGE = "InputsTooLarge"
+    CAPACITY_OVER_LIMIT = "CapacityOverLimit"
     NO_DESTINATION = "NoDestination"
     PATH_ESCAPES_OUTBOX = "PathEscapesOutbox"
     CREDENTIAL_MISSING = "CredentialMissing"
@@ -112,6 +113,9 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER, "Choose another sourceRSEExpression, or have the data replicated to a permanent RSE first."
     ),
     Reason.INPUTS_TOO_LARGE: Remedy(Actor.USER, "Ask for more capacity, or for fewer inputs."),
+    Reason.CAPACITY_OVER_LIMIT: Remedy(
+        Actor.USER, "Ask for less capacity in a new VolatileRSE, or ask an admin for a larger class."
+    ),
     Reason.NO_DESTINATION: Remedy(
         Actor.USER, "Choose a destination.rseExpression that matches enough permanent RSEs (`rucio rse list --rses …`)."
     ),

@@ -1,0 +1,113 @@
+"""What is wrong with a request: the reason, the object, and who must act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from volatile_rse.api.conditions import REMEDIES, Reason
+from volatile_rse.api.schema import parse_quantity
+from volatile_rse.api.volatilerse import Output, VolatileRSESpec
+from volatile_rse.api.volatilerseclass import Tenancy, VolatileRSEClassSpec
+
+__all__ = ["Problem", "problems_of_inputs", "problems_of_request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that keeps a request from being served."""
+
+    reason: Reason
+    what: str
+    """What happened, and to which object."""
+
+    @property
+    def message(self) -> str:
+        """What happened, who must act, and what to do."""
+        remedy = REMEDIES.get(self.reason)
+        return self.what if remedy is None else f"{self.what} {remedy.actor} must act: {remedy.action}"
+
+
+def problems_of_request(
+    namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClassSpec | None, *, connection_exists: bool
+) -> tuple[Problem, ...]:
+    """Judge a request by itself and by its class, before anything is made for it.
+
+    Parameters
+    ----------
+    namespace
+        Of the VolatileRSE; grants are given to namespaces.
+    class_
+        The class that it names, or None where there is none.
+    connection_exists
+        Whether the RucioConnection that the class names exists.
+    """
+    if class_ is None:
+        return (Problem(Reason.UNKNOWN_CLASS, f"VolatileRSEClass {spec.class_name!r} does not exist."),)
+    problems = [] if connection_exists else [_unknown_connection(class_)]
+    problems += _tenancy(namespace, spec, class_.tenancy)
+    problems += [problem for output in spec.outputs if (problem := _escapes(output))]
+    if class_.max_capacity is not None and parse_quantity(spec.capacity) > parse_quantity(class_.max_capacity):
+        problems.append(
+            Problem(
+                Reason.CAPACITY_OVER_LIMIT,
+                f"spec.capacity {spec.capacity} is more than the {class_.max_capacity} that class "
+                f"{spec.class_name!r} allows.",
+            )
+        )
+    return tuple(problems)
+
+
+def problems_of_inputs(spec: VolatileRSESpec, sizes: dict[str, int]) -> tuple[Problem, ...]:
+    """Judge resolved inputs against the capacity, before a byte moves.
+
+    Parameters
+    ----------
+    sizes
+        Input name -> bytes.
+    """
+    total, capacity = sum(sizes.values()), parse_quantity(spec.capacity)
+    if total <= capacity:
+        return ()
+    parts = ", ".join(f"{name}: {size}" for name, size in sorted(sizes.items()))
+    return (
+        Problem(
+            Reason.INPUTS_TOO_LARGE,
+            f"The inputs have {total} bytes ({parts}) and spec.capacity is {spec.capacity} ({capacity} bytes).",
+        ),
+    )
+
+
+def _unknown_connection(class_: VolatileRSEClassSpec) -> Problem:
+    return Problem(Reason.UNKNOWN_CONNECTION, f"RucioConnection {class_.connection_name!r} does not exist.")
+
+
+def _tenancy(namespace: str, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Problem]:
+    # An account and a scope must come from the same grant: two grants do not add up to a third one.
+    grants = [grant for grant in tenancy.grants if namespace in grant.namespaces and spec.account in grant.accounts]
+    if not grants:
+        return [
+            Problem(
+                Reason.ACCOUNT_NOT_GRANTED,
+                f"Class {spec.class_name!r} does not grant account {spec.account!r} to namespace {namespace!r}.",
+            )
+        ]
+    wanted = dict.fromkeys([*(input_.did.split(":")[0] for input_ in spec.inputs), *(o.scope for o in spec.outputs)])
+    return [
+        Problem(
+            Reason.SCOPE_NOT_GRANTED,
+            f"Class {spec.class_name!r} does not grant scope {scope!r} to namespace {namespace!r} with account "
+            f"{spec.account!r}.",
+        )
+        for scope in wanted
+        if not any(scope in grant.scopes for grant in grants)
+    ]
+
+
+def _escapes(output: Output) -> Problem | None:
+    path = PurePosixPath(output.path)
+    if not path.is_absolute() and ".." not in path.parts and "\0" not in output.path:
+        return None
+    return Problem(
+        Reason.PATH_ESCAPES_OUTBOX, f"spec.outputs[{output.name}].path {output.path!r} leaves the session's outbox."
+    )

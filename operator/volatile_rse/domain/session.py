@@ -1,0 +1,95 @@
+"""When a session starts and ends: the truths of the record, moved forward by what is observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+__all__ = ["EndReason", "Limits", "Observation", "SessionState", "advance"]
+
+
+class EndReason(StrEnum):
+    """Why a session ended; persisted, and never taken back."""
+
+    PODS_GONE = "PodsGone"
+    NOBODY_CAME = "NobodyCame"
+    TTL_EXPIRED = "TtlExpired"
+    DELETED = "Deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The session's own times."""
+
+    start_timeout: timedelta
+    """From first Ready."""
+    ttl: timedelta
+    """From first Ready."""
+    end_grace: timedelta
+    """Without a pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What the record holds of a session."""
+
+    ready_at: datetime | None = None
+    started_at: datetime | None = None
+    last_seen_at: datetime | None = None
+    """When a pod of the session was last known to run; None while one runs."""
+    ended_at: datetime | None = None
+    end_reason: EndReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is seen of a session now."""
+
+    now: datetime
+    usable: bool
+    pods_running: bool
+    """Some selected pod is scheduled and has not finished."""
+    pods_finished: bool = False
+    """Some selected pod has finished: the session came, even if nobody saw it run."""
+    deleting: bool = False
+
+
+def advance(state: SessionState, seen: Observation, limits: Limits) -> SessionState:
+    """Move a session's truths forward; the same observation twice changes nothing.
+
+    An end is irrevocable: a pod that appears afterwards does not bring the session back.
+    """
+    if state.ended_at is not None:
+        return state
+    if seen.usable and state.ready_at is None:
+        state = replace(state, ready_at=seen.now)
+    if seen.deleting:
+        return _ended(state, seen.now, EndReason.DELETED)
+    if state.ready_at is None:
+        return state
+    state = _pods(state, seen)
+    return _expire(state, seen, limits)
+
+
+def _pods(state: SessionState, seen: Observation) -> SessionState:
+    if seen.pods_running:
+        return replace(state, started_at=state.started_at or seen.now, last_seen_at=None)
+    if state.started_at is None and not seen.pods_finished:
+        return state
+    return replace(state, started_at=state.started_at or seen.now, last_seen_at=state.last_seen_at or seen.now)
+
+
+def _expire(state: SessionState, seen: Observation, limits: Limits) -> SessionState:
+    if state.ready_at is not None and seen.now >= state.ready_at + limits.ttl:
+        return _ended(state, seen.now, EndReason.TTL_EXPIRED)
+    if state.last_seen_at is not None and seen.now >= state.last_seen_at + limits.end_grace:
+        return _ended(state, seen.now, EndReason.PODS_GONE)
+    nobody = state.started_at is None and state.ready_at is not None
+    if nobody and state.ready_at is not None and seen.now >= state.ready_at + limits.start_timeout:
+        return _ended(state, seen.now, EndReason.NOBODY_CAME)
+    return state
+
+
+def _ended(state: SessionState, now: datetime, reason: EndReason) -> SessionState:
+    return replace(state, ended_at=now, end_reason=reason)

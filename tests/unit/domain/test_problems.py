@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.domain.problems import problems_of_inputs, problems_of_request
+
+CLASS: dict[str, Any] = VolatileRSEClassSpec.example()
+
+
+def spec(**changes: Any) -> VolatileRSESpec:
+    output = {
+        "name": "plots",
+        "path": changes.pop("path", "plots/**"),
+        "scope": changes.pop("scope", "user.alice"),
+        "dataset": "plots_v1",
+        "destination": {"rseExpression": "SITE-B"},
+    }
+    return VolatileRSESpec.model_validate(
+        {
+            "className": "standard",
+            "account": "alice",
+            "capacity": "1Gi",
+            "session": {"podSelector": {"matchLabels": {"a": "b"}}},
+            "inputs": [{"name": "in", "did": changes.pop("did", "user.alice:nano")}],
+            "outputs": [output],
+        }
+        | changes
+    )
+
+
+def judge(request: VolatileRSESpec, *, namespace: str = "alice", **class_changes: Any) -> list[Reason]:
+    class_ = VolatileRSEClassSpec.model_validate(CLASS | class_changes)
+    return [problem.reason for problem in problems_of_request(namespace, request, class_, connection_exists=True)]
+
+
+def test_a_good_request_has_no_problem() -> None:
+    assert judge(spec()) == []
+
+
+def test_an_unknown_class_is_the_only_thing_said() -> None:
+    (problem,) = problems_of_request("alice", spec(path="/etc"), None, connection_exists=False)
+    assert problem.reason is Reason.UNKNOWN_CLASS
+    assert "'standard'" in problem.message
+    assert "USER must act" in problem.message
+
+
+def test_an_unknown_connection_is_an_admins_task() -> None:
+    class_ = VolatileRSEClassSpec.model_validate(CLASS)
+    (problem,) = problems_of_request("alice", spec(), class_, connection_exists=False)
+    assert problem.reason is Reason.UNKNOWN_CONNECTION
+    assert "ADMIN must act" in problem.message
+
+
+def test_an_account_is_granted_to_a_namespace() -> None:
+    assert judge(spec(), namespace="bob") == [Reason.ACCOUNT_NOT_GRANTED]
+    assert judge(spec(account="bob")) == [Reason.ACCOUNT_NOT_GRANTED]
+
+
+@pytest.mark.parametrize("change", [{"scope": "cms"}, {"did": "cms:data"}], ids=["output", "input"])
+def test_a_scope_that_is_not_granted(change: dict[str, str]) -> None:
+    assert judge(spec(**change)) == [Reason.SCOPE_NOT_GRANTED]
+
+
+def test_two_grants_do_not_add_up_to_a_third() -> None:
+    grants = [
+        {"namespaces": ["alice"], "accounts": ["alice"], "scopes": ["user.alice"]},
+        {"namespaces": ["alice"], "accounts": ["robot"], "scopes": ["cms"]},
+    ]
+    assert judge(spec(did="cms:data"), tenancy={"grants": grants}) == [Reason.SCOPE_NOT_GRANTED]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../b", "..", "a/.."])
+def test_a_path_that_escapes_the_outbox(path: str) -> None:
+    assert judge(spec(path=path)) == [Reason.PATH_ESCAPES_OUTBOX]
+
+
+@pytest.mark.parametrize("path", ["a..b/*.root", "..a/*", "**/*.root", "with space/*"])
+def test_a_path_that_only_looks_so(path: str) -> None:
+    assert judge(spec(path=path)) == []
+
+
+def test_capacity_over_the_limit_of_the_class() -> None:
+    assert judge(spec(), maxCapacity="500Mi") == [Reason.CAPACITY_OVER_LIMIT]
+    assert judge(spec(), maxCapacity="1Gi") == []
+
+
+def test_inputs_must_fit() -> None:
+    assert problems_of_inputs(spec(), {"in": 1 << 30}) == ()
+    (problem,) = problems_of_inputs(spec(), {"in": 1 << 29, "more": (1 << 29) + 1})
+    assert problem.reason is Reason.INPUTS_TOO_LARGE
+    assert "in: 536870912, more: 536870913" in problem.message

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volatile_rse.domain.session import EndReason, Limits, Observation, SessionState, advance
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+LIMITS = Limits(start_timeout=timedelta(minutes=60), ttl=timedelta(minutes=480), end_grace=timedelta(minutes=5))
+GONE, RUNNING, FINISHED = (False, False), (True, False), (False, True)
+
+
+def walk(*seen: tuple[int, tuple[bool, bool]], deleting_at: int | None = None) -> SessionState:
+    state = SessionState()
+    for minute, (running, finished) in seen:
+        state = advance(
+            state,
+            Observation(
+                now=T0 + timedelta(minutes=minute),
+                usable=True,
+                pods_running=running,
+                pods_finished=finished,
+                deleting=minute == deleting_at,
+            ),
+            LIMITS,
+        )
+    return state
+
+
+def test_a_session_that_comes_and_goes_ends_after_the_grace() -> None:
+    assert walk((0, GONE), (1, RUNNING), (9, GONE), (13, GONE)).ended_at is None
+    ended = walk((0, GONE), (1, RUNNING), (9, GONE), (14, GONE))
+    assert ended.end_reason is EndReason.PODS_GONE
+    assert ended.started_at == T0 + timedelta(minutes=1)
+
+
+def test_a_retried_job_within_the_grace_is_no_end() -> None:
+    assert walk((0, GONE), (1, RUNNING), (9, GONE), (13, RUNNING), (30, RUNNING)).ended_at is None
+
+
+def test_the_grace_counts_anew_after_a_return() -> None:
+    state = walk((0, GONE), (1, RUNNING), (9, GONE), (13, RUNNING), (14, GONE), (18, GONE))
+    assert state.ended_at is None
+
+
+def test_a_pod_that_came_and_went_unseen_is_a_session() -> None:
+    assert walk((0, GONE), (10, FINISHED), (15, FINISHED)).end_reason is EndReason.PODS_GONE
+
+
+def test_nobody_comes() -> None:
+    assert walk((0, GONE), (59, GONE)).ended_at is None
+    assert walk((0, GONE), (60, GONE)).end_reason is EndReason.NOBODY_CAME
+
+
+def test_a_session_ends_with_its_ttl_even_while_a_pod_runs() -> None:
+    assert walk((0, GONE), (1, RUNNING), (480, RUNNING)).end_reason is EndReason.TTL_EXPIRED
+
+
+def test_deletion_ends_a_session_at_once_and_before_it_is_ready() -> None:
+    assert walk((0, GONE), (1, RUNNING), (2, RUNNING), deleting_at=2).end_reason is EndReason.DELETED
+    state = advance(SessionState(), Observation(T0, usable=False, pods_running=False, deleting=True), LIMITS)
+    assert state.end_reason is EndReason.DELETED
+
+
+def test_nothing_counts_before_the_first_ready() -> None:
+    state = advance(SessionState(), Observation(T0, usable=False, pods_running=True), LIMITS)
+    assert state == SessionState()
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.sampled_from([GONE, RUNNING, FINISHED])), max_size=12))
+def test_an_end_is_irrevocable_and_repetition_changes_nothing(steps: list[tuple[int, tuple[bool, bool]]]) -> None:
+    state = SessionState()
+    for minute, (running, finished) in sorted(steps, key=lambda step: step[0]):
+        seen = Observation(T0 + timedelta(minutes=minute), usable=True, pods_running=running, pods_finished=finished)
+        after = advance(state, seen, LIMITS)
+        assert advance(after, seen, LIMITS) == after
+        if state.ended_at is not None:
+            assert after == state
+        state = after
