@@ -1,0 +1,76 @@
+"""``python -m testbed up|down|status``: the testbed from the command line; needs the standard library alone."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+import subprocess
+import sys
+
+from testbed import baseimages, cluster, engine
+from testbed.layout import LABEL, LOGS, STATE
+from testbed.progress import StepError
+
+
+def up(*, fresh: bool) -> None:
+    """Bring everything up; repeated, it resumes where it stopped."""
+    engine.ensure()
+    if fresh:
+        down()
+    baseimages.ensure()
+    cluster.up()
+    importlib.import_module("testbed.grid").up()
+
+
+def down() -> None:
+    """Remove every container, volume and network of the testbed, whichever clone made them."""
+    if not engine.answers():
+        return
+    cluster.delete()
+    for list_, remove in (
+        (["ps", "-aq"], ["rm", "-fv"]),
+        (["volume", "ls", "-q"], ["volume", "rm", "-f"]),
+        (["network", "ls", "-q"], ["network", "rm"]),
+    ):
+        found = subprocess.run(
+            ["docker", *list_, "--filter", f"label={LABEL}"], capture_output=True, text=True, check=True
+        ).stdout.split()
+        if found:
+            subprocess.run(["docker", *remove, *found], capture_output=True, check=True)
+    for path in STATE.glob("*"):
+        if path != LOGS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def status() -> None:
+    """Say what runs."""
+    subprocess.run(["docker", "ps", "--filter", f"label={LABEL}"], check=False)
+    cluster.guard()
+    print(cluster.kubectl("get", "nodes,pods", "-A"))
+
+
+def main() -> int:
+    """Run one command; give its exit code."""
+    parser = argparse.ArgumentParser(prog="testbed", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up").add_argument("--fresh", action="store_true", help="make anew all that carries state")
+    commands.add_parser("down")
+    commands.add_parser("status")
+    arguments = parser.parse_args()
+    try:
+        match arguments.command:
+            case "up":
+                up(fresh=arguments.fresh)
+            case "down":
+                down()
+            case _:
+                status()
+    except StepError as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

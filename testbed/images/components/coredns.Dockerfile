@@ -1,0 +1,4 @@
+# kubeadm gives CoreDNS arguments and no command.
+ARG COMPONENTS
+FROM ${COMPONENTS}
+ENTRYPOINT ["/usr/local/bin/coredns"]
