@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,6 @@ def up(*, fresh: bool) -> None:
         down()
     baseimages.ensure()
     cluster.up()
-    importlib.import_module("testbed.grid").up()
 
 
 def down() -> None:
@@ -66,7 +64,7 @@ def main() -> int:
                 down()
             case _:
                 status()
-    except StepError as error:
+    except (StepError, subprocess.SubprocessError) as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 1
     return 0

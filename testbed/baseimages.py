@@ -28,7 +28,10 @@ def image_exists(name: str) -> bool:
 def registry_answers(image: str) -> bool:
     """Try to pull an image, for a minute at most."""
     try:
-        return subprocess.run(["docker", "pull", "-q", image], capture_output=True, check=False, timeout=60).returncode == 0
+        return (
+            subprocess.run(["docker", "pull", "-q", image], capture_output=True, check=False, timeout=60).returncode
+            == 0
+        )
     except subprocess.TimeoutExpired:
         return False
 

@@ -35,9 +35,7 @@ def kubectl(*argv: str, stdin: str | None = None) -> str:
     StepError
         kubectl failed; its message.
     """
-    done = subprocess.run(
-        [*_kubectl(), *argv], input=stdin, capture_output=True, text=True, check=False, timeout=300
-    )
+    done = subprocess.run([*_kubectl(), *argv], input=stdin, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
         message = f"kubectl {' '.join(argv[:3])}: {done.stderr.strip() or done.stdout.strip()}"
         raise StepError(message)
@@ -73,25 +71,29 @@ def ensure_network() -> None:
 def up() -> None:
     """Make sure that the cluster runs and is ready."""
     ensure_network()
-    if _is_ours():
-        return
-    image = node_image()
-    delete()
-    with step("Kubernetes cluster") as log:
-        STATE.mkdir(exist_ok=True)
-        configuration: dict[str, Any] = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}
-        if image != _PUBLISHED:
-            configuration["networking"] = {"disableDefaultCNI": True, "podSubnet": "10.244.0.0/16"}
-        log.run(
-            *_kind(), "create", "cluster", "--name", CLUSTER, "--image", image, "--kubeconfig", KUBECONFIG,
-            "--config", "-", "--retain", "--wait", "0s",
-            stdin=json.dumps(configuration), env={"KIND_EXPERIMENTAL_DOCKER_NETWORK": NETWORK},
-        )  # fmt: skip
-        _IDENTITY.write_text(json.dumps({"uid": _uid()}))
+    if not _is_ours():
+        image = node_image()
+        delete()
+        with step("Kubernetes cluster") as log:
+            _create(image, log)
+    with step("Cluster is ready") as log:
         _await(log, "the node is Ready", lambda: "True" in _node_ready())
         for deployment in ("kube-system/coredns", "local-path-storage/local-path-provisioner"):
             namespace, name = deployment.split("/")
             log.write(kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", f"--timeout={_READY}s"))
+
+
+def _create(image: str, log: Log) -> None:
+    STATE.mkdir(exist_ok=True)
+    configuration: dict[str, Any] = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}
+    if image != _PUBLISHED:
+        configuration["networking"] = {"disableDefaultCNI": True, "podSubnet": "10.244.0.0/16"}
+    log.run(
+        *_kind(), "create", "cluster", "--name", CLUSTER, "--image", image, "--kubeconfig", KUBECONFIG,
+        "--config", "-", "--retain", "--wait", "0s",
+        stdin=json.dumps(configuration), env={"KIND_EXPERIMENTAL_DOCKER_NETWORK": NETWORK},
+    )  # fmt: skip
+    _IDENTITY.write_text(json.dumps({"uid": _uid()}))
 
 
 def delete() -> None:
@@ -118,7 +120,9 @@ def node_image() -> str:
     """Give the published node image where a registry answers, else the one made here."""
     files = [path for path in sorted(_IMAGES.rglob("*")) if path.is_file() and path.parts[-2] != "__pycache__"]
     parts = [path for path in files if {"node", "components"} & set(path.relative_to(_IMAGES).parts)]
-    key = hashlib.sha256("\n".join(path.name + hashlib.sha256(path.read_bytes()).hexdigest() for path in parts).encode())
+    key = hashlib.sha256(
+        "\n".join(path.name + hashlib.sha256(path.read_bytes()).hexdigest() for path in parts).encode()
+    )
     if baseimages.image_exists(_PUBLISHED):
         return _PUBLISHED
     candidates = subprocess.run(
@@ -134,7 +138,9 @@ def node_image() -> str:
     tag = key.hexdigest()[:16]
     image = f"vrse-testbed/node:{tag}"
     if not baseimages.image_exists(image):
-        components = _component_images(tag, {"kubernetes": binary, "pause": pause, _PROVISIONER[0].rsplit("/")[-1]: provisioner})
+        components = _component_images(
+            tag, {"kubernetes": binary, "pause": pause, _PROVISIONER[0].rsplit("/")[-1]: provisioner}
+        )
         with step("Node image") as log:
             _build_node(image, binary, components, log)
     return image
@@ -154,7 +160,12 @@ def _component_images(tag: str, programs: dict[str, Path]) -> list[str]:
         names = log.run(kubeadm, "config", "images", "list", "--kubernetes-version", golang.KUBERNETES_VERSION).split()
         for name in [*names, "registry.k8s.io/pause:3.10"]:
             if "coredns" in name:
-                build = ["-f", context / "coredns.Dockerfile", "--build-arg", f"COMPONENTS={components}"]
+                build: list[str | Path] = [
+                    "-f",
+                    context / "coredns.Dockerfile",
+                    "--build-arg",
+                    f"COMPONENTS={components}",
+                ]
                 log.run("docker", "build", "--network", "host", "-t", name, *build, context)
             else:
                 log.run("docker", "tag", components, name)
@@ -199,7 +210,7 @@ def _is_ours() -> bool:
         guard()
     except (StepError, subprocess.TimeoutExpired):
         return False
-    return "True" in _node_ready()
+    return True
 
 
 def _node_ready() -> str:

@@ -127,7 +127,9 @@ def _field(  # noqa: PLR0911 - a table of JSON schema keywords
             return key, {name: _flatten(property_, definitions) for name, property_ in value.items()}
         case "const":
             return "enum", [value]
-        case "default" | "enum" | "required":
+        case "default":
+            return key, _without_null(value)
+        case "enum" | "required":
             return key, value
         case "description":
             return key, " ".join(str(value).replace("``", "`").split())
@@ -139,6 +141,13 @@ def _field(  # noqa: PLR0911 - a table of JSON schema keywords
             return key, value
         case _:
             return key, _flatten(value, definitions)
+
+
+def _without_null(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Leave out absent fields: the API server refuses null as the default of a string."""
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def crd(kind: Kind) -> dict[str, Any]:

@@ -59,7 +59,14 @@ class RSERecordSpec(ApiModel):
     class_snapshot: VolatileRSEClassSpec
     connection_name: DnsLabel
     connection_snapshot: RucioConnectionSpec
-    claims: Annotated[list[Claim], Field(min_length=1, max_length=1)]
+    claims: Annotated[
+        list[Claim],
+        Field(
+            min_length=1,
+            max_length=1,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["uid"]},
+        ),
+    ]
     public: PublicAddress | None = None
     """Set once, when the cluster has given the ports."""
 
