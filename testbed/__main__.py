@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ def up(*, fresh: bool) -> None:
         down()
     baseimages.ensure()
     cluster.up()
+    # Imported late: `down` must work with the standard library alone.
+    importlib.import_module("testbed.sites").up()
 
 
 def down() -> None:

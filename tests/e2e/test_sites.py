@@ -1,0 +1,53 @@
+"""The permanent sites hold bytes, know their checksums, and obey tokens."""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+
+import pytest
+import requests
+
+from testbed import pki, sites
+from testbed.layout import SITES
+
+pytestmark = pytest.mark.grid
+
+READ, WRITE = "storage.read:/store", "storage.read:/store storage.modify:/store"
+
+
+def call(method: str, host: str, path: str, token: str | None, **arguments: object) -> requests.Response:
+    headers = {"Want-Digest": "adler32"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    url = f"https://localhost:{sites.davs_port(host)}{path}"
+    return requests.request(method, url, headers=headers, verify=str(pki.CA), timeout=30, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def path() -> str:
+    return f"/store/user/alice/{uuid.uuid4().hex}/file.root"
+
+
+@pytest.mark.parametrize("host", SITES.values())
+def test_what_is_written_is_read_back_with_its_checksum(host: str, path: str) -> None:
+    token, body = pki.token("alice", host, WRITE), uuid.uuid4().bytes * 5000
+    assert call("PUT", host, path, token, data=body).status_code == 201
+    answer = call("GET", host, path, token)
+    assert answer.content == body
+    digest = call("HEAD", host, path, token).headers["Digest"]
+    assert digest == f"adler32={zlib.adler32(body):08x}"
+
+
+def test_a_reader_cannot_write_nor_delete(path: str) -> None:
+    host = SITES["SITE-A"]
+    writer, reader = pki.token("alice", host, WRITE), pki.token("alice", host, READ)
+    assert call("PUT", host, path, reader, data=b"x").status_code == 403
+    assert call("PUT", host, path, writer, data=b"x").status_code == 201
+    assert call("DELETE", host, path, reader).status_code == 403
+    assert call("GET", host, path, reader).content == b"x"
+
+
+def test_a_token_of_another_site_or_none_opens_nothing(path: str) -> None:
+    host, other = SITES["SITE-A"], SITES["SITE-B"]
+    assert call("PUT", host, path, pki.token("alice", host, WRITE), data=b"x").status_code == 201
+    assert call("GET", host, path, pki.token("alice", other, WRITE)).status_code == 403
+    assert call("GET", host, path, None).status_code == 403
