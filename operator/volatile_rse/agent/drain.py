@@ -1,0 +1,36 @@
+"""The empty server that takes over a buffer's address while Rucio drains its replicas.
+
+Anonymous and read-only: whatever a daemon asks for or deletes is not found.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+from volatile_rse.agent.places import Places
+from volatile_rse.agent.supervisor import wait_for_end
+from volatile_rse.agent.xrootd import Server, copy_tls
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run until asked to end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    places = Places.of()
+    os.chdir(places.run)
+    copy_tls(places)
+    (places.namespace / "store").mkdir(parents=True, exist_ok=True)
+    server = Server(places)
+    server.start("drain.cfg", forget_uploads=True)
+    code = wait_for_end(places, server, lambda: None)
+    server.stop()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

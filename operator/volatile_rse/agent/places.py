@@ -1,0 +1,57 @@
+"""Where the buffer's files are, in its containers or below another root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from volatile_rse.api.agent import CONFIG, DATA, RUN, TLS
+
+__all__ = ["Places"]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Directories of the pod's contract."""
+
+    data: Path
+    run: Path
+    config: Path
+    tls: Path
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> Places:
+        """Take the directories of the contract, except where the environment names others."""
+        return cls(
+            data=Path(environment.get("VOLATILE_RSE_DATA", DATA)),
+            run=Path(environment.get("VOLATILE_RSE_RUN", RUN)),
+            config=Path(environment.get("VOLATILE_RSE_CONFIG", CONFIG)),
+            tls=Path(environment.get("VOLATILE_RSE_TLS", TLS)),
+        )
+
+    @property
+    def namespace(self) -> Path:
+        """``oss.localroot``."""
+        return self.data / "ns"
+
+    @property
+    def control(self) -> Path:
+        """What no client of XRootD can reach."""
+        return self.data / "control"
+
+    @property
+    def partial(self) -> Path:
+        """Files that are still being staged, on the file system of the namespace."""
+        return self.control / "partial"
+
+    def make(self) -> None:
+        """Create what belongs to the buffer on its volume."""
+        for area in ("store", "outbox", "publish"):
+            (self.namespace / area).mkdir(parents=True, exist_ok=True)
+        self.partial.mkdir(parents=True, exist_ok=True)
+
+    def on_disk(self, path: str) -> Path:
+        """Turn a path of XRootD's namespace into one of the disk."""
+        return self.namespace / path.lstrip("/")

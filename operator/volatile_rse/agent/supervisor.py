@@ -1,0 +1,97 @@
+"""PID 1 of the XRootD container: runs XRootD as the gate says, and says what the gate is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from volatile_rse.agent.gate import Gate
+from volatile_rse.agent.places import Places
+from volatile_rse.agent.xrootd import Server, copy_tls, seed_keys, stamp
+from volatile_rse.api.agent import GateState
+
+__all__ = ["Supervisor", "main", "wait_for_end"]
+
+_log = logging.getLogger(__name__)
+_TICK = 0.1
+"""Seconds between two looks at the gate."""
+_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+class Supervisor:
+    """Makes the gate's actual state its desired one."""
+
+    def __init__(self, places: Places, server: Server) -> None:
+        self._places = places
+        self._gate = Gate(places)
+        self._server = server
+        self._state = GateState(mode="down", generation=0)
+
+    def begin(self) -> None:
+        """Prepare the volume and start XRootD as the gate says."""
+        self._places.make()
+        self._gate.reached(self._state)
+        self.follow()
+
+    def follow(self) -> None:
+        """Restart XRootD if the gate is to be moved."""
+        desired = self._gate.desired()
+        if desired == self._state:
+            return
+        if desired.mode != self._state.mode:
+            # Said before anything is done: nobody may take a server that ends for one that is fenced.
+            self._gate.reached(GateState(mode="down", generation=desired.generation))
+            self._server.stop()
+            self._server.start(f"{desired.mode}.cfg", forget_uploads=desired.mode == "fenced")
+        self._gate.reached(desired)
+        self._state = desired
+        _log.info("the gate is %s, generation %d", desired.mode, desired.generation)
+
+    def end(self) -> None:
+        """Stop XRootD."""
+        self._server.stop()
+        self._gate.reached(GateState(mode="down", generation=self._state.generation))
+
+
+def wait_for_end(places: Places, server: Server, tick: Callable[[], None]) -> int:
+    """Tick until this process is asked to end, or XRootD ends by itself; give the exit code.
+
+    Replaced certificates and keys of issuers are handed to XRootD, which reads them without a restart.
+    """
+    mounted = (places.tls / "tls.crt", places.tls / "ca.crt"), (places.config / "keycache.json",)
+    seen = [stamp(*paths) for paths in mounted]
+    while signal.sigtimedwait(_SIGNALS, _TICK) is None:
+        code = server.reap()
+        if code is not None:
+            _log.error("XRootD ended by itself with %d: this container ends, to be started again", code)
+            return code or 1
+        for index, (paths, renew) in enumerate(zip(mounted, (copy_tls, seed_keys), strict=True)):
+            if seen[index] != (now := stamp(*paths)):
+                renew(places)
+                seen[index] = now
+        tick()
+    return 0
+
+
+def main() -> int:
+    """Run until asked to end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    # As PID 1 this process gets no default handlers; blocked signals are taken one by one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    places = Places.of()
+    os.chdir(places.run)
+    copy_tls(places)
+    seed_keys(places)
+    server = Server(places)
+    supervisor = Supervisor(places, server)
+    supervisor.begin()
+    code = wait_for_end(places, server, supervisor.follow)
+    supervisor.end()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""What XRootD needs around it: a private copy of its key, its issuers' keys, a clean start, and an end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from volatile_rse.agent.places import Places
+from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
+
+__all__ = ["Server", "copy_tls", "seed_keys"]
+
+_log = logging.getLogger(__name__)
+_PATIENCE = 5.0
+"""Seconds that XRootD has to end when asked, and to listen when started."""
+
+
+def copy_tls(places: Places) -> None:
+    """Copy certificate, key and authorities into memory, where the key belongs to the server alone.
+
+    XRootD refuses a key that its group may read, and a Secret under ``fsGroup`` is readable by the group.
+    """
+    folder = places.run / "tls"
+    folder.mkdir(exist_ok=True)
+    for name in ("ca.crt", "tls.crt", "tls.key"):
+        temporary = folder / f".{name}"
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600)
+        temporary.write_bytes((places.tls / name).read_bytes())
+        temporary.chmod(0o400)
+        temporary.replace(folder / name)
+
+
+def seed_keys(places: Places) -> None:
+    """Put the keys of ``keycache.json`` where the token library caches them, so that no issuer need answer."""
+    source = places.config / "keycache.json"
+    if not source.exists():
+        return
+    folder = places.run / "scitokens"
+    folder.mkdir(exist_ok=True)
+    rows: dict[str, str] = json.loads(source.read_text())
+    cache = sqlite3.connect(folder / "scitokens_cpp.sqllite")
+    with cache:
+        cache.execute(
+            "CREATE TABLE IF NOT EXISTS keycache (issuer text UNIQUE PRIMARY KEY NOT NULL, keys text NOT NULL)"
+        )
+        cache.executemany("REPLACE INTO keycache VALUES (?, ?)", rows.items())
+    cache.close()
+
+
+class Server:
+    """One XRootD process at a time, a child of this process, which as PID 1 also buries orphans."""
+
+    def __init__(self, places: Places, ports: Iterable[int] = (ROOT_PORT, DAVS_PORT)) -> None:
+        self._places = places
+        self._ports = tuple(ports)
+        self._pid: int | None = None
+
+    def start(self, configuration: str, *, forget_uploads: bool) -> None:
+        """Start with a file of the configuration directory and wait until it listens.
+
+        Parameters
+        ----------
+        forget_uploads
+            Drop the log of open uploads. XRootD would remove torn files when it finds them there, and never starts
+            when it may not.
+
+        Raises
+        ------
+        RuntimeError
+            It ended or does not listen; its own words are in the container's log.
+        """
+        if forget_uploads:
+            shutil.rmtree(self._places.run / ".ofs", ignore_errors=True)
+        argv = ["xrootd", "-c", str(self._places.config / configuration)]
+        environment = os.environ | {"XDG_CACHE_HOME": str(self._places.run)}
+        # This process blocks its signals; XRootD must not inherit that.
+        self._pid = os.posix_spawnp(argv[0], argv, environment, setsigmask=[])
+        began = time.monotonic()
+        while not self._listens():
+            if self.reap() is not None or time.monotonic() > began + _PATIENCE:
+                message = (
+                    f"XRootD does not listen with {configuration}: an administrator must read this container's log"
+                )
+                raise RuntimeError(message)
+            time.sleep(0.02)
+        _log.info("XRootD listens with %s after %.2f s", configuration, time.monotonic() - began)
+
+    def stop(self) -> None:
+        """End the process; handles and cached authorisations die with it."""
+        if self._pid is None:
+            return
+        os.kill(self._pid, signal.SIGTERM)
+        until = time.monotonic() + _PATIENCE
+        while self.reap() is None:
+            if time.monotonic() > until:
+                os.kill(self._pid, signal.SIGKILL)
+                until = float("inf")
+            time.sleep(0.01)
+
+    def reap(self) -> int | None:
+        """Bury every dead child; give XRootD's exit code if it is among them."""
+        code = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return code
+            if pid == 0:
+                return code
+            if pid == self._pid:
+                code, self._pid = os.waitstatus_to_exitcode(status), None
+
+    def _listens(self) -> bool:
+        for port in self._ports:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                return False
+        return True
+
+
+def stamp(*paths: Path) -> tuple[int, ...]:
+    """Give what changes when a mounted file is replaced."""
+    return tuple(path.stat().st_mtime_ns for path in paths if path.exists())

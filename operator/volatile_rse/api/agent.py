@@ -1,0 +1,308 @@
+"""The protocol between the operator and the agent of a buffer, version 1, and what both know of the buffer's pod."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from volatile_rse.api.schema import ApiModel, DnsLabel, RelativePattern, Scope
+
+__all__ = [
+    "AGENT_PORT",
+    "CONFIG",
+    "DATA",
+    "DAVS_PORT",
+    "ROOT_PORT",
+    "RUN",
+    "TLS",
+    "UID",
+    "Copies",
+    "CopyOrder",
+    "CopyPage",
+    "CopyState",
+    "CopyTarget",
+    "CopyTotals",
+    "Failure",
+    "FenceRequest",
+    "GateState",
+    "InputFile",
+    "InputPage",
+    "InputState",
+    "InputTotals",
+    "Manifest",
+    "OutputPage",
+    "OutputRule",
+    "OutputState",
+    "OutputTotals",
+    "Report",
+    "SealRequest",
+    "SealState",
+    "Space",
+]
+
+UID = 10940
+"""User of every container of the buffer; also the fsGroup of its pod."""
+ROOT_PORT = 1094
+DAVS_PORT = 8443
+AGENT_PORT = 9443
+DATA = "/data"
+"""The volume: ``ns/`` is the namespace of XRootD, ``control/`` belongs to the agent and the supervisor."""
+RUN = "/run/xrootd"
+"""Memory of the XRootD container: admin path, private copy of the key, cache of issuers' keys."""
+CONFIG = "/etc/volatile-rse/config"
+"""The ConfigMap made by ``builders/xrootd.py``."""
+TLS = "/etc/volatile-rse/tls"
+"""``tls.crt``, ``tls.key``, ``ca.crt``: of the server in the XRootD container, of the agent in the agent's."""
+
+Adler32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+Count = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1, max_length=250)]
+ClaimUid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
+DavsUrl = Annotated[str, Field(pattern=r"^(davs|https)://[^/]+/.+$", max_length=2048)]
+StorePath = Annotated[str, Field(pattern=r"^/store/[^\0]+$", max_length=1024)]
+"""A path of the buffer's namespace as XRootD shows it."""
+
+
+def _stays_below(path: str) -> str:
+    if any(part in {"", ".", ".."} for part in path[1:].split("/")):
+        message = f"{path!r} is not a normal path below /store"
+        raise ValueError(message)
+    return path
+
+
+class InputFile(ApiModel):
+    """One file of the frozen list."""
+
+    scope: Scope
+    name: Name
+    entries: Annotated[list[DnsLabel], Field(min_length=1, max_length=32)]
+    """Names of the inputs that this file belongs to."""
+    path: StorePath
+    bytes: Count
+    adler32: Adler32
+    sources: Annotated[list[DavsUrl], Field(min_length=1, max_length=64)]
+    """Tried in this order."""
+
+    _path = field_validator("path")(_stays_below)
+
+
+class Manifest(ApiModel):
+    """All that the agent works with; sent anew whenever a report says that the agent has none, or another."""
+
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Chosen by the sender over everything in it, credentials included; reports repeat it."""
+    claims: Annotated[list[ClaimUid], Field(max_length=64)]
+    inputs: list[InputFile] = []
+    credentials: dict[Annotated[str, Field(max_length=253)], SecretStr] = {}
+    """Host name -> bearer token. Kept in memory only."""
+    trust: Annotated[str, Field(max_length=1_000_000)] | None = None
+    """Certificates of the authorities that sites are trusted by (PEM); absent: the system's."""
+
+    @model_validator(mode="after")
+    def _one_name_one_path(self) -> Self:
+        if len({file.path for file in self.inputs}) != len(self.inputs):
+            message = "two inputs have the same path"
+            raise ValueError(message)
+        if len({(file.scope, file.name) for file in self.inputs}) != len(self.inputs):
+            message = "two inputs have the same scope and name"
+            raise ValueError(message)
+        return self
+
+
+class GateState(ApiModel):
+    """Whether sessions may write."""
+
+    mode: Literal["open", "fenced", "down"]
+    """``down`` is never desired: XRootD is not listening."""
+    generation: Count
+    """Of the fence; 0 before any."""
+
+
+class FenceRequest(ApiModel):
+    """Close the outboxes for good."""
+
+    generation: Annotated[int, Field(ge=1)]
+
+
+class OutputRule(ApiModel):
+    """Which files of a claim an output takes, and what they are called."""
+
+    claim: ClaimUid
+    name: DnsLabel
+    patterns: Annotated[list[RelativePattern], Field(min_length=1, max_length=32)]
+    """Globs below the claim's outbox; ``**`` is any number of directories."""
+    scope: Scope
+    dataset: Name
+
+
+class SealRequest(ApiModel):
+    """Take inventory of a fenced buffer and seal what the outputs name; the first matching rule takes a file."""
+
+    generation: Annotated[int, Field(ge=1)]
+    """Of the fence in force."""
+    record_id: Annotated[str, Field(pattern=r"^[a-z2-7]{10}$")]
+    outputs: Annotated[list[OutputRule], Field(max_length=2048)]
+
+
+class SealState(ApiModel):
+    """How far sealing is."""
+
+    generation: Annotated[int, Field(ge=1)]
+    state: Literal["running", "done", "failed"]
+    error: Annotated[str, Field(max_length=512)] | None = None
+
+
+class CopyTarget(ApiModel):
+    """Where one copy goes."""
+
+    rse: Annotated[str, Field(max_length=64)]
+    pfn: DavsUrl
+
+
+class CopyOrder(ApiModel):
+    """The copies of one sealed output."""
+
+    scope: Scope
+    name: Name
+    destinations: Annotated[list[CopyTarget], Field(min_length=1, max_length=8)]
+
+
+class Copies(ApiModel):
+    """Copies to make; repeating an order is harmless, and gives failed copies new attempts."""
+
+    copies: Annotated[list[CopyOrder], Field(max_length=10_000)]
+
+
+class InputState(ApiModel):
+    """State of one input."""
+
+    version: Count
+    scope: Scope
+    name: Name
+    path: StorePath
+    bytes: Count
+    adler32: Adler32
+    state: Literal["wanted", "staged", "failed"]
+    error: Annotated[str, Field(max_length=512)] | None = None
+
+
+class OutputState(ApiModel):
+    """State of one file that a session left."""
+
+    version: Count
+    claim: ClaimUid
+    path: str
+    """Below the claim's outbox; bytes that are not UTF-8 are shown as ``\\xNN``."""
+    state: Literal["found", "sealed", "torn", "unmatched", "failed"]
+    """``torn``: the upload never ended; ``unmatched``: no output names it. Both stay where they are."""
+    bytes: Count
+    output: DnsLabel | None = None
+    scope: Scope | None = None
+    name: Name | None = None
+    store_path: StorePath | None = None
+    adler32: Adler32 | None = None
+    error: Annotated[str, Field(max_length=512)] | None = None
+
+
+class CopyState(ApiModel):
+    """State of one copy."""
+
+    version: Count
+    scope: Scope
+    name: Name
+    rse: str
+    pfn: str
+    state: Literal["wanted", "verified", "failed"]
+    attempts: Count
+    error: Annotated[str, Field(max_length=512)] | None = None
+    """Of the last attempt, also while more will follow."""
+
+
+class InputPage(ApiModel):
+    """Inputs that changed after a version, oldest change first."""
+
+    items: list[InputState]
+    next: Count | None = None
+    """Give it as ``after`` to read on; absent: this was the last page."""
+
+
+class OutputPage(ApiModel):
+    """Outputs that changed after a version, oldest change first."""
+
+    items: list[OutputState]
+    next: Count | None = None
+
+
+class CopyPage(ApiModel):
+    """Copies that changed after a version, oldest change first."""
+
+    items: list[CopyState]
+    next: Count | None = None
+
+
+class InputTotals(ApiModel):
+    """Progress of one input entry."""
+
+    name: DnsLabel
+    files: Count = 0
+    staged: Count = 0
+    failed: Count = 0
+    bytes: Count = 0
+    staged_bytes: Count = 0
+
+
+class OutputTotals(ApiModel):
+    """What a claim's output has; ``name`` is absent for files that no output names."""
+
+    claim: ClaimUid
+    name: DnsLabel | None = None
+    files: Count = 0
+    sealed: Count = 0
+    torn: Count = 0
+    failed: Count = 0
+    bytes: Count = 0
+
+
+class CopyTotals(ApiModel):
+    """Progress of all copies."""
+
+    files: Count = 0
+    verified: Count = 0
+    failed: Count = 0
+    bytes: Count = 0
+    verified_bytes: Count = 0
+
+
+class Failure(ApiModel):
+    """One of the first failures: what, and why."""
+
+    what: str
+    error: str
+
+
+class Space(ApiModel):
+    """Of the volume."""
+
+    bytes: Count
+    bytes_free: Count
+    inodes: Count
+    inodes_free: Count
+
+
+class Report(ApiModel):
+    """The buffer now."""
+
+    api: Literal["v1"] = "v1"
+    version: Count
+    """Of the ledger. It starts anew when the ledger is lost: wait for another one, not for a greater one."""
+    manifest: str | None = None
+    """Digest of the manifest in force; absent: this agent has none yet, or has restarted."""
+    desired: GateState
+    actual: GateState
+    inputs: list[InputTotals]
+    seal: SealState | None = None
+    outputs: list[OutputTotals]
+    copies: CopyTotals
+    failures: Annotated[list[Failure], Field(max_length=60)]
+    space: Space

@@ -1,0 +1,1 @@
+"""Pure: class and record -> Kubernetes objects, XRootD and token configuration."""
