@@ -1,0 +1,78 @@
+"""Values that are exchanged with the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["BufferRse", "Did", "File", "ForeignRule", "LedgerOwner", "RseState"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Did:
+    """A data identifier."""
+
+    scope: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Did:
+        """Split ``scope:name``."""
+        scope, _, name = text.partition(":")
+        return cls(scope, name)
+
+    def __str__(self) -> str:
+        return f"{self.scope}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class File:
+    """A file as the catalogue knows it."""
+
+    did: Did
+    bytes: int
+    adler32: str
+    """Eight lower-case hex digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerOwner:
+    """Whose buffer a ledger dataset belongs to; stored in its metadata, so that it outlives the cluster."""
+
+    instance: str
+    record_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BufferRse:
+    """The RSE of a buffer as it must be: deterministic, ``hash`` algorithm, DISK, prefix ``/store/``."""
+
+    name: str
+    host: str
+    root_port: int
+    davs_port: int
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """The class's own and the operator's ``vrse_*``."""
+    availability_read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RseState:
+    """An RSE as it is."""
+
+    name: str
+    complete: bool
+    """Flags, attributes and protocols are all as BufferRse asks."""
+    deletable: bool
+    """``availability_delete``: whether Rucio's reaper may touch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRule:
+    """A replication rule with a lock on a buffer."""
+
+    id: str
+    account: str
+    did: Did
+    only_here: bool
+    """All its locks lie on the buffer: it may be expired; otherwise it blocks the drain."""

@@ -1,0 +1,201 @@
+"""The catalogue: Rucio, as far as buffers need it. Every call may be repeated at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.domain.catalogue import BufferRse, Did, File, ForeignRule, LedgerOwner, RseState
+
+__all__ = ["Catalogue", "CatalogueError", "Refused", "Unreachable"]
+
+
+class CatalogueError(Exception):
+    """A call failed."""
+
+    def __init__(self, reason: Reason, what: str) -> None:
+        super().__init__(what)
+        self.reason = reason
+        """Why; ``REMEDIES`` says who must act and how."""
+        self.what = what
+        """What happened, and to which object."""
+
+
+class Unreachable(CatalogueError):
+    """No answer, or none that counts: wait, and destroy nothing."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(Reason.CATALOGUE_UNREACHABLE, what)
+
+
+class Refused(CatalogueError):
+    """The catalogue answered that this cannot be."""
+
+
+class Catalogue(Protocol):
+    """What is asked of Rucio, as the operator's service account."""
+
+    def ping(self) -> None:
+        """Check that the server answers and takes our credential."""
+
+    # Inputs.
+
+    def resolve(self, did: Did) -> tuple[File, ...]:
+        """List the files of a file, dataset or container, sorted, each once.
+
+        Raises
+        ------
+        Refused
+            DID_NOT_FOUND: there is none, or it has no file with a size and a checksum.
+        """
+
+    def sources(self, files: Collection[File], rse_expression: str) -> Mapping[Did, tuple[str, ...]]:
+        """Give the davs PFNs of each file's AVAILABLE replicas on permanent RSEs of the expression.
+
+        Volatile RSEs (attribute ``vrse_instance``) are never a source. A file without replica is absent.
+
+        Raises
+        ------
+        Refused
+            NO_REPLICA: the expression is invalid or matches nothing.
+        """
+
+    # The buffer's RSE.
+
+    def ensure_ledger(self, ledger: Did, owner: LedgerOwner) -> None:
+        """Create the ledger dataset with its owner in the metadata: the first write for a buffer.
+
+        Raises
+        ------
+        Refused
+            FOREIGN_OBJECT: a dataset of that name belongs to somebody else.
+        """
+
+    def ledgers(self, scope: str, instance: str) -> Mapping[Did, LedgerOwner]:
+        """List the ledger datasets of an operator instance, uncached."""
+
+    def rse(self, rse: BufferRse) -> RseState | None:
+        """Compare an RSE with what it must be; None if it does not exist.
+
+        Raises
+        ------
+        Refused
+            FOREIGN_OBJECT: it exists without our ``vrse_instance`` attribute or with another's.
+        """
+
+    def ensure_rse(self, rse: BufferRse) -> None:
+        """Create the RSE and complete its flags, protocols (davs before root) and attributes.
+
+        From birth neither writable nor deletable for others, without distances and limits.
+
+        Raises
+        ------
+        Refused
+            FOREIGN_OBJECT: an RSE of that name is somebody else's, or was deleted before.
+        """
+
+    def register(self, rse: str, ledger: Did, files: Sequence[File]) -> None:
+        """Make file DIDs, AVAILABLE replicas on the buffer and attachments to the ledger, in bulk.
+
+        Raises
+        ------
+        Refused
+            CATALOGUE_REFUSED: a file is known with another size or checksum (named).
+        """
+
+    def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
+        """Give the state letter of every replica on the buffer that the ledger lists, hidden ones too.
+
+        ``A`` available, ``B`` being deleted, and Rucio's others. Empty if the ledger or the RSE is absent.
+        """
+
+    # Outputs.
+
+    def destinations(self, rse_expression: str) -> tuple[str, ...]:
+        """List the permanent, writable RSEs of an expression that have a davs protocol, sorted.
+
+        Raises
+        ------
+        Refused
+            NO_DESTINATION: the expression is invalid or matches none.
+        """
+
+    def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
+        """Give the davs PFN of each file at a destination."""
+
+    def host(self, rse: str) -> str:
+        """Give the host name of a permanent RSE's davs protocol."""
+
+    def quota_left(self, account: str, rse: str) -> int | None:
+        """Give the bytes that an account may still lock on an RSE; None means unlimited."""
+
+    def ensure_dataset(self, dataset: Did, account: str) -> None:
+        """Create a user's dataset, owned by the account; an open one that exists is taken as it is.
+
+        Raises
+        ------
+        Refused
+            CATALOGUE_REFUSED: it is closed, or no dataset.
+        """
+
+    def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
+        """Register verified copies on a destination and attach them to the user's dataset, in one transaction each 1000.
+
+        Raises
+        ------
+        Refused
+            CATALOGUE_REFUSED: closed dataset, or a file known with another size or checksum.
+        """
+
+    def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
+        """Hold a dataset on exactly these RSEs; give the rule's id, an existing one's too.
+
+        Parameters
+        ----------
+        lifetime
+            Seconds; None means for ever.
+
+        Raises
+        ------
+        Refused
+            CATALOGUE_REFUSED: not enough quota, for example.
+        """
+
+    def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
+        """Give the files that lack an AVAILABLE replica of the right size and checksum on one of the RSEs; asked live."""
+
+    def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
+        """Give the id of the OK rule of ``ensure_rule`` if all its locks are OK, else None."""
+
+    # The drain.
+
+    def last_copies(self, rse: str, ledger: Did) -> tuple[Did, ...]:
+        """Give the files on the buffer without an AVAILABLE replica on any permanent RSE (invariant I1b)."""
+
+    def foreign_rules(self, rse: str, ledger: Did) -> tuple[ForeignRule, ...]:
+        """List the unexpired rules with locks on the buffer."""
+
+    def expire_rule(self, rule: str) -> None:
+        """End a rule now; a rule that is gone already is fine."""
+
+    def hide(self, rse: str, files: Collection[Did]) -> None:
+        """Set replicas on the buffer BEING_DELETED with an epoch tombstone: nobody is sent to them any more."""
+
+    def allow_deletion(self, rse: str) -> None:
+        """Let Rucio's reaper delete on the buffer."""
+
+    def delete_rse(self, rse: str) -> None:
+        """Delete limits, distances, attributes, protocols and the RSE; an absent one is fine.
+
+        Raises
+        ------
+        Refused
+            CATALOGUE_REFUSED: Rucio's counter says that it is not empty yet.
+        """
+
+    def expire_ledger(self, ledger: Did) -> None:
+        """Let the undertaker remove the ledger dataset: the last write for a buffer."""
+
+    def ledger_exists(self, ledger: Did) -> bool:
+        """Tell whether the ledger dataset is still there."""
