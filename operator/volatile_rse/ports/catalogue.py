@@ -1,36 +1,17 @@
-"""The catalogue: Rucio, as far as buffers need it. Every call may be repeated at any time."""
+"""The catalogue: Rucio, as far as buffers need it. Every call may be repeated at any time.
+
+Every call raises UnreachableError (CATALOGUE_UNREACHABLE) when the server does not answer, and RefusedError with the
+reason CATALOGUE_REFUSED, or the one that it documents, when the server says no.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import BufferRse, Did, File, ForeignRule, LedgerOwner, RseState
 
-__all__ = ["Catalogue", "CatalogueError", "Refused", "Unreachable"]
-
-
-class CatalogueError(Exception):
-    """A call failed."""
-
-    def __init__(self, reason: Reason, what: str) -> None:
-        super().__init__(what)
-        self.reason = reason
-        """Why; ``REMEDIES`` says who must act and how."""
-        self.what = what
-        """What happened, and to which object."""
-
-
-class Unreachable(CatalogueError):
-    """No answer, or none that counts: wait, and destroy nothing."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(Reason.CATALOGUE_UNREACHABLE, what)
-
-
-class Refused(CatalogueError):
-    """The catalogue answered that this cannot be."""
+__all__ = ["Catalogue"]
 
 
 class Catalogue(Protocol):
@@ -46,7 +27,7 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             DID_NOT_FOUND: there is none, or it has no file with a size and a checksum.
         """
 
@@ -57,7 +38,7 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             NO_REPLICA: the expression is invalid or matches nothing.
         """
 
@@ -68,7 +49,7 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             FOREIGN_OBJECT: a dataset of that name belongs to somebody else.
         """
 
@@ -80,7 +61,7 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             FOREIGN_OBJECT: it exists without our ``vrse_instance`` attribute or with another's.
         """
 
@@ -91,7 +72,7 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             FOREIGN_OBJECT: an RSE of that name is somebody else's, or was deleted before.
         """
 
@@ -100,7 +81,7 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             CATALOGUE_REFUSED: a file is known with another size or checksum (named).
         """
 
@@ -117,7 +98,7 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             NO_DESTINATION: the expression is invalid or matches none.
         """
 
@@ -135,16 +116,16 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             CATALOGUE_REFUSED: it is closed, or no dataset.
         """
 
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
-        """Register verified copies on a destination and attach them to the user's dataset, in one transaction each 1000.
+        """Register verified copies on a destination and attach them to the user's dataset, 1000 in a transaction.
 
         Raises
         ------
-        Refused
+        RefusedError
             CATALOGUE_REFUSED: closed dataset, or a file known with another size or checksum.
         """
 
@@ -158,12 +139,12 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             CATALOGUE_REFUSED: not enough quota, for example.
         """
 
     def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
-        """Give the files that lack an AVAILABLE replica of the right size and checksum on one of the RSEs; asked live."""
+        """Give the files that lack an AVAILABLE replica with this checksum on one of the RSEs; asked live."""
 
     def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
         """Give the id of the OK rule of ``ensure_rule`` if all its locks are OK, else None."""
@@ -190,7 +171,7 @@ class Catalogue(Protocol):
 
         Raises
         ------
-        Refused
+        RefusedError
             CATALOGUE_REFUSED: Rucio's counter says that it is not empty yet.
         """
 
