@@ -83,6 +83,16 @@ class Reason(StrEnum):
     LAST_COPY = "LastCopy"
     FOREIGN_RULE = "ForeignRule"
     BUFFER_UNREACHABLE = "BufferUnreachable"
+    BUFFER_REFUSED = "BufferRefused"
+    CLUSTER_UNREACHABLE = "ClusterUnreachable"
+    CLUSTER_REFUSED = "ClusterRefused"
+    CHANGED_MEANWHILE = "ChangedMeanwhile"
+    INVALID_SPEC = "InvalidSpec"
+    INPUTS_CHANGED = "InputsChanged"
+    SEALING_FAILED = "SealingFailed"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    STORAGE_PENDING = "StoragePending"
+    SESSION_OVER = "SessionOver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +157,31 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.BUFFER_UNREACHABLE: Remedy(
         Actor.ADMIN, "Look at the storage pod that the record names: its agent does not answer."
+    ),
+    Reason.BUFFER_REFUSED: Remedy(
+        Actor.ADMIN,
+        "Look at the log of the storage pod that the record names: its agent refused what the message says.",
+    ),
+    Reason.CLUSTER_UNREACHABLE: Remedy(Actor.ADMIN, "Bring the Kubernetes API server back."),
+    Reason.CLUSTER_REFUSED: Remedy(
+        Actor.ADMIN, "Give the operator's service account the right that the message names, or remove what forbids it."
+    ),
+    Reason.CHANGED_MEANWHILE: Remedy(Actor.NOBODY, "The operator reads the object again and retries by itself."),
+    Reason.INVALID_SPEC: Remedy(Actor.USER, "Correct the named field; the kind's schema says what is allowed."),
+    Reason.INPUTS_CHANGED: Remedy(
+        Actor.USER, "Create another VolatileRSE: the dataset is not what it was when this one froze its list of files."
+    ),
+    Reason.SEALING_FAILED: Remedy(
+        Actor.ADMIN, "See the listed files: they could not be read or renamed on the volume of the storage pod."
+    ),
+    Reason.QUOTA_EXCEEDED: Remedy(
+        Actor.USER, "Free quota of the account at the destination (`rucio account limit list`), or ask for more."
+    ),
+    Reason.STORAGE_PENDING: Remedy(
+        Actor.ADMIN, "Look at the storage pod that the record names; `kubectl describe` tells why it does not start."
+    ),
+    Reason.SESSION_OVER: Remedy(
+        Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."
     ),
 }
 """Every failing reason; the others need nobody to act."""
