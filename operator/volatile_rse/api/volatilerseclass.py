@@ -50,6 +50,8 @@ class SiteCredentials(ApiModel):
 
     secret_name: DnsLabel
     """Secret in the operator's namespace: one key per host name, its value a bearer token."""
+    ca_config_map: DnsLabel | None = None
+    """ConfigMap in the operator's namespace whose key ``ca.crt`` verifies the sites; absent: the system's bundle."""
 
 
 class Grant(ApiModel):

@@ -1,0 +1,75 @@
+"""The work of a buffer's agent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from volatile_rse.api.agent import InputFile, Manifest
+from volatile_rse.api.rserecord import FrozenInput, RSERecordSpec
+from volatile_rse.builders.session import store_path
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.frozen import distinct
+
+__all__ = ["SiteAccess", "manifest", "manifest_digest"]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteAccess:
+    """How a buffer reaches the permanent sites."""
+
+    tokens: Mapping[str, str]
+    """Host name -> bearer token."""
+    trust: str | None
+    """Certificates of the sites' authorities (PEM); None: the system's."""
+
+
+def manifest_digest(inputs: Iterable[FrozenInput], access: SiteAccess, *, staging: bool) -> str:
+    """Identify the work without asking where the inputs are: the same while list and credentials are.
+
+    Parameters
+    ----------
+    staging
+        Whether inputs are still wanted; not after the session's end.
+    """
+    parts = [
+        sorted((entry.name, entry.digest) for entry in inputs),
+        sorted(access.tokens.items()),
+        access.trust,
+        staging,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def manifest(
+    record: RSERecordSpec,
+    digest: str,
+    inputs: Mapping[str, Iterable[File]],
+    sources: Mapping[Did, Sequence[str]],
+    access: SiteAccess,
+) -> Manifest:
+    """Write the manifest; a file without a source is left out, and so never counts as staged."""
+    files = [
+        InputFile(
+            scope=file.did.scope,
+            name=file.did.name,
+            entries=entries,
+            path=store_path(file.did),
+            bytes=file.bytes,
+            adler32=file.adler32,
+            sources=list(sources[file.did]),
+        )
+        for file, entries in distinct(inputs).items()
+        if file.did in sources
+    ]
+    return Manifest(
+        digest=digest,
+        claims=[claim.uid for claim in record.claims],
+        inputs=files,
+        credentials={host: SecretStr(token) for host, token in access.tokens.items()},
+        trust=access.trust,
+    )

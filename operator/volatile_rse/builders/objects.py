@@ -1,0 +1,91 @@
+"""Names, labels and outer form of the objects that belong to a buffer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from volatile_rse.api.rserecord import RSERecordSpec
+from volatile_rse.domain.facts import Piece
+from volatile_rse.domain.settings import Settings
+
+__all__ = [
+    "CLAIM",
+    "DRAIN",
+    "FINALIZER",
+    "KINDS",
+    "MANAGED",
+    "RECORD",
+    "drain_name",
+    "hosts_of",
+    "labels_of",
+    "name_of",
+    "new_object",
+    "record_name",
+    "session_name",
+]
+
+FINALIZER = "volatilerse.io/outputs-safe"
+RECORD = "volatilerse.io/record"
+CLAIM = "volatilerse.io/claim"
+DRAIN = "volatilerse.io/drain"
+MANAGED: Mapping[str, str] = {"app.kubernetes.io/managed-by": "volatile-rse"}
+
+KINDS: Mapping[Piece, str] = {
+    Piece.SESSION_KEY: "Secret",
+    Piece.SERVER_TLS: "Secret",
+    Piece.AGENT_TLS: "Secret",
+    Piece.CONFIG: "ConfigMap",
+    Piece.INPUTS: "ConfigMap",
+    Piece.SERVICE: "Service",
+    Piece.AGENT_SERVICE: "Service",
+    Piece.VOLUME: "PersistentVolumeClaim",
+    Piece.POD: "Pod",
+}
+
+_VERSIONS = {"Deployment": "apps/v1", "VolatileRSE": "volatilerse.io/v1alpha1", "RSERecord": "volatilerse.io/v1alpha1"}
+_PLAIN = {Piece.SERVICE, Piece.VOLUME, Piece.POD}
+
+
+def record_name(record_id: str) -> str:
+    """Name the RSERecord."""
+    return f"vrse-{record_id}"
+
+
+def name_of(record_id: str, piece: Piece) -> str:
+    """Name an object of a buffer."""
+    name = record_name(record_id)
+    if piece is Piece.AGENT_SERVICE:
+        return f"{name}-agent"
+    return name if piece in _PLAIN else f"{name}-{piece.value}"
+
+
+def session_name(name: str) -> str:
+    """Name the Secret and the ConfigMap of a VolatileRSE."""
+    return f"{name}-vrse"
+
+
+def drain_name(public_host: str) -> str:
+    """Name the empty server's objects; one for all buffers of a public host."""
+    return f"drain-{hashlib.sha256(public_host.encode()).hexdigest()[:10]}"
+
+
+def labels_of(record: RSERecordSpec) -> dict[str, str]:
+    """Label an object of a buffer."""
+    return {**MANAGED, RECORD: record.record_id}
+
+
+def hosts_of(settings: Settings, service: str) -> list[str]:
+    """Give the names by which a Service is reached inside the cluster, the one for clients first."""
+    return [f"{service}.{settings.buffers}.svc", f"{service}.{settings.buffers}.svc.cluster.local", service]
+
+
+def new_object(
+    kind: str, namespace: str | None, name: str, labels: Mapping[str, str], content: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Make an object."""
+    metadata: dict[str, Any] = {"name": name, "labels": dict(labels)}
+    if namespace is not None:
+        metadata["namespace"] = namespace
+    return {"apiVersion": _VERSIONS.get(kind, "v1"), "kind": kind, "metadata": metadata, **content}

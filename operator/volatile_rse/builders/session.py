@@ -1,0 +1,107 @@
+"""What a session is given: the Secret and the ConfigMap in its own namespace, and the rights of its token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
+from volatile_rse.api.rserecord import Claim, RSERecordSpec
+from volatile_rse.builders.objects import CLAIM, MANAGED, RECORD, hosts_of, name_of, new_object, session_name
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Piece
+from volatile_rse.domain.frozen import distinct
+from volatile_rse.domain.names import hash_path
+from volatile_rse.domain.settings import Settings
+
+__all__ = ["endpoint", "outbox", "session_objects", "store_path", "token_scope"]
+
+_LIST_LIMIT = 512 * 1024
+"""Bytes of the list of inputs that fit beside the rest in one ConfigMap."""
+
+
+def outbox(claim: Claim) -> str:
+    """Give the session's own directory."""
+    return f"/outbox/{claim.uid}"
+
+
+def store_path(did: Did) -> str:
+    """Give the path of a file on the buffer, as Rucio computes it."""
+    return f"/store/{hash_path(did.scope, did.name)}"
+
+
+def token_scope(claim: Claim) -> str:
+    """Say what a session may do: read its scopes, and whatever it likes in its outbox.
+
+    Never create without modify: XRootD deletes a file whose overwriting it denies.
+    """
+    scopes = {entry.did.split(":")[0] for entry in claim.request.inputs}
+    reads = [f"storage.read:{_folder(scope)}" for scope in sorted(scopes)]
+    rights = [f"storage.{right}:{outbox(claim)}" for right in ("read", "create", "modify")]
+    return " ".join([*reads, *rights])
+
+
+def endpoint(settings: Settings, record: RSERecordSpec) -> tuple[str, str]:
+    """Give the root and davs URLs inside the cluster."""
+    host = hosts_of(settings, name_of(record.record_id, Piece.SERVICE))[0]
+    return f"root://{host}:{ROOT_PORT}", f"https://{host}:{DAVS_PORT}"
+
+
+def session_objects(
+    settings: Settings,
+    record: RSERecordSpec,
+    *,
+    token: str,
+    authorities: Mapping[str, str],
+    inputs: Mapping[str, Iterable[File]],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make the session's Secret and ConfigMap; both go with the VolatileRSE.
+
+    Parameters
+    ----------
+    authorities
+        File name -> PEM: ``ca.crt``, and the same under its hashed name for clients that want a directory.
+    """
+    claim = record.claims[0]
+    root, davs = endpoint(settings, record)
+    listed = _listed(root, inputs)
+    data = {
+        **authorities,
+        "VRSE_RSE": record.rse_name,
+        "VRSE_ROOT_URL": root,
+        "VRSE_DAVS_URL": davs,
+        "VRSE_OUTBOX": outbox(claim),
+    }
+    if len(listed) <= _LIST_LIMIT:
+        data["inputs.jsonl"] = listed
+    labels = {**MANAGED, CLAIM: claim.uid, RECORD: record.record_id}
+    owner = {"apiVersion": "volatilerse.io/v1alpha1", "kind": "VolatileRSE", "name": claim.name, "uid": claim.uid}
+
+    def made(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        body = new_object(kind, claim.namespace, session_name(claim.name), labels, content)
+        body["metadata"]["ownerReferences"] = [owner]
+        return body
+
+    return made("Secret", {"type": "Opaque", "stringData": {"token": token}}), made("ConfigMap", {"data": data})
+
+
+def _folder(scope: str) -> str:
+    # A name of one character gives the scope's own folder and two levels of digest.
+    return f"/store/{hash_path(scope, 'x').rsplit('/', 3)[0]}"
+
+
+def _listed(root: str, inputs: Mapping[str, Iterable[File]]) -> str:
+    return "".join(
+        json.dumps(
+            {
+                "did": str(file.did),
+                "inputs": entries,
+                "url": f"{root}/{store_path(file.did)}",
+                "bytes": file.bytes,
+                "adler32": file.adler32,
+            }
+        )
+        + "\n"
+        for file, entries in distinct(inputs).items()
+    )

@@ -1,0 +1,253 @@
+"""The objects of a buffer's storage: its pod, volume, Services, Secrets and ConfigMaps."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from volatile_rse.api.agent import AGENT_PORT, CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN, TLS, UID
+from volatile_rse.api.rserecord import RSERecordSpec
+from volatile_rse.builders.objects import (
+    DRAIN,
+    KINDS,
+    MANAGED,
+    RECORD,
+    drain_name,
+    labels_of,
+    name_of,
+    new_object,
+)
+from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files, drain_files
+from volatile_rse.domain.catalogue import File
+from volatile_rse.domain.facts import Piece
+from volatile_rse.domain.frozen import read_lines, write_lines
+from volatile_rse.domain.settings import Settings
+
+__all__ = [
+    "NOT_AFTER",
+    "agent_service",
+    "config_map",
+    "drain_objects",
+    "inputs_map",
+    "pod",
+    "public_service",
+    "read_inputs",
+    "secret",
+    "session_audience",
+    "session_issuer",
+    "tls_data",
+    "volume",
+]
+
+NOT_AFTER = "volatilerse.io/not-after"
+"""Annotation: end of the certificate's life."""
+
+_ROLE = "volatilerse.io/role"
+_GRACE = 10
+"""Seconds that the pod has to end: XRootD needs a fraction of one."""
+
+
+def session_issuer(record: RSERecordSpec) -> str:
+    """Name the issuer of the session's tokens; it need not exist."""
+    return f"https://{record.record_id}.sessions.invalid/"
+
+
+def session_audience(record: RSERecordSpec) -> str:
+    """Name the buffer in tokens."""
+    return f"https://{record.record_id}.buffers.invalid"
+
+
+def secret(
+    settings: Settings, record: RSERecordSpec, piece: Piece, data: Mapping[str, str], *, not_after: str | None = None
+) -> dict[str, Any]:
+    """Make a Secret of the buffer."""
+    body = _of_record(settings, record, piece, {"type": "Opaque", "stringData": dict(data)})
+    if not_after is not None:
+        body["metadata"]["annotations"] = {NOT_AFTER: not_after}
+    return body
+
+
+def tls_data(certificate: str, key: str, authorities: str) -> dict[str, str]:
+    """Give the keys of a TLS Secret."""
+    return {"tls.crt": certificate, "tls.key": key, "ca.crt": authorities}
+
+
+def config_map(settings: Settings, record: RSERecordSpec, jwks: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the configuration of the buffer's XRootD."""
+    issuer = Issuer(name="session", url=session_issuer(record), jwks=jwks)
+    server = ServerSettings(site=record.rse_name, audience=session_audience(record), issuers=[issuer])
+    return _of_record(settings, record, Piece.CONFIG, {"data": buffer_files(server)})
+
+
+def inputs_map(settings: Settings, record: RSERecordSpec, inputs: Mapping[str, Iterable[File]]) -> dict[str, Any]:
+    """Make the frozen list of inputs, compressed: an object of Kubernetes has at most 1 MiB."""
+    packed = base64.b64encode(gzip.compress(write_lines(inputs).encode(), mtime=0)).decode()
+    return _of_record(settings, record, Piece.INPUTS, {"immutable": True, "binaryData": {"inputs.jsonl.gz": packed}})
+
+
+def read_inputs(body: Mapping[str, Any]) -> dict[str, tuple[File, ...]]:
+    """Read what ``inputs_map`` made."""
+    return read_lines(gzip.decompress(base64.b64decode(body["binaryData"]["inputs.jsonl.gz"])).decode())
+
+
+def public_service(settings: Settings, record: RSERecordSpec, *, drained: bool = False) -> dict[str, Any]:
+    """Make the Service that sessions and Rucio's daemons use; ports never change while its RSE lives."""
+    if drained:
+        selector = {DRAIN: drain_name(record.class_snapshot.exposure.public_host)}
+    else:
+        selector = {RECORD: record.record_id, _ROLE: "storage"}
+    public = record.public
+    ports = [
+        _port("root", ROOT_PORT, None if public is None else public.root_port),
+        _port("davs", DAVS_PORT, None if public is None else public.davs_port),
+    ]
+    spec = {"type": "NodePort", "selector": selector, "ports": ports}
+    return _of_record(settings, record, Piece.SERVICE, {"spec": spec})
+
+
+def agent_service(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
+    """Make the Service by which the operator alone reaches the agent, also while XRootD is down."""
+    spec = {
+        "selector": {RECORD: record.record_id, _ROLE: "storage"},
+        "ports": [_port("agent", AGENT_PORT, None)],
+        "publishNotReadyAddresses": True,
+    }
+    return _of_record(settings, record, Piece.AGENT_SERVICE, {"spec": spec})
+
+
+def volume(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
+    """Make the claim of the storage volume; without owner, so that nobody's deletion takes bytes along."""
+    medium = record.class_snapshot.storage.volume
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": record.capacity}},
+    }
+    if medium is not None and medium.storage_class_name is not None:
+        spec["storageClassName"] = medium.storage_class_name
+    return _of_record(settings, record, Piece.VOLUME, {"spec": spec})
+
+
+def pod(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
+    """Make the storage pod: XRootD under its supervisor, and the agent, on one volume under one uid."""
+
+    def named(piece: Piece) -> str:
+        return name_of(record.record_id, piece)
+
+    data: dict[str, Any] = {"persistentVolumeClaim": {"claimName": named(Piece.VOLUME)}}
+    if record.class_snapshot.storage.memory is not None:
+        data = {"emptyDir": {"medium": "Memory", "sizeLimit": record.capacity}}
+    volumes = [
+        {"name": "data", **data},
+        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+        {"name": "config", "configMap": {"name": named(Piece.CONFIG)}},
+        {"name": "server-tls", "secret": {"secretName": named(Piece.SERVER_TLS)}},
+        {"name": "agent-tls", "secret": {"secretName": named(Piece.AGENT_TLS)}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+    shared = [_mount("data", DATA), _mount("tmp", "/tmp")]  # noqa: S108 (a volume of this pod alone)
+    xrootd = _container(
+        settings,
+        "xrootd",
+        ["python3", "-m", "volatile_rse.agent.supervisor"],
+        [*shared, _mount("run", RUN), _mount("config", CONFIG, read=True), _mount("server-tls", TLS, read=True)],
+        {"root": ROOT_PORT, "davs": DAVS_PORT},
+    )
+    agent = _container(
+        settings,
+        "agent",
+        ["python3", "-m", "volatile_rse.agent"],
+        [*shared, _mount("agent-tls", TLS, read=True)],
+        {"agent": AGENT_PORT},
+    )
+    body = _of_record(settings, record, Piece.POD, {"spec": _pod_spec([xrootd, agent], volumes)})
+    body["metadata"]["labels"][_ROLE] = "storage"
+    return body
+
+
+def drain_objects(
+    settings: Settings, record: RSERecordSpec, tls: Mapping[str, str], *, not_after: str
+) -> tuple[dict[str, Any], ...]:
+    """Make the empty server of a public host: Secret, ConfigMap, Deployment."""
+    name = drain_name(record.class_snapshot.exposure.public_host)
+    labels = {**MANAGED, DRAIN: name}
+    volumes = [
+        {"name": "data", "emptyDir": {"sizeLimit": "64Mi"}},
+        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+        {"name": "config", "configMap": {"name": name}},
+        {"name": "server-tls", "secret": {"secretName": name}},
+    ]
+    mounts = [_mount("data", DATA), _mount("run", RUN), _mount("config", CONFIG, read=True)]
+    server = _container(
+        settings,
+        "xrootd",
+        ["python3", "-m", "volatile_rse.agent.drain"],
+        [*mounts, _mount("server-tls", TLS, read=True)],
+        {"root": ROOT_PORT, "davs": DAVS_PORT},
+    )
+    deployment = {
+        "replicas": 1,
+        "selector": {"matchLabels": {DRAIN: name}},
+        "template": {"metadata": {"labels": labels}, "spec": _pod_spec([server], volumes)},
+    }
+
+    def made(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        return new_object(kind, settings.buffers, name, labels, content)
+
+    certificate = made("Secret", {"type": "Opaque", "stringData": dict(tls)})
+    certificate["metadata"]["annotations"] = {NOT_AFTER: not_after}
+    return certificate, made("ConfigMap", {"data": drain_files("drain")}), made("Deployment", {"spec": deployment})
+
+
+def _of_record(settings: Settings, record: RSERecordSpec, piece: Piece, content: Mapping[str, Any]) -> dict[str, Any]:
+    name = name_of(record.record_id, piece)
+    return new_object(KINDS[piece], settings.buffers, name, labels_of(record), content)
+
+
+def _port(name: str, port: int, node_port: int | None) -> dict[str, Any]:
+    body: dict[str, Any] = {"name": name, "port": port, "targetPort": port, "protocol": "TCP"}
+    return body if node_port is None else {**body, "nodePort": node_port}
+
+
+def _mount(volume_name: str, path: str, *, read: bool = False) -> dict[str, Any]:
+    return {"name": volume_name, "mountPath": path, **({"readOnly": True} if read else {})}
+
+
+def _container(
+    settings: Settings, name: str, command: list[str], mounts: list[dict[str, Any]], ports: Mapping[str, int]
+) -> dict[str, Any]:
+    probe = {"tcpSocket": {"port": next(iter(ports.values()))}, "periodSeconds": 2, "timeoutSeconds": 2}
+    return {
+        "name": name,
+        "image": settings.buffer_image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "ports": [{"name": label, "containerPort": port} for label, port in ports.items()],
+        "volumeMounts": mounts,
+        "readinessProbe": probe,
+        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+
+
+def _pod_spec(containers: list[dict[str, Any]], volumes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": UID,
+            "runAsGroup": UID,
+            "fsGroup": UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": containers,
+        "volumes": volumes,
+    }

@@ -1,0 +1,257 @@
+"""Everything that the operator can do, as data: one executor applies it, and every one may be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from volatile_rse.api.agent import Copies, Manifest, SealRequest
+from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Piece
+
+__all__ = [
+    "AllowDeletion",
+    "Attach",
+    "Copy",
+    "CreateRecord",
+    "DeleteRse",
+    "DropPiece",
+    "Effect",
+    "EnsureDataset",
+    "EnsureLedger",
+    "EnsureRse",
+    "EnsureRule",
+    "ExpireLedger",
+    "ExpireRule",
+    "Fence",
+    "FreezeInputs",
+    "Hide",
+    "HoldRequest",
+    "IssueSession",
+    "MakeDrain",
+    "MakePiece",
+    "Register",
+    "ReleaseRequest",
+    "Remember",
+    "RetainVolume",
+    "RevokeSession",
+    "Seal",
+    "SendManifest",
+    "SetPublic",
+    "SwapService",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Put our finalizer on the VolatileRSE."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequest:
+    """Take our finalizer from the VolatileRSE."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRecord:
+    """Write the record: before anything exists for the buffer."""
+
+    spec: RSERecordSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SetPublic:
+    """Write the buffer's public address into the record, for its life."""
+
+    address: PublicAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Write truths into the record, only upon the record that they were decided on."""
+
+    status: RSERecordStatus
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeInputs:
+    """Store the list of every input's files beside the buffer."""
+
+    inputs: Mapping[str, Sequence[File]]
+
+
+@dataclass(frozen=True, slots=True)
+class MakePiece:
+    """Create an object of the buffer in the cluster, or renew its certificate."""
+
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class DropPiece:
+    """Delete an object of the buffer."""
+
+    piece: Piece
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetainVolume:
+    """Let the volume outlive its claim, or not."""
+
+    volume: str
+    retain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDrain:
+    """Start the empty server of this public host, shared by its buffers."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwapService:
+    """Put the empty server behind the buffer's address."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssueSession:
+    """Create the session's Secret and ConfigMap."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeSession:
+    """Delete the session's Secret and ConfigMap."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendManifest:
+    """Give the agent its work."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Have the outboxes closed."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Have the outputs sealed."""
+
+    request: SealRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Have sealed outputs copied to their destinations."""
+
+    copies: Copies
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureLedger:
+    """Create the ledger dataset: the first write in Rucio."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureRse:
+    """Create or complete the RSE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Register files on the buffer and in its ledger."""
+
+    files: Sequence[File]
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureDataset:
+    """Create the user's dataset."""
+
+    dataset: Did
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Register verified copies and attach them to the user's dataset."""
+
+    dataset: Did
+    rse: str
+    files: Sequence[File]
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureRule:
+    """Hold the user's dataset at its destination."""
+
+    dataset: Did
+    account: str
+    rses: Sequence[str]
+    lifetime: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireRule:
+    """End somebody's rule whose locks all lie on the buffer."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hide:
+    """Take replicas on the buffer out of sight."""
+
+    files: Sequence[Did]
+
+
+@dataclass(frozen=True, slots=True)
+class AllowDeletion:
+    """Let Rucio's reaper delete on the buffer, whose storage is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRse:
+    """Deregister the RSE."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireLedger:
+    """Let the ledger dataset go: the last write in Rucio."""
+
+
+Effect = (
+    HoldRequest
+    | ReleaseRequest
+    | CreateRecord
+    | SetPublic
+    | Remember
+    | FreezeInputs
+    | MakePiece
+    | DropPiece
+    | RetainVolume
+    | MakeDrain
+    | SwapService
+    | IssueSession
+    | RevokeSession
+    | SendManifest
+    | Fence
+    | Seal
+    | Copy
+    | EnsureLedger
+    | EnsureRse
+    | Register
+    | EnsureDataset
+    | Attach
+    | EnsureRule
+    | ExpireRule
+    | Hide
+    | AllowDeletion
+    | DeleteRse
+    | ExpireLedger
+)

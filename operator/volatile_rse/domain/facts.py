@@ -1,0 +1,180 @@
+"""What is known of one buffer at one moment; None means that it was not asked, or that no answer came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from volatile_rse.api.agent import CopyState, InputState, Manifest, OutputState, Report
+from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.domain.catalogue import Did, File, ForeignRule, RseState
+from volatile_rse.domain.problems import Problem
+
+__all__ = [
+    "Facts",
+    "Piece",
+    "PodFact",
+    "Record",
+    "Request",
+    "ServiceFact",
+    "SessionFact",
+    "Storage",
+    "VolumeFact",
+]
+
+
+class Piece(StrEnum):
+    """The objects that one buffer has in the namespace of buffers."""
+
+    SESSION_KEY = "session-key"
+    SERVER_TLS = "server-tls"
+    AGENT_TLS = "agent-tls"
+    CONFIG = "config"
+    INPUTS = "inputs"
+    SERVICE = "service"
+    AGENT_SERVICE = "agent-service"
+    VOLUME = "volume"
+    POD = "pod"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A VolatileRSE."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    deleting: bool
+    held: bool
+    """Our finalizer is on it."""
+    namespace_terminating: bool
+    spec: VolatileRSESpec | None
+    invalid: str = ""
+    """Why ``spec`` cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An RSERecord."""
+
+    name: str
+    uid: str
+    version: str
+    """``resourceVersion``: what was decided upon it is written only on it."""
+    spec: RSERecordSpec
+    status: RSERecordStatus
+
+
+@dataclass(frozen=True, slots=True)
+class PodFact:
+    """The storage pod."""
+
+    uid: str
+    ready: bool
+    over: bool
+    """It finished, failed or is being deleted: it will not come back by itself."""
+    message: str = ""
+    """Why it is not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFact:
+    """The claim of the storage volume, and the volume behind it."""
+
+    uid: str
+    volume: str | None = None
+    """PersistentVolume, once bound."""
+    retained: bool | None = None
+    """The volume outlives its claim; None before it is bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFact:
+    """The public Service."""
+
+    uid: str
+    root_port: int | None
+    davs_port: int | None
+    drained: bool
+    """The empty server stands behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What exists of the buffer in the cluster."""
+
+    pieces: Mapping[Piece, str] = field(default_factory=dict)
+    """Piece -> UID of its object."""
+    expiring: frozenset[Piece] = frozenset()
+    """Certificates to be renewed."""
+    pod: PodFact | None = None
+    volume: VolumeFact | None = None
+    service: ServiceFact | None = None
+    drain_ready: bool = False
+    """The empty server of this public host runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFact:
+    """What is seen of the session in its own namespace."""
+
+    running: bool = False
+    finished: bool = False
+    objects: bool = False
+    """Its Secret and ConfigMap are there and ours."""
+    remains: bool = False
+    """One of them is there and ours."""
+    foreign: str = ""
+    """The object of somebody else that has the name of one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All of it; which fields are asked depends on the stage of the record."""
+
+    now: datetime
+    request: Request | None = None
+    record: Record | None = None
+    class_: VolatileRSEClassSpec | None = None
+    connection: RucioConnectionSpec | None = None
+    problems: tuple[Problem, ...] = ()
+    """What could not be asked, and what is wrong with the answers."""
+    storage: Storage = Storage()
+    session: SessionFact = SessionFact()
+    public_address: PublicAddress | None = None
+    """What the Service was given."""
+    report: Report | None = None
+    resolved: Mapping[str, tuple[File, ...]] | None = None
+    """Input -> its files."""
+    chosen: Mapping[str, tuple[str, ...]] | None = None
+    """Output -> its destination RSEs."""
+    frozen: Mapping[str, tuple[File, ...]] | None = None
+    """The list of input files, as it was frozen."""
+    manifest: Manifest | None = None
+    """What the agent must be given; None if it has it."""
+    ledger: bool | None = None
+    rse: RseState | None = None
+    rse_asked: bool = False
+    replicas: Mapping[Did, str] | None = None
+    """On the buffer, by the ledger: file -> state letter."""
+    inputs: tuple[InputState, ...] | None = None
+    outputs: tuple[OutputState, ...] | None = None
+    copies: tuple[CopyState, ...] | None = None
+    pfns: Mapping[tuple[str, Did], str] = field(default_factory=dict)
+    """(RSE, output file) -> where its copy goes."""
+    unsafe: Mapping[str, tuple[Did, ...]] | None = None
+    """Output -> files without an AVAILABLE replica on every chosen RSE."""
+    unlocked: frozenset[str] | None = None
+    """Outputs whose rule is missing or not OK."""
+    last_copies: tuple[Did, ...] | None = None
+    foreign_rules: tuple[ForeignRule, ...] | None = None
+    unusable: str | None = None
+    """Why the session cannot read now; empty: it can."""
+    writable: bool | None = None
+    """Whether a session's token can still write."""

@@ -1,0 +1,21 @@
+"""How this operator is set up, as far as decisions and objects depend on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One operator instance."""
+
+    name: str
+    """Configured name; with the cluster's id it is the instance."""
+    instance: str
+    namespace: str
+    """Of the operator: its CA, the credentials of connections and classes."""
+    buffers: str
+    """Namespace of storage pods, volumes and Services; tenants have no rights in it."""
+    buffer_image: str

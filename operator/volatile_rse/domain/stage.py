@@ -1,0 +1,85 @@
+"""How far a buffer is: read off the truths of its record, nothing else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from volatile_rse.api.rserecord import RSERecordStatus, SessionTruth
+from volatile_rse.domain.session import EndReason, SessionState
+
+__all__ = ["FENCED", "SEALED", "Stage", "session_state", "session_truth", "stage_of", "stamp", "when"]
+
+FENCED = "fenced"
+SEALED = "sealed"
+
+
+class Stage(StrEnum):
+    """The stages of a record, in their order."""
+
+    PREPARING = "Preparing"
+    """Inputs are resolved and destinations chosen; nothing exists yet."""
+    SERVING = "Serving"
+    """Storage, RSE, inputs, and the session."""
+    FENCING = "Fencing"
+    """The session has ended; nobody shall write any more."""
+    SEALING = "Sealing"
+    """Inventory."""
+    KEEPING = "Keeping"
+    """Outputs are registered, copied, verified, held by a rule."""
+    HIDING = "Hiding"
+    """Outputs are safe; nobody shall be sent to the buffer any more."""
+    DRAINING = "Draining"
+    """The storage is freed, Rucio forgets the replicas, the RSE goes."""
+    CLOSED = "Closed"
+    """Nothing exists but the record."""
+
+
+def stage_of(status: RSERecordStatus) -> Stage:
+    """Tell the stage."""
+    reached = (
+        (status.closed_at, Stage.CLOSED),
+        (status.freed_at, Stage.DRAINING),
+        (status.safe_at, Stage.HIDING),
+        (status.steps.get(SEALED), Stage.KEEPING),
+        (status.steps.get(FENCED), Stage.SEALING),
+        (status.session.ended_at, Stage.FENCING),
+        (status.inputs is not None, Stage.SERVING),
+    )
+    return next((stage for truth, stage in reached if truth), Stage.PREPARING)
+
+
+def stamp(time: datetime) -> str:
+    """Write a time as Kubernetes does."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def when(text: str | None) -> datetime | None:
+    """Read a time of Kubernetes."""
+    return None if text is None else datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+def session_state(truth: SessionTruth) -> SessionState:
+    """Read the session's truths."""
+    return SessionState(
+        ready_at=when(truth.ready_at),
+        started_at=when(truth.started_at),
+        last_seen_at=when(truth.last_seen_at),
+        ended_at=when(truth.ended_at),
+        end_reason=EndReason(truth.end_reason) if truth.end_reason else None,
+    )
+
+
+def session_truth(state: SessionState) -> SessionTruth:
+    """Write the session's truths."""
+
+    def text(time: datetime | None) -> str | None:
+        return None if time is None else stamp(time)
+
+    return SessionTruth(
+        ready_at=text(state.ready_at),
+        started_at=text(state.started_at),
+        last_seen_at=text(state.last_seen_at),
+        ended_at=text(state.ended_at),
+        end_reason=state.end_reason,
+    )
