@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import time
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from joserfc.jwk import ECKey
 
 from testbed.layout import PKI
 
-__all__ = ["CA", "ISSUER", "audience", "ensure", "server_certificate", "token"]
+__all__ = ["CA", "ISSUER", "age", "audience", "ensure", "server_certificate", "token"]
 
 CA = PKI / "ca.pem"
 ISSUER = "https://issuer.testbed.invalid/"
@@ -46,7 +48,7 @@ def ensure() -> None:
 
 
 def server_certificate(host: str) -> None:
-    """Make ``<host>.pem`` and ``<host>.key``, valid for the host's name and for localhost."""
+    """Make ``<host>.pem`` and ``<host>.key``, valid for the host's name and for this machine's loopback."""
     if (PKI / f"{host}.pem").exists():
         return
     authority = x509.load_pem_x509_certificate(CA.read_bytes())
@@ -56,7 +58,9 @@ def server_certificate(host: str) -> None:
         raise TypeError(message)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    names = x509.SubjectAlternativeName([x509.DNSName(host), x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName(host), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
     builder = _builder(name, authority.subject, key.public_key()).add_extension(names, critical=False)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     _write_key(PKI / f"{host}.key", key)
@@ -68,21 +72,29 @@ def audience(host: str) -> str:
     return f"https://{host}:8443"
 
 
-def token(subject: str, host: str, scope: str, lifetime: timedelta = timedelta(hours=12)) -> str:
-    """Sign a token of the WLCG profile for one site.
+def token(subject: str, host: str | Sequence[str], scope: str, lifetime: timedelta = timedelta(hours=12)) -> str:
+    """Sign a token of the WLCG profile for one site or several.
 
     Parameters
     ----------
+    host
+        The container of the site, or of each site that shall accept the token.
     scope
         Space separated, for example ``storage.read:/store storage.modify:/store``.
     """
     now = int(time.time())
+    audiences = audience(host) if isinstance(host, str) else [audience(one) for one in host]
     claims = {
-        "wlcg.ver": "1.0", "iss": ISSUER, "sub": subject, "aud": audience(host), "scope": scope, "iat": now,
+        "wlcg.ver": "1.0", "iss": ISSUER, "sub": subject, "aud": audiences, "scope": scope, "iat": now,
         "nbf": now - 5, "exp": now + int(lifetime.total_seconds()), "jti": str(uuid.uuid4()),
     }  # fmt: skip
     key = ECKey.import_key(json.loads(_ISSUER_KEY.read_text()))
     return jwt.encode({"alg": "ES256", "kid": "testbed", "typ": "JWT"}, claims, key)
+
+
+def age(path: Path) -> timedelta:
+    """Tell how long ago a file was written."""
+    return timedelta(seconds=time.time() - path.stat().st_mtime)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
