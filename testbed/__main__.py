@@ -21,13 +21,32 @@ def up(*, fresh: bool) -> None:
     baseimages.ensure()
     cluster.up()
     # Imported late: `down` must work with the standard library alone.
-    importlib.import_module("testbed.sites").up()
+    for part in ("sites", "rucio"):
+        importlib.import_module(f"testbed.{part}").up()
 
 
 def down() -> None:
     """Remove every container, volume and network of the testbed, whichever clone made them."""
-    if not engine.answers():
-        return
+    if _has_engine():
+        _remove()
+    for path in STATE.glob("*"):
+        if path != LOGS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _has_engine() -> bool:
+    """Tell whether there is an engine to clean; one that was stopped starts, since it still has the containers."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        engine.ensure()
+    except StepError as error:
+        print(f"testbed: containers and volumes are left as they are: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _remove() -> None:
     cluster.delete()
     for list_, remove in (
         (["ps", "-aq"], ["rm", "-fv"]),
@@ -39,9 +58,6 @@ def down() -> None:
         ).stdout.split()
         if found:
             subprocess.run(["docker", *remove, *found], capture_output=True, check=True)
-    for path in STATE.glob("*"):
-        if path != LOGS:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def status() -> None:

@@ -2,76 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
-import socket
-import subprocess
-import time
+import requests
 
-from testbed import baseimages, pki
-from testbed.layout import CHECKOUT, LABEL, NETWORK, PKI, SITES
-from testbed.progress import Log, StepError, step
+from testbed import containers, pki
+from testbed.layout import CHECKOUT, PKI, SITES
+from testbed.progress import step
 
 __all__ = ["davs_port", "up"]
 
 _FOLDER = CHECKOUT / "testbed" / "images" / "site"
-_READY = 30
-"""Seconds in which a site must listen."""
+_DAVS = 8443
 
 
 def up() -> None:
-    """Make sure that every site runs and listens."""
+    """Make sure that every site runs and answers; what it stores stays, in a volume of its own."""
     pki.ensure()
-    image = _image()
+    image = containers.build("site", _FOLDER)
     for rse, host in SITES.items():
         pki.server_certificate(host)
-        if _running(host):
-            continue
         with step(f"Site {rse}") as log:
-            log.run("docker", "rm", "-f", host, check=False)
-            log.run(
-                "docker", "run", "-d", "--name", host, "--hostname", host, "--network", NETWORK,
-                "--label", f"{LABEL}=site", "-v", f"{PKI}:/pki:ro", "-p", "127.0.0.1::8443",
-                "-e", f"SITE={host}", "-e", f"ISSUER={pki.ISSUER}", "-e", f"AUDIENCE={pki.audience(host)}", image,
-            )  # fmt: skip
-            _await(host, log)
+            containers.ensure(host, image, _options(host), log=log)
+            # An answer of any kind: without a token nothing but a refusal can be had.
+            containers.settle(host, log, lambda host=host: _ask(host))  # type: ignore[misc]
 
 
 def davs_port(host: str) -> int:
     """Give the port of this machine's loopback address that leads to a site's davs."""
-    out = subprocess.run(["docker", "port", host, "8443/tcp"], capture_output=True, text=True, check=True).stdout
-    return int(out.split()[0].rsplit(":", 1)[1])
+    return containers.port(host, _DAVS)
 
 
-def _image() -> str:
-    key = hashlib.sha256()
-    for path in sorted(_FOLDER.iterdir()):
-        key.update(path.name.encode() + path.read_bytes())
-    image = f"vrse-testbed/site:{key.hexdigest()[:16]}"
-    if not baseimages.image_exists(image):
-        with step("Site image") as log:
-            log.run("docker", "build", "--network", "host", "-t", image, _FOLDER)
-    return image
+def _options(host: str) -> list[str]:
+    """Give a site its data, its own key pair and what it checks tokens with, and no other secret of the testbed."""
+    files = ("ca.pem", "jwks.json", f"{host}.pem", f"{host}.key")
+    mounts = [word for name in files for word in ("-v", f"{PKI / name}:/pki/{name}:ro")]
+    environment = {"SITE": host, "ISSUER": pki.ISSUER, "AUDIENCE": pki.audience(host)}
+    settings = [word for name, value in environment.items() for word in ("-e", f"{name}={value}")]
+    return ["-v", f"{containers.volume(host)}:/data", *mounts, *settings, "-p", f"127.0.0.1::{_DAVS}"]
 
 
-def _running(host: str) -> bool:
-    argv = ["docker", "inspect", "-f", "{{.State.Running}}", host]
-    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip() == "true"
-
-
-def _await(host: str, log: Log) -> None:
-    until = time.monotonic() + _READY
-    while True:
-        try:
-            # Docker's forwarder accepts at once: only a container that still runs is one that listens.
-            log.run(
-                "docker", "exec", host, "python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 8443))"
-            )
-            socket.create_connection(("127.0.0.1", davs_port(host)), timeout=1).close()
-        except (OSError, StepError, subprocess.CalledProcessError) as error:
-            if time.monotonic() > until:
-                log.run("docker", "logs", host, check=False)
-                message = f"{host} does not listen: {error} (see {log.path})"
-                raise StepError(message) from error
-            time.sleep(0.3)
-        else:
-            return
+def _ask(host: str) -> None:
+    requests.get(f"https://localhost:{davs_port(host)}/", verify=str(pki.CA), timeout=5)
