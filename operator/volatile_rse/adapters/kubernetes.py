@@ -86,6 +86,12 @@ class _Answer:
         """Tell that the object is not there: a path that the server does not know also gives 404."""
         return self.status == _NOT_FOUND and self.reason == "NotFound"
 
+    @property
+    def another(self) -> bool:
+        """Tell that a patch named another UID than the object has."""
+        causes = self.body.get("details", {}).get("causes", [])
+        return self.reason == "Invalid" and any(cause.get("field") == "metadata.uid" for cause in causes)
+
 
 class KubernetesCluster(Cluster):
     """A real cluster."""
@@ -164,7 +170,7 @@ class KubernetesCluster(Cluster):
         path = _path(ref, *([subresource] if subresource else []))
         query: dict[str, str | int] = {"fieldManager": FIELD_MANAGER}
         answer = self._call("PATCH", path, ref, query=query, body=patch, content_type="application/merge-patch+json")
-        if answer.absent or answer.status == _CONFLICT:
+        if answer.absent or answer.status == _CONFLICT or answer.another:
             raise RefusedError(Reason.CHANGED_MEANWHILE, f"{ref} changed while it was worked on: {answer.message}")
         _accepted(answer, "PATCH", ref)
 

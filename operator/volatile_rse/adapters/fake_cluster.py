@@ -1,0 +1,299 @@
+"""A cluster in memory that keeps the API server's rules as far as the operator relies on them."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import itertools
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from volatile_rse.adapters.kubernetes import RESOURCES
+from volatile_rse.api.conditions import Reason
+from volatile_rse.ports.cluster import Cluster, Object, Ref
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+
+__all__ = ["FakeCluster", "FakeEvent", "Write"]
+
+_NODE_PORTS = range(30000, 32768)
+_SYSTEM_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
+_WITHOUT_GENERATION = {"ConfigMap", "Secret", "Event", "Namespace", "PersistentVolume", "PersistentVolumeClaim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change that was asked for and accepted."""
+
+    verb: Literal["create", "apply", "merge", "delete"]
+    ref: Ref
+    subresource: str | None = None
+    changed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FakeEvent:
+    """What a call of ``event`` said."""
+
+    about: Ref
+    type_: str
+    reason: str
+    message: str
+
+
+class FakeCluster(Cluster):
+    """A cluster for one thread.
+
+    Parameters
+    ----------
+    now
+        Stamps creations and deletions.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.journal: list[Write] = []
+        self.events: list[FakeEvent] = []
+        self.down = False
+        """Nothing answers while this is set."""
+        self.ticks: list[Callable[[FakeCluster], None]] = []
+        """Run by ``tick``: what kubelet, provisioner and other controllers would do."""
+        self._now = now
+        self._objects: dict[Ref, dict[str, Any]] = {}
+        self._applied: dict[Ref, dict[str, Any]] = {}
+        self._versions = itertools.count(1)
+        self._ports = iter(_NODE_PORTS)
+        self._failures: list[tuple[PortError, bool]] = []
+        self._store(Ref("Namespace", None, "kube-system"), {"apiVersion": "v1", "kind": "Namespace"})
+
+    # What tests do.
+
+    def tick(self) -> None:
+        """Let the other controllers work once."""
+        for hook in self.ticks:
+            hook(self)
+
+    def fail_next(self, error: PortError | None = None, *, after: bool = False) -> None:
+        """Let the next write fail.
+
+        Parameters
+        ----------
+        error
+            By default the API server does not answer.
+        after
+            The write happens, only its answer is lost.
+        """
+        self._failures.append((error or _unreachable("the next write"), after))
+
+    def set_status(self, ref: Ref, status: Mapping[str, Any]) -> None:
+        """Write a status as another controller does."""
+        stored = self._objects[ref]
+        changed = copy.deepcopy(stored)
+        _merge(changed.setdefault("status", {}), status)
+        self._replace(ref, stored, changed)
+
+    # The port.
+
+    def identity(self) -> str:
+        """Give the UID of the namespace ``kube-system``."""
+        self._answers("identity")
+        return str(self._objects[Ref("Namespace", None, "kube-system")]["metadata"]["uid"])
+
+    def get(self, ref: Ref) -> Object | None:
+        """Read one object; None if there is none."""
+        self._answers(f"GET {ref}")
+        return copy.deepcopy(self._objects.get(ref))
+
+    def list(
+        self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> tuple[Object, ...]:
+        """List objects in the order of their names."""
+        self._answers(f"LIST {kind}")
+        wanted = (labels or {}).items()
+        return tuple(
+            copy.deepcopy(stored)
+            for ref, stored in sorted(self._objects.items(), key=lambda item: (item[0].namespace or "", item[0].name))
+            if ref.kind == kind
+            and namespace in {None, ref.namespace}
+            and wanted <= stored["metadata"].get("labels", {}).items()
+        )
+
+    def create(self, body: Object) -> bool:
+        """Create an object; False if one of that name exists."""
+        ref = _ref(body)
+        with self._write(f"CREATE {ref}"):
+            if ref in self._objects:
+                return False
+            self._store(ref, body)
+            self.journal.append(Write("create", ref))
+        return True
+
+    def apply(self, body: Object) -> None:
+        """Server-side apply; lists are replaced, not merged by key."""
+        ref = _ref(body)
+        with self._write(f"APPLY {ref}"):
+            stored = self._objects.get(ref)
+            before = self._applied.get(ref, {}) if stored is not None else {}
+            self._applied[ref] = copy.deepcopy(dict(body))
+            if stored is None:
+                self._store(ref, body)
+                self.journal.append(Write("apply", ref))
+                return
+            changed = copy.deepcopy(stored)
+            _merge(changed, _left_out(before, body))
+            _merge(changed, _without_status(ref, body))
+            self.journal.append(Write("apply", ref, changed=self._replace(ref, stored, changed)))
+
+    def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> None:
+        """JSON merge patch."""
+        with self._write(f"PATCH {ref}"):
+            stored = self._objects.get(ref)
+            metadata = patch.get("metadata", {})
+            if stored is None or any(
+                metadata.get(field, stored["metadata"][field]) != stored["metadata"][field]
+                for field in ("uid", "resourceVersion")
+            ):
+                raise RefusedError(Reason.CHANGED_MEANWHILE, f"{ref} changed while it was worked on")
+            changed = copy.deepcopy(stored)
+            if subresource == "status":
+                _merge(changed, {"status": patch.get("status", {})})
+            else:
+                _merge(changed, _without_status(ref, patch))
+            self.journal.append(Write("merge", ref, subresource, self._replace(ref, stored, changed)))
+
+    def delete(self, ref: Ref, uid: str) -> None:
+        """Delete this very object; with finalizers it is only marked."""
+        with self._write(f"DELETE {ref}"):
+            stored = self._objects.get(ref)
+            if stored is None or stored["metadata"]["uid"] != uid:
+                return
+            self.journal.append(Write("delete", ref))
+            if not stored["metadata"].get("finalizers"):
+                self._remove(ref)
+            elif "deletionTimestamp" not in stored["metadata"]:
+                stored["metadata"]["deletionTimestamp"] = self._stamp()
+                stored["metadata"]["resourceVersion"] = str(next(self._versions))
+
+    def event(self, about: Object, *, type_: str, reason: str, message: str) -> None:
+        """Remember an Event."""
+        if not self.down:
+            self.events.append(FakeEvent(_ref(about), type_, reason, message))
+
+    # The API server's rules.
+
+    def _answers(self, call: str) -> None:
+        if self.down:
+            raise _unreachable(call)
+
+    @contextmanager
+    def _write(self, call: str) -> Iterator[None]:
+        self._answers(call)
+        error, after = self._failures.pop(0) if self._failures else (None, False)
+        if error is not None and not after:
+            raise error
+        yield
+        if error is not None:
+            raise error
+
+    def _store(self, ref: Ref, body: Object) -> None:
+        resource = RESOURCES.get(ref.kind)
+        if resource is None or resource.namespaced != (ref.namespace is not None):
+            raise RefusedError(Reason.CLUSTER_REFUSED, f"{ref}: no such kind, or wrong scope")
+        stored = copy.deepcopy(_without_status(ref, body))
+        metadata = {key: value for key, value in stored.get("metadata", {}).items() if key not in _SYSTEM_FIELDS}
+        metadata |= {
+            "name": ref.name,
+            "uid": str(uuid.uuid4()),
+            "resourceVersion": str(next(self._versions)),
+            "creationTimestamp": self._stamp(),
+        }
+        if ref.kind not in _WITHOUT_GENERATION:
+            metadata["generation"] = 1
+        if resource.api_version.startswith("volatilerse.io") and resource.status:
+            stored["status"] = {"observedGeneration": -1}
+        stored["metadata"] = metadata
+        self._admit(ref, stored)
+        self._objects[ref] = stored
+
+    def _replace(self, ref: Ref, stored: dict[str, Any], changed: dict[str, Any]) -> bool:
+        changed["metadata"] |= {key: stored["metadata"][key] for key in _SYSTEM_FIELDS if key in stored["metadata"]}
+        changed["metadata"]["name"] = ref.name
+        for emptied in ("labels", "annotations", "finalizers"):
+            if not changed["metadata"].get(emptied, True):
+                del changed["metadata"][emptied]
+        self._admit(ref, changed)
+        if changed == stored:
+            return False
+        changed["metadata"]["resourceVersion"] = str(next(self._versions))
+        if "generation" in changed["metadata"] and changed.get("spec") != stored.get("spec"):
+            changed["metadata"]["generation"] += 1
+        self._objects[ref] = changed
+        if "deletionTimestamp" in changed["metadata"] and not changed["metadata"].get("finalizers"):
+            self._remove(ref)
+        return True
+
+    def _admit(self, ref: Ref, stored: dict[str, Any]) -> None:
+        if ref.kind == "Secret":
+            for key, value in stored.pop("stringData", {}).items():
+                stored.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
+        if ref.kind == "Service" and stored["spec"].get("type") in {"NodePort", "LoadBalancer"}:
+            for port in stored["spec"]["ports"]:
+                if "nodePort" not in port:
+                    port["nodePort"] = self._node_port(ref, port)
+
+    def _node_port(self, ref: Ref, port: Mapping[str, Any]) -> int:
+        """Keep the number of a port that is applied again without one."""
+        before = self._objects.get(ref, {}).get("spec", {}).get("ports", [])
+        kept = [old["nodePort"] for old in before if old["port"] == port["port"] and "nodePort" in old]
+        return int(kept[0]) if kept else next(self._ports)
+
+    def _remove(self, ref: Ref) -> None:
+        """Remove an object and, as the garbage collector does, what it owned."""
+        owner = self._objects.pop(ref)["metadata"]["uid"]
+        for other, stored in list(self._objects.items()):
+            owners = stored["metadata"].get("ownerReferences", [])
+            if owners and all(item["uid"] == owner for item in owners):
+                self._remove(other)
+
+    def _stamp(self) -> str:
+        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _ref(body: Object) -> Ref:
+    return Ref(body["kind"], body["metadata"].get("namespace"), body["metadata"]["name"])
+
+
+def _unreachable(call: str) -> UnreachableError:
+    return UnreachableError(Reason.CLUSTER_UNREACHABLE, f"The API server did not answer {call}: it is down")
+
+
+def _without_status(ref: Ref, body: Object) -> dict[str, Any]:
+    resource = RESOURCES.get(ref.kind)
+    drop = resource is not None and resource.status
+    return {key: value for key, value in body.items() if not (drop and key == "status")}
+
+
+def _left_out(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the patch that removes what was applied before and is no more."""
+    patch: dict[str, Any] = {}
+    for key, value in before.items():
+        if key not in now:
+            patch[key] = None
+        elif isinstance(value, Mapping) and isinstance(now[key], Mapping):
+            patch[key] = _left_out(value, now[key])
+    return patch
+
+
+def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """RFC 7386."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, Mapping):
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            _merge(target[key], value)
+        else:
+            target[key] = copy.deepcopy(value)

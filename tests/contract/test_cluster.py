@@ -1,0 +1,256 @@
+"""What the reconciler relies on, shown on the fake and on the real API server."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed import cluster as testbed_cluster
+from testbed import layout
+from volatile_rse.adapters.fake_cluster import FakeCluster
+from volatile_rse.adapters.kubernetes import KubernetesCluster
+from volatile_rse.api.conditions import Reason
+from volatile_rse.ports.cluster import Cluster, Ref
+from volatile_rse.ports.errors import RefusedError, UnreachableError
+
+CRDS = Path(__file__).resolve().parents[2] / "crds"
+
+
+def _install_crds() -> None:
+    testbed_cluster.guard()
+    testbed_cluster.kubectl("apply", "--server-side", "-f", str(CRDS))
+    names = [json.loads(path.read_text())["metadata"]["name"] for path in sorted(CRDS.glob("*.json"))]
+    wait = ("wait", "--for=condition=Established", "--timeout=60s")
+    testbed_cluster.kubectl(*wait, *(f"crd/{name}" for name in names))
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    if request.param == "fake":
+        return FakeCluster()
+    _install_crds()
+    return KubernetesCluster.connect(layout.KUBECONFIG, layout.KUBE_CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    assert cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    ref = Ref("Namespace", None, name)
+    cluster.delete(ref, uid(cluster, ref))
+
+
+@pytest.fixture
+def name() -> str:
+    return f"x-{uuid.uuid4().hex[:8]}"
+
+
+def read(cluster: Cluster, ref: Ref) -> Any:
+    stored = cluster.get(ref)
+    assert stored is not None
+    return stored
+
+
+def uid(cluster: Cluster, ref: Ref) -> str:
+    return str(read(cluster, ref)["metadata"]["uid"])
+
+
+def config_map(ref: Ref, data: dict[str, str], **metadata: Any) -> dict[str, Any]:
+    place = {"namespace": ref.namespace, "name": ref.name}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": place | metadata, "data": data}
+
+
+def request(ref: Ref) -> dict[str, Any]:
+    return {
+        "apiVersion": "volatilerse.io/v1alpha1",
+        "kind": "VolatileRSE",
+        "metadata": {"namespace": ref.namespace, "name": ref.name},
+        "spec": {
+            "className": "standard",
+            "account": "alice",
+            "capacity": "1Gi",
+            "session": {"podSelector": {"matchLabels": {"analysis": "dimuon"}}},
+            "inputs": [],
+            "outputs": [],
+        },
+    }
+
+
+def test_the_cluster_has_an_identity(cluster: Cluster) -> None:
+    assert cluster.identity() == cluster.identity() != ""
+
+
+def test_absent_is_none(cluster: Cluster, namespace: str, name: str) -> None:
+    assert cluster.get(Ref("Pod", namespace, name)) is None
+    assert cluster.get(Ref("RSERecord", None, name)) is None
+
+
+def test_created_once(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    assert cluster.create(config_map(ref, {"a": "1"}))
+    assert not cluster.create(config_map(ref, {"a": "2"}))
+    assert read(cluster, ref)["data"] == {"a": "1"}
+
+
+def test_listed_by_labels(cluster: Cluster, namespace: str, name: str) -> None:
+    for suffix, labels in (("a", {"set": name, "one": "1"}), ("b", {"set": name})):
+        cluster.create(config_map(Ref("ConfigMap", namespace, f"{name}-{suffix}"), {}, labels=labels))
+    both = cluster.list("ConfigMap", namespace, {"set": name})
+    assert [item["metadata"]["name"] for item in both] == [f"{name}-a", f"{name}-b"]
+    assert both[0]["kind"] == "ConfigMap"
+    assert both[0]["apiVersion"] == "v1"
+    assert len(cluster.list("ConfigMap", namespace, {"set": name, "one": "1"})) == 1
+    assert len(cluster.list("ConfigMap", None, {"set": name})) == 2
+    assert cluster.list("ConfigMap", "default", {"set": name}) == ()
+
+
+def test_applied_again_it_is_repaired_and_then_unchanged(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    cluster.apply(config_map(ref, {"a": "1"}))
+    cluster.merge(ref, {"data": {"a": "drifted", "theirs": "2"}})
+    cluster.apply(config_map(ref, {"a": "1"}))
+    stored = read(cluster, ref)
+    assert stored["data"]["a"] == "1"
+    cluster.apply(config_map(ref, {"a": "1"}))
+    assert read(cluster, ref)["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+
+
+def test_what_is_applied_no_more_goes(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    cluster.apply(config_map(ref, {"a": "1", "b": "2"}, labels={"x": "y"}))
+    cluster.merge(ref, {"data": {"theirs": "3"}})
+    cluster.apply(config_map(ref, {"a": "1"}))
+    stored = read(cluster, ref)
+    assert stored["data"] == {"a": "1", "theirs": "3"}
+    assert "labels" not in stored["metadata"]
+
+
+def test_a_patch_with_an_old_version_fails(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    cluster.create(config_map(ref, {"a": "1"}))
+    old = read(cluster, ref)["metadata"]["resourceVersion"]
+    cluster.merge(ref, {"metadata": {"resourceVersion": old}, "data": {"a": "2", "b": None}})
+    with pytest.raises(RefusedError) as caught:
+        cluster.merge(ref, {"metadata": {"resourceVersion": old}, "data": {"a": "3"}})
+    assert caught.value.reason is Reason.CHANGED_MEANWHILE
+    assert name in caught.value.what
+    assert read(cluster, ref)["data"] == {"a": "2"}
+
+
+def test_a_patch_of_nothing_and_of_another_fails(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    with pytest.raises(RefusedError) as caught:
+        cluster.merge(ref, {"data": {"a": "1"}})
+    assert caught.value.reason is Reason.CHANGED_MEANWHILE
+    cluster.create(config_map(ref, {}))
+    with pytest.raises(RefusedError) as caught:
+        cluster.merge(ref, {"metadata": {"uid": str(uuid.uuid4())}, "data": {"a": "1"}})
+    assert caught.value.reason is Reason.CHANGED_MEANWHILE
+
+
+def test_status_is_apart_from_spec(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("VolatileRSE", namespace, name)
+    cluster.create(request(ref) | {"status": {"phase": "Ready"}})
+    first = read(cluster, ref)
+    assert first["status"] == {"observedGeneration": -1}
+    assert first["metadata"]["generation"] == 1
+    cluster.merge(ref, {"status": {"observedGeneration": 1, "rse": "VRSE-A"}}, subresource="status")
+    cluster.merge(ref, {"status": {"rse": "VRSE-B"}, "metadata": {"labels": {"a": "b"}}})
+    second = read(cluster, ref)
+    assert second["status"] == {"observedGeneration": 1, "rse": "VRSE-A"}
+    assert second["metadata"]["labels"] == {"a": "b"}
+    assert second["metadata"]["generation"] == 1
+    assert second["spec"] == first["spec"]
+    cluster.merge(ref, {"spec": {"session": {"endGrace": "7m"}}})
+    assert read(cluster, ref)["metadata"]["generation"] == 2
+
+
+def test_a_finalizer_holds_what_is_deleted(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    cluster.create(config_map(ref, {}, finalizers=["volatilerse.io/test"]))
+    mine = uid(cluster, ref)
+    cluster.delete(ref, mine)
+    stamp = read(cluster, ref)["metadata"]["deletionTimestamp"]
+    cluster.delete(ref, mine)
+    assert read(cluster, ref)["metadata"]["deletionTimestamp"] == stamp
+    cluster.merge(ref, {"metadata": {"finalizers": None}})
+    assert cluster.get(ref) is None
+
+
+def test_only_this_very_object_is_deleted(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    cluster.delete(ref, str(uuid.uuid4()))
+    cluster.create(config_map(ref, {}))
+    cluster.delete(ref, str(uuid.uuid4()))
+    cluster.delete(ref, uid(cluster, ref))
+    assert cluster.get(ref) is None
+
+
+def test_a_service_gets_node_ports_and_keeps_them(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("Service", namespace, name)
+    ports = [{"name": "root", "port": 1094, "protocol": "TCP"}, {"name": "davs", "port": 8443, "protocol": "TCP"}]
+    body = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"type": "NodePort", "selector": {"a": "b"}, "ports": ports},
+    }
+    cluster.apply(body)
+    given = [port["nodePort"] for port in read(cluster, ref)["spec"]["ports"]]
+    assert len(set(given)) == 2
+    cluster.apply(body)
+    assert [port["nodePort"] for port in read(cluster, ref)["spec"]["ports"]] == given
+
+
+def test_a_secret_takes_plain_text(cluster: Cluster, namespace: str, name: str) -> None:
+    place = {"namespace": namespace, "name": name}
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": place, "stringData": {"token": "abc"}})
+    assert read(cluster, Ref("Secret", namespace, name))["data"] == {"token": "YWJj"}
+
+
+def test_an_event_is_written(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    cluster.create(config_map(ref, {}))
+    cluster.event(read(cluster, ref), type_="Warning", reason="Tested", message="m" * 2000)
+    if isinstance(cluster, FakeCluster):
+        assert cluster.events[-1].about == ref
+    else:
+        written = cluster.list("Event", namespace)
+        assert [event["reason"] for event in written if event["involvedObject"]["name"] == name] == ["Tested"]
+    missing = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": f"{name}-none", "name": name}}
+    cluster.event(missing, type_="Normal", reason="Tested", message="into no namespace")
+
+
+@pytest.mark.cluster
+def test_a_refusal_names_the_object_and_the_server_s_words(namespace: str) -> None:
+    real = KubernetesCluster.connect(layout.KUBECONFIG, layout.KUBE_CONTEXT)
+    bad = config_map(Ref("ConfigMap", "default", "Not_A_Name"), {})
+    with pytest.raises(RefusedError, match=r"ConfigMap default/Not_A_Name.*RFC 1123") as caught:
+        real.apply(bad)
+    assert caught.value.reason is Reason.CLUSTER_REFUSED
+    assert namespace
+
+
+def test_no_answer_is_unreachable(tmp_path: Path) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    fake = FakeCluster()
+    fake.down = True
+    for dead in (KubernetesCluster.connect(tmp_path / "config", "x"), fake):
+        for call in (lambda: dead.get(Ref("Pod", "a", "b")), lambda: dead.delete(Ref("Pod", "a", "b"), "u")):  # noqa: B023
+            with pytest.raises(UnreachableError, match="Pod a/b") as caught:
+                call()
+            assert caught.value.reason is Reason.CLUSTER_UNREACHABLE
+        dead.event(config_map(Ref("ConfigMap", "a", "b"), {}), type_="Normal", reason="R", message="m")
