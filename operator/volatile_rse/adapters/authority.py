@@ -1,0 +1,205 @@
+"""The operator's own certificate authority (ECDSA P-256) and signer of session tokens (ES256)."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from volatile_rse.ports.credentials import Authority, KeyPair, SessionKey, TokenClaims
+
+__all__ = ["LocalAuthority", "hashed_name"]
+
+_AUTHORITY_LIFETIME = timedelta(days=3650)
+_SKEW = timedelta(minutes=5)
+"""Clocks of other machines may be behind by this much."""
+_COMMON_NAME = 64
+"""Characters that X.509 allows in a common name."""
+_KEY_USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+class LocalAuthority(Authority):
+    """An authority whose key the operator holds.
+
+    Parameters
+    ----------
+    certificate, key
+        Of the authority, PEM, as ``create`` gives them.
+    now
+        The time that certificates and tokens begin at.
+    """
+
+    def __init__(self, certificate: str, key: str, now: Callable[[], datetime] = _utcnow) -> None:
+        loaded = serialization.load_pem_private_key(key.encode(), None)
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+            message = "the authority's key is no elliptic curve key: remove its Secret, so that a new one is made"
+            raise TypeError(message)
+        self._certificate = x509.load_pem_x509_certificate(certificate.encode())
+        self._key = loaded
+        self._now = now
+
+    @classmethod
+    def create(cls, name: str = "volatile-rse", now: Callable[[], datetime] = _utcnow) -> tuple[str, str]:
+        """Make a new authority for ten years: certificate and key, PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        # The serial in the name keeps two operators' authorities apart in one hashed directory.
+        subject = _name(f"{name} {uuid.uuid4().hex[:8]}")
+        end = now() + _AUTHORITY_LIFETIME
+        builder = (
+            _builder(subject, subject, key.public_key(), now() - _SKEW, end)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage("key_cert_sign", "crl_sign", "digital_signature"), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        )
+        return _pem(builder.sign(key, hashes.SHA256())), _key_pem(key)
+
+    def bundle(self) -> str:
+        """Give the authority's certificate."""
+        return _pem(self._certificate)
+
+    def server(self, names: Sequence[str], lifetime: timedelta) -> KeyPair:
+        """Issue a certificate for host names and addresses."""
+        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        return self._issue(names[0], lifetime, ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
+
+    def client(self, name: str, lifetime: timedelta) -> KeyPair:
+        """Issue a client certificate."""
+        return self._issue(name, lifetime, ExtendedKeyUsageOID.CLIENT_AUTH, None)
+
+    def session_key(self) -> SessionKey:
+        """Make a new key, named by its thumbprint."""
+        key = ECKey.generate_key("P-256", {"alg": "ES256", "use": "sig"}, auto_kid=True)
+        return SessionKey(
+            private=json.dumps(key.as_dict(private=True), sort_keys=True),
+            jwks={"keys": [key.as_dict(private=False)]},
+        )
+
+    def session_token(self, key: str, claims: TokenClaims) -> str:
+        """Sign a token of the WLCG profile 1.0."""
+        signer = ECKey.import_key(json.loads(key))
+        now = self._now()
+        payload = {
+            "wlcg.ver": "1.0",
+            "iss": claims.issuer,
+            "sub": claims.subject,
+            "aud": claims.audience,
+            "scope": claims.scope,
+            "iat": int(now.timestamp()),
+            "nbf": int((now - _SKEW).timestamp()),
+            "exp": int(claims.expires.timestamp()),
+            "jti": str(uuid.uuid4()),
+        }
+        return jwt.encode({"alg": "ES256", "typ": "JWT", "kid": signer.kid}, payload, signer)
+
+    def _issue(
+        self,
+        name: str,
+        lifetime: timedelta,
+        purpose: x509.ObjectIdentifier,
+        alternatives: x509.SubjectAlternativeName | None,
+    ) -> KeyPair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = self._now()
+        end = min(now + lifetime, self._certificate.not_valid_after_utc)
+        issuer = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer)
+        builder = (
+            _builder(_name(name), self._certificate.subject, key.public_key(), now - _SKEW, end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage("digital_signature"), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(identifier, critical=False)
+        )
+        if alternatives is not None:
+            builder = builder.add_extension(alternatives, critical=False)
+        return KeyPair(_pem(builder.sign(self._key, hashes.SHA256())), _key_pem(key))
+
+
+def hashed_name(certificate: str) -> str:
+    """Name an authority's file in a hashed directory as ``openssl rehash`` does: ``<hash>.0``.
+
+    OpenSSL hashes the subject in a canonical form: each value as lower-case UTF8String with spaces squeezed, without
+    the outer sequence.
+    """
+    subject = x509.load_pem_x509_certificate(certificate.encode()).subject
+    canonical = b"".join(_canonical(rdn) for rdn in subject.rdns)
+    digest = hashlib.sha1(canonical, usedforsecurity=False).digest()
+    return f"{int.from_bytes(digest[:4], 'little'):08x}.0"
+
+
+def _canonical(rdn: x509.RelativeDistinguishedName) -> bytes:
+    attributes = []
+    for attribute in rdn:
+        value = attribute.value if isinstance(attribute.value, str) else attribute.value.decode()
+        # As OpenSSL does: only ASCII letters are folded, and only ASCII white space is squeezed.
+        folded = re.sub(r"[ \t\n\v\f\r]+", " ", value.strip(" \t\n\v\f\r"))
+        folded = re.sub("[A-Z]", lambda letter: letter.group().lower(), folded)
+        plain = x509.NameAttribute(attribute.oid, folded, _ASN1Type.UTF8String, _validate=False)
+        attributes.append(plain)
+    # The DER of a name is a sequence of these sets.
+    return _content(x509.Name([x509.RelativeDistinguishedName(attributes)]).public_bytes())
+
+
+def _content(der: bytes) -> bytes:
+    """Strip the tag and length of a DER value."""
+    length = der[1]
+    return der[2:] if length < 0x80 else der[2 + (length & 0x7F) :]  # noqa: PLR2004 - long form of a length
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:_COMMON_NAME])])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _usage(*purposes: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{usage: usage in purposes for usage in _KEY_USAGES})
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begin: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
