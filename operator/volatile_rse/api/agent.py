@@ -60,7 +60,7 @@ Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=250)]
 ClaimUid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
 DavsUrl = Annotated[str, Field(pattern=r"^(davs|https)://[^/]+/.+$", max_length=2048)]
-StorePath = Annotated[str, Field(pattern=r"^/store/[^\0]+$", max_length=1024)]
+StorePath = Annotated[str, Field(pattern=r"^/store/[^\x00]+$", max_length=1024)]
 """A path of the buffer's namespace as XRootD shows it."""
 
 
