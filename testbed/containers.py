@@ -48,7 +48,12 @@ def ensure(name: str, image: str, options: Sequence[str], *command: str, log: Lo
         "--name", name, "--hostname", name, "--network", NETWORK, "--label", f"{LABEL}=container", *options, image,
         *command,
     ]  # fmt: skip
-    made_of = hashlib.sha256("\0".join(argv).encode()).hexdigest()
+    key = hashlib.sha256("\0".join(argv).encode())
+    # A mounted file that was replaced would stay the old one to a running container.
+    for source in (Path(word.split(":")[0]) for word in options if word.startswith("/")):
+        if source.is_file():
+            key.update(source.read_bytes())
+    made_of = key.hexdigest()
     known, running = _inspect(name)
     if known == made_of and running:
         return False

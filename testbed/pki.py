@@ -63,6 +63,8 @@ def server_certificate(host: str) -> None:
     )
     builder = _builder(name, authority.subject, key.public_key()).add_extension(names, critical=False)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    builder = builder.add_extension(identifier, critical=False)
     _write_key(PKI / f"{host}.key", key)
     (PKI / f"{host}.pem").write_bytes(builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
@@ -99,7 +101,14 @@ def age(path: Path) -> timedelta:
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+    # Python 3.13 refuses a chain without key identifiers.
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
     return (
         builder.serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))

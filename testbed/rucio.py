@@ -129,8 +129,10 @@ def _client(image: str, facts: grid.Grid, log: Log) -> None:
 
 
 def _mounted(part: str) -> list[str]:
-    folder = "/etc/rucio"
-    return ["--init", "-v", f"{_STATE / part}:{folder}:ro", "-e", f"RUCIO_CONFIG={folder}/rucio.cfg"]
+    mounts = [
+        word for path in sorted((_STATE / part).iterdir()) for word in ("-v", f"{path}:/etc/rucio/{path.name}:ro")
+    ]
+    return ["--init", *mounts, "-e", "RUCIO_CONFIG=/etc/rucio/rucio.cfg"]
 
 
 def _believing(token: str) -> list[str]:
@@ -153,8 +155,7 @@ userpass_email = root@testbed.invalid
 [cache]
 url = {cache}
 [policy]
-permission = generic
-schema = generic
+package = testbed_policy
 lfn2pfn_algorithm_default = hash
 [alembic]
 cfg = /etc/rucio/alembic.ini
