@@ -15,7 +15,7 @@ from testbed.grid import ALICE, BOB, OPERATOR
 from testbed.layout import CHECKOUT, CLIENT, DAEMONS, DATABASE, MEMCACHED, PKI, RUCIO, SITES, STATE
 from testbed.progress import Log, step
 
-__all__ = ["add_authority", "up"]
+__all__ = ["add_authority", "remove_authority", "up"]
 
 _FOLDER = CHECKOUT / "testbed" / "images" / "rucio"
 _STATE = STATE / "rucio"
@@ -48,6 +48,12 @@ def add_authority(name: str, pem: str) -> None:
     """Let the daemons and the client of the running grid believe one more authority, for example the operator's."""
     with step(f"Authority {name}") as log:
         trust.add(name, pem, containers.build("rucio", _FOLDER), log)
+
+
+def remove_authority(name: str) -> None:
+    """Take back :func:`add_authority`."""
+    with step(f"Authority {name} removed") as log:
+        trust.remove(name, containers.build("rucio", _FOLDER), log)
 
 
 def _passwords() -> Mapping[str, str]:

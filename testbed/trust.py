@@ -9,7 +9,7 @@ from testbed import pki
 from testbed.layout import STATE
 from testbed.progress import Log
 
-__all__ = ["BUNDLE", "CERTIFICATES", "TRUST", "add", "ensure"]
+__all__ = ["BUNDLE", "CERTIFICATES", "TRUST", "add", "ensure", "remove"]
 
 TRUST = STATE / "trust"
 """Mounted as ``/trust`` into the catalogue's daemons and client; read anew at each connection."""
@@ -38,6 +38,17 @@ def add(name: str, pem: str, image: str, log: Log) -> None:
     if path.exists() and path.read_text() == pem and BUNDLE.exists():
         return
     _replace(path, pem)
+    _index(image, log)
+
+
+def remove(name: str, image: str, log: Log) -> None:
+    """Believe an authority no longer."""
+    (CERTIFICATES / f"{name}.pem").unlink(missing_ok=True)
+    _index(image, log)
+
+
+def _index(image: str, log: Log) -> None:
+    """Write the links that OpenSSL looks up, and the bundle."""
     owner = f"{os.getuid()}:{os.getgid()}"
     log.run(
         "docker", "run", "--rm", "--user", owner, "-v", f"{CERTIFICATES}:/certificates", image,
