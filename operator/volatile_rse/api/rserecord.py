@@ -129,6 +129,8 @@ class RSERecordStatus(ApiModel):
     observed_generation: int = -1
     phase: Annotated[str, Field(max_length=32)] | None = None
     """Display only."""
+    message: Annotated[str, Field(max_length=4096)] | None = None
+    """What is awaited or stands in the way, also when no VolatileRSE is left to say it."""
     session: SessionTruth = SessionTruth()
     inputs: Annotated[list[FrozenInput], Field(max_length=32)] | None = None
     destinations: Annotated[list[ChosenDestination], Field(max_length=32)] | None = None

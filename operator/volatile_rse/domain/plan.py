@@ -219,7 +219,9 @@ def _hiding(facts: Facts, record: Record) -> Plan:
     if facts.rse is None:
         return Plan(effects=(freed,))
     if facts.replicas is None or facts.last_copies is None or facts.foreign_rules is None or facts.unsafe is None:
-        return Plan(waiting="Rucio")
+        # What is safe is asked once more before the storage goes, and only the agent knows what there is.
+        kept = record.status.outcome is not None and record.status.outcome.files
+        return Plan(tuple(_storage(facts, record)) if kept else (), waiting="the agent of the buffer and Rucio")
     if wrong := _not_yet(facts, record):
         return Plan(problems=wrong)
     if facts.foreign_rules:
@@ -512,7 +514,8 @@ def _deadline(state: SessionState, record: Record) -> datetime | None:
 
 
 def _remember(record: Record, **changes: object) -> do.Remember:
-    return do.Remember(RSERecordStatus.model_validate(record.status.model_copy(update=changes).model_dump()))
+    status = RSERecordStatus.model_validate(record.status.model_copy(update=changes).model_dump())
+    return do.Remember(status.model_copy(update={"phase": stage_of(status).value}))
 
 
 def _foreign_object(what: str) -> Problem:

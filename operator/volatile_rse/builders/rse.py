@@ -1,0 +1,26 @@
+"""The RSE of a buffer, as it must be in Rucio."""
+
+from __future__ import annotations
+
+from volatile_rse.api.rserecord import RSERecordSpec
+from volatile_rse.domain.catalogue import BufferRse
+
+__all__ = ["buffer_rse"]
+
+
+def buffer_rse(record: RSERecordSpec) -> BufferRse:
+    """Describe the RSE; before the record has a public address, with ports that nobody serves."""
+    public, claim = record.public, record.claims[0]
+    return BufferRse(
+        name=record.rse_name,
+        host=record.class_snapshot.exposure.public_host,
+        root_port=0 if public is None else public.root_port,
+        davs_port=0 if public is None else public.davs_port,
+        attributes={
+            **record.class_snapshot.rse_attributes,
+            "vrse_instance": record.instance,
+            "vrse_record": record.record_id,
+            "vrse_claim": f"{claim.namespace}/{claim.name}",
+            "vrse_account": claim.account,
+        },
+    )

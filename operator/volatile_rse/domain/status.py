@@ -1,0 +1,344 @@
+"""Facts and plan -> what the VolatileRSE says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from volatile_rse.api.conditions import Condition, ConditionType, Reason, Status
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, VolatileRSEStatus
+from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.plan import Plan, is_usable, sealed_files
+from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.stage import Stage, session_state, stage_of, stamp
+
+__all__ = ["STALLING", "status_of"]
+
+STALLING = frozenset(
+    {
+        Reason.UNKNOWN_CLASS,
+        Reason.UNKNOWN_CONNECTION,
+        Reason.ACCOUNT_NOT_GRANTED,
+        Reason.SCOPE_NOT_GRANTED,
+        Reason.CAPACITY_OVER_LIMIT,
+        Reason.PATH_ESCAPES_OUTBOX,
+        Reason.INVALID_SPEC,
+        Reason.DID_NOT_FOUND,
+        Reason.NO_REPLICA,
+        Reason.INPUTS_TOO_LARGE,
+        Reason.NO_DESTINATION,
+        Reason.QUOTA_EXCEEDED,
+        Reason.CREDENTIAL_MISSING,
+        Reason.FOREIGN_OBJECT,
+        Reason.INPUTS_CHANGED,
+        Reason.LAST_COPY,
+        Reason.FOREIGN_RULE,
+    }
+)
+"""Reasons that no waiting cures."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    type: ConditionType
+    status: Status
+    reason: Reason
+    message: str = ""
+
+
+def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> VolatileRSEStatus | None:
+    """Write the status; fields that are not known now are absent, so that they keep their value.
+
+    Parameters
+    ----------
+    endpoints
+        Of the session, to be told once it may use them.
+    """
+    request, record = facts.request, facts.record
+    if request is None:
+        return None
+    said = _without_record(facts, plan) if record is None else _of_record(facts, record, plan)
+    conditions = [
+        Condition(
+            type=entry.type.value,
+            status=entry.status,
+            reason=entry.reason.value,
+            message=entry.message,
+            last_transition_time=stamp(facts.now),
+            observed_generation=request.generation,
+        )
+        for entry in said
+    ]
+    ready_at = None if record is None else session_state(record.status.session).ready_at
+    ttl = None if record is None else parse_duration(record.spec.claims[0].request.session.ttl)
+    return VolatileRSEStatus(
+        observed_generation=request.generation,
+        phase=_phase(facts, plan),
+        rse=None if record is None else record.spec.rse_name,
+        record=None if record is None else record.name,
+        expires=None if ready_at is None or ttl is None else stamp(ready_at + ttl),
+        endpoints=list(endpoints) if ready_at is not None else None,
+        inputs=None if record is None else _inputs(facts, record),
+        outputs=None if record is None else _outputs(facts, record),
+        conditions=conditions,
+    )
+
+
+def _without_record(facts: Facts, plan: Plan) -> list[_Said]:
+    problem = plan.problems[0] if plan.problems else None
+    why = (Reason.PENDING, "The request has not been taken up yet.") if problem is None else _because(problem)
+    said = [_Said(type_, "False", *why) for type_ in (ConditionType.READY, ConditionType.USABLE)]
+    said += [
+        _Said(type_, "False", Reason.PENDING)
+        for type_ in (
+            ConditionType.STORAGE_READY,
+            ConditionType.RSE_REGISTERED,
+            ConditionType.INPUTS_STAGED,
+            ConditionType.SESSION_ACTIVE,
+            ConditionType.OUTPUTS_SAFE,
+        )
+    ]
+    said.append(_Said(ConditionType.CREDENTIALS_VALID, "Unknown", Reason.PENDING))
+    return [*said, _deleting(facts, plan), _stalled(plan)]
+
+
+def _of_record(facts: Facts, record: Record, plan: Plan) -> list[_Said]:
+    return [
+        _ready(facts, record, plan),
+        _usable(facts, record, plan),
+        _storage(facts, record, plan),
+        _rse(facts, record, plan),
+        _staged(facts, record, plan),
+        _credentials(record, plan),
+        _session(facts, record),
+        _safe(record, plan),
+        _deleting(facts, plan),
+        _stalled(plan),
+    ]
+
+
+def _serves(facts: Facts, record: Record) -> bool:
+    return stage_of(record.status) is Stage.SERVING and is_usable(facts, record) and facts.session.objects
+
+
+def _ready(facts: Facts, record: Record, plan: Plan) -> _Said:
+    type_ = ConditionType.READY
+    if record.status.safe_at is not None:
+        kept = record.status.outcome.files if record.status.outcome else 0
+        return _Said(type_, "True", Reason.COMPLETED, f"The session is over; {kept} output files are safe.")
+    if _serves(facts, record):
+        return _Said(type_, "True", Reason.USABLE, "The session can read its inputs and write its outputs.")
+    return _Said(type_, "False", *_why_not(record, plan))
+
+
+def _usable(facts: Facts, record: Record, plan: Plan) -> _Said:
+    type_ = ConditionType.USABLE
+    if record.status.session.ended_at is not None:
+        return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
+    if _serves(facts, record):
+        return _Said(type_, "True", Reason.USABLE, "Read just now with the session's token, inside and outside.")
+    if facts.unusable:
+        return _Said(type_, "False", *_because(Problem(Reason.READ_FAILED, facts.unusable)))
+    return _Said(type_, "False", *_why_not(record, plan))
+
+
+def _why_not(record: Record, plan: Plan) -> tuple[Reason, str]:
+    if plan.problems:
+        return _because(plan.problems[0])
+    if record.status.session.ended_at is not None:
+        return Reason.SESSION_ENDED, f"{_end(record)} {_awaiting(plan)}".strip()
+    return Reason.IN_PROGRESS, _awaiting(plan)
+
+
+def _storage(facts: Facts, record: Record, plan: Plan) -> _Said:
+    type_ = ConditionType.STORAGE_READY
+    if record.status.freed_at is not None:
+        return _Said(type_, "False", Reason.COMPLETED, "The storage has been freed.")
+    if problem := _find(plan, Reason.BUFFER_UNREACHABLE):
+        return _Said(type_, "False", *_because(problem))
+    pod = facts.storage.pod
+    if pod is not None and pod.ready:
+        return _Said(type_, "True", Reason.SUCCEEDED, "The storage pod is ready.")
+    if pod is None:
+        return _Said(type_, "False", Reason.PENDING, "There is no storage pod yet.")
+    return _Said(type_, "False", *_because(Problem(Reason.STORAGE_PENDING, f"Pod {record.name}: {pod.message}.")))
+
+
+def _rse(facts: Facts, record: Record, plan: Plan) -> _Said:
+    type_ = ConditionType.RSE_REGISTERED
+    if record.status.closed_at is not None:
+        return _Said(type_, "False", Reason.COMPLETED, f"{record.spec.rse_name} has been deregistered.")
+    unreachable = _find(plan, Reason.CATALOGUE_UNREACHABLE)
+    if not facts.rse_asked:
+        why = _because(unreachable) if unreachable else (Reason.PENDING, "Rucio was not asked yet.")
+        return _Said(type_, "Unknown", *why)
+    if facts.rse is not None and facts.rse.complete:
+        return _Said(type_, "True", Reason.SUCCEEDED, f"{record.spec.rse_name} is registered.")
+    if record.status.freed_at is not None:
+        return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))
+    problem = _find(plan, Reason.CATALOGUE_REFUSED) or _find(plan, Reason.FOREIGN_OBJECT)
+    return _Said(type_, "False", *(_because(problem) if problem else (Reason.IN_PROGRESS, "It is being registered.")))
+
+
+def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:
+    type_ = ConditionType.INPUTS_STAGED
+    if not record.spec.claims[0].request.inputs:
+        return _Said(type_, "True", Reason.NOT_NEEDED, "There are no inputs.")
+    wrong = [Reason.DID_NOT_FOUND, Reason.NO_REPLICA, Reason.INPUTS_TOO_LARGE, Reason.INPUTS_CHANGED]
+    for reason in wrong:
+        if problem := _find(plan, reason):
+            return _Said(type_, "False", *_because(problem))
+    if record.status.session.ready_at is not None:
+        return _Said(type_, "True", Reason.SUCCEEDED, "Every input is on the buffer.")
+    if facts.report is None:
+        return _Said(type_, "False", Reason.PENDING)
+    files, staged = (sum(entry.files for entry in record.status.inputs or ()), _staged_files(facts))
+    failed = sum(total.failed for total in facts.report.inputs)
+    if failed:
+        said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:3])
+        what = f"{failed} of {files} files cannot be staged: {said}."
+        return _Said(type_, "False", *_because(Problem(Reason.STAGING_FAILED, what)))
+    if staged >= files:
+        return _Said(type_, "True", Reason.SUCCEEDED, "Every input is on the buffer.")
+    return _Said(type_, "False", Reason.IN_PROGRESS, f"{staged} of {files} files are staged.")
+
+
+def _staged_files(facts: Facts) -> int:
+    return 0 if facts.report is None else sum(total.staged for total in facts.report.inputs)
+
+
+def _credentials(record: Record, plan: Plan) -> _Said:
+    type_ = ConditionType.CREDENTIALS_VALID
+    if problem := _find(plan, Reason.CREDENTIAL_MISSING):
+        return _Said(type_, "False", *_because(problem))
+    if record.status.inputs is None:
+        return _Said(type_, "Unknown", Reason.PENDING)
+    return _Said(type_, "True", Reason.SUCCEEDED, "There is a token for every site that is needed.")
+
+
+def _session(facts: Facts, record: Record) -> _Said:
+    type_, truth = ConditionType.SESSION_ACTIVE, record.status.session
+    if truth.ended_at is not None:
+        if facts.session.running:
+            late = Problem(Reason.SESSION_OVER, f"A pod of the session runs, but {_end(record)}")
+            return _Said(type_, "False", *_because(late))
+        return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
+    if truth.ready_at is None:
+        return _Said(type_, "False", Reason.PENDING)
+    if facts.session.running:
+        return _Said(type_, "True", Reason.SESSION_RUNNING)
+    if truth.started_at is None:
+        return _Said(type_, "False", Reason.WAITING_FOR_SESSION, "No pod matches session.podSelector yet.")
+    return _Said(type_, "False", Reason.IN_PROGRESS, "No pod of the session runs; its grace has begun.")
+
+
+def _safe(record: Record, plan: Plan) -> _Said:
+    type_ = ConditionType.OUTPUTS_SAFE
+    if record.status.safe_at is not None:
+        kept = record.status.outcome.files if record.status.outcome else 0
+        if problem := _find(plan, Reason.LAST_COPY):
+            return _Said(type_, "False", *_because(problem))
+        return _Said(type_, "True", Reason.SUCCEEDED, f"{kept} files, verified at their destination.")
+    if record.status.session.ended_at is None:
+        return _Said(type_, "False", Reason.PENDING, "The session has not ended.")
+    for reason in (Reason.SEALING_FAILED, Reason.COPY_FAILED, Reason.CATALOGUE_REFUSED, Reason.CATALOGUE_UNREACHABLE):
+        if problem := _find(plan, reason):
+            return _Said(type_, "False", *_because(problem))
+    return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))
+
+
+def _deleting(facts: Facts, plan: Plan) -> _Said:
+    type_ = ConditionType.DELETING
+    if facts.request is not None and facts.request.deleting:
+        return _Said(type_, "True", Reason.DELETION_REQUESTED, _awaiting(plan))
+    return _Said(type_, "False", Reason.NOT_DELETING)
+
+
+def _stalled(plan: Plan) -> _Said:
+    type_ = ConditionType.STALLED
+    stalling = [problem for problem in plan.problems if problem.reason in STALLING]
+    if not stalling:
+        return _Said(type_, "False", Reason.NOT_STALLED)
+    message = " ".join(problem.message for problem in stalling)
+    return _Said(type_, "True", stalling[0].reason, message)
+
+
+def _phase(facts: Facts, plan: Plan) -> str:
+    record = facts.record
+    if any(problem.reason in STALLING for problem in plan.problems):
+        return "Stalled"
+    if record is None:
+        return "Pending"
+    if record.status.safe_at is not None:
+        return "Completed"
+    if record.status.session.ended_at is not None:
+        return "Ending"
+    if not _serves(facts, record):
+        return "Staging" if facts.report is not None else "Pending"
+    return "Active" if facts.session.running else "Ready"
+
+
+def _inputs(facts: Facts, record: Record) -> list[InputStatus] | None:
+    if record.status.inputs is None:
+        return None
+    totals = {} if facts.report is None else {total.name: total for total in facts.report.inputs}
+    if not totals and record.status.session.ready_at is not None:
+        return None
+    return [
+        InputStatus(
+            name=entry.name,
+            files=entry.files,
+            staged=totals[entry.name].staged if entry.name in totals else 0,
+            failed=totals[entry.name].failed if entry.name in totals else 0,
+            bytes=entry.bytes,
+        )
+        for entry in record.status.inputs
+    ]
+
+
+def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
+    if facts.outputs is None:
+        return None
+    known = facts.replicas or {}
+    unsafe = None if facts.unsafe is None else {name: set(dids) for name, dids in facts.unsafe.items()}
+    locked = (
+        set() if facts.unlocked is None else {o.name for o in record.spec.claims[0].request.outputs} - facts.unlocked
+    )
+    groups = sealed_files(facts.outputs)
+    entries = []
+    for output in record.spec.claims[0].request.outputs:
+        files = groups.get(output.name, [])
+        missing: set[Did] | None = (
+            None if unsafe is None or output.name not in locked else unsafe.get(output.name, set())
+        )
+        safe = 0 if missing is None else sum(file.did not in missing for file in files)
+        risk = sum(file.bytes for file in files if missing is None or file.did in missing)
+        entries.append(
+            OutputStatus(
+                name=output.name,
+                sealed=len(files),
+                registered=sum(file.did in known for file in files),
+                safe=safe,
+                bytes_at_risk=risk,
+            )
+        )
+    return entries
+
+
+def _find(plan: Plan, reason: Reason) -> Problem | None:
+    return next((problem for problem in plan.problems if problem.reason is reason), None)
+
+
+def _because(problem: Problem) -> tuple[Reason, str]:
+    return problem.reason, problem.message
+
+
+def _awaiting(plan: Plan) -> str:
+    return f"Waiting for {plan.waiting}." if plan.waiting else ""
+
+
+def _end(record: Record) -> str:
+    truth = record.status.session
+    return f"The session ended at {truth.ended_at} ({truth.end_reason}) and never runs again."

@@ -1,0 +1,1 @@
+"""The only user of kopf: it watches, and hands every event on."""

@@ -1,0 +1,1 @@
+"""gather -> plan -> apply -> status, for one buffer at a time."""

@@ -1,0 +1,42 @@
+"""The operator's own certificate authority, kept in its namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.builders.objects import MANAGED, new_object
+from volatile_rse.domain.settings import Settings
+from volatile_rse.ports.cluster import Cluster, Ref
+from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.reading import secret_of
+
+__all__ = ["AUTHORITY", "stored_authority"]
+
+AUTHORITY = "volatile-rse-ca"
+"""Secret with certificate and key, and ConfigMap with the certificate: what Rucio's daemons and clients must trust."""
+
+
+def stored_authority(cluster: Cluster, settings: Settings, create: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+    """Read certificate and key (PEM); make them first where there are none.
+
+    Raises
+    ------
+    RefusedError
+        FOREIGN_OBJECT: the Secret is not what we made.
+    """
+    ref = Ref("Secret", settings.namespace, AUTHORITY)
+    if cluster.get(ref) is None:
+        certificate, key = create()
+        data = {"type": "Opaque", "stringData": {"tls.crt": certificate, "tls.key": key}}
+        cluster.create(new_object("Secret", settings.namespace, AUTHORITY, MANAGED, data))
+    # Read back: of two processes that start at once, one has made it.
+    stored = cluster.get(ref)
+    found = {} if stored is None else secret_of(stored)
+    if "tls.crt" not in found or "tls.key" not in found:
+        raise RefusedError(
+            Reason.FOREIGN_OBJECT, f"{ref} has no tls.crt and tls.key: delete it to have a new one made."
+        )
+    bundle = new_object("ConfigMap", settings.namespace, AUTHORITY, MANAGED, {"data": {"ca.crt": found["tls.crt"]}})
+    cluster.apply(bundle)
+    return found["tls.crt"], found["tls.key"]

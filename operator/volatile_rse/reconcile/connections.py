@@ -1,0 +1,72 @@
+"""Clients of the Rucio servers that RucioConnections name, made anew when a credential changes."""
+
+from __future__ import annotations
+
+import threading
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.reading import data_of, secret_of
+from volatile_rse.reconcile.world import Login, World
+
+__all__ = ["Connections", "authorities_of"]
+
+
+class Connections:
+    """One client for each connection and credential."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._lock = threading.Lock()
+        self._clients: dict[str, tuple[Login, Catalogue]] = {}
+
+    def of(self, connection: RucioConnectionSpec) -> Catalogue:
+        """Give the client.
+
+        Raises
+        ------
+        RefusedError
+            CREDENTIAL_MISSING: the Secret or the ConfigMap that the connection names is missing or incomplete.
+        """
+        login = self._login(connection)
+        key = f"{connection.server} {connection.account}"
+        with self._lock:
+            known = self._clients.get(key)
+            if known is None or known[0] != login:
+                known = (login, self._world.connect(login))
+                self._clients[key] = known
+            return known[1]
+
+    def _login(self, connection: RucioConnectionSpec) -> Login:
+        namespace = self._world.settings.namespace
+        secret = self._world.cluster.get(Ref("Secret", namespace, connection.userpass.secret_name))
+        data = {} if secret is None else secret_of(secret)
+        if not data.get("username") or not data.get("password"):
+            what = (
+                f"Secret {namespace}/{connection.userpass.secret_name} with keys username and password is missing, "
+                f"and Rucio at {connection.server} wants them."
+            )
+            raise RefusedError(Reason.CREDENTIAL_MISSING, what)
+        authorities = None
+        if connection.ca_config_map is not None:
+            authorities = authorities_of(self._world, connection.ca_config_map)
+        return Login(connection, data["username"].strip(), data["password"].strip(), authorities)
+
+
+def authorities_of(world: World, name: str) -> str:
+    """Read ``ca.crt`` of a ConfigMap in the operator's namespace.
+
+    Raises
+    ------
+    RefusedError
+        CREDENTIAL_MISSING: it is not there.
+    """
+    body = world.cluster.get(Ref("ConfigMap", world.settings.namespace, name))
+    text = None if body is None else data_of(body).get("ca.crt")
+    if not text:
+        what = f"ConfigMap {world.settings.namespace}/{name} with the key ca.crt does not exist."
+        raise RefusedError(Reason.CREDENTIAL_MISSING, what)
+    return text

@@ -1,0 +1,319 @@
+"""Effects -> the world: the one place where a decision becomes a deed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from volatile_rse.api.agent import FenceRequest
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rserecord import RSERecordSpec
+from volatile_rse.builders.objects import (
+    CLAIM,
+    FINALIZER,
+    KINDS,
+    MANAGED,
+    RECORD,
+    hosts_of,
+    name_of,
+    new_object,
+    record_name,
+    session_name,
+)
+from volatile_rse.builders.rse import buffer_rse
+from volatile_rse.builders.session import session_objects
+from volatile_rse.builders.storage import (
+    agent_service,
+    config_map,
+    drain_objects,
+    inputs_map,
+    pod,
+    public_service,
+    read_inputs,
+    secret,
+    tls_data,
+    volume,
+)
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did, LedgerOwner
+from volatile_rse.domain.facts import Facts, Piece, Record, Request
+from volatile_rse.domain.stage import stamp
+from volatile_rse.ports.buffer import Buffer
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.gather import session_token
+from volatile_rse.reconcile.reading import secret_of, uid_of
+from volatile_rse.reconcile.world import World
+
+__all__ = ["execute"]
+
+_LIFETIME = timedelta(days=90)
+"""Of certificates; they are renewed a month before."""
+
+
+def execute(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+    """Carry out one effect; it may be repeated at any time.
+
+    Raises
+    ------
+    PortError
+        It failed; what had been done of it stays done.
+    """
+    if isinstance(effect, do.HoldRequest | do.ReleaseRequest):
+        _hold(world, _known(facts.request), held=isinstance(effect, do.HoldRequest))
+    elif isinstance(effect, do.CreateRecord):
+        _create_record(world, effect.spec)
+    else:
+        record = _known(facts.record)
+        _OF_RECORD[type(effect)](_Hand(world, connections, record), effect)
+
+
+def _known(found: Any) -> Any:  # noqa: ANN401 (either of two kinds)
+    if found is None:
+        message = "an effect was planned on an object that does not exist"
+        raise LookupError(message)
+    return found
+
+
+def _hold(world: World, request: Request, *, held: bool) -> None:
+    ref = Ref("VolatileRSE", request.namespace, request.name)
+    body = world.cluster.get(ref)
+    if body is None or uid_of(body) != request.uid:
+        return
+    others = [name for name in body["metadata"].get("finalizers", []) if name != FINALIZER]
+    metadata = {
+        "finalizers": [*others, FINALIZER] if held else others,
+        "resourceVersion": body["metadata"]["resourceVersion"],
+    }
+    world.cluster.merge(ref, {"metadata": metadata})
+
+
+def _create_record(world: World, spec: RSERecordSpec) -> None:
+    labels = {**MANAGED, RECORD: spec.record_id, CLAIM: spec.claims[0].uid}
+    world.cluster.create(new_object("RSERecord", None, record_name(spec.record_id), labels, {"spec": spec.dump()}))
+
+
+class _Hand:
+    """Carries out effects on one record."""
+
+    def __init__(self, world: World, connections: Connections, record: Record) -> None:
+        self._world = world
+        self._cluster = world.cluster
+        self._settings = world.settings
+        self._connections = connections
+        self._record = record
+        self._spec = record.spec
+
+    # The record.
+
+    def set_public(self, effect: do.SetPublic) -> None:
+        patch = {"metadata": {"resourceVersion": self._record.version}, "spec": {"public": effect.address.dump()}}
+        self._cluster.merge(Ref("RSERecord", None, self._record.name), patch)
+
+    def remember(self, effect: do.Remember) -> None:
+        # A merge patch keeps what it does not name: what is no longer so must be named.
+        before = self._record.status.session.dump()
+        status = effect.status.dump()
+        gone = {key: None for key in before if key not in status["session"]}
+        status["session"] |= gone
+        patch = {"metadata": {"resourceVersion": self._record.version}, "status": status}
+        self._cluster.merge(Ref("RSERecord", None, self._record.name), patch, subresource="status")
+
+    def freeze_inputs(self, effect: do.FreezeInputs) -> None:
+        # Nothing depends on an earlier list as long as the record does not hold its digest.
+        self._drop(KINDS[Piece.INPUTS], Piece.INPUTS)
+        self._cluster.create(inputs_map(self._settings, self._spec, effect.inputs))
+
+    # Objects of the buffer.
+
+    def make_piece(self, effect: do.MakePiece) -> None:
+        spec, settings = self._spec, self._settings
+        makers: Mapping[Piece, Callable[[], dict[str, Any]]] = {
+            Piece.CONFIG: lambda: config_map(settings, spec, json.loads(self._session_key()["jwks"])),
+            Piece.SERVICE: lambda: public_service(settings, spec),
+            Piece.AGENT_SERVICE: lambda: agent_service(settings, spec),
+            Piece.VOLUME: lambda: volume(settings, spec),
+            Piece.POD: lambda: pod(settings, spec),
+        }
+        if effect.piece is Piece.SESSION_KEY:
+            self._make_session_key()
+        elif effect.piece in {Piece.SERVER_TLS, Piece.AGENT_TLS}:
+            self._cluster.apply(self._tls(effect.piece))
+        else:
+            self._cluster.create(makers[effect.piece]())
+
+    def drop_piece(self, effect: do.DropPiece) -> None:
+        name = name_of(self._spec.record_id, effect.piece)
+        self._cluster.delete(Ref(KINDS[effect.piece], self._settings.buffers, name), effect.uid)
+
+    def retain_volume(self, effect: do.RetainVolume) -> None:
+        policy = "Retain" if effect.retain else "Delete"
+        ref = Ref("PersistentVolume", None, effect.volume)
+        self._cluster.merge(ref, {"spec": {"persistentVolumeReclaimPolicy": policy}})
+
+    def make_drain(self, _effect: do.MakeDrain) -> None:
+        host = self._spec.class_snapshot.exposure.public_host
+        pair = self._world.authority.server([host], _LIFETIME)
+        data = tls_data(pair.certificate, pair.key, self._world.authority.bundle())
+        bodies = drain_objects(self._settings, self._spec, data, not_after=self._not_after())
+        for body in bodies:
+            self._cluster.create(body)
+
+    def swap_service(self, _effect: do.SwapService) -> None:
+        body = public_service(self._settings, self._spec, drained=True)
+        # A merge patch of the selector as a whole: labels of the storage must not stay in it.
+        name = name_of(self._spec.record_id, Piece.SERVICE)
+        ref = Ref("Service", self._settings.buffers, name)
+        old = self._cluster.get(ref)
+        selector = dict.fromkeys(((old or {}).get("spec") or {}).get("selector") or {})
+        self._cluster.merge(ref, {"spec": {"selector": {**selector, **body["spec"]["selector"]}}})
+
+    # The session.
+
+    def issue_session(self, _effect: do.IssueSession) -> None:
+        bundle = self._world.authority.bundle()
+        inputs = self._cluster.get(self._ref(Piece.INPUTS))
+        bodies = session_objects(
+            self._settings,
+            self._spec,
+            token=session_token(self._world, self._record, self._session_key()["private"]),
+            authorities={"ca.crt": bundle, self._world.hashed_name(bundle): bundle},
+            inputs={} if inputs is None else read_inputs(inputs),
+        )
+        for body in bodies:
+            self._cluster.create(body)
+
+    def revoke_session(self, _effect: do.RevokeSession) -> None:
+        claim = self._spec.claims[0]
+        for kind in ("Secret", "ConfigMap"):
+            ref = Ref(kind, claim.namespace, session_name(claim.name))
+            body = self._cluster.get(ref)
+            if body is not None and (body["metadata"].get("labels") or {}).get(CLAIM) == claim.uid:
+                self._cluster.delete(ref, uid_of(body))
+
+    # The agent.
+
+    def send_manifest(self, effect: do.SendManifest) -> None:
+        self._buffer().send_manifest(effect.manifest)
+
+    def fence(self, effect: do.Fence) -> None:
+        self._buffer().fence(FenceRequest(generation=effect.generation))
+
+    def seal(self, effect: do.Seal) -> None:
+        self._buffer().seal(effect.request)
+
+    def copy(self, effect: do.Copy) -> None:
+        self._buffer().copy(effect.copies)
+
+    # The catalogue.
+
+    def ensure_ledger(self, _effect: do.EnsureLedger) -> None:
+        owner = LedgerOwner(instance=self._spec.instance, record_id=self._spec.record_id)
+        self._catalogue().ensure_ledger(self._ledger(), owner)
+
+    def ensure_rse(self, _effect: do.EnsureRse) -> None:
+        self._catalogue().ensure_rse(buffer_rse(self._spec))
+
+    def register(self, effect: do.Register) -> None:
+        self._catalogue().register(self._spec.rse_name, self._ledger(), effect.files)
+
+    def ensure_dataset(self, effect: do.EnsureDataset) -> None:
+        self._catalogue().ensure_dataset(effect.dataset, effect.account)
+
+    def attach(self, effect: do.Attach) -> None:
+        self._catalogue().attach(effect.dataset, effect.rse, effect.files)
+
+    def ensure_rule(self, effect: do.EnsureRule) -> None:
+        self._catalogue().ensure_rule(effect.dataset, effect.account, effect.rses, effect.lifetime)
+
+    def expire_rule(self, effect: do.ExpireRule) -> None:
+        self._catalogue().expire_rule(effect.rule)
+
+    def hide(self, effect: do.Hide) -> None:
+        self._catalogue().hide(self._spec.rse_name, effect.files)
+
+    def allow_deletion(self, _effect: do.AllowDeletion) -> None:
+        self._catalogue().allow_deletion(self._spec.rse_name)
+
+    def delete_rse(self, _effect: do.DeleteRse) -> None:
+        self._catalogue().delete_rse(self._spec.rse_name)
+
+    def expire_ledger(self, _effect: do.ExpireLedger) -> None:
+        self._catalogue().expire_ledger(self._ledger())
+
+    # Parts.
+
+    def _ref(self, piece: Piece) -> Ref:
+        return Ref(KINDS[piece], self._settings.buffers, name_of(self._spec.record_id, piece))
+
+    def _drop(self, kind: str, piece: Piece) -> None:
+        ref = Ref(kind, self._settings.buffers, name_of(self._spec.record_id, piece))
+        body = self._cluster.get(ref)
+        if body is not None:
+            self._cluster.delete(ref, uid_of(body))
+
+    def _ledger(self) -> Did:
+        return Did.parse(self._spec.ledger)
+
+    def _catalogue(self) -> Catalogue:
+        return self._connections.of(self._spec.connection_snapshot)
+
+    def _buffer(self) -> Buffer:
+        return self._world.buffer(hosts_of(self._settings, name_of(self._spec.record_id, Piece.AGENT_SERVICE))[0])
+
+    def _session_key(self) -> dict[str, str]:
+        body = self._cluster.get(self._ref(Piece.SESSION_KEY))
+        if body is None:
+            raise RefusedError(Reason.CHANGED_MEANWHILE, f"{self._ref(Piece.SESSION_KEY)} is gone.")
+        return secret_of(body)
+
+    def _make_session_key(self) -> None:
+        key = self._world.authority.session_key()
+        data = {"private": key.private, "jwks": json.dumps(key.jwks)}
+        # Created, never applied: tokens of an earlier key must stay good.
+        self._cluster.create(secret(self._settings, self._spec, Piece.SESSION_KEY, data))
+
+    def _tls(self, piece: Piece) -> dict[str, Any]:
+        service = Piece.SERVICE if piece is Piece.SERVER_TLS else Piece.AGENT_SERVICE
+        names = hosts_of(self._settings, name_of(self._spec.record_id, service))
+        if piece is Piece.SERVER_TLS:
+            names.append(self._spec.class_snapshot.exposure.public_host)
+        pair = self._world.authority.server(names, _LIFETIME)
+        data = tls_data(pair.certificate, pair.key, self._world.authority.bundle())
+        return secret(self._settings, self._spec, piece, data, not_after=self._not_after())
+
+    def _not_after(self) -> str:
+        return stamp(self._world.clock.now() + _LIFETIME)
+
+
+_OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
+    do.SetPublic: _Hand.set_public,
+    do.Remember: _Hand.remember,
+    do.FreezeInputs: _Hand.freeze_inputs,
+    do.MakePiece: _Hand.make_piece,
+    do.DropPiece: _Hand.drop_piece,
+    do.RetainVolume: _Hand.retain_volume,
+    do.MakeDrain: _Hand.make_drain,
+    do.SwapService: _Hand.swap_service,
+    do.IssueSession: _Hand.issue_session,
+    do.RevokeSession: _Hand.revoke_session,
+    do.SendManifest: _Hand.send_manifest,
+    do.Fence: _Hand.fence,
+    do.Seal: _Hand.seal,
+    do.Copy: _Hand.copy,
+    do.EnsureLedger: _Hand.ensure_ledger,
+    do.EnsureRse: _Hand.ensure_rse,
+    do.Register: _Hand.register,
+    do.EnsureDataset: _Hand.ensure_dataset,
+    do.Attach: _Hand.attach,
+    do.EnsureRule: _Hand.ensure_rule,
+    do.ExpireRule: _Hand.expire_rule,
+    do.Hide: _Hand.hide,
+    do.AllowDeletion: _Hand.allow_deletion,
+    do.DeleteRse: _Hand.delete_rse,
+    do.ExpireLedger: _Hand.expire_ledger,
+}

@@ -1,0 +1,462 @@
+"""The world -> facts: what the stage of a record needs to know, asked anew each time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+from volatile_rse.api.agent import DAVS_PORT, OutputState
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rserecord import PublicAddress
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.volatilerse import Output
+from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
+from volatile_rse.builders.objects import KINDS, RECORD, drain_name, hosts_of, name_of, record_name, session_name
+from volatile_rse.builders.rse import buffer_rse
+from volatile_rse.builders.session import outbox, store_path, token_scope
+from volatile_rse.builders.storage import read_inputs, session_audience, session_issuer
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
+from volatile_rse.domain.identity import identify
+from volatile_rse.domain.plan import sealed_files
+from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.stage import Stage, stage_of
+from volatile_rse.ports.buffer import Buffer
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.credentials import TokenClaims
+from volatile_rse.ports.errors import PortError, RefusedError
+from volatile_rse.reconcile.connections import Connections, authorities_of
+from volatile_rse.reconcile.reading import (
+    expires_soon,
+    read_pod,
+    read_record,
+    read_request,
+    read_service,
+    read_session,
+    read_volume,
+    secret_of,
+    uid_of,
+)
+from volatile_rse.reconcile.world import World
+
+__all__ = ["gather", "session_token"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_SAMPLES = 4
+"""Inputs of which one file each is read to prove that the session can."""
+_GRACE = timedelta(hours=1)
+"""A token outlives the session's longest life by this much: a connection keeps the one that it began with."""
+
+
+def gather(world: World, connections: Connections, record_id: str, known: tuple[str, str] | None) -> Facts:
+    """Ask what is the matter with one buffer.
+
+    Parameters
+    ----------
+    known
+        Namespace and name of its VolatileRSE, while there is no record that tells.
+    """
+    body = world.cluster.get(Ref("RSERecord", None, record_name(record_id)))
+    record = None if body is None else read_record(body)
+    if record is not None:
+        known = (record.spec.claims[0].namespace, record.spec.claims[0].name)
+    request = None if known is None else _request(world, record_id, *known)
+    facts = Facts(now=world.clock.now(), request=request, record=record)
+    if record is None:
+        return facts if request is None else _class_and_connection(world, facts, request)
+    return _Gathering(world, connections, facts, record).all()
+
+
+def _request(world: World, record_id: str, namespace: str, name: str) -> Request | None:
+    body = world.cluster.get(Ref("VolatileRSE", namespace, name))
+    if body is None or identify(world.settings.instance, uid_of(body)).record_id != record_id:
+        return None
+    return read_request(body, world.cluster.get(Ref("Namespace", None, namespace)))
+
+
+def _class_and_connection(world: World, facts: Facts, request: Request) -> Facts:
+    if request.spec is None:
+        return facts
+    body = world.cluster.get(Ref("VolatileRSEClass", None, request.spec.class_name))
+    if body is None:
+        return facts
+    class_ = VolatileRSEClassSpec.model_validate(body["spec"])
+    body = world.cluster.get(Ref("RucioConnection", None, class_.connection_name))
+    connection = None if body is None else RucioConnectionSpec.model_validate(body["spec"])
+    return dataclasses.replace(facts, class_=class_, connection=connection)
+
+
+def session_token(world: World, record: Record, key: str) -> str:
+    """Sign a token of the session: always the same rights."""
+    claim = record.spec.claims[0]
+    life = parse_duration(claim.request.session.ttl) + _GRACE
+    claims = TokenClaims(
+        issuer=session_issuer(record.spec),
+        subject=claim.uid,
+        audience=session_audience(record.spec),
+        scope=token_scope(claim),
+        expires=world.clock.now() + life,
+    )
+    return world.authority.session_token(key, claims)
+
+
+class _Gathering:
+    """One look at one record's world; what cannot be asked becomes a problem, and the rest goes on."""
+
+    def __init__(self, world: World, connections: Connections, facts: Facts, record: Record) -> None:
+        self._world = world
+        self._connections = connections
+        self._facts = facts
+        self._record = record
+        self._spec = record.spec
+        self._claim = record.spec.claims[0]
+        self._ledger = Did.parse(record.spec.ledger)
+        self._problems: list[Problem] = []
+        self._session_token: str | None = None
+        self._objects: dict[Piece, Mapping[str, Any]] = {}
+
+    def all(self) -> Facts:
+        """Ask what the stage needs."""
+        stage = stage_of(self._record.status)
+        if stage is not Stage.CLOSED:
+            self._set(storage=self._storage())
+        self._set(session=self._session())
+        asked: dict[Stage, Callable[[], None]] = {
+            Stage.PREPARING: self._preparing,
+            Stage.SERVING: self._serving,
+            Stage.FENCING: self._fencing,
+            Stage.SEALING: self._report,
+            Stage.KEEPING: self._keeping,
+            Stage.HIDING: self._hiding,
+            Stage.DRAINING: self._draining,
+        }
+        if stage in asked:
+            asked[stage]()
+        self._set(problems=tuple(dict.fromkeys(self._problems)))
+        return self._facts
+
+    def _set(self, **found: object) -> None:
+        self._facts = dataclasses.replace(self._facts, **found)  # type: ignore[arg-type]
+
+    def _ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        try:
+            return call(*args, **kwargs)
+        except PortError as error:
+            self._problems.append(Problem(error.reason, error.what))
+            return None
+
+    def _catalogue(self) -> Catalogue:
+        return self._connections.of(self._spec.connection_snapshot)
+
+    def _buffer(self) -> Buffer:
+        return self._world.buffer(hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.AGENT_SERVICE))[0])
+
+    # Kubernetes.
+
+    def _storage(self) -> Storage:
+        cluster, settings = self._world.cluster, self._world.settings
+        labels = {RECORD: self._spec.record_id}
+        bodies = {
+            (kind, body["metadata"]["name"]): body
+            for kind in sorted(set(KINDS.values()))
+            for body in cluster.list(kind, settings.buffers, labels)
+        }
+        found = {
+            piece: body
+            for piece, kind in KINDS.items()
+            if (body := bodies.get((kind, name_of(self._spec.record_id, piece)))) is not None
+        }
+        self._objects = found
+        service = read_service(found[Piece.SERVICE]) if Piece.SERVICE in found else None
+        if service is not None and service.root_port is not None and service.davs_port is not None:
+            host = self._spec.class_snapshot.exposure.public_host
+            address = PublicAddress(host=host, root_port=service.root_port, davs_port=service.davs_port)
+            self._set(public_address=address)
+        volume = None
+        if (claim := found.get(Piece.VOLUME)) is not None:
+            bound = claim["spec"].get("volumeName")
+            volume = read_volume(claim, cluster.get(Ref("PersistentVolume", None, bound)) if bound else None)
+        now = self._facts.now
+        return Storage(
+            pieces={piece: uid_of(body) for piece, body in found.items()},
+            expiring=frozenset(piece for piece, body in found.items() if expires_soon(body, now)),
+            pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
+            volume=volume,
+            service=service,
+            drain_ready=self._drain_ready() if stage_of(self._record.status) is Stage.HIDING else False,
+        )
+
+    def _drain_ready(self) -> bool:
+        name = drain_name(self._spec.class_snapshot.exposure.public_host)
+        body = self._world.cluster.get(Ref("Deployment", self._world.settings.buffers, name))
+        return body is not None and ((body.get("status") or {}).get("readyReplicas") or 0) > 0
+
+    def _session(self) -> SessionFact:
+        cluster, claim = self._world.cluster, self._claim
+        if self._facts.request is None:
+            return SessionFact()
+        name = session_name(claim.name)
+        # The pods first, and outside any tolerance: a list that cannot be read is not an empty one.
+        pods = cluster.list("Pod", claim.namespace, claim.request.session.pod_selector.match_labels)
+        secret = self._ask(cluster.get, Ref("Secret", claim.namespace, name))
+        config = self._ask(cluster.get, Ref("ConfigMap", claim.namespace, name))
+        fact = read_session(pods, (secret, config), claim.uid)
+        if fact.objects and secret is not None:
+            self._session_token = secret_of(secret).get("token")
+        return fact
+
+    def _token(self) -> str | None:
+        """Give the session's own token, or one with the same rights before it has any."""
+        if self._session_token is not None:
+            return self._session_token
+        key = self._objects.get(Piece.SESSION_KEY)
+        return None if key is None else session_token(self._world, self._record, secret_of(key)["private"])
+
+    def _access(self) -> SiteAccess:
+        credentials, namespace = self._spec.class_snapshot.site_credentials, self._world.settings.namespace
+        secret = self._world.cluster.get(Ref("Secret", namespace, credentials.secret_name))
+        if secret is None:
+            what = f"Secret {namespace}/{credentials.secret_name} does not exist."
+            raise RefusedError(Reason.CREDENTIAL_MISSING, what)
+        tokens = {host: token.strip() for host, token in secret_of(secret).items()}
+        name = credentials.ca_config_map
+        return SiteAccess(tokens, None if name is None else authorities_of(self._world, name))
+
+    # Stages.
+
+    def _preparing(self) -> None:
+        catalogue, access = self._ask(self._catalogue), self._ask(self._access)
+        if catalogue is None or access is None:
+            return
+        resolved = {
+            entry.name: self._ask(catalogue.resolve, Did.parse(entry.did)) for entry in self._claim.request.inputs
+        }
+        hosts: set[str] = set()
+        for entry in self._claim.request.inputs:
+            files = resolved[entry.name]
+            if files:
+                hosts |= self._source_hosts(catalogue, entry.name, files, entry.source_rse_expression)
+        chosen = {output.name: self._ask(self._choose, catalogue, output) for output in self._claim.request.outputs}
+        for rse in {rse for rses in chosen.values() for rse in rses or ()}:
+            if host := self._ask(catalogue.host, rse):
+                hosts.add(host)
+        if missing := sorted(hosts - set(access.tokens)):
+            where = f"{self._world.settings.namespace}/{self._spec.class_snapshot.site_credentials.secret_name}"
+            what = f"Secret {where} has no token for {', '.join(missing)}."
+            self._problems.append(Problem(Reason.CREDENTIAL_MISSING, what))
+        if not self._problems:
+            self._set(resolved=resolved, chosen=chosen)
+
+    def _source_hosts(self, catalogue: Catalogue, name: str, files: tuple[File, ...], expression: str) -> set[str]:
+        sources = self._ask(catalogue.sources, files, expression)
+        if sources is None:
+            return set()
+        missing = [file.did for file in files if not sources.get(file.did)]
+        if missing:
+            what = (
+                f"spec.inputs[{name}]: {len(missing)} of {len(files)} files have no replica on a permanent RSE of "
+                f"{expression!r}, for example {missing[0]}."
+            )
+            self._problems.append(Problem(Reason.NO_REPLICA, what))
+        return {urlsplit(pfn).hostname or "" for pfns in sources.values() for pfn in pfns}
+
+    def _choose(self, catalogue: Catalogue, output: Output) -> tuple[str, ...]:
+        destination = output.destination
+        matching = catalogue.destinations(destination.rse_expression)
+        if len(matching) < destination.copies:
+            what = (
+                f"spec.outputs[{output.name}].destination: {destination.rse_expression!r} matches "
+                f"{len(matching)} permanent RSEs, and {destination.copies} copies are asked for."
+            )
+            raise RefusedError(Reason.NO_DESTINATION, what)
+        account = self._claim.account
+        left = {rse: catalogue.quota_left(account, rse) for rse in matching}
+        open_ = [rse for rse in matching if left[rse] is None or (left[rse] or 0) > 0]
+        if len(open_) < destination.copies:
+            what = f"Account {account!r} has no quota left on {', '.join(matching)} for spec.outputs[{output.name}]."
+            raise RefusedError(Reason.QUOTA_EXCEEDED, what)
+        return tuple(open_[: destination.copies])
+
+    def _serving(self) -> None:
+        self._frozen()
+        self._rse()
+        self._replicas()
+        self._report()
+        self._manifest(staging=True)
+        report, replicas = self._facts.report, self._facts.replicas
+        if report is None:
+            return
+        if replicas is not None and sum(total.staged for total in report.inputs) > len(replicas):
+            self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
+        self._set(unusable=self._ask(self._unusable))
+
+    def _fencing(self) -> None:
+        if self._record.status.session.ready_at is None:
+            return
+        self._report()
+        report, token = self._facts.report, self._token()
+        if report is None or token is None or report.actual.mode != "fenced":
+            return
+        host = hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.SERVICE))[0]
+        path = f"{outbox(self._claim)}/"
+        self._set(writable=self._ask(lambda: self._world.endpoints.can_write(host, DAVS_PORT, path, token)))
+
+    def _keeping(self) -> None:
+        self._report()
+        self._manifest(staging=False)
+        self._rse()
+        self._replicas()
+        if self._facts.report is None:
+            return
+        outputs = self._ask(lambda: tuple(_pages(self._buffer().outputs)))
+        copies = self._ask(lambda: tuple(_pages(self._buffer().copies)))
+        self._set(outputs=outputs, copies=copies)
+        if outputs is None or copies is None:
+            return
+        by_output = sealed_files(outputs)
+        wanted = {(rse, file.did) for name, rses in self._chosen() for rse in rses for file in by_output.get(name, ())}
+        verified = {(copy.rse, Did(copy.scope, copy.name)) for copy in copies if copy.state == "verified"}
+        if wanted - verified:
+            self._set(pfns=self._ask(self._pfns, wanted - verified) or {})
+            return
+        self._unsafe(outputs)
+        self._set(unlocked=self._ask(self._unlocked, by_output))
+
+    def _hiding(self) -> None:
+        self._rse()
+        if self._facts.rse is None:
+            return
+        self._replicas()
+        self._drain_facts()
+        self._set(last_copies=self._ask(lambda: self._catalogue().last_copies(self._spec.rse_name, self._ledger)))
+        outcome = self._record.status.outcome
+        if outcome is not None and outcome.files == 0:
+            self._set(unsafe={})
+            return
+        self._report()
+        if self._facts.report is not None:
+            outputs = self._ask(lambda: tuple(_pages(self._buffer().outputs)))
+            if outputs is not None:
+                self._unsafe(outputs)
+
+    def _draining(self) -> None:
+        self._rse()
+        if self._facts.rse is not None:
+            self._replicas()
+            self._drain_facts()
+
+    # Parts of stages.
+
+    def _frozen(self) -> None:
+        body = self._objects.get(Piece.INPUTS)
+        self._set(frozen={} if body is None else read_inputs(body))
+
+    def _rse(self) -> None:
+        ledger = self._ask(lambda: self._catalogue().ledger_exists(self._ledger))
+        if ledger is None:
+            return
+        try:
+            rse = self._catalogue().rse(buffer_rse(self._spec))
+        except PortError as error:
+            self._problems.append(Problem(error.reason, error.what))
+            return
+        self._set(ledger=ledger, rse=rse, rse_asked=True)
+
+    def _replicas(self) -> None:
+        if self._facts.rse is not None:
+            self._set(replicas=self._ask(lambda: self._catalogue().replicas(self._spec.rse_name, self._ledger)))
+        elif self._facts.rse_asked:
+            self._set(replicas={})
+
+    def _drain_facts(self) -> None:
+        rules = self._ask(lambda: self._catalogue().foreign_rules(self._spec.rse_name, self._ledger))
+        self._set(foreign_rules=rules)
+
+    def _report(self) -> None:
+        pod = self._facts.storage.pod
+        if pod is None or pod.over:
+            return
+        if not pod.ready and self._facts.storage.pieces.get(Piece.AGENT_SERVICE) is None:
+            return
+        try:
+            self._set(report=self._buffer().report())
+        except PortError as error:
+            # A pod that is starting has no agent yet: that is no problem but a state.
+            if pod.ready:
+                self._problems.append(Problem(error.reason, error.what))
+
+    def _manifest(self, *, staging: bool) -> None:
+        report, access = self._facts.report, self._ask(self._access)
+        if report is None or access is None:
+            return
+        digest = manifest_digest(self._record.status.inputs or (), access, staging=staging)
+        if report.manifest == digest:
+            return
+        inputs = (self._facts.frozen or {}) if staging else {}
+        sources = self._ask(self._sources, inputs)
+        if sources is not None:
+            self._set(manifest=manifest(self._spec, digest, inputs, sources, access))
+
+    def _sources(self, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tuple[str, ...]]:
+        found: dict[Did, tuple[str, ...]] = {}
+        for entry in self._claim.request.inputs:
+            if files := inputs.get(entry.name):
+                found.update(self._catalogue().sources(files, entry.source_rse_expression))
+        return found
+
+    def _unusable(self) -> str | None:
+        """Read as the session would, inside and outside."""
+        public, token = self._spec.public, self._token()
+        if public is None or token is None:
+            return "it has no address yet"
+        inside = hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.SERVICE))[0]
+        samples = [store_path(files[0].did) for files in list((self._facts.frozen or {}).values())[:_SAMPLES] if files]
+        for host, port in ((inside, DAVS_PORT), (public.host, public.davs_port)):
+            for path in samples or [f"{outbox(self._claim)}/"]:
+                if why := self._world.endpoints.can_read(host, port, path, token):
+                    return why
+        return ""
+
+    def _chosen(self) -> list[tuple[str, list[str]]]:
+        return [(entry.output, entry.rses) for entry in self._record.status.destinations or ()]
+
+    def _pfns(self, wanted: Iterable[tuple[str, Did]]) -> dict[tuple[str, Did], str]:
+        by_rse: dict[str, list[Did]] = {}
+        for rse, did in sorted(wanted):
+            by_rse.setdefault(rse, []).append(did)
+        return {
+            (rse, did): pfn for rse, dids in by_rse.items() for did, pfn in self._catalogue().pfns(rse, dids).items()
+        }
+
+    def _unsafe(self, outputs: tuple[OutputState, ...]) -> None:
+        by_output = sealed_files(outputs)
+
+        def ask() -> dict[str, tuple[Did, ...]]:
+            return {name: self._catalogue().unsafe(by_output.get(name, []), rses) for name, rses in self._chosen()}
+
+        self._set(unsafe=self._ask(ask))
+
+    def _unlocked(self, by_output: Mapping[str, list[File]]) -> frozenset[str]:
+        chosen, missing = dict(self._chosen()), set()
+        for output in self._claim.request.outputs:
+            dataset, account = Did(output.scope, output.dataset), self._claim.account
+            if by_output.get(output.name) and not self._catalogue().locked_by(dataset, account, chosen[output.name]):
+                missing.add(output.name)
+        return frozenset(missing)
+
+
+def _pages(read: Callable[[int], Any]) -> Iterable[Any]:
+    after = 0
+    while True:
+        page = read(after)
+        yield from page.items
+        if page.next is None:
+            return
+        after = page.next

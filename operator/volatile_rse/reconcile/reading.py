@@ -1,0 +1,161 @@
+"""Objects of the cluster, read into facts."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
+from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
+from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER
+from volatile_rse.builders.storage import NOT_AFTER
+from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
+from volatile_rse.domain.stage import when
+
+__all__ = [
+    "data_of",
+    "expires_soon",
+    "read_pod",
+    "read_record",
+    "read_request",
+    "read_service",
+    "read_session",
+    "read_volume",
+    "secret_of",
+    "uid_of",
+]
+
+_RENEW = timedelta(days=30)
+"""Before a certificate's end."""
+
+Object = Mapping[str, Any]
+
+
+def uid_of(body: Object) -> str:
+    """Give an object's UID."""
+    return str(body["metadata"]["uid"])
+
+
+def data_of(body: Object) -> dict[str, str]:
+    """Give a ConfigMap's texts."""
+    return dict(body.get("data") or {})
+
+
+def secret_of(body: Object) -> dict[str, str]:
+    """Give a Secret's texts."""
+    return {key: base64.b64decode(value).decode() for key, value in (body.get("data") or {}).items()}
+
+
+def read_request(body: Object, namespace: Object | None) -> Request:
+    """Read a VolatileRSE.
+
+    Parameters
+    ----------
+    namespace
+        The object of its namespace.
+    """
+    metadata = body["metadata"]
+    spec, invalid = None, ""
+    try:
+        spec = VolatileRSESpec.model_validate(body["spec"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        invalid = f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return Request(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        deleting="deletionTimestamp" in metadata,
+        held=FINALIZER in metadata.get("finalizers", []),
+        namespace_terminating=namespace is None or "deletionTimestamp" in namespace["metadata"],
+        spec=spec,
+        invalid=invalid,
+    )
+
+
+def read_record(body: Object) -> Record:
+    """Read an RSERecord."""
+    metadata = body["metadata"]
+    return Record(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        spec=RSERecordSpec.model_validate(body["spec"]),
+        status=RSERecordStatus.model_validate(body.get("status") or {}),
+    )
+
+
+def read_pod(body: Object) -> PodFact:
+    """Read the storage pod."""
+    status = body.get("status") or {}
+    ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status.get("conditions") or ())
+    over = status.get("phase") in {"Succeeded", "Failed"} or "deletionTimestamp" in body["metadata"]
+    return PodFact(uid=uid_of(body), ready=ready, over=over, message="" if ready else _why_not_ready(status))
+
+
+def read_volume(body: Object, volume: Object | None) -> VolumeFact:
+    """Read the claim of the storage volume and the volume behind it."""
+    if volume is None:
+        return VolumeFact(uid=uid_of(body))
+    retained = volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain"
+    return VolumeFact(uid=uid_of(body), volume=volume["metadata"]["name"], retained=retained)
+
+
+def read_service(body: Object) -> ServiceFact:
+    """Read the public Service."""
+    ports = {entry["port"]: entry.get("nodePort") for entry in body["spec"]["ports"]}
+    drained = DRAIN in (body["spec"].get("selector") or {})
+    return ServiceFact(uid_of(body), ports.get(ROOT_PORT), ports.get(DAVS_PORT), drained)
+
+
+def read_session(pods: Iterable[Object], objects: Iterable[Object | None], claim: str) -> SessionFact:
+    """Read the session's pods, and the two objects that it is given.
+
+    Parameters
+    ----------
+    claim
+        UID of the VolatileRSE.
+    """
+    phases = [((pod.get("status") or {}).get("phase"), pod["spec"].get("nodeName")) for pod in pods]
+    over = {"Succeeded", "Failed"}
+    found = list(objects)
+    ours = [body for body in found if body is not None and _label(body, CLAIM) == claim]
+    others = [body for body in found if body is not None and _label(body, CLAIM) != claim]
+    foreign = f"{others[0]['kind']} {others[0]['metadata']['name']}" if others else ""
+    return SessionFact(
+        running=any(phase not in over and node for phase, node in phases),
+        finished=any(phase in over for phase, _ in phases),
+        objects=len(ours) == len(found) and not others,
+        remains=bool(ours),
+        foreign=foreign,
+    )
+
+
+def expires_soon(body: Object, now: datetime) -> bool:
+    """Tell whether the certificate in a Secret is to be renewed."""
+    end = when((body["metadata"].get("annotations") or {}).get(NOT_AFTER))
+    return end is not None and now >= end - _RENEW
+
+
+def _label(body: Object, key: str) -> str | None:
+    return (body["metadata"].get("labels") or {}).get(key)
+
+
+def _why_not_ready(status: Object) -> str:
+    for entry in status.get("containerStatuses") or ():
+        state = entry.get("state") or {}
+        for phase in ("waiting", "terminated"):
+            if phase in state:
+                return (
+                    f"container {entry['name']}: {state[phase].get('reason')} {state[phase].get('message', '')}".strip()
+                )
+    for entry in status.get("conditions") or ():
+        if entry["status"] != "True" and entry.get("message"):
+            return str(entry["message"])
+    return "starting"

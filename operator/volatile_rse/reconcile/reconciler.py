@@ -1,0 +1,201 @@
+"""gather -> plan -> apply -> status for one buffer, until nothing is left to do now."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
+from volatile_rse.api.volatilerse import Endpoint, VolatileRSEStatus
+from volatile_rse.builders.session import endpoint
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.facts import Facts
+from volatile_rse.domain.plan import Plan, plan
+from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.stage import stage_of
+from volatile_rse.domain.status import status_of
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import PortError
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.gather import gather
+from volatile_rse.reconcile.world import World
+
+__all__ = ["Reconciler"]
+
+_log = logging.getLogger(__name__)
+
+_ROUNDS = 50
+"""Looks at the world in one visit: more than any chain of effects needs."""
+_POLL = 1.5
+"""Seconds until the next look while something is awaited."""
+_FIRST, _LAST = 2.0, 60.0
+"""Seconds until the next visit after a failure; doubled each time."""
+_EVENTS = {ConditionType.READY, ConditionType.USABLE, ConditionType.OUTPUTS_SAFE, ConditionType.STALLED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    facts: Facts
+    plan: Plan
+
+
+class Reconciler:
+    """Brings buffers to where they shall be, one visit at a time; a visit may be cut off anywhere.
+
+    Parameters
+    ----------
+    apply
+        Carries out one effect; tests put their own in its place, which fails where they like.
+    """
+
+    def __init__(self, world: World, apply: Callable[[World, Connections, Facts, do.Effect], None] = execute) -> None:
+        self._world = world
+        self._apply = apply
+        self._connections = Connections(world)
+        self._failures: dict[str, int] = {}
+
+    def visit(self, record_id: str, known: tuple[str, str] | None) -> float | None:
+        """Do what can be done for a buffer now.
+
+        Parameters
+        ----------
+        known
+            Namespace and name of its VolatileRSE, if they are known otherwise than by its record.
+
+        Returns
+        -------
+        float | None
+            Seconds until the next visit; None: only an event or the sweep calls for one.
+        """
+        try:
+            outcome = self._converge(record_id, known)
+            self._say(outcome)
+        except PortError as error:
+            _log.warning("%s: %s: %s", record_id, error.reason.value, error.what)
+            return self._backoff(record_id)
+        if outcome.plan.problems:
+            return self._backoff(record_id)
+        self._failures.pop(record_id, None)
+        if outcome.plan.waiting:
+            return _POLL
+        return self._until_wake(outcome)
+
+    def _converge(self, record_id: str, known: tuple[str, str] | None) -> _Outcome:
+        before: tuple[do.Effect, ...] | None = None
+        for _ in range(_ROUNDS):
+            facts = gather(self._world, self._connections, record_id, known)
+            decided = plan(facts, self._world.settings.instance)
+            if not decided.effects or decided.effects == before:
+                return _Outcome(facts, decided)
+            failed = self._carry_out(record_id, facts, decided)
+            if failed is not None:
+                return _Outcome(facts, replace(decided, problems=(*decided.problems, failed)))
+            before = decided.effects
+        return _Outcome(facts, replace(decided, waiting=decided.waiting or "the next visit"))
+
+    def _carry_out(self, record_id: str, facts: Facts, decided: Plan) -> Problem | None:
+        """Apply all effects that can be; give what went wrong first."""
+        failed: Problem | None = None
+        for effect in decided.effects:
+            if failed is not None and isinstance(effect, do.Remember | do.ReleaseRequest):
+                # A truth is not written upon a deed that failed.
+                continue
+            try:
+                self._apply(self._world, self._connections, facts, effect)
+            except PortError as error:
+                if error.reason is Reason.CHANGED_MEANWHILE:
+                    _log.debug("%s: %s", record_id, error.what)
+                    continue
+                _log.warning("%s: %s: %s: %s", record_id, type(effect).__name__, error.reason.value, error.what)
+                failed = failed or Problem(error.reason, error.what)
+            else:
+                _log.info("%s: %s", record_id, _shown(effect))
+        return failed
+
+    def _backoff(self, record_id: str) -> float:
+        failures = self._failures.get(record_id, 0)
+        self._failures[record_id] = failures + 1
+        delay = min(_FIRST * 2.0**failures, _LAST)
+        return delay * random.uniform(0.8, 1.2)  # noqa: S311 (spreads retries, hides nothing)
+
+    def _until_wake(self, outcome: _Outcome) -> float | None:
+        if outcome.plan.wake is None:
+            return None
+        return max((outcome.plan.wake - self._world.clock.now()).total_seconds(), 0.5)
+
+    # Status.
+
+    def _say(self, outcome: _Outcome) -> None:
+        """Write what is to be read by people, where it differs from what stands there."""
+        facts = outcome.facts
+        self._say_record(outcome)
+        endpoints: list[Endpoint] = []
+        if facts.record is not None:
+            root, davs = endpoint(self._world.settings, facts.record.spec)
+            endpoints = [Endpoint(protocol="root", url=root), Endpoint(protocol="davs", url=davs)]
+        status = status_of(facts, outcome.plan, endpoints)
+        if status is None or facts.request is None:
+            return
+        ref = Ref("VolatileRSE", facts.request.namespace, facts.request.name)
+        body = self._world.cluster.get(ref)
+        if body is None or body["metadata"]["uid"] != facts.request.uid:
+            return
+        old = body.get("status") or {}
+        new = _keep_times(status, old)
+        if any(old.get(key) != value for key, value in new.items()):
+            self._world.cluster.merge(ref, {"status": new}, subresource="status")
+            self._tell(body, new, old)
+
+    def _say_record(self, outcome: _Outcome) -> None:
+        record = outcome.facts.record
+        if record is None:
+            return
+        said = " ".join(problem.message for problem in outcome.plan.problems)
+        if not said and outcome.plan.waiting:
+            said = f"Waiting for {outcome.plan.waiting}."
+        message = said[:4096]
+        phase = stage_of(record.status).value
+        if message != (record.status.message or "") or record.status.phase != phase:
+            patch = {"status": {"message": message, "phase": phase}}
+            self._world.cluster.merge(Ref("RSERecord", None, record.name), patch, subresource="status")
+
+    def _tell(self, body: Mapping[str, Any], new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
+        """Write an Event where a condition that people wait for has changed."""
+        before = {entry["type"]: entry for entry in old.get("conditions") or ()}
+        for entry in new.get("conditions") or ():
+            was = before.get(entry["type"], {})
+            if entry["type"] not in _EVENTS or was.get("status") == entry["status"] == "False":
+                continue
+            if (was.get("status"), was.get("reason")) != (entry["status"], entry["reason"]) and was:
+                remedy = REMEDIES.get(Reason(entry["reason"]))
+                bad = remedy is not None and remedy.actor is not Actor.NOBODY
+                type_ = "Warning" if bad else "Normal"
+                about = f"{entry['type']}={entry['status']}: {entry['message'] or entry['reason']}"
+                self._world.cluster.event(body, type_=type_, reason=entry["reason"], message=about)
+
+
+def _keep_times(status: VolatileRSEStatus, old: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the transition time of a condition whose status has not changed."""
+    before = {entry["type"]: entry for entry in old.get("conditions") or ()}
+    new = status.dump()
+    for entry in new.get("conditions") or ():
+        was = before.get(entry["type"])
+        if was is not None and was["status"] == entry["status"]:
+            entry["lastTransitionTime"] = was["lastTransitionTime"]
+    return new
+
+
+def _shown(effect: do.Effect) -> str:
+    match effect:
+        case do.MakePiece() | do.DropPiece():
+            return f"{type(effect).__name__} {effect.piece.value}"
+        case do.Remember():
+            return f"Remember {stage_of(effect.status).value}"
+        case do.Register() | do.Attach() | do.Hide():
+            return f"{type(effect).__name__} {len(effect.files)} files"
+        case _:
+            return type(effect).__name__

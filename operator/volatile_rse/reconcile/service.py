@@ -1,0 +1,167 @@
+"""The running reconciler: threads that work on the queue, and the sweep that forgets nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from volatile_rse.api.rserecord import RSERecordStatus
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.builders.objects import RECORD
+from volatile_rse.domain.identity import identify
+from volatile_rse.domain.stage import Stage, stage_of
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import PortError
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.queue import KeyedQueue
+from volatile_rse.reconcile.reconciler import Reconciler
+from volatile_rse.reconcile.world import World
+
+__all__ = ["Service"]
+
+_log = logging.getLogger(__name__)
+
+Object = Mapping[str, Any]
+
+
+class Service:
+    """Takes events, works on keys, sweeps.
+
+    Parameters
+    ----------
+    threads
+        Buffers that are worked on at the same time.
+    interval
+        Seconds between two sweeps.
+    """
+
+    def __init__(self, world: World, *, threads: int = 4, interval: float = 60.0) -> None:
+        self._world = world
+        self._reconciler = Reconciler(world)
+        self._connections = Connections(world)
+        self._queue = KeyedQueue()
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[str, str]] = {}
+        self._selectors: dict[str, tuple[str, Mapping[str, str]]] = {}
+        self._stopping = threading.Event()
+        self._swept = time.monotonic()
+        self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(threads)]
+        self._threads.append(threading.Thread(target=self._sweeps, name="sweep", daemon=True))
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads; what a visit has begun, the next one finishes."""
+        self._stopping.set()
+        self._queue.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def healthy(self) -> bool:
+        """Tell whether the sweep still runs; never whether Rucio answers."""
+        return time.monotonic() - self._swept < 10 * self._interval
+
+    # Events.
+
+    def saw(self, kind: str, body: Object) -> None:
+        """Take note of an object that has appeared, changed or gone."""
+        match kind:
+            case "VolatileRSE":
+                self._queue.add(self._learn(body))
+            case "RSERecord":
+                self._queue.add(body["spec"]["recordId"])
+            case "Pod":
+                self._saw_pod(body)
+            case _:
+                # A class or a connection: whoever waits for it is swept at once.
+                for record_id in list(self._known):
+                    self._queue.add(record_id)
+
+    def _learn(self, body: Object) -> str:
+        metadata = body["metadata"]
+        record_id = identify(self._world.settings.instance, metadata["uid"]).record_id
+        selector = ((body.get("spec") or {}).get("session") or {}).get("podSelector") or {}
+        with self._lock:
+            self._known[record_id] = (metadata["namespace"], metadata["name"])
+            self._selectors[record_id] = (metadata["namespace"], selector.get("matchLabels") or {})
+        return record_id
+
+    def _saw_pod(self, body: Object) -> None:
+        metadata = body["metadata"]
+        labels = metadata.get("labels") or {}
+        if metadata["namespace"] == self._world.settings.buffers:
+            if RECORD in labels:
+                self._queue.add(labels[RECORD])
+            return
+        with self._lock:
+            selectors = list(self._selectors.items())
+        for record_id, (namespace, wanted) in selectors:
+            if namespace == metadata["namespace"] and wanted and wanted.items() <= labels.items():
+                self._queue.add(record_id)
+
+    # Work.
+
+    def _work(self) -> None:
+        while (key := self._queue.take()) is not None:
+            delay: float | None = self._interval
+            try:
+                with self._lock:
+                    known = self._known.get(key)
+                delay = self._reconciler.visit(key, known)
+            except Exception:  # noqa: BLE001 (logged with its traceback below)
+                # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
+                _log.exception("%s: the visit failed", key)
+            finally:
+                self._queue.done(key)
+            if delay is not None:
+                self._queue.add(key, delay)
+
+    def _sweeps(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.sweep()
+            except PortError as error:
+                _log.warning("sweep: %s: %s", error.reason.value, error.what)
+            except Exception:  # noqa: BLE001 (logged with its traceback below)
+                _log.exception("the sweep failed")
+            self._swept = time.monotonic()
+            self._stopping.wait(self._interval)
+
+    def sweep(self) -> None:
+        """Call for a visit to every buffer, and look at the connections."""
+        alive = {self._learn(body) for body in self._world.cluster.list("VolatileRSE")}
+        for body in self._world.cluster.list("RSERecord"):
+            closed = stage_of(RSERecordStatus.model_validate(body.get("status") or {})) is Stage.CLOSED
+            if not closed:
+                alive.add(body["spec"]["recordId"])
+        with self._lock:
+            for record_id in set(self._known) - alive:
+                del self._known[record_id]
+                del self._selectors[record_id]
+        for record_id in alive:
+            self._queue.add(record_id)
+        for body in self._world.cluster.list("RucioConnection"):
+            self._look_at(body)
+
+    def _look_at(self, body: Object) -> None:
+        """Say in a connection's status whether its server answers."""
+        reachable, message = True, "The server answers and takes the operator's credential."
+        try:
+            self._connections.of(RucioConnectionSpec.model_validate(body["spec"])).ping()
+        except PortError as error:
+            reachable, message = False, error.what[:1024]
+        status = {
+            "reachable": reachable,
+            "message": message,
+            "observedGeneration": body["metadata"].get("generation", 0),
+        }
+        if any((body.get("status") or {}).get(key) != value for key, value in status.items()):
+            ref = Ref("RucioConnection", None, body["metadata"]["name"])
+            self._world.cluster.merge(ref, {"status": status}, subresource="status")

@@ -1,0 +1,43 @@
+"""All that the reconciler reaches, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.domain.settings import Settings
+from volatile_rse.ports.buffer import Buffer, Endpoints
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.clock import Clock
+from volatile_rse.ports.cluster import Cluster
+from volatile_rse.ports.credentials import Authority
+
+__all__ = ["Login", "World"]
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What is needed to reach a Rucio server."""
+
+    connection: RucioConnectionSpec
+    username: str
+    password: str
+    authorities: str | None
+    """PEM; None: the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The ports, and how this operator is set up."""
+
+    settings: Settings
+    cluster: Cluster
+    authority: Authority
+    endpoints: Endpoints
+    clock: Clock
+    connect: Callable[[Login], Catalogue]
+    buffer: Callable[[str], Buffer]
+    """Host name of the agent -> its client."""
+    hashed_name: Callable[[str], str]
+    """Certificate (PEM) -> its file name in a hashed directory of authorities."""
