@@ -1,0 +1,134 @@
+"""A buffer's agent over mutual TLS: the client's side of ``agent/service.py``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import requests
+from pydantic import ValidationError
+
+from volatile_rse.adapters import https
+from volatile_rse.api.agent import (
+    Copies,
+    CopyPage,
+    FenceRequest,
+    GateState,
+    InputPage,
+    Manifest,
+    OutputPage,
+    Report,
+    SealRequest,
+)
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.schema import ApiModel
+from volatile_rse.ports.buffer import Buffer
+from volatile_rse.ports.credentials import KeyPair
+from volatile_rse.ports.errors import RefusedError, UnreachableError
+
+__all__ = ["AgentClient"]
+
+_TIMEOUT = 10
+_PAGE = 1000
+_TRANSIENT = {429, 502, 503, 504}
+_WORDS = 512
+"""Characters of an answer that an error repeats."""
+
+_Model = TypeVar("_Model", bound=ApiModel)
+
+
+class AgentClient(Buffer):
+    """One buffer's agent.
+
+    Parameters
+    ----------
+    host, port
+        Where it listens; its certificate must name the host.
+    bundle
+        Certificates of the authority that signed the agent's, PEM.
+    pair
+        The operator's client certificate.
+    """
+
+    def __init__(self, host: str, port: int, bundle: str, pair: KeyPair) -> None:
+        self._where = https.netloc(host, port)
+        self._bundle = bundle
+        self._pair = pair
+
+    def report(self) -> Report:
+        """Read its state now."""
+        return self._parsed(Report, self._call("GET", "report"))
+
+    def send_manifest(self, manifest: Manifest) -> None:
+        """Give it its work."""
+        body = manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
+        # Only here do the secrets leave their wrapping.
+        body["credentials"] = {host: secret.get_secret_value() for host, secret in manifest.credentials.items()}
+        self._call("PUT", "manifest", body=body)
+
+    def fence(self, request: FenceRequest) -> GateState:
+        """Close the outboxes for good."""
+        return self._parsed(GateState, self._call("POST", "fence", body=_json(request)))
+
+    def seal(self, request: SealRequest) -> None:
+        """Take inventory of the fenced outboxes and seal."""
+        self._call("POST", "seal", body=_json(request))
+
+    def copy(self, copies: Copies) -> None:
+        """Order copies of sealed outputs."""
+        self._call("POST", "copies", body=_json(copies))
+
+    def inputs(self, after: int = 0) -> InputPage:
+        """Read a page of inputs."""
+        return self._page(InputPage, "inputs", after)
+
+    def outputs(self, after: int = 0) -> OutputPage:
+        """Read a page of outputs."""
+        return self._page(OutputPage, "outputs", after)
+
+    def copies(self, after: int = 0) -> CopyPage:
+        """Read a page of copies."""
+        return self._page(CopyPage, "copies", after)
+
+    def _page(self, model: type[_Model], listing: str, after: int) -> _Model:
+        return self._parsed(model, self._call("GET", listing, query={"after": after, "limit": _PAGE}))
+
+    def _call(
+        self, method: str, call: str, *, query: dict[str, int] | None = None, body: dict[str, Any] | None = None
+    ) -> requests.Response:
+        url = f"https://{self._where}/v1/{call}"
+        try:
+            # A kept connection would be the first to tell that the agent was restarted meanwhile.
+            with https.session(self._bundle, self._pair) as session:
+                answer = session.request(method, url, params=query, json=body, timeout=_TIMEOUT, allow_redirects=False)
+        except (requests.RequestException, OSError) as error:
+            message = f"The agent at {self._where} did not answer {method} {call}: {error}"
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
+        if answer.status_code in _TRANSIENT:
+            message = f"The agent at {self._where} cannot serve {method} {call} now: {_words(answer)}"
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
+        if not answer.ok or answer.is_redirect:
+            message = f"The agent at {self._where} refused {method} {call}: {_words(answer)}"
+            raise RefusedError(Reason.BUFFER_REFUSED, message)
+        return answer
+
+    def _parsed(self, model: type[_Model], answer: requests.Response) -> _Model:
+        try:
+            return model.model_validate_json(answer.content)
+        except ValidationError as error:
+            message = f"The agent at {self._where} gave no {model.__name__} of protocol v1: {error}"
+            raise RefusedError(Reason.BUFFER_REFUSED, message) from error
+
+
+def _json(model: ApiModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _words(answer: requests.Response) -> str:
+    """Repeat the agent's words: who must act is told by our own reason."""
+    try:
+        error = json.loads(answer.content)
+        said = f"{error['object']}: {error['what']}. {error['remedy']}"
+    except (ValueError, KeyError, TypeError):
+        said = answer.text
+    return f"{answer.status_code} {said[:_WORDS]}"

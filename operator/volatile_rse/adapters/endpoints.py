@@ -1,0 +1,98 @@
+"""A buffer's davs door, used as its session does."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import requests
+
+from volatile_rse.adapters import https
+from volatile_rse.api.conditions import Reason
+from volatile_rse.ports.buffer import Endpoints
+from volatile_rse.ports.errors import UnreachableError
+
+__all__ = ["HttpsEndpoints"]
+
+_TIMEOUT = 10
+_WORDS = 200
+_REFUSALS = {401, 403}
+_OK = range(200, 300)
+_GONE = 404
+_EMPTY = 416
+"""An empty file has no first byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    call: str
+    status: int
+    words: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status in _OK
+
+    def __str__(self) -> str:
+        return f"{self.call} gave {self.status} {self.words.strip()}"
+
+
+class HttpsEndpoints(Endpoints):
+    """XRootD over HTTPS.
+
+    Parameters
+    ----------
+    bundle
+        Certificates of the authority that signed the buffers', PEM.
+    """
+
+    def __init__(self, bundle: str) -> None:
+        self._bundle = bundle
+
+    def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
+        """Read the first byte of a file, or look at a directory (a path that ends with ``/``)."""
+        method, headers = ("PROPFIND", {"Depth": "0"}) if path.endswith("/") else ("GET", {"Range": "bytes=0-0"})
+        try:
+            answer = self._call(method, https.netloc(host, port) + quote(path), token, headers)
+        except UnreachableError as error:
+            return error.what
+        return None if answer.ok or answer.status == _EMPTY else str(answer)
+
+    def can_write(self, host: str, port: int, path: str, token: str) -> bool:
+        """Write an empty file into a directory and remove it.
+
+        Raises
+        ------
+        UnreachableError
+            No answer that tells, or the file could not be removed.
+        """
+        probe = f"{https.netloc(host, port)}{quote(path.rstrip('/'))}/.vrse-probe-{secrets.token_hex(8)}"
+        written = self._call("PUT", probe, token)
+        if written.status in _REFUSALS:
+            return False
+        if not written.ok:
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, str(written))
+        removed = self._call("DELETE", probe, token)
+        if not removed.ok and removed.status != _GONE:
+            message = f"{removed}, so that the probe stays there: remove it by hand"
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
+        return True
+
+    def _call(self, method: str, where: str, token: str, headers: dict[str, str] | None = None) -> _Answer:
+        call = f"{method} https://{where}"
+        headers = {"Authorization": f"Bearer {token}"} | (headers or {})
+        try:
+            # A new connection each time: XRootD lets a connection keep what it was once allowed, and drops it after
+            # a refused PUT. Streamed: a server that ignores the range must not send us the whole file.
+            with (
+                https.session(self._bundle) as session,
+                session.request(
+                    method, f"https://{where}", headers=headers, timeout=_TIMEOUT, allow_redirects=False, stream=True
+                ) as answer,
+            ):
+                start = next(answer.iter_content(_WORDS), b"")
+                return _Answer(call, answer.status_code, start.decode(errors="replace"))
+        except (requests.RequestException, OSError) as error:
+            message = f"{call} got no answer: {error}"
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error

@@ -1,0 +1,69 @@
+"""HTTPS that trusts one authority and nothing else, neither the system's nor the environment's."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from volatile_rse.ports.credentials import KeyPair
+
+__all__ = ["netloc", "session"]
+
+
+def session(bundle: str, pair: KeyPair | None = None) -> requests.Session:
+    """Make a session.
+
+    Parameters
+    ----------
+    bundle
+        Certificates of the authorities to trust, PEM.
+    pair
+        Our own certificate, for mutual TLS.
+    """
+    made = requests.Session()
+    # Proxies, netrc and certificate bundles of the environment are meant for others.
+    made.trust_env = False
+    made.mount("https://", _PrivateTls(_context(bundle, pair)))
+    return made
+
+
+def netloc(host: str, port: int) -> str:
+    """Write host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _context(bundle: str, pair: KeyPair | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=bundle)
+    if pair is not None:
+        _load(context, pair)
+    return context
+
+
+def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
+    """Load a key, which OpenSSL takes from files only, from memory: it never touches a disk."""
+    descriptor = os.memfd_create("tls", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "w") as stream:
+            stream.write(pair.certificate + pair.key)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+class _PrivateTls(HTTPAdapter):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of requests
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, *_: object) -> None:  # noqa: ANN401 - as above
+        """Leave out what requests would do here: add the public authorities to the context."""
+        conn.cert_reqs = "CERT_REQUIRED"

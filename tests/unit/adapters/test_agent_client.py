@@ -1,0 +1,156 @@
+"""The client of the agent against a small server over real mutual TLS."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from volatile_rse.adapters.agent_client import AgentClient
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.api.agent import FenceRequest, Manifest
+from volatile_rse.api.conditions import Reason
+from volatile_rse.ports.errors import RefusedError, UnreachableError
+
+DAY = timedelta(days=1)
+AUTHORITY = LocalAuthority(*LocalAuthority.create())
+
+
+@dataclass
+class Agent:
+    port: int = 0
+    status: int = 200
+    body: bytes = b"{}"
+    seen: list[tuple[str, str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    state = Agent()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            state.seen.append((self.command, self.path, json.loads(data) if data else None))
+            self.send_response(state.status)
+            self.send_header("Content-Length", str(len(state.body)))
+            self.end_headers()
+            self.wfile.write(state.body)
+
+        do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - http.server's names
+
+        def log_message(self, *_: object) -> None: ...
+
+    pair = AUTHORITY.server(["localhost"], DAY)
+    (tmp_path / "pair.pem").write_text(pair.certificate + pair.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    context.load_verify_locations(cadata=AUTHORITY.bundle())
+    context.verify_mode = ssl.CERT_OPTIONAL
+    server = ThreadingHTTPServer(("localhost", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    state.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield state
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def client(agent: Agent, authority: LocalAuthority = AUTHORITY, host: str = "localhost") -> AgentClient:
+    return AgentClient(host, agent.port, authority.bundle(), AUTHORITY.client("operator", DAY))
+
+
+def test_a_manifest_carries_its_secrets_and_no_nulls(agent: Agent) -> None:
+    manifest = Manifest(digest="a" * 64, claims=["c"], credentials={"site": SecretStr("token")})
+    client(agent).send_manifest(manifest)
+    ((method, path, body),) = agent.seen
+    assert (method, path) == ("PUT", "/v1/manifest")
+    assert body == {"digest": "a" * 64, "claims": ["c"], "inputs": [], "credentials": {"site": "token"}}
+    assert Manifest.model_validate(body) == manifest
+
+
+def test_answers_are_parsed(agent: Agent) -> None:
+    agent.body = b'{"mode": "fenced", "generation": 3}'
+    assert client(agent).fence(FenceRequest(generation=3)).generation == 3
+    agent.body = b'{"items": []}'
+    assert client(agent).outputs(after=7).items == []
+    assert [seen[:2] for seen in agent.seen] == [("POST", "/v1/fence"), ("GET", "/v1/outputs?after=7&limit=1000")]
+
+
+def test_a_refusal_repeats_the_agent_s_words(agent: Agent) -> None:
+    agent.status = 409
+    words = {"what": "older fence", "object": "the gate", "actor": "Nobody", "remedy": "Read again."}
+    agent.body = json.dumps(words).encode()
+    with pytest.raises(RefusedError, match=r"the gate: older fence\. Read again\.") as caught:
+        client(agent).fence(FenceRequest(generation=3))
+    assert caught.value.reason is Reason.BUFFER_REFUSED
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"hello"), (200, b"{}"), (500, b"oops"), (302, b"")])
+def test_what_is_not_the_protocol_is_refused(agent: Agent, status: int, body: bytes) -> None:
+    agent.status, agent.body = status, body
+    with pytest.raises(RefusedError, match=f"localhost:{agent.port}"):
+        client(agent).report()
+
+
+def test_not_now_is_unreachable(agent: Agent) -> None:
+    agent.status = 503
+    with pytest.raises(UnreachableError) as caught:
+        client(agent).report()
+    assert caught.value.reason is Reason.BUFFER_UNREACHABLE
+
+
+def test_a_stranger_gets_no_manifest(agent: Agent) -> None:
+    other = LocalAuthority(*LocalAuthority.create())
+    with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+        client(agent, other).send_manifest(Manifest(digest="a" * 64, claims=[]))
+    with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+        client(agent, host="127.0.0.1").report()
+    assert agent.seen == []
+
+
+def test_the_environment_does_not_decide_whom_we_trust(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text(AUTHORITY.bundle())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://localhost:1")
+    with pytest.raises(UnreachableError):
+        client(agent, LocalAuthority(*LocalAuthority.create())).report()
+    agent.body = b'{"items": []}'
+    assert client(agent).inputs().items == []
+
+
+@pytest.mark.parametrize(
+    ("status", "readable", "writable"), [(200, True, True), (403, False, False), (401, False, False)]
+)
+def test_endpoints_tell_what_a_token_may(agent: Agent, status: int, *, readable: bool, writable: bool) -> None:
+    agent.status = status
+    door = HttpsEndpoints(AUTHORITY.bundle())
+    why = door.can_read("localhost", agent.port, "/store/a b", "t")
+    assert (why is None) == readable
+    assert why is None or f"gave {status}" in why
+    assert door.can_write("localhost", agent.port, "/outbox/c/", "t") == writable
+    assert agent.seen[0][:2] == ("GET", "/store/a%20b")
+    probes = {path for method, path, _ in agent.seen[1:]}
+    assert len(probes) == 1
+    assert [method for method, *_ in agent.seen[1:]] == (["PUT", "DELETE"] if writable else ["PUT"])
+
+
+@pytest.mark.parametrize("status", [404, 500, 302])
+def test_an_answer_that_does_not_tell_is_no_refusal(agent: Agent, status: int) -> None:
+    agent.status = status
+    with pytest.raises(UnreachableError, match=f"gave {status}"):
+        HttpsEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/c", "t")
