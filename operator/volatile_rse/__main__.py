@@ -40,7 +40,7 @@ def main() -> int:
     )
     logging.getLogger("kopf").setLevel(logging.WARNING)
     private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
-    world = _world(KubernetesCluster.in_cluster(), private)
+    world = _world(KubernetesCluster.connect(), private)
     service = Service(world)
     service.start()
     try:

@@ -1,0 +1,134 @@
+"""The operator on the testbed's cluster: images, kinds, manifests, and what an admin of the site configures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from testbed import buffer, cluster, containers, grid, loading, pki, rucio
+from testbed.layout import CHECKOUT, NODE, SITES
+from testbed.progress import step
+
+__all__ = ["CLASS", "CONNECTION", "NAMESPACE", "apply", "class_of", "enable", "image", "up"]
+
+NAMESPACE, BUFFERS = "volatile-rse", "volatile-rse-buffers"
+CONNECTION, CLASS = "rucio", "standard"
+_AUTHORITY = "volatile-rse-ca"
+_FIELDS = ("operator/volatile_rse", "requirements/operator.txt")
+
+
+def image() -> str:
+    """Give the image's tag, built from this content and known to the cluster."""
+    with tempfile.TemporaryDirectory(prefix="operator-") as folder:
+        context = Path(folder)
+        shutil.copy(CHECKOUT / "images" / "operator" / "Dockerfile", context)
+        for field in _FIELDS:
+            source, target = CHECKOUT / field, context / field
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        tag = containers.build("operator", context)
+    loading.to_cluster(tag)
+    return tag
+
+
+def up() -> None:
+    """Install the operator as it is in this clone, and have the grid trust its authority."""
+    cluster.guard()
+    with step("Operator image"):
+        operator_image = image()
+    with step("Buffer image"):
+        buffer_image = buffer.image()
+    with step("Operator") as log:
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "crds"))
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CHECKOUT / "crds"))
+        bodies = list(yaml.safe_load_all((CHECKOUT / "manifests" / "operator.yaml").read_text()))
+        apply([_with_images(body, operator_image, buffer_image) for body in bodies])
+        apply(_configuration())
+        cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
+        log.write(f"{operator_image} {buffer_image}")
+        rucio.add_authority("operator", _authority())
+
+
+def apply(bodies: Sequence[Mapping[str, Any]]) -> None:
+    """Apply objects as an admin would."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(bodies)})
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+
+
+def enable(namespace: str) -> None:
+    """Let buffers be used in a namespace."""
+    cluster.kubectl("apply", "-n", namespace, "-f", str(CHECKOUT / "manifests" / "tenant.yaml"))
+
+
+def class_of(name: str, grants: Sequence[Mapping[str, Sequence[str]]], **changes: object) -> dict[str, Any]:
+    """Describe a class on this testbed."""
+    spec: dict[str, Any] = {
+        "connectionName": CONNECTION,
+        "storage": {"volume": {}},
+        "exposure": {"publicHost": NODE},
+        "siteCredentials": {"secretName": "site-tokens", "caConfigMap": "grid-ca"},
+        "tenancy": {"grants": list(grants)},
+        **changes,
+    }
+    return {
+        "apiVersion": "volatilerse.io/v1alpha1",
+        "kind": "VolatileRSEClass",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def _configuration() -> list[dict[str, Any]]:
+    facts = grid.grid()
+    tokens = {host: facts.tokens[grid.OPERATOR] for host in SITES.values()}
+    login = {"username": grid.OPERATOR, "password": facts.passwords[grid.OPERATOR]}
+    connection = {
+        "server": facts.inside,
+        "caConfigMap": "grid-ca",
+        "account": grid.OPERATOR,
+        "userpass": {"secretName": "rucio-login"},
+        "ledgerScope": grid.LEDGER_SCOPE,
+    }
+    grants = [{"namespaces": ["alice"], "accounts": ["alice"], "scopes": ["user.alice", "cms"]}]
+
+    def made(kind: str, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, **content}
+
+    return [
+        made("Secret", "site-tokens", {"stringData": tokens}),
+        made("Secret", "rucio-login", {"stringData": login}),
+        made("ConfigMap", "grid-ca", {"data": {"ca.crt": pki.CA.read_text()}}),
+        {
+            "apiVersion": "volatilerse.io/v1alpha1",
+            "kind": "RucioConnection",
+            "metadata": {"name": CONNECTION},
+            "spec": connection,
+        },
+        class_of(CLASS, grants),
+    ]
+
+
+def _with_images(body: dict[str, Any], operator_image: str, buffer_image: str) -> dict[str, Any]:
+    if body["kind"] != "Deployment":
+        return body
+    container = body["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = operator_image
+    for entry in container["env"]:
+        if entry["name"] == "VOLATILE_RSE_BUFFER_IMAGE":
+            entry["value"] = buffer_image
+    return body
+
+
+def _authority() -> str:
+    """Read the operator's authority, which it makes at its first start."""
+    cluster.kubectl("-n", NAMESPACE, "wait", "--for=create", f"configmap/{_AUTHORITY}", "--timeout=60s")
+    return cluster.kubectl("-n", NAMESPACE, "get", "configmap", _AUTHORITY, "-o", r"jsonpath={.data.ca\.crt}")
