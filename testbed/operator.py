@@ -89,7 +89,7 @@ def class_of(name: str, grants: Sequence[Mapping[str, Sequence[str]]], **changes
 
 def _configuration() -> list[dict[str, Any]]:
     facts = grid.grid()
-    tokens = {host: facts.tokens[grid.OPERATOR] for host in SITES.values()}
+    tokens = dict.fromkeys(SITES.values(), facts.tokens[grid.OPERATOR])
     login = {"username": grid.OPERATOR, "password": facts.passwords[grid.OPERATOR]}
     connection = {
         "server": facts.inside,

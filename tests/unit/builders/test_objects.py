@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from volatile_rse.api.rserecord import RSERecordSpec
+from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
+from volatile_rse.builders.session import session_objects, store_path, token_scope
+from volatile_rse.builders.storage import inputs_map, pod, public_service, read_inputs
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.names import hash_path
+from volatile_rse.domain.settings import Settings
+
+SETTINGS = Settings(name="test", instance="test.1", namespace="ops", buffers="bufs", buffer_image="buffer:1")
+FILE = File(Did("user.alice", "f.root"), 10, "0000000a")
+INPUTS = {"one": (FILE,), "two": (File(Did("cms", "/store/g.root"), 5, "0000000b"), FILE)}
+
+
+def record(storage: dict[str, Any] | None = None, **public: Any) -> RSERecordSpec:
+    request = {
+        "className": "standard",
+        "account": "alice",
+        "capacity": "1Gi",
+        "session": {"podSelector": {"matchLabels": {"a": "b"}}},
+        "inputs": [{"name": "one", "did": "user.alice:x"}, {"name": "two", "did": "cms:y"}],
+    }
+    connection = {
+        "server": "https://rucio.example.org",
+        "account": "ops",
+        "userpass": {"secretName": "login"},
+        "ledgerScope": "vrse",
+    }
+    return RSERecordSpec.model_validate(
+        {
+            "recordId": "abcdefghij",
+            "rseName": "VRSE-ABCDEFGHIJ",
+            "instance": "test.1",
+            "ledger": "vrse:vrse-abcdefghij.ledger",
+            "capacity": "1Gi",
+            "className": "standard",
+            "classSnapshot": VolatileRSEClassSpec.example() | ({"storage": storage} if storage else {}),
+            "connectionName": "rucio",
+            "connectionSnapshot": connection,
+            "claims": [{"uid": "u-1", "namespace": "alice", "name": "dimuon", "account": "alice", "request": request}],
+            **public,
+        }
+    )
+
+
+def test_the_storage_pod_passes_restricted_pod_security_and_holds_no_token_of_the_cluster() -> None:
+    spec = pod(SETTINGS, record())["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    for container in spec["containers"]:
+        closed = container["securityContext"]
+        assert closed["readOnlyRootFilesystem"] is True
+        assert closed["allowPrivilegeEscalation"] is False
+        assert closed["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_agent_alone_sees_no_key_of_xrootd_and_xrootd_none_of_the_agent() -> None:
+    mounts = {
+        container["name"]: {mount["name"] for mount in container["volumeMounts"]}
+        for container in pod(SETTINGS, record())["spec"]["containers"]
+    }
+    assert "agent-tls" not in mounts["xrootd"]
+    assert "server-tls" not in mounts["agent"]
+    assert "data" in mounts["agent"] & mounts["xrootd"]
+
+
+def test_memory_is_bounded_by_the_capacity() -> None:
+    volumes = pod(SETTINGS, record({"memory": {}}))["spec"]["volumes"]
+    assert volumes[0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+
+
+def test_a_drained_service_keeps_its_ports_and_leaves_the_storage() -> None:
+    address = {"public": {"host": "h", "rootPort": 30001, "davsPort": 30002}}
+    alive = public_service(SETTINGS, record(**address))["spec"]
+    drained = public_service(SETTINGS, record(**address), drained=True)["spec"]
+    assert [port["nodePort"] for port in drained["ports"]] == [30001, 30002]
+    assert alive["ports"] == drained["ports"]
+    assert not set(alive["selector"]) & set(drained["selector"])
+
+
+def test_the_frozen_list_is_read_back_as_it_was_written() -> None:
+    assert read_inputs(inputs_map(SETTINGS, record(), INPUTS)) == INPUTS
+
+
+def test_a_token_reads_the_scopes_of_the_inputs_and_owns_its_outbox_alone() -> None:
+    rights = token_scope(record().claims[0]).split()
+    assert rights == [
+        "storage.read:/store/cms",
+        "storage.read:/store/user/alice",
+        "storage.read:/outbox/u-1",
+        "storage.create:/outbox/u-1",
+        "storage.modify:/outbox/u-1",
+    ]
+    for did in (FILE.did, Did("cms", "x")):
+        assert any(store_path(did).startswith(f"{right.split(':')[1]}/") for right in rights)
+
+
+def test_a_session_is_told_every_input_once_with_its_url() -> None:
+    secret, config = session_objects(SETTINGS, record(), token="t", authorities={"ca.crt": "PEM"}, inputs=INPUTS)
+    assert secret["stringData"] == {"token": "t"}
+    lines = [json.loads(line) for line in config["data"]["inputs.jsonl"].splitlines()]
+    assert [line["did"] for line in lines] == ["cms:/store/g.root", "user.alice:f.root"]
+    expected = f"root://vrse-abcdefghij.bufs.svc:1094//store/{hash_path('user.alice', 'f.root')}"
+    assert lines[1]["url"] == expected
+    assert config["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+
+
+def test_a_new_credential_or_the_end_is_new_work_and_a_moved_replica_is_not() -> None:
+    access = SiteAccess({"site": "token"}, None)
+    digest = manifest_digest((), access, staging=True)
+    assert digest != manifest_digest((), SiteAccess({"site": "other"}, None), staging=True)
+    assert digest != manifest_digest((), access, staging=False)
+    work = manifest(record(), digest, INPUTS, {FILE.did: ("davs://site:8443/store/f",)}, access)
+    assert [(file.name, file.entries) for file in work.inputs] == [("f.root", ["one", "two"])]
+    assert "token" not in repr(work)
