@@ -21,7 +21,7 @@ def up(*, fresh: bool) -> None:
     baseimages.ensure()
     cluster.up()
     # Imported late: `down` must work with the standard library alone.
-    for part in ("sites", "rucio"):
+    for part in ("sites", "rucio", "samples"):
         importlib.import_module(f"testbed.{part}").up()
 
 

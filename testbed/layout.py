@@ -21,6 +21,7 @@ __all__ = [
     "NODE",
     "PKI",
     "RUCIO",
+    "SAMPLES",
     "SITES",
     "STATE",
 ]
@@ -37,6 +38,9 @@ KUBECONFIG = STATE / "kubeconfig"
 
 CACHE = Path(os.environ.get("VOLATILE_RSE_CACHE", Path.home() / ".cache" / "volatile-rse"))
 """Big artefacts (compiled Kubernetes, base and node images), keyed by the content that they are made of."""
+
+SAMPLES = CACHE / "samples"
+"""Input files of the demo and the tests; the stock client's container sees them at ``/samples``."""
 
 LABEL = "io.volatilerse.testbed"
 """Docker label on every container, network and volume of the testbed: what ``make down`` may remove."""

@@ -12,7 +12,7 @@ import requests
 
 from testbed import containers, grid, pki, seed, trust
 from testbed.grid import ALICE, BOB, OPERATOR
-from testbed.layout import CHECKOUT, CLIENT, DAEMONS, DATABASE, MEMCACHED, PKI, RUCIO, SITES, STATE
+from testbed.layout import CHECKOUT, CLIENT, DAEMONS, DATABASE, MEMCACHED, PKI, RUCIO, SAMPLES, SITES, STATE
 from testbed.progress import Log, step
 
 __all__ = ["add_authority", "remove_authority", "up"]
@@ -130,7 +130,9 @@ def _client(image: str, facts: grid.Grid, log: Log) -> None:
         f"[client]\nrucio_host = {facts.inside}\nauth_host = {facts.inside}\nca_cert = /trust/bundle.pem\n"
         f"auth_type = userpass\naccount = {ALICE}\nusername = {ALICE}\npassword = {facts.passwords[ALICE]}\n"
     )
-    options = [*_mounted("client"), *_believing(facts.tokens[ALICE]), "-e", "PATH=/opt/client/bin:/usr/bin:/bin"]
+    SAMPLES.mkdir(parents=True, exist_ok=True)
+    own = ["-v", f"{SAMPLES}:/samples:ro", "-e", "PATH=/opt/client/bin:/usr/bin:/bin"]
+    options = [*_mounted("client"), *_believing(facts.tokens[ALICE]), *own]
     containers.ensure(CLIENT, image, options, "sleep", "infinity", log=log)
 
 
