@@ -61,22 +61,22 @@ class AgentClient(Buffer):
 
     def send_manifest(self, manifest: Manifest) -> None:
         """Give it its work."""
-        body = manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
+        body = manifest.dump()
         # Only here do the secrets leave their wrapping.
         body["credentials"] = {host: secret.get_secret_value() for host, secret in manifest.credentials.items()}
         self._call("PUT", "manifest", body=body)
 
     def fence(self, request: FenceRequest) -> GateState:
         """Close the outboxes for good."""
-        return self._parsed(GateState, self._call("POST", "fence", body=_json(request)))
+        return self._parsed(GateState, self._call("POST", "fence", body=request.dump()))
 
     def seal(self, request: SealRequest) -> None:
         """Take inventory of the fenced outboxes and seal."""
-        self._call("POST", "seal", body=_json(request))
+        self._call("POST", "seal", body=request.dump())
 
     def copy(self, copies: Copies) -> None:
         """Order copies of sealed outputs."""
-        self._call("POST", "copies", body=_json(copies))
+        self._call("POST", "copies", body=copies.dump())
 
     def inputs(self, after: int = 0) -> InputPage:
         """Read a page of inputs."""
@@ -118,10 +118,6 @@ class AgentClient(Buffer):
         except ValidationError as error:
             message = f"The agent at {self._where} gave no {model.__name__} of protocol v1: {error}"
             raise RefusedError(Reason.BUFFER_REFUSED, message) from error
-
-
-def _json(model: ApiModel) -> dict[str, Any]:
-    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _words(answer: requests.Response) -> str:

@@ -1,0 +1,410 @@
+"""A buffer in memory: an agent that keeps the protocol's promises, and the door that its session uses.
+
+Orders only change what is wanted; ``advance`` does the work, so that a test sees every state between.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeVar
+
+from volatile_rse.api.agent import (
+    Copies,
+    CopyPage,
+    CopyState,
+    CopyTotals,
+    Failure,
+    FenceRequest,
+    GateState,
+    InputPage,
+    InputState,
+    InputTotals,
+    Manifest,
+    OutputPage,
+    OutputRule,
+    OutputState,
+    OutputTotals,
+    Report,
+    SealRequest,
+    SealState,
+    Space,
+)
+from volatile_rse.api.conditions import Reason
+from volatile_rse.domain.names import hash_path, lfn_name
+from volatile_rse.ports.buffer import Buffer, Endpoints
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+
+__all__ = ["FakeBuffer", "FakeEndpoints"]
+
+_State = TypeVar("_State", InputState, OutputState, CopyState)
+_SHOWN = 60
+
+
+class FakeBuffer(Buffer):
+    """One buffer for one thread.
+
+    Parameters
+    ----------
+    capacity
+        Bytes of the volume.
+    page
+        Items of a page.
+    """
+
+    def __init__(self, capacity: int = 1 << 30, page: int = 1000) -> None:
+        self.down = False
+        """The pod does not answer while this is set."""
+        self.tokens: set[str] | None = None
+        """Tokens that the door takes; None means every one."""
+        self.broken: dict[str, str] = {}
+        """Path or PFN -> error: staging, sealing or copying it fails while it stands here."""
+        self.sites: dict[str, tuple[int, str]] = {}
+        """PFN -> size and adler32 of what was copied there."""
+        self.journal: list[str] = []
+        """Accepted orders."""
+        self._capacity = capacity
+        self._page = page
+        self._versions = itertools.count(1)
+        self._version = 0
+        self._manifest: Manifest | None = None
+        self._inputs: dict[str, InputState] = {}
+        self._entries: dict[str, Sequence[str]] = {}
+        self._outputs: dict[tuple[str, str], OutputState] = {}
+        self._copies: dict[tuple[str, str, str], CopyState] = {}
+        self._torn: set[tuple[str, str]] = set()
+        self._sums: dict[tuple[str, str], str] = {}
+        self._desired = self._actual = GateState(mode="open", generation=0)
+        self._seal: SealState | None = None
+        self._wanted: SealRequest | None = None
+        self._failures: list[tuple[PortError, bool]] = []
+
+    # What tests do.
+
+    def write(self, claim: str, path: str, data: bytes, *, torn: bool = False) -> None:
+        """Write a file into a claim's outbox as a session does.
+
+        Raises
+        ------
+        PermissionError
+            The outbox is closed.
+        """
+        if self._actual.mode != "open":
+            message = f"{path}: the outbox of {claim} is {self._actual.mode}"
+            raise PermissionError(message)
+        key = claim, path
+        (self._torn.add if torn else self._torn.discard)(key)
+        self._sums[key] = f"{zlib.adler32(data):08x}"
+        self._outputs[key] = OutputState(version=self._next(), claim=claim, path=path, state="found", bytes=len(data))
+
+    def advance(self) -> None:
+        """Do all that is wanted."""
+        if self._desired != self._actual:
+            self._actual = self._desired
+            self._next()
+        if self._manifest is not None:
+            for key, staged in self._inputs.items():
+                self._inputs[key] = self._work(staged, "wanted", "staged", staged.path)
+            for place, copy in self._copies.items():
+                self._copies[place] = done = self._work(copy, "wanted", "verified", copy.pfn)
+                if done.state == "verified":
+                    self.sites[copy.pfn] = self._sealed()[copy.scope, copy.name]
+        if self._wanted is not None and self._seal is not None and self._seal.state == "running":
+            self._inventory(self._wanted)
+
+    def restart(self) -> None:
+        """Replace the agent: it forgets the manifest, and nothing else."""
+        self._manifest = None
+
+    def fail_next(self, error: PortError | None = None, *, after: bool = False) -> None:
+        """Let the next order fail; ``after``: it is carried out, only its answer is lost."""
+        self._failures.append((error or _unreachable("the next order"), after))
+
+    def holds(self, path: str) -> bool:
+        """Tell whether the namespace has a finished file."""
+        return any(state.path == path and state.state == "staged" for state in self._inputs.values()) or any(
+            state.store_path == path and state.state == "sealed" for state in self._outputs.values()
+        )
+
+    @property
+    def gate(self) -> GateState:
+        """What is."""
+        return self._actual
+
+    # The port.
+
+    def report(self) -> Report:
+        """Read its state now."""
+        self._answers("report")
+        return Report(
+            version=self._version,
+            manifest=self._manifest.digest if self._manifest else None,
+            desired=self._desired,
+            actual=self._actual,
+            inputs=self._input_totals(),
+            seal=self._seal,
+            outputs=self._output_totals(),
+            copies=self._copy_totals(),
+            failures=self._failed()[:_SHOWN],
+            space=Space(bytes=self._capacity, bytes_free=self._free(), inodes=1_000_000, inodes_free=1_000_000),
+        )
+
+    def send_manifest(self, manifest: Manifest) -> None:
+        """Give it its work; what failed is tried again."""
+        self._order("manifest")
+        self._manifest = manifest
+        self._entries = {file.path: file.entries for file in manifest.inputs}
+        for file in manifest.inputs:
+            known = self._inputs.get(file.path)
+            if known is None or known.state == "failed":
+                self._inputs[file.path] = InputState(
+                    version=self._next(), scope=file.scope, name=file.name, path=file.path, bytes=file.bytes,
+                    adler32=file.adler32, state="wanted",
+                )  # fmt: skip
+        self._done("manifest")
+
+    def fence(self, request: FenceRequest) -> GateState:
+        """Close the outboxes for good."""
+        self._order("fence")
+        if request.generation < self._desired.generation:
+            message = f"fence {request.generation} is older than fence {self._desired.generation}"
+            raise RefusedError(Reason.BUFFER_REFUSED, message)
+        self._desired = GateState(mode="fenced", generation=request.generation)
+        self._done("fence")
+        return self._desired
+
+    def seal(self, request: SealRequest) -> None:
+        """Take inventory of the fenced outboxes and seal."""
+        self._order("seal")
+        if self._actual != GateState(mode="fenced", generation=request.generation):
+            message = f"seal {request.generation}: the outboxes are {self._actual.mode} {self._actual.generation}"
+            raise RefusedError(Reason.BUFFER_REFUSED, message)
+        finished = self._seal is not None and self._seal.state == "done"
+        again = any(state.state == "failed" for state in self._outputs.values())
+        if not finished or again or request != self._wanted:
+            self._seal = SealState(generation=request.generation, state="running")
+            self._wanted = request
+            self._next()
+        self._done("seal")
+
+    def copy(self, copies: Copies) -> None:
+        """Order copies of sealed outputs."""
+        self._order("copies")
+        for order in copies.copies:
+            if (order.scope, order.name) not in self._sealed():
+                message = f"{order.scope}:{order.name} is no sealed output"
+                raise RefusedError(Reason.BUFFER_REFUSED, message)
+            for target in order.destinations:
+                key = order.scope, order.name, target.rse
+                if key not in self._copies or self._copies[key].state == "failed":
+                    self._copies[key] = CopyState(
+                        version=self._next(), scope=order.scope, name=order.name, rse=target.rse, pfn=target.pfn,
+                        state="wanted", attempts=0,
+                    )  # fmt: skip
+        self._done("copies")
+
+    def inputs(self, after: int = 0) -> InputPage:
+        """Read a page of inputs."""
+        items, following = self._listing(self._inputs.values(), after)
+        return InputPage(items=items, next=following)
+
+    def outputs(self, after: int = 0) -> OutputPage:
+        """Read a page of outputs."""
+        items, following = self._listing(self._outputs.values(), after)
+        return OutputPage(items=items, next=following)
+
+    def copies(self, after: int = 0) -> CopyPage:
+        """Read a page of copies."""
+        items, following = self._listing(self._copies.values(), after)
+        return CopyPage(items=items, next=following)
+
+    # How it works inside.
+
+    def _answers(self, call: str) -> None:
+        if self.down:
+            raise _unreachable(call)
+
+    def _order(self, call: str) -> None:
+        self._answers(call)
+        if self._failures and not self._failures[0][1]:
+            raise self._failures.pop(0)[0]
+
+    def _done(self, call: str) -> None:
+        self.journal.append(call)
+        if self._failures:
+            raise self._failures.pop(0)[0]
+
+    def _next(self) -> int:
+        self._version = next(self._versions)
+        return self._version
+
+    def _work(self, item: _State, before: str, after: str, place: str) -> _State:
+        """Do one piece of work, or fail as the test wants."""
+        if item.state != before:
+            return item
+        error = self.broken.get(place)
+        update: dict[str, object] = {"version": self._next(), "state": "failed" if error else after, "error": error}
+        if isinstance(item, CopyState):
+            update["attempts"] = item.attempts + 1
+        return item.model_copy(update=update)
+
+    def _inventory(self, request: SealRequest) -> None:
+        for key, found in self._outputs.items():
+            if found.state in {"found", "failed"}:
+                self._outputs[key] = self._sort(key, found, request)
+        self._seal = SealState(generation=request.generation, state="done")
+        self._next()
+
+    def _sort(self, key: tuple[str, str], found: OutputState, request: SealRequest) -> OutputState:
+        rule = _rule(found, request.outputs)
+        if key in self._torn or rule is None:
+            state: Literal["torn", "unmatched"] = "torn" if key in self._torn else "unmatched"
+            output = rule.name if rule else None
+            return found.model_copy(update={"version": self._next(), "state": state, "output": output})
+        error = self.broken.get(found.path)
+        if error is not None:
+            update = {"version": self._next(), "state": "failed", "output": rule.name, "error": error}
+            return found.model_copy(update=update)
+        name = lfn_name(rule.dataset, request.record_id, found.path.encode())
+        return OutputState(
+            version=self._next(), claim=found.claim, path=found.path, state="sealed", bytes=found.bytes,
+            output=rule.name, scope=rule.scope, name=name, store_path=f"/store/{hash_path(rule.scope, name)}",
+            adler32=self._sums[key],
+        )  # fmt: skip
+
+    def _sealed(self) -> dict[tuple[str, str], tuple[int, str]]:
+        return {
+            (state.scope, state.name): (state.bytes, state.adler32)
+            for state in self._outputs.values()
+            if state.state == "sealed" and state.scope and state.name and state.adler32
+        }
+
+    def _listing(self, states: Iterable[_State], after: int) -> tuple[list[_State], int | None]:
+        self._answers("listing")
+        newer = sorted((state for state in states if state.version > after), key=lambda state: state.version)
+        page = newer[: self._page]
+        return page, page[-1].version if len(newer) > len(page) else None
+
+    def _input_totals(self) -> list[InputTotals]:
+        groups: dict[str, list[InputState]] = {}
+        for path, entries in self._entries.items():
+            for entry in entries:
+                groups.setdefault(entry, []).append(self._inputs[path])
+        return [
+            InputTotals(
+                name=name,
+                files=len(states),
+                bytes=_bytes(states),
+                staged=_count(states, "staged"),
+                failed=_count(states, "failed"),
+                staged_bytes=_bytes(state for state in states if state.state == "staged"),
+            )
+            for name, states in groups.items()
+        ]
+
+    def _output_totals(self) -> list[OutputTotals]:
+        groups: dict[tuple[str, str | None], list[OutputState]] = {}
+        for state in self._outputs.values():
+            groups.setdefault((state.claim, state.output), []).append(state)
+        return [
+            OutputTotals(
+                claim=claim,
+                name=name,
+                files=len(states),
+                bytes=_bytes(states),
+                sealed=_count(states, "sealed"),
+                torn=_count(states, "torn"),
+                failed=_count(states, "failed"),
+            )
+            for (claim, name), states in groups.items()
+        ]
+
+    def _copy_totals(self) -> CopyTotals:
+        copies, sealed = list(self._copies.values()), self._sealed()
+        sizes = [(copy.state, sealed[copy.scope, copy.name][0]) for copy in copies]
+        return CopyTotals(
+            files=len(copies),
+            bytes=sum(size for _, size in sizes),
+            verified=_count(copies, "verified"),
+            failed=_count(copies, "failed"),
+            verified_bytes=sum(size for state, size in sizes if state == "verified"),
+        )
+
+    def _failed(self) -> list[Failure]:
+        places = [(state.path, state.error) for state in self._inputs.values()]
+        places += [(state.path, state.error) for state in self._outputs.values()]
+        places += [(copy.pfn, copy.error) for copy in self._copies.values()]
+        return [Failure(what=what, error=error) for what, error in places if error]
+
+    def _free(self) -> int:
+        staged = sum(state.bytes for state in self._inputs.values() if state.state == "staged")
+        return max(0, self._capacity - staged - sum(state.bytes for state in self._outputs.values()))
+
+
+class FakeEndpoints(Endpoints):
+    """The doors of buffers.
+
+    Parameters
+    ----------
+    buffers
+        By host name.
+    """
+
+    def __init__(self, buffers: Mapping[str, FakeBuffer]) -> None:
+        self._buffers = buffers
+
+    def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
+        """Read a file or look at a directory."""
+        try:
+            buffer = self._open(host, port)
+        except UnreachableError as error:
+            return error.what
+        if not _takes(buffer, token):
+            return f"GET {path} gave 403"
+        return None if path.endswith("/") or buffer.holds(path) else f"GET {path} gave 404"
+
+    def can_write(self, host: str, port: int, path: str, token: str) -> bool:
+        """Tell whether a file can be written there now."""
+        buffer = self._open(host, port)
+        outbox = path.startswith(("/outbox/", "/publish/"))
+        return outbox and buffer.gate.mode == "open" and _takes(buffer, token)
+
+    def _open(self, host: str, port: int) -> FakeBuffer:
+        buffer = self._buffers.get(host)
+        if buffer is None or buffer.down or buffer.gate.mode == "down":
+            door = f"https://{host}:{port}"
+            raise _unreachable(door)
+        return buffer
+
+
+def _takes(buffer: FakeBuffer, token: str) -> bool:
+    return bool(token) and (buffer.tokens is None or token in buffer.tokens)
+
+
+def _unreachable(call: str) -> UnreachableError:
+    return UnreachableError(Reason.BUFFER_UNREACHABLE, f"The buffer did not answer {call}: it is down")
+
+
+def _bytes(states: Iterable[InputState | OutputState]) -> int:
+    return sum(state.bytes for state in states)
+
+
+def _count(states: Iterable[InputState | OutputState | CopyState], which: str) -> int:
+    return sum(state.state == which for state in states)
+
+
+def _rule(found: OutputState, rules: Iterable[OutputRule]) -> OutputRule | None:
+    for rule in rules:
+        if rule.claim == found.claim and any(_matches(pattern, found.path) for pattern in rule.patterns):
+            return rule
+    return None
+
+
+_GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def _matches(pattern: str, path: str) -> bool:
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.fullmatch("".join(_GLOB.get(part, re.escape(part)) for part in parts), path, re.DOTALL) is not None

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+
+from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
+from volatile_rse.api.agent import (
+    Copies,
+    CopyOrder,
+    CopyTarget,
+    FenceRequest,
+    InputFile,
+    Manifest,
+    OutputRule,
+    SealRequest,
+)
+from volatile_rse.ports.errors import RefusedError, UnreachableError
+
+OUTBOX = "/outbox/claim/"
+SEAL = SealRequest(
+    generation=1,
+    record_id="k4t7q2mz5a",
+    outputs=[
+        OutputRule(claim="claim", name="plots", patterns=["plots/**/*.root"], scope="user.alice", dataset="plots_v1"),
+        OutputRule(claim="claim", name="rest", patterns=["*"], scope="user.alice", dataset="rest_v1"),
+    ],
+)
+
+
+def manifest(*names: str) -> Manifest:
+    files = [
+        InputFile(
+            scope="mc", name=name, entries=["in"], path=f"/store/mc/{name}", bytes=10, adler32="0" * 8,
+            sources=["davs://a/b"],
+        )
+        for name in names
+    ]  # fmt: skip
+    return Manifest(digest="a" * 64, claims=["claim"], inputs=files)
+
+
+def order(name: str) -> Copies:
+    target = CopyTarget(rse="SITE-B", pfn=f"davs://b/{name}")
+    return Copies(copies=[CopyOrder(scope="user.alice", name=name, destinations=[target])])
+
+
+def sealed(buffer: FakeBuffer) -> dict[str, str]:
+    return {state.path: state.name for state in buffer.outputs().items if state.name}
+
+
+def test_inputs_are_staged_listed_and_readable() -> None:
+    buffer = FakeBuffer(page=2)
+    door = FakeEndpoints({"b": buffer})
+    assert buffer.report().manifest is None
+    buffer.broken["/store/mc/z"] = "wrong checksum"
+    buffer.send_manifest(manifest("x", "y", "z"))
+    assert door.can_read("b", 1, "/store/mc/x", "t") is not None
+    buffer.advance()
+    (total,) = buffer.report().inputs
+    assert (total.files, total.staged, total.failed, total.staged_bytes) == (3, 2, 1, 20)
+    assert [failure.error for failure in buffer.report().failures] == ["wrong checksum"]
+    assert door.can_read("b", 1, "/store/mc/x", "t") is None
+    first = buffer.inputs()
+    assert first.next is not None
+    assert len(first.items) + len(buffer.inputs(first.next).items) == 3
+    assert buffer.inputs(first.next).next is None
+    del buffer.broken["/store/mc/z"]
+    buffer.restart()
+    assert buffer.report().manifest is None
+    buffer.send_manifest(manifest("x", "y", "z"))
+    buffer.advance()
+    assert buffer.report().inputs[0].staged == 3
+
+
+def test_a_fence_is_reached_and_never_goes_back() -> None:
+    buffer = FakeBuffer()
+    door = FakeEndpoints({"b": buffer})
+    assert door.can_write("b", 1, OUTBOX, "t")
+    assert not door.can_write("b", 1, "/store/", "t")
+    assert buffer.fence(FenceRequest(generation=2)).mode == "fenced"
+    assert buffer.report().actual.mode == "open"
+    buffer.advance()
+    assert buffer.report().actual == buffer.report().desired
+    assert not door.can_write("b", 1, OUTBOX, "t")
+    with pytest.raises(PermissionError):
+        buffer.write("claim", "late", b"")
+    with pytest.raises(RefusedError, match="older"):
+        buffer.fence(FenceRequest(generation=1))
+
+
+def test_outputs_are_sealed_and_copied() -> None:
+    buffer = FakeBuffer()
+    for path in ("plots/a.root", "plots/deep/b.root", "notes", "other/c"):
+        buffer.write("claim", path, path.encode())
+    buffer.write("claim", "plots/torn.root", b"half", torn=True)
+    with pytest.raises(RefusedError, match="open"):
+        buffer.seal(SEAL)
+    buffer.fence(FenceRequest(generation=1))
+    buffer.advance()
+    buffer.seal(SEAL)
+    buffer.advance()
+    version = buffer.report().version
+    buffer.seal(SEAL)
+    assert buffer.report().version == version
+    assert buffer.journal == ["fence", "seal", "seal"]
+    states = {state.path: (state.state, state.output) for state in buffer.outputs().items}
+    assert states == {
+        "plots/a.root": ("sealed", "plots"), "plots/deep/b.root": ("sealed", "plots"), "notes": ("sealed", "rest"),
+        "other/c": ("unmatched", None), "plots/torn.root": ("torn", "plots"),
+    }  # fmt: skip
+    name = sealed(buffer)["notes"]
+    with pytest.raises(RefusedError, match="no sealed output"):
+        buffer.copy(order("unknown"))
+    buffer.send_manifest(manifest())
+    for error in ({f"davs://b/{name}": "no space"}, {}, {}):
+        buffer.broken = error
+        buffer.copy(order(name))
+        buffer.advance()
+        (copy,) = buffer.copies().items
+        assert copy.state == ("failed" if error else "verified")
+    assert list(buffer.sites) == [f"davs://b/{name}"]
+    assert buffer.report().copies.verified_bytes == len("notes")
+
+
+def test_failures_are_played() -> None:
+    buffer = FakeBuffer()
+    buffer.fail_next()
+    with pytest.raises(UnreachableError):
+        buffer.fence(FenceRequest(generation=1))
+    assert buffer.report().desired.mode == "open"
+    buffer.fail_next(after=True)
+    with pytest.raises(UnreachableError):
+        buffer.fence(FenceRequest(generation=1))
+    assert buffer.report().desired.mode == "fenced"
+    buffer.down = True
+    with pytest.raises(UnreachableError):
+        buffer.report()
+    assert FakeEndpoints({"b": buffer}).can_read("b", 1, "/", "t") is not None
+    with pytest.raises(UnreachableError):
+        FakeEndpoints({"b": buffer}).can_write("b", 1, OUTBOX, "t")
+
+
+def test_only_its_tokens_open_the_door() -> None:
+    buffer = FakeBuffer()
+    buffer.tokens = {"good"}
+    door = FakeEndpoints({"b": buffer})
+    assert door.can_write("b", 1, OUTBOX, "good")
+    assert not door.can_write("b", 1, OUTBOX, "bad")
+    assert door.can_read("b", 1, "/store/", "bad") is not None
