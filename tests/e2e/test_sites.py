@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 import zlib
 
@@ -9,11 +10,11 @@ import pytest
 import requests
 
 from testbed import pki, sites
-from testbed.layout import SITES
+from testbed.layout import CLIENT, SITES
 
 pytestmark = pytest.mark.grid
 
-READ, WRITE = "storage.read:/store", "storage.read:/store storage.modify:/store"
+READ, WRITE = "storage.read:/store", "storage.read:/store storage.create:/store storage.modify:/store"
 
 
 def call(method: str, host: str, path: str, token: str | None, **arguments: object) -> requests.Response:
@@ -51,3 +52,38 @@ def test_a_token_of_another_site_or_none_opens_nothing(path: str) -> None:
     assert call("PUT", host, path, pki.token("alice", host, WRITE), data=b"x").status_code == 201
     assert call("GET", host, path, pki.token("alice", other, WRITE)).status_code == 403
     assert call("GET", host, path, None).status_code == 403
+
+
+def test_one_token_opens_every_site_that_it_names(path: str) -> None:
+    token = pki.token("alice", list(SITES.values()), WRITE)
+    for host in SITES.values():
+        assert call("PUT", host, path, token, data=b"x").status_code == 201
+
+
+@pytest.mark.parametrize("host", SITES.values())
+def test_xrootd_writes_overwrites_and_reads_the_same_files(host: str, path: str) -> None:
+    url = f"root://{host}:1094/{path}"
+    for letter in "ab":
+        client(f"yes {letter} | head -c 70000 >/tmp/site.bin; xrdcp -f -s /tmp/site.bin {url}")
+    assert client(f"xrdcp -s {url} -")[:2] == "b\n"
+    checksum = client(f"xrdfs {host} query checksum {path}").split()
+    body = call("GET", host, path, pki.token("alice", host, READ)).content
+    assert checksum == ["adler32", f"{zlib.adler32(body):08x}"]
+
+
+def test_xrootd_without_a_token_is_refused() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        client(f"env -u BEARER_TOKEN xrdfs {SITES['SITE-A']} ls /store")
+    assert "Auth failed" in caught.value.stderr
+
+
+@pytest.mark.parametrize("host", SITES.values())
+def test_a_site_sees_no_secret_but_its_own(host: str) -> None:
+    listed = subprocess.run(["docker", "exec", host, "ls", "/pki"], capture_output=True, text=True, check=True).stdout
+    assert set(listed.split()) == {"ca.pem", "jwks.json", f"{host}.pem", f"{host}.key"}
+
+
+def client(script: str) -> str:
+    """Run a script in the stock client's container, as alice, with her token."""
+    argv = ["docker", "exec", CLIENT, "sh", "-euc", script]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
