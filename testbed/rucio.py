@@ -96,7 +96,9 @@ def _configure(passwords: Mapping[str, str]) -> None:
 def _database(image: str, passwords: Mapping[str, str], log: Log) -> None:
     volume = f"{containers.volume(_VOLUME)}:/var/lib/catalogue"
     options = ["--user", "postgres", "--shm-size", "256m", "-v", volume, "-e", f"PASSWORD={passwords['database']}"]
-    containers.ensure(DATABASE, image, options, "sh", "/etc/catalogue/database.sh", log=log)
+    if containers.ensure(DATABASE, image, options, "sh", "/etc/catalogue/database.sh", log=log):
+        # They hold connections to the one before.
+        containers.remove(RUCIO, DAEMONS)
     ready = ["docker", "exec", DATABASE, "/opt/postgresql/pg_isready", "-q", "-h", DATABASE, "-p", str(_POSTGRES)]
     containers.settle(DATABASE, log, lambda: log.run(*ready))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from pathlib import Path
 
 import awkward
@@ -61,6 +63,18 @@ def test_the_real_files_are_on_site_a(tmp_path: Path) -> None:
 def test_what_is_published_stays(capsys: pytest.CaptureFixture[str]) -> None:
     samples.up()
     assert "Upload" not in capsys.readouterr().err
+
+
+def test_an_upload_that_broke_off_is_completed() -> None:
+    sample = dimuon.Dimuon(dataset=f"broken-{uuid.uuid4().hex[:8]}", files=2, events=100)
+    files = samples.generate(sample)
+    try:
+        samples.publish(f"{sample.dataset}-first", files[:1])
+        samples.publish(sample.dataset, files)
+    finally:
+        shutil.rmtree(files[0].parent)
+    listed = grid.client(grid.ALICE).list_files(samples.SCOPE, sample.dataset)
+    assert {one["name"] for one in listed} == {path.name for path in files}
 
 
 def test_a_seed_gives_the_same_events(tmp_path: Path) -> None:
