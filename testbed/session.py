@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from testbed import containers, loading
 from testbed.layout import CHECKOUT
 
-__all__ = ["ROOT_PYTHON", "UPROOT_PYTHON", "image"]
+__all__ = ["ROOT_PYTHON", "UPROOT_PYTHON", "image", "manifest"]
 
 ROOT_PYTHON, UPROOT_PYTHON = "/opt/root/bin/python", "/opt/uproot/bin/python"
 """Never both in one process: each brings its own XRootD client, and two of them crash."""
@@ -16,3 +18,8 @@ def image() -> str:
     tag = containers.build("session", CHECKOUT / "images" / "session")
     loading.to_cluster(tag)
     return tag
+
+
+def manifest(path: Path) -> str:
+    """Give a manifest of the examples with the image's tag of this content."""
+    return path.read_text().replace("vrse-testbed/session:latest", image())

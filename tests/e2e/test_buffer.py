@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
+import re
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import awkward
-import numpy as np
 import pytest
-import uproot
+import yaml
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from testbed import buffer, cluster, layout, pki, session
+from testbed import buffer, cluster, dimuon, layout, pki, session
+from testbed.dimuon import Dimuon
+from volatile_rse.adapters.authority import hashed_name
 from volatile_rse.api.agent import CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN, TLS, UID, GateState
 from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files
 
@@ -32,6 +31,8 @@ RIGHTS = " ".join(["storage.read:/store", *(f"storage.{right}:{OUTBOX}" for righ
 ISSUER, AUDIENCE = "https://buffer.sessions.invalid/", "https://buffer.buffers.invalid"
 HOME = "/tmp"  # noqa: S108 (a volume of the pod alone)
 TOKEN, AUTHORITIES = f"{HOME}/token", f"{HOME}/authorities"
+EXAMPLE = layout.CHECKOUT / "examples" / "dimuon"
+EVENTS = 2000
 STAGED = "/store/user/alice/ab/cd/muons.root"
 
 
@@ -72,44 +73,48 @@ class Buffer:
         return cluster.kubectl("-n", self.namespace, "exec", "-i", pod, "-c", "main", "--", *argv, stdin=stdin or "")
 
 
-def muons(path: Path) -> None:
-    """Write a small tree with jagged muons."""
-    random = np.random.default_rng(7)
-    counts = random.integers(0, 4, 500)
-    flat = {name: random.uniform(low, high, counts.sum()) for name, low, high in (("pt", 5, 80), ("eta", -2, 2))}
-    jagged = {name: awkward.unflatten(values, counts) for name, values in flat.items()}
-    with uproot.recreate(path) as file:
-        # A plain assignment would write an RNTuple.
-        file.mktree("Events", {"Muon": awkward.zip(jagged).type.content}).extend({"Muon": awkward.zip(jagged)})
+def service() -> dict[str, Any]:
+    ports = [{"name": "root", "port": ROOT_PORT}, {"name": "davs", "port": DAVS_PORT}]
+    return made("Service", "buffer", spec={"type": "NodePort", "selector": {"app": "buffer"}, "ports": ports})
 
 
-def documents(namespace: str) -> list[dict[str, Any]]:
-    """Give every object of the buffer and of the session."""
-    key = ECKey.generate_key("P-256", {"kid": "session", "alg": "ES256", "use": "sig"})
+def storage(key: ECKey) -> list[dict[str, Any]]:
+    """Describe the buffer, which takes tokens signed with the key."""
     issuer = Issuer(name="session", url=ISSUER, jwks={"keys": [key.as_dict(private=False)]})
     server = ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=[issuer])
-    pki.server_certificate(layout.NODE)
-    authority = pki.CA.read_text()
-    tls = {
-        "tls.crt": (layout.PKI / f"{layout.NODE}.pem").read_text(),
-        "tls.key": (layout.PKI / f"{layout.NODE}.key").read_text(),
-        "ca.crt": authority,
-    }
-    ports = [{"name": "root", "port": ROOT_PORT}, {"name": "davs", "port": DAVS_PORT}]
-
-    def made(kind: str, name: str, **content: Any) -> dict[str, Any]:
-        metadata = {"name": name, "namespace": namespace, "labels": {"app": name}}
-        return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **content}
-
     return [
         made("ConfigMap", "buffer", data=buffer_files(server)),
-        made("Secret", "buffer", stringData=tls),
-        made("Service", "buffer", spec={"type": "NodePort", "selector": {"app": "buffer"}, "ports": ports}),
+        made("Secret", "buffer", stringData=certificate()),
         made("Pod", "buffer", spec=buffer_pod()),
-        made("Secret", "session", stringData={"token": signed(key)}),
-        made("ConfigMap", "session", data={f"{subject_hash(authority)}.0": authority}),
+    ]
+
+
+def given_to_session(key: ECKey, port: int) -> list[dict[str, Any]]:
+    """Describe what a session finds, as the operator makes it, and a pod that waits for scripts."""
+    url, authority = f"root://{layout.NODE}:{port}", pki.CA.read_text()
+    data = {
+        hashed_name(authority): authority,
+        "ca.crt": authority,
+        "VRSE_ROOT_URL": url,
+        "VRSE_OUTBOX": OUTBOX,
+        "inputs.jsonl": json.dumps({"did": "user.alice:muons", "url": f"{url}/{STAGED}"}) + "\n",
+    }
+    return [
+        made("Secret", "dimuon-vrse", stringData={"token": signed(key)}),
+        made("ConfigMap", "dimuon-vrse", data=data),
+        made("ConfigMap", "dimuon-analysis", data={"analysis.py": (EXAMPLE / "analysis.py").read_text()}),
         made("Pod", "session", spec=session_pod()),
     ]
+
+
+def made(kind: str, name: str, **content: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "labels": {"app": name}}, **content}
+
+
+def certificate() -> dict[str, str]:
+    pki.server_certificate(layout.NODE)
+    parts = {"tls.crt": f"{layout.NODE}.pem", "tls.key": f"{layout.NODE}.key", "ca.crt": pki.CA.name}
+    return {name: (layout.PKI / part).read_text() for name, part in parts.items()}
 
 
 def signed(key: ECKey) -> str:
@@ -119,12 +124,6 @@ def signed(key: ECKey) -> str:
         "nbf": now - 5, "exp": now + 3600, "jti": str(uuid.uuid4()),
     }  # fmt: skip
     return jwt.encode({"alg": "ES256", "kid": "session", "typ": "JWT"}, claims, key)
-
-
-def subject_hash(certificate: str) -> str:
-    """Name the authority as OpenSSL looks it up in a directory."""
-    argv = ["docker", "exec", "-i", layout.NODE, "openssl", "x509", "-noout", "-subject_hash"]
-    return subprocess.run(argv, input=certificate, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def buffer_pod() -> dict[str, Any]:
@@ -141,8 +140,8 @@ def buffer_pod() -> dict[str, Any]:
 
 def session_pod() -> dict[str, Any]:
     volumes = {
-        "/secret": {"secret": {"secretName": "session"}},
-        "/mounted": {"configMap": {"name": "session"}},
+        "/secret": {"secret": {"secretName": "dimuon-vrse"}},
+        "/mounted": {"configMap": {"name": "dimuon-vrse"}},
         HOME: {"emptyDir": {}},
     }
     # Clients refuse a token that others may read and authorities that others may replace, as both are when mounted.
@@ -174,6 +173,11 @@ def pod(uid: int, volumes: dict[str, dict[str, Any]], **container: Any) -> dict[
     }
 
 
+def apply(namespace: str, objects: list[dict[str, Any]]) -> None:
+    bodies = {"apiVersion": "v1", "kind": "List", "items": objects}
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(bodies))
+
+
 @pytest.fixture(scope="module")
 def live() -> Iterator[Buffer]:
     """Run one buffer with a staged file for all tests of this file; the fence comes last."""
@@ -181,10 +185,11 @@ def live() -> Iterator[Buffer]:
     name = f"test-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    objects = {"apiVersion": "v1", "kind": "List", "items": documents(name)}
-    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(objects))
-    cluster.kubectl("-n", name, "wait", "--for=condition=Ready", "pod/buffer", "pod/session", "--timeout=120s")
+    apply(name, [service()])
     port = cluster.kubectl("-n", name, "get", "service", "buffer", "-o", "jsonpath={.spec.ports[0].nodePort}")
+    key = ECKey.generate_key("P-256", {"kid": "session", "alg": "ES256", "use": "sig"})
+    apply(name, [*storage(key), *given_to_session(key, int(port))])
+    cluster.kubectl("-n", name, "wait", "--for=condition=Ready", "pod/buffer", "pod/session", "--timeout=120s")
     yield Buffer(name, int(port))
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -193,14 +198,14 @@ def live() -> Iterator[Buffer]:
 def staged(live: Buffer, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Put a file into the store, as the agent does."""
     local = tmp_path_factory.mktemp("sample") / "muons.root"
-    muons(local)
+    dimuon.write(local, Dimuon(events=EVENTS), 0)
     content, target = local.read_bytes(), f"{DATA}/ns{STAGED}"
     put = f"mkdir -p $(dirname {target}) && base64 -d > {target} && chmod 0444 {target}"
     live.on_disk("sh", "-c", put, stdin=base64.b64encode(content).decode())
     return content
 
 
-PREAMBLE = "import sys, time\nserver, outbox, staged = sys.argv[1:]\n"
+PREAMBLE = f"import sys, time\nserver, outbox, staged = sys.argv[1:]\nevents = {EVENTS}\n"
 
 DATAFRAME = (
     PREAMBLE
@@ -225,7 +230,7 @@ UPROOT = (
     PREAMBLE
     + """
 import numpy, uproot
-assert len(uproot.open(server + staged)["Events"]["Muon_pt"].array()) == 500
+assert len(uproot.open(server + staged)["Events"]["Muon_pt"].array()) == events
 for size in (100, 50):
     with uproot.recreate(server + outbox + "/plots/array.root") as file:
         file["tree"] = {"x": numpy.arange(size)}
@@ -293,6 +298,21 @@ def test_a_session_reaches_its_own_and_no_more(live: Buffer, staged: bytes) -> N
     assert live.uproot(REACHES).split() == ["yes", "no", "no", "yes"]
     kept = live.on_disk("base64", f"{DATA}/ns{STAGED}")
     assert zlib.adler32(base64.b64decode(kept)) == zlib.adler32(staged)
+
+
+@pytest.mark.usefixtures("staged")
+def test_the_example_analyses_the_staged_file(live: Buffer) -> None:
+    job = yaml.safe_load(session.manifest(EXAMPLE / "job.yaml"))
+    apply(live.namespace, [job])
+    cluster.kubectl("-n", live.namespace, "wait", "--for=condition=Complete", "job/dimuon", "--timeout=60s")
+    told = cluster.kubectl("-n", live.namespace, "logs", "job/dimuon")
+    peak = re.search(r"peak at ([\d.]+) GeV", told)
+    assert peak is not None, told
+    assert abs(float(peak[1]) - 91.2) < 2
+    written = {f"histograms/{name}" for name in ("dimuon_mass.root", "dimuon_mass.png", "z_pairs.root")}
+    assert written <= set(live.listing())
+    picture = live.on_disk("sh", "-c", f"base64 {DATA}/ns{OUTBOX}/histograms/dimuon_mass.png")
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("staged")
