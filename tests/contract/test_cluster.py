@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def read(cluster: Cluster, ref: Ref) -> Any:
 
 def uid(cluster: Cluster, ref: Ref) -> str:
     return str(read(cluster, ref)["metadata"]["uid"])
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def config_map(ref: Ref, data: dict[str, str], **metadata: Any) -> dict[str, Any]:
@@ -190,6 +200,27 @@ def test_only_this_very_object_is_deleted(cluster: Cluster, namespace: str, name
     cluster.delete(ref, str(uuid.uuid4()))
     cluster.delete(ref, uid(cluster, ref))
     assert cluster.get(ref) is None
+
+
+def test_nothing_is_made_in_no_namespace(cluster: Cluster, name: str) -> None:
+    body = config_map(Ref("ConfigMap", f"{name}-none", name), {})
+    for call in (cluster.create, cluster.apply):
+        with pytest.raises(RefusedError) as caught:
+            call(body)
+        assert caught.value.reason is Reason.CLUSTER_REFUSED
+
+
+def test_a_namespace_that_ends_takes_nothing_and_waits_for_finalizers(cluster: Cluster, name: str) -> None:
+    place, held = Ref("Namespace", None, name), Ref("ConfigMap", name, "held")
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    cluster.create(config_map(held, {}, finalizers=["volatilerse.io/test"]))
+    cluster.delete(place, uid(cluster, place))
+    assert "deletionTimestamp" in read(cluster, place)["metadata"]
+    with pytest.raises(RefusedError):
+        cluster.create(config_map(Ref("ConfigMap", name, "late"), {}))
+    assert eventually(lambda: "deletionTimestamp" in read(cluster, held)["metadata"])
+    cluster.merge(held, {"metadata": {"finalizers": None}})
+    assert eventually(lambda: cluster.get(place) is None)
 
 
 def test_a_service_gets_node_ports_and_keeps_them(cluster: Cluster, namespace: str, name: str) -> None:

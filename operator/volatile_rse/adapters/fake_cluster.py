@@ -6,7 +6,7 @@ import base64
 import copy
 import itertools
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
-__all__ = ["FakeCluster", "FakeEvent", "Write"]
+__all__ = ["FakeCluster", "FakeEvent", "Write", "play_controllers"]
 
 _NODE_PORTS = range(30000, 32768)
 _SYSTEM_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
@@ -49,11 +49,13 @@ class FakeCluster(Cluster):
 
     Parameters
     ----------
+    namespaces
+        Exist from the beginning, as ``default`` does.
     now
         Stamps creations and deletions.
     """
 
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, *namespaces: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.journal: list[Write] = []
         self.events: list[FakeEvent] = []
         self.down = False
@@ -66,7 +68,8 @@ class FakeCluster(Cluster):
         self._versions = itertools.count(1)
         self._ports = iter(_NODE_PORTS)
         self._failures: list[tuple[PortError, bool]] = []
-        self._store(Ref("Namespace", None, "kube-system"), {"apiVersion": "v1", "kind": "Namespace"})
+        for name in ("kube-system", "default", *namespaces):
+            self._store(Ref("Namespace", None, name), {"apiVersion": "v1", "kind": "Namespace"})
 
     # What tests do.
 
@@ -170,11 +173,7 @@ class FakeCluster(Cluster):
             if stored is None or stored["metadata"]["uid"] != uid:
                 return
             self.journal.append(Write("delete", ref))
-            if not stored["metadata"].get("finalizers"):
-                self._remove(ref)
-            elif "deletionTimestamp" not in stored["metadata"]:
-                stored["metadata"]["deletionTimestamp"] = self._stamp()
-                stored["metadata"]["resourceVersion"] = str(next(self._versions))
+            self._end(ref)
 
     def event(self, about: Object, *, type_: str, reason: str, message: str) -> None:
         """Remember an Event."""
@@ -201,6 +200,7 @@ class FakeCluster(Cluster):
         resource = RESOURCES.get(ref.kind)
         if resource is None or resource.namespaced != (ref.namespace is not None):
             raise RefusedError(Reason.CLUSTER_REFUSED, f"{ref}: no such kind, or wrong scope")
+        self._place(ref)
         stored = copy.deepcopy(_without_status(ref, body))
         metadata = {key: value for key, value in stored.get("metadata", {}).items() if key not in _SYSTEM_FIELDS}
         metadata |= {
@@ -216,6 +216,11 @@ class FakeCluster(Cluster):
         stored["metadata"] = metadata
         self._admit(ref, stored)
         self._objects[ref] = stored
+
+    def _place(self, ref: Ref) -> None:
+        namespace = self._objects.get(Ref("Namespace", None, ref.namespace or ""))
+        if ref.namespace is not None and (namespace is None or "deletionTimestamp" in namespace["metadata"]):
+            raise RefusedError(Reason.CLUSTER_REFUSED, f"{ref}: its namespace is absent or being deleted")
 
     def _replace(self, ref: Ref, stored: dict[str, Any], changed: dict[str, Any]) -> bool:
         changed["metadata"] |= {key: stored["metadata"][key] for key in _SYSTEM_FIELDS if key in stored["metadata"]}
@@ -249,16 +254,55 @@ class FakeCluster(Cluster):
         kept = [old["nodePort"] for old in before if old["port"] == port["port"] and "nodePort" in old]
         return int(kept[0]) if kept else next(self._ports)
 
+    def _end(self, ref: Ref) -> None:
+        """Remove an object, or mark it while finalizers or what a namespace holds keep it."""
+        stored = self._objects[ref]
+        if "deletionTimestamp" not in stored["metadata"]:
+            stored["metadata"]["deletionTimestamp"] = self._stamp()
+            stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        held = self._held_by(ref)
+        for inner in held:
+            if inner in self._objects:
+                self._end(inner)
+        if not stored["metadata"].get("finalizers") and not self._held_by(ref):
+            self._remove(ref)
+
+    def _held_by(self, ref: Ref) -> Sequence[Ref]:
+        return [inner for inner in self._objects if ref.kind == "Namespace" and inner.namespace == ref.name]
+
     def _remove(self, ref: Ref) -> None:
         """Remove an object and, as the garbage collector does, what it owned."""
-        owner = self._objects.pop(ref)["metadata"]["uid"]
+        gone = self._objects.pop(ref, None)
+        if gone is None:
+            return
+        owner = gone["metadata"]["uid"]
         for other, stored in list(self._objects.items()):
             owners = stored["metadata"].get("ownerReferences", [])
             if owners and all(item["uid"] == owner for item in owners):
-                self._remove(other)
+                self._end(other)
+        namespace = Ref("Namespace", None, ref.namespace or "")
+        if "deletionTimestamp" in self._objects.get(namespace, gone)["metadata"] and namespace in self._objects:
+            self._end(namespace)
 
     def _stamp(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def play_controllers(cluster: FakeCluster) -> None:
+    """Do what provisioner, kubelet and controllers would: bind claims, start pods and deployments."""
+    for claim in cluster.list("PersistentVolumeClaim"):
+        if not claim["spec"].get("volumeName"):
+            volume = f"pvc-{claim['metadata']['uid']}"
+            spec = {"persistentVolumeReclaimPolicy": "Delete"}
+            cluster.create({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": spec})
+            cluster.merge(_ref(claim), {"spec": {"volumeName": volume}})
+    for pod in cluster.list("Pod"):
+        if "status" not in pod:
+            ready = [{"type": "Ready", "status": "True"}]
+            cluster.merge(_ref(pod), {"spec": {"nodeName": "node"}})
+            cluster.set_status(_ref(pod), {"phase": "Running", "conditions": ready})
+    for deployment in cluster.list("Deployment"):
+        cluster.set_status(_ref(deployment), {"readyReplicas": deployment["spec"].get("replicas", 1)})
 
 
 def _ref(body: Object) -> Ref:
