@@ -29,6 +29,8 @@ from volatile_rse.ports.errors import RefusedError, UnreachableError
 __all__ = ["AgentClient"]
 
 _TIMEOUT = 10
+_ORDER_TIMEOUT = 60
+"""An order may name every file of a large dataset, and each goes to the agent's disk before the answer."""
 _PAGE = 1000
 _TRANSIENT = {429, 502, 503, 504}
 _WORDS = 512
@@ -97,10 +99,11 @@ class AgentClient(Buffer):
         self, method: str, call: str, *, query: dict[str, int] | None = None, body: dict[str, Any] | None = None
     ) -> requests.Response:
         url = f"https://{self._where}/v1/{call}"
+        timeout = _TIMEOUT, (_TIMEOUT if method == "GET" else _ORDER_TIMEOUT)
         try:
             # A kept connection would be the first to tell that the agent was restarted meanwhile.
             with https.session(self._bundle, self._pair) as session:
-                answer = session.request(method, url, params=query, json=body, timeout=_TIMEOUT, allow_redirects=False)
+                answer = session.request(method, url, params=query, json=body, timeout=timeout, allow_redirects=False)
         except (requests.RequestException, OSError) as error:
             message = f"The agent at {self._where} did not answer {method} {call}: {error}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
