@@ -70,7 +70,7 @@ def _world(cluster: KubernetesCluster, private: Path) -> World:
     pair = authority.client("volatile-rse-operator", _LIFETIME)
 
     def connect(login: Login) -> Catalogue:
-        return RucioCatalogue(login.connection, login.username, login.password, login.authorities, private)
+        return RucioCatalogue(login.connection, (login.username, login.password), login.authorities, private)
 
     def buffer(host: str) -> Buffer:
         return AgentClient(host, AGENT_PORT, authority.bundle(), pair)

@@ -1,0 +1,617 @@
+"""The catalogue through the stock Rucio client.
+
+The order and the choice of calls rest on measurements against Rucio 41.5.1: one call of ``attach_dids_to_dids`` makes
+DIDs, replicas and attachments in one transaction and may be repeated; state ``B`` hides a replica at once and gives it
+the epoch tombstone that a plain reaper takes; expressions and attributes are cached for minutes, single RSEs are not.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+from certifi import where
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.domain.catalogue import BufferRse, Did, File, ForeignRule, LedgerOwner, RseState
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+
+__all__ = ["RucioCatalogue"]
+
+T = TypeVar("T")
+
+_CHUNK = 1000
+"""Items that Rucio takes in one call."""
+_URL_CHUNK = 50
+"""Items that fit into a URL."""
+_MARK = "vrse_instance"
+_OWNER = "ISP"
+"""The one free text that is given in the very call that creates an RSE: no crash leaves one that is nobody's."""
+_KNOWN_FOR = 300.0
+"""Seconds for which an RSE without our mark counts as permanent; one with it counts as volatile for good."""
+_LETTERS = {
+    "AVAILABLE": "A",
+    "UNAVAILABLE": "U",
+    "COPYING": "C",
+    "BEING_DELETED": "B",
+    "BAD": "D",
+    "TEMPORARY_UNAVAILABLE": "T",
+}
+_DOMAINS = {
+    "lan": {"read": 1, "write": 1, "delete": 1},
+    "wan": {"read": 1, "write": 1, "delete": 1, "third_party_copy_read": 1, "third_party_copy_write": 1},
+}
+_SECOND = {
+    "lan": {"read": 2, "write": 2, "delete": 2},
+    "wan": {"read": 2, "write": 2, "delete": 2, "third_party_copy_read": 0, "third_party_copy_write": 0},
+}
+
+
+class RucioCatalogue(Catalogue):
+    """One Rucio server, as one account.
+
+    Parameters
+    ----------
+    authorities
+        Certificates (PEM) that verify the server; None: the system's.
+    private
+        Directory for session tokens and the client's configuration; nobody else may read it.
+    timeout
+        Seconds of one call.
+    """
+
+    def __init__(
+        self,
+        connection: RucioConnectionSpec,
+        login: tuple[str, str],
+        authorities: str | None,
+        private: Path,
+        timeout: int = 30,
+    ) -> None:
+        self._connection = connection
+        self._login = login
+        self._timeout = timeout
+        self._private = Path(tempfile.mkdtemp(prefix="rucio-", dir=private))
+        self._bundle = _bundle(self._private, authorities)
+        self._local = threading.local()
+        self._permanent_until: dict[str, float] = {}
+        self._volatile: set[str] = set()
+
+    def ping(self) -> None:
+        """Check that the server answers and takes our credential."""
+        self._call("the server", "whoami")
+
+    # Inputs.
+
+    def resolve(self, did: Did) -> tuple[File, ...]:
+        """List the files of a DID."""
+        found = self._call(
+            str(did),
+            "list_files",
+            scope=did.scope,
+            name=did.name,
+            tolerate={"DataIdentifierNotFound": Reason.DID_NOT_FOUND},
+        )
+        bare = [entry for entry in found if not entry.get("adler32") or entry.get("bytes") is None]
+        if bare:
+            what = f"{bare[0]['scope']}:{bare[0]['name']} of {did} has no size or no adler32 checksum in Rucio."
+            raise RefusedError(Reason.DID_NOT_FOUND, what)
+        if not found:
+            raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
+        return tuple(sorted({_file(entry) for entry in found}))
+
+    def sources(self, files: Collection[File], rse_expression: str) -> Mapping[Did, tuple[str, ...]]:
+        """Give the davs PFNs of AVAILABLE replicas on permanent RSEs."""
+        allowed = set(self._permanent(rse_expression, Reason.NO_REPLICA))
+        return {
+            did: pfns
+            for did, entry in self._replicas([file.did for file in files], schemes=["davs"], ignore_availability=False)
+            if (pfns := _pfns(entry, allowed))
+        }
+
+    # The buffer's RSE.
+
+    def ensure_ledger(self, ledger: Did, owner: LedgerOwner) -> None:
+        """Create the ledger dataset with its owner."""
+        meta = {_MARK: owner.instance, "vrse_record": owner.record_id}
+        made = self._call(
+            str(ledger),
+            "add_dataset",
+            ledger.scope,
+            ledger.name,
+            meta=meta,
+            tolerate={"DataIdentifierAlreadyExists": None},
+        )
+        if made is None and self._owner(ledger) != owner:
+            raise RefusedError(Reason.FOREIGN_OBJECT, f"Dataset {ledger} in Rucio is not the ledger of this buffer.")
+
+    def ledgers(self, scope: str, instance: str) -> Mapping[Did, LedgerOwner]:
+        """List the ledger datasets of an instance."""
+        names = self._call(
+            f"scope {scope}",
+            "list_dids",
+            scope,
+            [{_MARK: instance}],
+            did_type="dataset",
+            tolerate={"DataIdentifierNotFound": None},
+        )
+        return {did: owner for name in names or () if (owner := self._owner(did := Did(scope, name))) is not None}
+
+    def ledger_exists(self, ledger: Did) -> bool:
+        """Tell whether the ledger is there."""
+        return self._did(ledger) is not None
+
+    def rse(self, rse: BufferRse) -> RseState | None:
+        """Compare an RSE with what it must be."""
+        found = self._rse(rse.name)
+        if found is None:
+            return None
+        attributes = self._attributes(rse.name)
+        _must_be_ours(rse, attributes)
+        doors = {(door["scheme"], door["hostname"], door["port"]) for door in found["protocols"]}
+        complete = (
+            not found["availability_write"]
+            and found["availability_read"] == rse.availability_read
+            and {(scheme, rse.host, port) for scheme, port in _doors(rse)} <= doors
+            and all(attributes.get(key) == value for key, value in rse.attributes.items())
+        )
+        return RseState(rse.name, complete=complete, deletable=bool(found["availability_delete"]))
+
+    def ensure_rse(self, rse: BufferRse) -> None:
+        """Create the RSE and complete it."""
+        flags = {"availability_read": rse.availability_read, "availability_write": False, "availability_delete": False}
+        made = self._call(
+            rse.name,
+            "add_rse",
+            rse.name,
+            deterministic=True,
+            volatile=False,
+            rse_type="DISK",
+            **{_OWNER: rse.attributes[_MARK]},
+            **flags,
+            tolerate={"Duplicate": None},
+        )
+        if made is None:
+            self._complete_flags(rse, flags)
+        attributes = self._attributes(rse.name)
+        for key, value in rse.attributes.items():
+            if attributes.get(key) != value:
+                self._call(rse.name, "add_rse_attribute", rse.name, key, value)
+        for order, (scheme, port) in enumerate(_doors(rse)):
+            door = {
+                "scheme": scheme,
+                "hostname": rse.host,
+                "port": port,
+                "prefix": "/store/" if scheme == "davs" else "//store/",
+                "impl": "rucio.rse.protocols.gfal.Default",
+                "domains": _SECOND if order else _DOMAINS,
+                "extended_attributes": None,
+            }
+            self._call(rse.name, "add_protocol", rse.name, door, tolerate={"Duplicate": None})
+
+    def register(self, rse: str, ledger: Did, files: Sequence[File]) -> None:
+        """Register files on the buffer and in its ledger."""
+        self._attach(ledger, rse, files)
+
+    def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
+        """Give the states of the ledger's replicas on the buffer."""
+        found = self._replicas([ledger], all_states=True)
+        return {did: _letter(entry["states"][rse]) for did, entry in found if rse in entry.get("states", {})}
+
+    # Outputs.
+
+    def destinations(self, rse_expression: str) -> tuple[str, ...]:
+        """List permanent, writable RSEs with davs."""
+        names = []
+        for name in self._permanent(rse_expression, Reason.NO_DESTINATION):
+            found = self._rse(name)
+            if found and found["availability_write"] and any(door["scheme"] == "davs" for door in found["protocols"]):
+                names.append(name)
+        if not names:
+            what = f"No permanent RSE of {rse_expression!r} can be written by davs."
+            raise RefusedError(Reason.NO_DESTINATION, what)
+        return tuple(sorted(names))
+
+    def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
+        """Compute PFNs."""
+        found: dict[Did, str] = {}
+        for part in _parts(files, _URL_CHUNK):
+            names = [str(did) for did in part]
+            answer = self._call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
+            found.update({Did.parse(name): pfn for name, pfn in answer.items()})
+        return found
+
+    def host(self, rse: str) -> str:
+        """Give the host of an RSE's davs door."""
+        doors = [door for door in (self._rse(rse) or {}).get("protocols", ()) if door["scheme"] == "davs"]
+        if not doors:
+            raise RefusedError(Reason.NO_DESTINATION, f"RSE {rse} has no davs protocol.")
+        return str(doors[0]["hostname"])
+
+    def quota_left(self, account: str, rse: str) -> int | None:
+        """Give what an account may still lock on an RSE."""
+        about = f"the limits of account {account}"
+        limit = self._call(about, "get_local_account_limit", account, rse).get(rse)
+        if limit is None:
+            return 0
+        if limit in {-1, float("inf")}:
+            return None
+        rows = self._call(about, "get_local_account_usage", account, rse)
+        used = sum(row["bytes"] for row in rows if row["rse"] == rse)
+        return max(int(limit) - int(used), 0)
+
+    def ensure_dataset(self, dataset: Did, account: str) -> None:
+        """Create a user's dataset."""
+        known = self._did(dataset)
+        if known is None:
+            body = {"scope": dataset.scope, "name": dataset.name, "type": "DATASET", "account": account}
+            self._call(str(dataset), "add_dids", [body], tolerate={"DataIdentifierAlreadyExists": None})
+        elif known["type"] != "DATASET" or not known.get("open", True):
+            state = "closed" if known["type"] == "DATASET" else f"a {known['type'].lower()}"
+            what = f"{dataset} is {state}: files cannot be added. Its owner must open it, or choose another name."
+            raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+
+    def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
+        """Register copies and attach them."""
+        self._attach(dataset, rse, files)
+
+    def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
+        """Hold a dataset on RSEs."""
+        body = {"scope": dataset.scope, "name": dataset.name}
+        made = self._call(
+            f"a rule of account {account} for {dataset} on {', '.join(rses)}",
+            "add_replication_rule",
+            [body],
+            len(rses),
+            "|".join(rses),
+            lifetime=lifetime,
+            account=account,
+            comment="outputs of a session",
+            tolerate={"DuplicateRule": None},
+        )
+        if made is not None:
+            return str(made[0])
+        known = self._rule(dataset, account, rses)
+        if known is None:
+            what = f"Rucio says that a rule for {dataset} on {', '.join(rses)} exists, and lists none."
+            raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+        return str(known["id"])
+
+    def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
+        """Give the files that are not at their destination."""
+        wanted = {file.did: file.adler32 for file in files}
+        safe = {
+            did
+            for did, entry in self._replicas(list(wanted))
+            if set(rses) <= set(entry.get("rses", {})) and _checksum(entry) == wanted[did]
+        }
+        return tuple(sorted(set(wanted) - safe))
+
+    def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
+        """Give the rule if all its locks are OK."""
+        rule = self._rule(dataset, account, rses)
+        if rule is None or rule["state"] != "OK":
+            return None
+        known = self._call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE")
+        # An unjudged rule is OK, too: only its locks tell.
+        complete = int(rule["locks_ok_cnt"]) >= int(known["length"] or 0) * len(rses)
+        return str(rule["id"]) if complete else None
+
+    # The drain.
+
+    def last_copies(self, rse: str, ledger: Did) -> tuple[Did, ...]:
+        """Give the files whose only AVAILABLE replicas are on volatile RSEs."""
+        here = set(self.replicas(rse, ledger))
+        elsewhere = {
+            did
+            for did, entry in self._replicas([ledger])
+            if any(name != rse and not self._is_volatile(name) for name in entry.get("rses", {}))
+        }
+        return tuple(sorted(here - elsewhere))
+
+    def foreign_rules(self, rse: str, ledger: Did) -> tuple[ForeignRule, ...]:
+        """List unexpired rules with locks on the buffer."""
+        locks = self._call(rse, "get_dataset_locks_by_rse", rse, tolerate={"RSENotFound": None}) or ()
+        rules = {str(lock["rule_id"]) for lock in locks}
+        for did in self.replicas(rse, ledger):
+            rules |= self._rules_of_file(did)
+        found = [self._foreign(rule, rse) for rule in sorted(rules)]
+        return tuple(rule for rule in found if rule is not None)
+
+    def expire_rule(self, rule: str) -> None:
+        """End a rule."""
+        for change in ({"locked": False}, {"lifetime": 0}):
+            about = f"rule {rule}"
+            self._call(about, "update_replication_rule", rule, change, tolerate={"RuleNotFound": None})
+
+    def hide(self, rse: str, files: Collection[Did]) -> None:
+        """Hide replicas."""
+        for part in _parts(files, _CHUNK):
+            states = [{"scope": did.scope, "name": did.name, "state": "B"} for did in part]
+            self._call(rse, "update_replicas_states", rse, states)
+
+    def allow_deletion(self, rse: str) -> None:
+        """Let the reaper work."""
+        self._call(rse, "update_rse", rse, {"availability_delete": True}, tolerate={"RSENotFound": None})
+
+    def delete_rse(self, rse: str) -> None:
+        """Deregister the RSE."""
+        found = self._rse(rse)
+        if found is None:
+            return
+        usage = self._call(rse, "get_rse_usage", rse, filters={"source": "rucio"})
+        if used := sum(row.get("used") or 0 for row in usage):
+            what = f"Rucio still counts {used} bytes on {rse}: its daemons reaper and abacus-rse have not finished."
+            raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
+        for limit in self._call(rse, "get_rse_limits", rse):
+            self._call(rse, "delete_rse_limits", rse, limit)
+        for key in self._attributes(rse):
+            # Rucio itself gives every RSE one of its own name, and shows a column as one.
+            if key not in {rse, _OWNER}:
+                self._call(rse, "delete_rse_attribute", rse, key, tolerate={"RSEAttributeNotFound": None})
+        for door in found["protocols"]:
+            self._call(
+                rse,
+                "delete_protocols",
+                rse,
+                door["scheme"],
+                door["hostname"],
+                door["port"],
+                tolerate={"RSEProtocolNotSupported": None},
+            )
+        self._call(rse, "delete_rse", rse, tolerate={"RSENotFound": None})
+
+    def expire_ledger(self, ledger: Did) -> None:
+        """Let the ledger go."""
+        self._call(
+            str(ledger),
+            "set_metadata",
+            ledger.scope,
+            ledger.name,
+            "lifetime",
+            0,
+            tolerate={"DataIdentifierNotFound": None},
+        )
+
+    # Parts.
+
+    def _complete_flags(self, rse: BufferRse, flags: Mapping[str, bool]) -> None:
+        found = self._rse(rse.name)
+        if found is None:
+            what = f"An RSE named {rse.name} was deleted before; Rucio does not give a name twice."
+            raise RefusedError(Reason.FOREIGN_OBJECT, what)
+        _must_be_ours(rse, self._attributes(rse.name))
+        wrong = {key: value for key, value in flags.items() if found[key] != value}
+        if wrong:
+            self._call(rse.name, "update_rse", rse.name, wrong)
+
+    def _attach(self, collection: Did, rse: str, files: Sequence[File]) -> None:
+        for part in _parts(files, _CHUNK):
+            dids = [
+                {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
+                for file in part
+            ]
+            body = [{"scope": collection.scope, "name": collection.name, "rse": rse, "dids": dids}]
+            about = f"{len(part)} files for {collection} on {rse}"
+            self._call(about, "attach_dids_to_dids", body, ignore_duplicate=True)
+
+    def _replicas(self, dids: Collection[Did], **options: Any) -> Iterator[tuple[Did, dict[str, Any]]]:  # noqa: ANN401
+        for part in _parts(dids, _CHUNK):
+            names = [{"scope": did.scope, "name": did.name} for did in part]
+            entries = self._call(
+                f"replicas of {part[0]} and {len(part) - 1} more",
+                "list_replicas",
+                names,
+                **options,
+                tolerate={"DataIdentifierNotFound": None},
+            )
+            for entry in entries or ():
+                yield Did(entry["scope"], entry["name"]), entry
+
+    def _permanent(self, expression: str, reason: Reason) -> list[str]:
+        found = self._call(
+            f"RSE expression {expression!r}",
+            "list_rses",
+            expression,
+            tolerate={"InvalidRSEExpression": reason, "RSENotFound": reason},
+        )
+        return [entry["rse"] for entry in found if not self._is_volatile(entry["rse"])]
+
+    def _is_volatile(self, rse: str) -> bool:
+        if rse in self._volatile:
+            return True
+        if time.monotonic() < self._permanent_until.get(rse, 0):
+            return False
+        if _MARK in self._attributes(rse):
+            self._volatile.add(rse)
+            return True
+        self._permanent_until[rse] = time.monotonic() + _KNOWN_FOR
+        return False
+
+    def _rse(self, rse: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._call(rse, "get_rse", rse, tolerate={"RSENotFound": None})
+        return found
+
+    def _attributes(self, rse: str) -> dict[str, Any]:
+        return self._call(rse, "list_rse_attributes", rse, tolerate={"RSENotFound": None}) or {}
+
+    def _did(self, did: Did) -> dict[str, Any] | None:
+        absent = {"DataIdentifierNotFound": None}
+        found: dict[str, Any] | None = self._call(str(did), "get_did", did.scope, did.name, tolerate=absent)
+        return found
+
+    def _owner(self, ledger: Did) -> LedgerOwner | None:
+        meta = self._call(
+            str(ledger),
+            "get_metadata",
+            ledger.scope,
+            ledger.name,
+            plugin="JSON",
+            tolerate={"DataIdentifierNotFound": None},
+        )
+        if not meta or _MARK not in meta:
+            return None
+        return LedgerOwner(instance=meta[_MARK], record_id=meta.get("vrse_record", ""))
+
+    def _rule(self, dataset: Did, account: str, rses: Sequence[str]) -> dict[str, Any] | None:
+        rules = self._call(
+            str(dataset), "list_did_rules", dataset.scope, dataset.name, tolerate={"DataIdentifierNotFound": None}
+        )
+        wanted = (account, "|".join(rses), len(rses))
+        matching = [rule for rule in rules or () if (rule["account"], rule["rse_expression"], rule["copies"]) == wanted]
+        return matching[0] if matching else None
+
+    def _rules_of_file(self, did: Did) -> set[str]:
+        rules = self._call(
+            str(did), "list_associated_rules_for_file", did.scope, did.name, tolerate={"DataIdentifierNotFound": None}
+        )
+        return {str(rule["id"]) for rule in rules or ()}
+
+    def _foreign(self, rule: str, rse: str) -> ForeignRule | None:
+        found = self._call(f"rule {rule}", "get_replication_rule", rule, tolerate={"RuleNotFound": None})
+        if found is None:
+            return None
+        locks = self._call(f"rule {rule}", "list_replica_locks", rule, tolerate={"RuleNotFound": None})
+        places = {lock["rse"] for lock in locks or ()}
+        if rse not in places:
+            return None
+        did = Did(found["scope"], found["name"])
+        return ForeignRule(rule, found["account"], did, only_here=places == {rse})
+
+    def _call(
+        self,
+        about: str,
+        method: str,
+        *args: object,
+        tolerate: Mapping[str, Reason | None] | None = None,
+        **kwargs: object,
+    ) -> Any:  # noqa: ANN401 (what Rucio answers)
+        """Call Rucio; give None for a tolerated exception without a reason, and name everything else.
+
+        Parameters
+        ----------
+        about
+            The object that is spoken of.
+        tolerate
+            Name of one of Rucio's exceptions -> the reason that it means here; None: it is an answer.
+        """
+        from rucio.common import exception as told  # noqa: PLC0415 (the library reads its configuration at import)
+
+        tolerate = tolerate or {}
+        try:
+            answer = getattr(self._client(), method)(*args, **kwargs)
+            # A stream fails while it is read, not when it is asked for.
+            return list(answer) if isinstance(answer, Iterator) else answer
+        except (requests.RequestException, told.ServerConnectionException, told.ServiceUnavailable, OSError) as error:
+            what = f"Rucio at {self._connection.server} does not answer: {_first_line(error)}."
+            raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
+        except told.RucioException as error:
+            kind = type(error).__name__
+            if kind in tolerate and tolerate[kind] is None:
+                return None
+            raise self._named(about, kind, error, tolerate.get(kind)) from error
+
+    def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
+        said = _first_line(error)
+        if kind in {"DatabaseException", "RucioException"}:
+            # The server's own trouble: no answer that counts.
+            what = f"Rucio at {self._connection.server} failed on {about}: {said}."
+            return UnreachableError(Reason.CATALOGUE_UNREACHABLE, what)
+        if reason is Reason.DID_NOT_FOUND:
+            return RefusedError(reason, f"{about} does not exist in Rucio.")
+        return RefusedError(reason or Reason.CATALOGUE_REFUSED, f"Rucio refused {about}: {kind}: {said}.")
+
+    def _client(self) -> Any:  # noqa: ANN401
+        """Give this thread's client: Rucio's are not made for several."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = _connect(self._connection, self._login, self._bundle, self._private)
+            client.session.verify = self._bundle
+            client.timeout = self._timeout
+        return client
+
+
+def _connect(connection: RucioConnectionSpec, login: tuple[str, str], bundle: str, private: Path) -> Any:  # noqa: ANN401
+    configuration = private / "rucio.cfg"
+    configuration.write_text("[client]\nrequest_retries = 3\n")
+    os.environ.setdefault("RUCIO_CONFIG", str(configuration))
+    # Imported late: the library looks for its configuration as it is imported.
+    from rucio.client import Client  # noqa: PLC0415
+
+    tokens = tempfile.mkdtemp(dir=private)
+
+    class PrivateClient(Client):  # type: ignore[misc]
+        """Keeps its token for itself: the library's own place is shared by all servers and accounts."""
+
+        def _get_auth_tokens(self) -> tuple[None, str, str, str]:
+            return None, f"{tokens}/expiry", f"{tokens}/token", tokens
+
+    return PrivateClient(
+        rucio_host=connection.server,
+        auth_host=connection.auth_server or connection.server,
+        account=connection.account,
+        ca_cert=bundle,
+        auth_type="userpass",
+        creds={"username": login[0], "password": login[1]},
+        timeout=30,
+        user_agent="volatile-rse",
+        vo=connection.vo,
+    )
+
+
+def _bundle(private: Path, authorities: str | None) -> str:
+    if authorities is None:
+        # Never empty: an empty path would switch verification off.
+        return str(where())
+    path = private / "authorities.pem"
+    path.write_text(authorities)
+    return str(path)
+
+
+def _must_be_ours(rse: BufferRse, attributes: Mapping[str, Any]) -> None:
+    owner = attributes.get(_OWNER)
+    if owner != rse.attributes[_MARK]:
+        what = f"RSE {rse.name} in Rucio belongs to {owner!r}, not to {rse.attributes[_MARK]!r}."
+        raise RefusedError(Reason.FOREIGN_OBJECT, what)
+
+
+def _doors(rse: BufferRse) -> tuple[tuple[str, int], ...]:
+    """Give schemes and ports, the preferred one first: Rucio's daemons use davs."""
+    return ("davs", rse.davs_port), ("root", rse.root_port)
+
+
+def _file(entry: Mapping[str, Any]) -> File:
+    return File(Did(entry["scope"], entry["name"]), int(entry["bytes"]), _checksum(entry))
+
+
+def _checksum(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("adler32") or "").lower().rjust(8, "0")
+
+
+def _letter(state: str) -> str:
+    return _LETTERS.get(state, state[:1])
+
+
+def _pfns(entry: Mapping[str, Any], allowed: set[str]) -> tuple[str, ...]:
+    pfns = [(info.get("priority", 0), pfn) for pfn, info in entry["pfns"].items() if info["rse"] in allowed]
+    return tuple(pfn for _, pfn in sorted(pfns))
+
+
+def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:300]
