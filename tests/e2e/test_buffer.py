@@ -10,6 +10,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,15 @@ import yaml
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from testbed import buffer, cluster, dimuon, layout, pki, session
+from testbed import buffer, cluster, dimuon, grid, layout, pki, samples, session
 from testbed.dimuon import Dimuon
 from volatile_rse.adapters.authority import hashed_name
+from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.agent import CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN, TLS, UID, GateState
-from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files
+from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
+from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files, drain_files
+from volatile_rse.domain.catalogue import BufferRse, Did, File, LedgerOwner
+from volatile_rse.ports.errors import PortError
 
 pytestmark = pytest.mark.cluster
 
@@ -33,6 +38,7 @@ HOME = "/tmp"  # noqa: S108 (a volume of the pod alone)
 TOKEN, AUTHORITIES = f"{HOME}/token", f"{HOME}/authorities"
 EXAMPLE = layout.CHECKOUT / "examples" / "dimuon"
 EVENTS = 2000
+SAMPLE = Did(samples.SCOPE, samples.DIMUON.dataset)
 STAGED = "/store/user/alice/ab/cd/muons.root"
 
 
@@ -42,6 +48,7 @@ class Buffer:
 
     namespace: str
     port: int
+    davs_port: int
 
     @property
     def url(self) -> str:
@@ -73,9 +80,9 @@ class Buffer:
         return cluster.kubectl("-n", self.namespace, "exec", "-i", pod, "-c", "main", "--", *argv, stdin=stdin or "")
 
 
-def service() -> dict[str, Any]:
+def service(app: str = "buffer") -> dict[str, Any]:
     ports = [{"name": "root", "port": ROOT_PORT}, {"name": "davs", "port": DAVS_PORT}]
-    return made("Service", "buffer", spec={"type": "NodePort", "selector": {"app": "buffer"}, "ports": ports})
+    return made("Service", "buffer", spec={"type": "NodePort", "selector": {"app": app}, "ports": ports})
 
 
 def storage(key: ECKey) -> list[dict[str, Any]]:
@@ -85,7 +92,7 @@ def storage(key: ECKey) -> list[dict[str, Any]]:
     return [
         made("ConfigMap", "buffer", data=buffer_files(server)),
         made("Secret", "buffer", stringData=certificate()),
-        made("Pod", "buffer", spec=buffer_pod()),
+        made("Pod", "buffer", spec=server_pod("buffer", "volatile_rse.agent.supervisor")),
     ]
 
 
@@ -126,16 +133,24 @@ def signed(key: ECKey) -> str:
     return jwt.encode({"alg": "ES256", "kid": "session", "typ": "JWT"}, claims, key)
 
 
-def buffer_pod() -> dict[str, Any]:
+def drain() -> list[dict[str, Any]]:
+    """Describe the empty server."""
+    return [
+        made("ConfigMap", "drain", data=drain_files("drain")),
+        made("Secret", "drain", stringData=certificate()),
+        made("Pod", "drain", spec=server_pod("drain", "volatile_rse.agent.drain")),
+    ]
+
+
+def server_pod(name: str, program: str) -> dict[str, Any]:
     volumes = {
         DATA: {"emptyDir": {"sizeLimit": "1Gi"}},
         RUN: {"emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
-        CONFIG: {"configMap": {"name": "buffer"}},
-        TLS: {"secret": {"secretName": "buffer"}},
+        CONFIG: {"configMap": {"name": name}},
+        TLS: {"secret": {"secretName": name}},
     }
-    command = ["python3", "-m", "volatile_rse.agent.supervisor"]
     probe = {"tcpSocket": {"port": ROOT_PORT}, "periodSeconds": 1}
-    return pod(UID, volumes, image=buffer.image(), command=command, readinessProbe=probe)
+    return pod(UID, volumes, image=buffer.image(), command=["python3", "-m", program], readinessProbe=probe)
 
 
 def session_pod() -> dict[str, Any]:
@@ -186,11 +201,12 @@ def live() -> Iterator[Buffer]:
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     apply(name, [service()])
-    port = cluster.kubectl("-n", name, "get", "service", "buffer", "-o", "jsonpath={.spec.ports[0].nodePort}")
+    told = cluster.kubectl("-n", name, "get", "service", "buffer", "-o", "jsonpath={.spec.ports[*].nodePort}")
+    port, davs_port = map(int, told.split())
     key = ECKey.generate_key("P-256", {"kid": "session", "alg": "ES256", "use": "sig"})
-    apply(name, [*storage(key), *given_to_session(key, int(port))])
+    apply(name, [*storage(key), *given_to_session(key, port)])
     cluster.kubectl("-n", name, "wait", "--for=condition=Ready", "pod/buffer", "pod/session", "--timeout=120s")
-    yield Buffer(name, int(port))
+    yield Buffer(name, port, davs_port)
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
@@ -341,3 +357,73 @@ def test_a_fence_ends_an_upload_in_flight_and_keeps_what_was_closed(live: Buffer
         )
         == "0"
     )
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> RucioCatalogue:
+    facts = grid.grid()
+    login = SecretKeys(secret_name="unused")
+    connection = RucioConnectionSpec(
+        server=facts.outside, account=grid.OPERATOR, userpass=login, ledger_scope=grid.LEDGER_SCOPE
+    )
+    authorities = Path(facts.bundle).read_text()
+    password = facts.passwords[grid.OPERATOR]
+    return RucioCatalogue(connection, (grid.OPERATOR, password), authorities, tmp_path_factory.mktemp("rucio"))
+
+
+@pytest.fixture(scope="module")
+def registered(live: Buffer, catalogue: RucioCatalogue) -> tuple[BufferRse, Did, tuple[File, ...]]:
+    """Register the files of a real dataset on the buffer."""
+    record = f"spike{uuid.uuid4().hex[:5]}"
+    instance = {"vrse_instance": "spike", "vrse_record": record}
+    rse = BufferRse(f"VRSE-{record.upper()}", layout.NODE, live.port, live.davs_port, instance)
+    ledger = Did(grid.LEDGER_SCOPE, f"vrse-{record}")
+    files = catalogue.resolve(SAMPLE)
+    catalogue.ensure_ledger(ledger, LedgerOwner("spike", record))
+    catalogue.ensure_rse(rse)
+    catalogue.register(rse.name, ledger, files)
+    return rse, ledger, files
+
+
+@pytest.mark.grid
+def test_files_are_registered_where_others_can_neither_write_nor_delete(
+    registered: tuple[BufferRse, Did, tuple[File, ...]], catalogue: RucioCatalogue
+) -> None:
+    rse, ledger, files = registered
+    state = catalogue.rse(rse)
+    assert state is not None
+    assert (state.complete, state.deletable) == (True, False)
+    assert catalogue.replicas(rse.name, ledger) == dict.fromkeys((file.did for file in files), "A")
+    # Even for an admin.
+    with pytest.raises(PortError, match=r"(?i)write"):
+        catalogue.ensure_rule(SAMPLE, grid.ALICE, [rse.name], None)
+
+
+@pytest.mark.grid
+def test_the_reaper_drains_through_the_empty_server(
+    live: Buffer, registered: tuple[BufferRse, Did, tuple[File, ...]], catalogue: RucioCatalogue
+) -> None:
+    rse, ledger, files = registered
+    assert catalogue.last_copies(rse.name, ledger) == ()
+    assert catalogue.foreign_rules(rse.name, ledger) == ()
+    catalogue.hide(rse.name, [file.did for file in files])
+    assert set(catalogue.replicas(rse.name, ledger).values()) == {"B"}
+    apply(live.namespace, [*drain(), service("drain")])
+    cluster.kubectl("-n", live.namespace, "delete", "pod", "buffer", "--wait=false")
+    cluster.kubectl("-n", live.namespace, "wait", "--for=condition=Ready", "pod/drain", "--timeout=60s")
+    catalogue.allow_deletion(rse.name)
+    assert eventually(lambda: not catalogue.replicas(rse.name, ledger), 90)
+
+    def is_empty() -> bool:
+        try:
+            catalogue.delete_rse(rse.name)
+        except PortError:
+            return False
+        return True
+
+    # Rucio's counter of used bytes follows a little later.
+    assert eventually(is_empty, 60)
+    assert catalogue.rse(rse) is None
+    catalogue.expire_ledger(ledger)
+    assert eventually(lambda: not catalogue.ledger_exists(ledger), 60)
+    assert catalogue.resolve(SAMPLE) == files
