@@ -199,15 +199,21 @@ def live() -> Iterator[Buffer]:
     cluster.guard()
     name = f"test-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    apply(name, [service()])
-    told = cluster.kubectl("-n", name, "get", "service", "buffer", "-o", "jsonpath={.spec.ports[*].nodePort}")
+    try:
+        cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+        yield started(name)
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def started(namespace: str) -> Buffer:
+    apply(namespace, [service()])
+    told = cluster.kubectl("-n", namespace, "get", "service", "buffer", "-o", "jsonpath={.spec.ports[*].nodePort}")
     port, davs_port = map(int, told.split())
     key = ECKey.generate_key("P-256", {"kid": "session", "alg": "ES256", "use": "sig"})
-    apply(name, [*storage(key), *given_to_session(key, port)])
-    cluster.kubectl("-n", name, "wait", "--for=condition=Ready", "pod/buffer", "pod/session", "--timeout=120s")
-    yield Buffer(name, port, davs_port)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    apply(namespace, [*storage(key), *given_to_session(key, port)])
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/buffer", "pod/session", "--timeout=120s")
+    return Buffer(namespace, port, davs_port)
 
 
 @pytest.fixture(scope="module")
