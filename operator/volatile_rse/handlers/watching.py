@@ -29,6 +29,7 @@ def registry_of(saw: Callable[[str, Mapping[str, Any]], None], healthy: Callable
         Asked by the liveness endpoint.
     """
     registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
     for plural, kind in _KINDS.items():
         kopf.on.event(_GROUP, _VERSION, plural, registry=registry)(_handler(saw, kind))
     kopf.on.event("", "v1", "pods", registry=registry)(_handler(saw, "Pod"))
@@ -52,6 +53,10 @@ def settings_of() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.posting.enabled = False
     return settings
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 (kopf's own arguments)
+    return kopf.login_with_service_account(**kwargs)
 
 
 def _handler(saw: Callable[[str, Mapping[str, Any]], None], kind: str) -> Callable[..., Any]:
