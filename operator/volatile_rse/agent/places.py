@@ -9,7 +9,7 @@ from pathlib import Path
 
 from volatile_rse.api.agent import CONFIG, DATA, RUN, TLS
 
-__all__ = ["Places"]
+__all__ = ["Places", "sync"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +55,12 @@ class Places:
     def on_disk(self, path: str) -> Path:
         """Turn a path of XRootD's namespace into one of the disk."""
         return self.namespace / path.lstrip("/")
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a directory's names, outlive the machine's power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,105 @@
+"""The agent's parts, put together: what the service serves."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+from volatile_rse.agent.copying import Copying
+from volatile_rse.agent.gate import Gate
+from volatile_rse.agent.ledger import Ledger
+from volatile_rse.agent.places import Places
+from volatile_rse.agent.sealing import Sealing
+from volatile_rse.agent.staging import Staging
+from volatile_rse.agent.transfer import Access
+from volatile_rse.api.agent import GateState, Manifest, Report, Space
+
+__all__ = ["Buffer"]
+
+
+class Buffer:
+    """One buffer's volume and the work on it.
+
+    Parameters
+    ----------
+    places
+        Where it is.
+    first
+        Seconds before a failed transfer is repeated for the first time.
+    """
+
+    def __init__(self, places: Places, *, first: float = 1.0) -> None:
+        places.make()
+        self.places = places
+        self.ledger = Ledger(places.control / "ledger.sqlite")
+        self.gate = Gate(places)
+        self.staging = Staging(places, self.ledger, first=first)
+        self.sealing = Sealing(places, self.ledger, self.gate)
+        self.copying = Copying(places, self.ledger, first=first)
+        self._taking = threading.Lock()
+        self._telling = threading.Lock()
+        self._manifest: Manifest | None = None
+        self._told: tuple[GateState, GateState] | None = None
+        self._trust = tempfile.TemporaryDirectory(prefix="trust-")
+
+    def start(self) -> None:
+        """Begin to work."""
+        self.staging.start()
+        self.copying.start()
+        self.sealing.start()
+
+    def stop(self) -> None:
+        """End; all that was done is kept."""
+        self.staging.stop()
+        self.copying.stop()
+        self._trust.cleanup()
+
+    def take(self, manifest: Manifest) -> None:
+        """Work by this manifest from now on."""
+        with self._taking:
+            for claim in manifest.claims:
+                for area in ("outbox", "publish"):
+                    (self.places.namespace / area / claim).mkdir(parents=True, exist_ok=True)
+            access = Access.of(manifest, Path(self._trust.name))
+            self.staging.take(manifest.inputs, access)
+            self.copying.take(access)
+            self._manifest = manifest
+            self.ledger.bump()
+
+    def changed(self, version: int) -> bool:
+        """Tell whether there is something newer to report."""
+        return self.ledger.version != version or self._gates() != self._told
+
+    def report(self) -> Report:
+        """Tell all, as it is now."""
+        gates, manifest = self._gates(), self._manifest
+        with self._telling:
+            if gates != self._told:
+                self._told = gates
+                self.ledger.bump()
+        # Read first: what changes meanwhile is told again, under a later version.
+        version = self.ledger.version
+        return Report(
+            version=version,
+            manifest=manifest.digest if manifest else None,
+            desired=gates[0],
+            actual=gates[1],
+            inputs=self.ledger.input_totals(),
+            seal=self.sealing.state(),
+            outputs=self.ledger.output_totals(),
+            copies=self.ledger.copy_totals(),
+            failures=self.ledger.failures(),
+            space=self._space(),
+        )
+
+    def _gates(self) -> tuple[GateState, GateState]:
+        return self.gate.desired(), self.gate.actual()
+
+    def _space(self) -> Space:
+        volume = os.statvfs(self.places.data)
+        return Space(
+            bytes=volume.f_blocks * volume.f_frsize, bytes_free=volume.f_bavail * volume.f_frsize,
+            inodes=volume.f_files, inodes_free=volume.f_favail,
+        )  # fmt: skip

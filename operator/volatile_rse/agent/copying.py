@@ -1,0 +1,166 @@
+"""Sealed outputs to permanent sites: sent, and safe only once the site itself says so."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from pathlib import Path
+
+from volatile_rse.agent.crew import Crew, backoff
+from volatile_rse.agent.errors import AgentError
+from volatile_rse.agent.ledger import Ledger, copy_key, copy_row
+from volatile_rse.agent.places import Places
+from volatile_rse.agent.transfer import Access, Line, TransferError
+from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
+
+__all__ = ["Copying"]
+
+_log = logging.getLogger(__name__)
+_ATTEMPTS = 3
+_WORDS = 512
+_OK = 200
+_ABSENT = 404
+
+
+class Copying:
+    """Makes the copies that are wanted.
+
+    Parameters
+    ----------
+    first, cap
+        Seconds before the first repetition, and before any.
+    """
+
+    def __init__(
+        self, places: Places, ledger: Ledger, *, threads: int = 4, first: float = 2.0, cap: float = 60.0
+    ) -> None:
+        self._places = places
+        self._ledger = ledger
+        self._first, self._cap = first, cap
+        self._lock = threading.Lock()
+        self._access: Access | None = None
+        self._crew: Crew[bytes] = Crew("copying", threads, self._work)
+
+    def start(self) -> None:
+        """Begin, as soon as there are credentials."""
+        self._crew.start()
+
+    def stop(self) -> None:
+        """End; what is being sent is broken off."""
+        self._crew.stop()
+
+    def take(self, access: Access) -> None:
+        """Use these credentials from now on, also for what was wanted before this agent began."""
+        self._access = access
+        self._crew.call(key for key, copy in self._ledger.every(CopyState).items() if copy.state == "wanted")
+
+    def order(self, copies: Copies) -> None:
+        """Want copies; failed ones get new attempts.
+
+        Raises
+        ------
+        AgentError
+            There is no such sealed output.
+        """
+        # One order at a time: what is read here decides what is written.
+        with self._lock:
+            outputs = [self._output(order) for order in copies.copies]
+            rows = [
+                copy_row(_wanted(order, target), output.bytes)
+                for order, output in zip(copies.copies, outputs, strict=True)
+                for target in order.destinations
+                if self._is_new(order, target)
+            ]
+            self._ledger.put(rows)
+        self._crew.call(row.key for row in rows)
+
+    def _output(self, order: CopyOrder) -> OutputState:
+        output = self._ledger.sealed(order.scope, order.name)
+        if output is None:
+            remedy = "order copies of what the outputs' listing shows as sealed"
+            raise AgentError(409, "it is no sealed output", f"{order.scope}:{order.name}", "operator", remedy)
+        return output
+
+    def _is_new(self, order: CopyOrder, target: CopyTarget) -> bool:
+        known = self._ledger.get(CopyState, copy_key(order.scope, order.name, target.rse))
+        return known is None or known.state == "failed" or known.pfn != target.pfn
+
+    def _work(self, line: Line, key: bytes) -> float | None:
+        copy, access = self._ledger.get(CopyState, key), self._access
+        if access is None or copy is None or copy.state != "wanted":
+            return None
+        output = self._ledger.sealed(copy.scope, copy.name)
+        if output is None or output.store_path is None or output.adler32 is None:
+            return self._failed(copy, 0, "its sealed output is gone from the ledger", last=True)
+        try:
+            self._copy(line, copy, output, access)
+        except (TransferError, OSError) as error:
+            return self._failed(copy, output.bytes, str(error))
+        self._done(copy, copy.model_copy(update={"state": "verified", "error": None}), output.bytes)
+        return None
+
+    def _copy(self, line: Line, copy: CopyState, output: OutputState, access: Access) -> None:
+        path = self._places.on_disk(output.store_path or "")
+        wrong = _difference(line, copy.pfn, access, output)
+        if wrong is None:
+            return
+        with path.open("rb") as stream:
+            line.put(copy.pfn, access, stream, _size(path, output))
+        wrong = _difference(line, copy.pfn, access, output)
+        if wrong is not None:
+            message = f"{copy.pfn} after it was sent: {wrong}"
+            raise TransferError(message)
+
+    def _failed(self, copy: CopyState, size: int, error: str, *, last: bool = False) -> float | None:
+        _log.warning("%s:%s is not copied to %s: %s", copy.scope, copy.name, copy.rse, error)
+        attempts = copy.attempts + 1
+        ended = last or attempts >= _ATTEMPTS
+        update = {"state": "failed" if ended else "wanted", "error": error[:_WORDS]}
+        self._done(copy, copy.model_copy(update=update), size)
+        return None if ended else backoff(attempts, self._first, self._cap)
+
+    def _done(self, before: CopyState, after: CopyState, size: int) -> None:
+        with self._lock:
+            # A new order may have named another place meanwhile: its row must not be overwritten.
+            now = self._ledger.get(CopyState, copy_key(before.scope, before.name, before.rse))
+            if now is not None and now.pfn == before.pfn:
+                attempts = before.attempts + 1
+                self._ledger.put([copy_row(after.model_copy(update={"attempts": attempts}), size)])
+
+
+def _wanted(order: CopyOrder, target: CopyTarget) -> CopyState:
+    return CopyState(
+        version=0, scope=order.scope, name=order.name, rse=target.rse, pfn=target.pfn, state="wanted", attempts=0
+    )
+
+
+def _size(path: Path, output: OutputState) -> int:
+    size = path.stat().st_size
+    if size != output.bytes:
+        message = f"{output.store_path} has {size} bytes, not the {output.bytes} that were sealed"
+        raise TransferError(message)
+    return size
+
+
+def _difference(line: Line, pfn: str, access: Access, output: OutputState) -> str | None:
+    """Tell what is not as it must be at the destination."""
+    answer = line.head(pfn, access, output.bytes)
+    if answer.status == _ABSENT:
+        return "there is no file"
+    if answer.status != _OK:
+        message = f"HEAD {pfn} gave {answer.status}"
+        raise TransferError(message)
+    size = answer.headers.get("content-length")
+    if size != str(output.bytes):
+        return f"it has {size} bytes, not {output.bytes}"
+    adler32 = _adler32(answer.headers.get("digest", ""))
+    if adler32 is None:
+        return "the site tells no adler32"
+    return None if adler32 == output.adler32 else f"it has adler32 {adler32}, not {output.adler32}"
+
+
+def _adler32(digest: str) -> str | None:
+    """Read a ``Digest`` header; sites leave out leading zeros."""
+    match = re.search(r"adler32=([0-9a-fA-F]{1,8})\b", digest, re.IGNORECASE)
+    return match[1].lower().rjust(8, "0") if match else None

@@ -1,0 +1,246 @@
+"""The agent's memory: the state of every input, output and copy, in SQLite on the volume.
+
+One version counts all changes; each row carries the version of its last one. What the disk says counts for more: the
+rows of inputs and outputs are made anew from it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from volatile_rse.api.agent import (
+    CopyState,
+    CopyTotals,
+    Failure,
+    InputState,
+    InputTotals,
+    OutputState,
+    OutputTotals,
+    SealRequest,
+    SealState,
+)
+
+__all__ = ["Ledger", "Row", "copy_row", "input_row", "output_row"]
+
+_State = TypeVar("_State", InputState, OutputState, CopyState)
+_KINDS: dict[type, str] = {InputState: "input", OutputState: "output", CopyState: "copy"}
+_SHOWN = 20
+"""Failures of each kind that a report names."""
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+CREATE TABLE IF NOT EXISTS item (
+    kind TEXT, key BLOB, did TEXT, groups TEXT, bytes INTEGER, version INTEGER, state TEXT, error TEXT, body TEXT,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS item_version ON item (kind, version);
+CREATE INDEX IF NOT EXISTS item_did ON item (kind, did);
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+INSERT OR IGNORE INTO fact VALUES ('version', '0');
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A state and where it belongs."""
+
+    key: bytes
+    state: InputState | OutputState | CopyState
+    did: str
+    groups: Sequence[str]
+    """What its totals are told by."""
+    bytes: int
+
+
+def input_row(state: InputState, entries: Sequence[str]) -> Row:
+    """Place an input."""
+    return Row(state.path.encode(), state, f"{state.scope}:{state.name}", entries, state.bytes)
+
+
+def output_row(state: OutputState, path: bytes) -> Row:
+    """Place an output; ``path`` is the one that the disk has."""
+    key = f"{state.claim}/".encode() + path
+    return Row(key, state, f"{state.scope}:{state.name}", [json.dumps([state.claim, state.output])], state.bytes)
+
+
+def copy_row(state: CopyState, size: int) -> Row:
+    """Place a copy."""
+    return Row(copy_key(state.scope, state.name, state.rse), state, f"{state.scope}:{state.name}", ["copy"], size)
+
+
+def copy_key(scope: str, name: str, rse: str) -> bytes:
+    """Name a copy."""
+    return f"{scope}:{name} {rse}".encode()
+
+
+class Ledger:
+    """The rows, for all threads of the agent.
+
+    Parameters
+    ----------
+    path
+        File of the ledger.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database.executescript(_SCHEMA)
+        self._version = int(self._fact("version") or 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    @property
+    def version(self) -> int:
+        """Of the last change."""
+        return self._version
+
+    def bump(self) -> None:
+        """Count a change of something that has no row."""
+        with self._changing():
+            self._version += 1
+
+    def put(self, rows: Iterable[Row]) -> None:
+        """Write rows, all or none."""
+        with self._changing():
+            self._database.executemany(
+                "REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (self._values(row) for row in rows)
+            )
+
+    def get(self, model: type[_State], key: bytes) -> _State | None:
+        """Read one row."""
+        found = self._read("SELECT body FROM item WHERE kind = ? AND key = ?", _KINDS[model], key)
+        return model.model_validate_json(found[0][0]) if found else None
+
+    def every(self, model: type[_State]) -> dict[bytes, _State]:
+        """Read every row of a kind."""
+        found = self._read("SELECT key, body FROM item WHERE kind = ?", _KINDS[model])
+        return {key: model.model_validate_json(body) for key, body in found}
+
+    def page(self, model: type[_State], after: int, limit: int) -> tuple[list[_State], int | None]:
+        """Read what changed after a version, and from where to read on."""
+        query = "SELECT body FROM item WHERE kind = ? AND version > ? ORDER BY version LIMIT ?"
+        found = [model.model_validate_json(body) for (body,) in self._read(query, _KINDS[model], after, limit + 1)]
+        return found[:limit], found[limit - 1].version if len(found) > limit else None
+
+    def sealed(self, scope: str, name: str) -> OutputState | None:
+        """Find a sealed output by its name."""
+        query = "SELECT body FROM item WHERE kind = 'output' AND did = ? AND state = 'sealed'"
+        found = self._read(query, f"{scope}:{name}")
+        return OutputState.model_validate_json(found[0][0]) if found else None
+
+    def input_totals(self) -> list[InputTotals]:
+        """Add up the inputs of each entry."""
+        return [
+            InputTotals(
+                name=name, files=sums.files(), bytes=sums.bytes(), staged=sums.files("staged"),
+                failed=sums.files("failed"), staged_bytes=sums.bytes("staged"),
+            )
+            for name, sums in self._totals("input").items()
+        ]  # fmt: skip
+
+    def output_totals(self) -> list[OutputTotals]:
+        """Add up the files of each output."""
+        totals = []
+        for group, sums in self._totals("output").items():
+            claim, name = json.loads(group)
+            counts = {state: sums.files(state) for state in ("sealed", "torn", "failed")}
+            totals.append(OutputTotals(claim=claim, name=name, files=sums.files(), bytes=sums.bytes(), **counts))
+        return totals
+
+    def copy_totals(self) -> CopyTotals:
+        """Add up the copies."""
+        sums = self._totals("copy").get("copy", _Sums({}))
+        return CopyTotals(
+            files=sums.files(), verified=sums.files("verified"), failed=sums.files("failed"), bytes=sums.bytes(),
+            verified_bytes=sums.bytes("verified"),
+        )  # fmt: skip
+
+    def failures(self) -> list[Failure]:
+        """Give the first errors of each kind."""
+        query = "SELECT body FROM item WHERE kind = ? AND error IS NOT NULL ORDER BY version LIMIT ?"
+        failures = []
+        for kind, field in (("input", "path"), ("output", "path"), ("copy", "pfn")):
+            bodies = [json.loads(body) for (body,) in self._read(query, kind, _SHOWN)]
+            failures += [Failure(what=body[field], error=body["error"]) for body in bodies]
+        return failures
+
+    def seal(self) -> tuple[SealRequest, SealState] | None:
+        """Tell what was asked to be sealed, and how far that is."""
+        request, state = self._fact("seal.request"), self._fact("seal.state")
+        if request is None or state is None:
+            return None
+        return SealRequest.model_validate_json(request), SealState.model_validate_json(state)
+
+    def put_seal(self, request: SealRequest, state: SealState) -> None:
+        """Write what was asked to be sealed, and how far that is."""
+        facts = [("seal.request", request.model_dump_json()), ("seal.state", state.model_dump_json())]
+        with self._changing():
+            self._version += 1
+            self._database.executemany("REPLACE INTO fact VALUES (?, ?)", facts)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._lock:
+            before = self._version
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("UPDATE fact SET value = ? WHERE name = 'version'", (str(self._version),))
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._version = before
+                self._database.execute("ROLLBACK")
+                raise
+
+    def _values(self, row: Row) -> tuple[str | bytes | int | None, ...]:
+        self._version += 1
+        state = row.state.model_copy(update={"version": self._version})
+        groups, body = json.dumps(row.groups), state.model_dump_json()
+        kind = _KINDS[type(state)]
+        return kind, row.key, row.did, groups, row.bytes, self._version, state.state, state.error, body
+
+    def _read(self, query: str, *values: str | bytes | int) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def _fact(self, name: str) -> str | None:
+        found: list[tuple[str]] = self._read("SELECT value FROM fact WHERE name = ?", name)
+        return found[0][0] if found else None
+
+    def _totals(self, kind: str) -> dict[str, _Sums]:
+        query = (
+            "SELECT part.value, state, count(*), sum(bytes) FROM item, json_each(item.groups) AS part"
+            " WHERE kind = ? GROUP BY part.value, state"
+        )
+        totals: dict[str, _Sums] = {}
+        for group, state, files, size in self._read(query, kind):
+            totals.setdefault(group, _Sums({})).states[state] = int(files), int(size)
+        return totals
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Number of files and of bytes, by state."""
+
+    states: dict[str, tuple[int, int]]
+
+    def files(self, state: str | None = None) -> int:
+        return self._sum(0, state)
+
+    def bytes(self, state: str | None = None) -> int:
+        return self._sum(1, state)
+
+    def _sum(self, which: int, state: str | None) -> int:
+        return sum(pair[which] for name, pair in self.states.items() if state in {None, name})

@@ -1,0 +1,76 @@
+"""What sessions left in their outboxes, and which output takes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from volatile_rse.api.agent import OutputRule
+
+__all__ = ["Found", "first_rule", "matches", "shown", "walk"]
+
+_GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+_OWNER = stat.S_IRWXU
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing of an outbox that is no directory."""
+
+    path: bytes
+    """Below the outbox."""
+    status: os.stat_result
+
+    @property
+    def regular(self) -> bool:
+        """Tell whether it is a file."""
+        return stat.S_ISREG(self.status.st_mode)
+
+    @property
+    def torn(self) -> bool:
+        """Tell whether its upload never ended: XRootD takes the sticky bit away at the end."""
+        return self.regular and bool(self.status.st_mode & stat.S_ISVTX)
+
+
+def walk(outbox: Path) -> Iterator[Found]:
+    """Give all that is below an outbox, without following links; nothing if there is no outbox."""
+    if outbox.is_dir():
+        yield from _walk(os.fsencode(outbox), b"")
+
+
+def _walk(folder: bytes, prefix: bytes) -> Iterator[Found]:
+    # Sessions may have closed their own directories; the server's user owns them all.
+    if os.stat(folder).st_mode & _OWNER != _OWNER:  # noqa: PTH116 (paths are bytes here)
+        os.chmod(folder, _OWNER)  # noqa: PTH101 (as above)
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        path = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, path + b"/")
+        else:
+            yield Found(path, entry.stat(follow_symlinks=False))
+
+
+def shown(path: bytes) -> str:
+    r"""Write a path as text: bytes that are not UTF-8 as ``\xNN``."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def first_rule(claim: str, path: bytes, rules: Iterable[OutputRule]) -> OutputRule | None:
+    """Give the first output that takes a file."""
+    text = shown(path)
+    for rule in rules:
+        if rule.claim == claim and any(matches(pattern, text) for pattern in rule.patterns):
+            return rule
+    return None
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Compare a path with a glob: ``**`` is any number of directories, ``*`` and ``?`` stay within a name."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.fullmatch("".join(_GLOB.get(part, re.escape(part)) for part in parts), path, re.DOTALL) is not None
