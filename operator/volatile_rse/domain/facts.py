@@ -111,6 +111,8 @@ class Storage:
 
     pieces: Mapping[Piece, str] = field(default_factory=dict)
     """Piece -> UID of its object."""
+    going: frozenset[Piece] = frozenset()
+    """Being deleted already."""
     expiring: frozenset[Piece] = frozenset()
     """Certificates to be renewed."""
     pod: PodFact | None = None

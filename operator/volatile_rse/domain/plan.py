@@ -241,16 +241,17 @@ def _draining(facts: Facts, record: Record) -> Plan:
     if volume is not None and volume.volume is not None and volume.retained:
         effects.append(do.RetainVolume(volume.volume, retain=False))
     pieces = facts.storage.pieces
-    effects += [do.DropPiece(piece, uid) for piece, uid in pieces.items() if piece is not Piece.SERVICE]
+    kept = facts.storage.going | {Piece.SERVICE}
+    effects += [do.DropPiece(piece, uid) for piece, uid in pieces.items() if piece not in kept]
     if not facts.rse_asked or facts.ledger is None:
         return Plan(tuple(effects), waiting="Rucio")
     if facts.rse is not None:
         return _deregister(facts, effects)
     if facts.ledger:
         return Plan((*effects, do.ExpireLedger()), waiting="Rucio's undertaker")
-    if Piece.SERVICE in pieces:
+    if Piece.SERVICE in pieces and Piece.SERVICE not in facts.storage.going:
         effects.append(do.DropPiece(Piece.SERVICE, pieces[Piece.SERVICE]))
-    if not effects:
+    if not pieces:
         effects.append(_remember(record, closed_at=stamp(facts.now)))
     return Plan(tuple(effects), waiting="the objects of the buffer to go")
 

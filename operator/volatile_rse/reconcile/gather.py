@@ -186,6 +186,7 @@ class _Gathering:
         now = self._facts.now
         return Storage(
             pieces={piece: uid_of(body) for piece, body in found.items()},
+            going=frozenset(piece for piece, body in found.items() if "deletionTimestamp" in body["metadata"]),
             expiring=frozenset(piece for piece, body in found.items() if expires_soon(body, now)),
             pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
             volume=volume,
@@ -376,6 +377,11 @@ class _Gathering:
             self._set(replicas={})
 
     def _drain_facts(self) -> None:
+        replicas = self._facts.replicas
+        if replicas is not None and all(state == "B" for state in replicas.values()):
+            # Rucio makes no rule on a hidden replica, and one that was ended shows it again.
+            self._set(foreign_rules=())
+            return
         rules = self._ask(lambda: self._catalogue().foreign_rules(self._spec.rse_name, self._ledger))
         self._set(foreign_rules=rules)
 
