@@ -75,7 +75,7 @@ class Session:
             "volumeMounts": [
                 {"name": "vrse", "mountPath": "/etc/vrse"},
                 {"name": "token", "mountPath": "/etc/vrse-secret"},
-                {"name": "tmp", "mountPath": "/tmp"},
+                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a volume of that pod alone)
             ],
         }
         pod = {
