@@ -195,7 +195,8 @@ def crd(kind: Kind) -> dict[str, Any]:
                 "plural": kind.plural,
                 "singular": kind.name.lower(),
                 "shortNames": [kind.short],
-                "categories": ["volatilerse"],
+                # Not the singular of a kind: `kubectl get volatilerse NAME` would then mean every kind.
+                "categories": ["volatile-rse"],
             },
             "versions": [version],
         },
