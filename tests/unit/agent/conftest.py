@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.agent.buffer import Buffer
+from volatile_rse.agent.places import Places
+from volatile_rse.api.agent import GateState, InputFile, Manifest, OutputRule, SealRequest
+
+TOKEN = "token-of-the-site"
+RECORD = "abcdefgh23"
+CLAIM = "claim-1"
+
+
+def adler32(data: bytes) -> str:
+    return f"{zlib.adler32(data):08x}"
+
+
+def until(true: Callable[[], object], seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+class Site:
+    """A storage site by https: files, checksums, ranges, a token, and faults."""
+
+    def __init__(self, folder: Path, authority: LocalAuthority) -> None:
+        self.files: dict[str, bytes] = {}
+        self.log: list[str] = []
+        self.cut: dict[str, int] = {}
+        """Path -> bytes after which the connection breaks, once."""
+        self.spoil = 0
+        """Uploads that will be stored wrong."""
+        self.bundle = authority.bundle()
+        pair = authority.server(["localhost", "127.0.0.1"], timedelta(hours=1))
+        (folder / "site.pem").write_text(pair.certificate + pair.key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "site.pem")
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": self}))
+        self._server.daemon_threads = True
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def url(self, path: str) -> str:
+        return f"davs://localhost:{self._server.server_address[1]}{path}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    site: Site
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        if (data := self._data()) is not None:
+            self._begin(200, len(data), {"Digest": f"adler32={zlib.adler32(data):x}"})
+
+    def do_GET(self) -> None:
+        if (data := self._data()) is None:
+            return
+        begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        self._begin(206 if begin else 200, len(data) - begin, {})
+        cut = self.site.cut.pop(self.path, None)
+        self.wfile.write(data[begin:][:cut])
+        self.close_connection = self.close_connection or cut is not None
+
+    def do_PUT(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if not self._allowed():
+            return
+        self.site.spoil -= 1
+        self.site.files[self.path] = data if self.site.spoil < 0 else b"!" + data[1:]
+        self._begin(201, 0, {})
+
+    def _data(self) -> bytes | None:
+        if not self._allowed():
+            return None
+        data = self.site.files.get(self.path)
+        if data is None:
+            self._begin(404, 0, {})
+        return data
+
+    def _allowed(self) -> bool:
+        self.site.log.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
+        allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        if not allowed:
+            self._begin(403, 0, {})
+        return allowed
+
+    def _begin(self, status: int, length: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(length)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+@pytest.fixture(scope="session")
+def authority() -> LocalAuthority:
+    return LocalAuthority(*LocalAuthority.create())
+
+
+@pytest.fixture
+def site(tmp_path: Path, authority: LocalAuthority) -> Iterator[Site]:
+    made = Site(tmp_path, authority)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    made = Places(data=tmp_path / "data", run=tmp_path / "run", config=tmp_path / "config", tls=tmp_path / "tls")
+    made.make()
+    return made
+
+
+@pytest.fixture
+def buffer(places: Places) -> Iterator[Buffer]:
+    made = Buffer(places, first=0.02)
+    made.start()
+    yield made
+    made.stop()
+
+
+def input_file(site: Site, data: bytes, name: str = "f.root", *sources: str) -> InputFile:
+    path = f"/store/user/alice/{name}"
+    site.files.setdefault(path, data)
+    return InputFile(
+        scope="user.alice", name=name, entries=["data"], path=path, bytes=len(data), adler32=adler32(data),
+        sources=list(sources) or [site.url(path)],
+    )  # fmt: skip
+
+
+def manifest(site: Site, *files: InputFile, digest: str = "1" * 64) -> Manifest:
+    credentials = {"localhost": SecretStr(TOKEN)}
+    return Manifest(digest=digest, claims=[CLAIM], inputs=list(files), credentials=credentials, trust=site.bundle)
+
+
+def fence(buffer: Buffer, generation: int = 1) -> None:
+    buffer.gate.fence(generation)
+    buffer.gate.reached(GateState(mode="fenced", generation=generation))
+
+
+def leave(buffer: Buffer, path: str | bytes, data: bytes = b"result") -> Path:
+    """Write into the outbox as a session does."""
+    text = path.decode(errors="surrogateescape") if isinstance(path, bytes) else path
+    target = buffer.places.namespace / "outbox" / CLAIM / text
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return target
+
+
+def request(*patterns: str, dataset: str = "user.alice.out", generation: int = 1) -> SealRequest:
+    rule = OutputRule(claim=CLAIM, name="out", patterns=list(patterns) or ["**"], scope="user.alice", dataset=dataset)
+    return SealRequest(generation=generation, record_id=RECORD, outputs=[rule])
+
+
+def seal(buffer: Buffer, *patterns: str) -> None:
+    buffer.sealing.order(request(*patterns))
+    buffer.sealing.join()

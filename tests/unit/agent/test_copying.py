@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.unit.agent.conftest import Site, fence, leave, manifest, seal, until
+from volatile_rse.agent.buffer import Buffer
+from volatile_rse.agent.errors import AgentError
+from volatile_rse.agent.places import Places
+from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
+
+DATA = b"result" * 50_000
+PATH = "/store/out.root"
+
+
+def order(buffer: Buffer, site: Site, paths: Sequence[str] = (PATH,)) -> Copies:
+    [output] = buffer.ledger.every(OutputState).values()
+    assert output.scope
+    assert output.name
+    targets = [CopyTarget(rse=f"SITE-{n}", pfn=site.url(path)) for n, path in enumerate(paths)]
+    return Copies(copies=[CopyOrder(scope=output.scope, name=output.name, destinations=targets)])
+
+
+def state(buffer: Buffer) -> CopyState:
+    return next(iter(buffer.ledger.every(CopyState).values()))
+
+
+@pytest.fixture
+def sealed(buffer: Buffer) -> Buffer:
+    leave(buffer, "out.root", DATA)
+    fence(buffer)
+    seal(buffer)
+    return buffer
+
+
+def test_copies_arrive_and_are_verified(sealed: Buffer, site: Site) -> None:
+    sealed.take(manifest(site))
+    sealed.copying.order(order(sealed, site, ("/a", "/b")))
+    until(lambda: sealed.report().copies.verified == 2)
+    assert site.files == {"/a": DATA, "/b": DATA}
+    total = sealed.report().copies
+    assert (total.files, total.failed, total.bytes, total.verified_bytes) == (2, 0, 2 * len(DATA), 2 * len(DATA))
+    assert sorted(line for line in site.log if line.endswith("/a")) == ["HEAD /a", "HEAD /a", "PUT /a"]
+
+
+def test_an_identical_file_is_not_sent_and_a_wrong_one_is_overwritten(sealed: Buffer, site: Site) -> None:
+    site.files.update({"/a": DATA, "/b": DATA[:-1] + b"!"})
+    sealed.take(manifest(site))
+    sealed.copying.order(order(sealed, site, ("/a", "/b")))
+    until(lambda: sealed.report().copies.verified == 2)
+    assert "PUT /a" not in site.log
+    assert site.files["/b"] == DATA
+
+
+def test_what_arrives_wrong_is_sent_again(sealed: Buffer, site: Site) -> None:
+    site.spoil = 2
+    sealed.take(manifest(site))
+    sealed.copying.order(order(sealed, site))
+    until(lambda: state(sealed).state == "verified")
+    assert (state(sealed).attempts, site.files[PATH]) == (3, DATA)
+
+
+def test_three_failures_end_it_and_a_new_order_begins_anew(sealed: Buffer, site: Site) -> None:
+    site.spoil = 3
+    sealed.take(manifest(site))
+    wanted = order(sealed, site)
+    sealed.copying.order(wanted)
+    until(lambda: state(sealed).state == "failed")
+    assert state(sealed).attempts == 3
+    assert "adler32" in (state(sealed).error or "")
+    assert [failure.what for failure in sealed.report().failures] == [site.url(PATH)]
+    sealed.copying.order(wanted)
+    until(lambda: state(sealed).state == "verified")
+    assert (state(sealed).attempts, state(sealed).error) == (1, None)
+
+
+def test_copies_wait_for_credentials_and_outlive_the_agent(places: Places, sealed: Buffer, site: Site) -> None:
+    sealed.copying.order(order(sealed, site))
+    sealed.stop()
+    sealed.ledger.close()
+    assert site.log == []
+    again = Buffer(places)
+    again.start()
+    assert state(again).state == "wanted"
+    again.take(manifest(site))
+    until(lambda: state(again).state == "verified")
+    again.stop()
+
+
+def test_only_sealed_outputs_are_copied(sealed: Buffer, site: Site) -> None:
+    [wanted] = order(sealed, site).copies
+    unknown = wanted.model_copy(update={"name": "unknown"})
+    with pytest.raises(AgentError, match="no sealed output"):
+        sealed.copying.order(Copies(copies=[wanted, unknown]))
+    assert sealed.ledger.every(CopyState) == {}
+
+
+def test_a_repeated_order_of_a_verified_copy_is_harmless(sealed: Buffer, site: Site) -> None:
+    sealed.take(manifest(site))
+    sealed.copying.order(order(sealed, site))
+    until(lambda: state(sealed).state == "verified")
+    version = sealed.ledger.version
+    sealed.copying.order(order(sealed, site))
+    assert sealed.ledger.version == version

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from volatile_rse.agent.ledger import Ledger, Row, input_row
+from volatile_rse.api.agent import InputState
+
+
+def row(number: int, entries: tuple[str, ...] = ("data",), **fields: object) -> Row:
+    values = {"version": 0, "scope": "s", "name": f"f{number}", "path": f"/store/f{number}", "bytes": number}
+    return input_row(InputState.model_validate({**values, "adler32": "0" * 8, "state": "wanted", **fields}), entries)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "control" / "ledger.sqlite")
+
+
+def test_pages_tell_each_row_once_in_the_order_of_change(ledger: Ledger) -> None:
+    ledger.put(row(number) for number in range(1, 6))
+    ledger.put([row(2, state="staged")])
+    names, after = [], 0
+    while True:
+        items, following = ledger.page(InputState, after, 2)
+        names += [(item.name, item.version) for item in items]
+        if following is None:
+            break
+        after = following
+    assert names == [("f1", 1), ("f3", 3), ("f4", 4), ("f5", 5), ("f2", 6)]
+    assert ledger.page(InputState, 6, 2) == ([], None)
+
+
+def test_totals_count_a_file_in_each_of_its_entries(ledger: Ledger) -> None:
+    ledger.put([row(1, ("a", "b"), state="staged"), row(2, ("b",), state="failed", error="no")])
+    totals = {total.name: total.model_dump(exclude={"name"}) for total in ledger.input_totals()}
+    assert totals == {
+        "a": {"files": 1, "staged": 1, "failed": 0, "bytes": 1, "staged_bytes": 1},
+        "b": {"files": 2, "staged": 1, "failed": 1, "bytes": 3, "staged_bytes": 1},
+    }
+    assert [failure.what for failure in ledger.failures()] == ["/store/f2"]
+
+
+def test_rows_and_version_outlive_the_agent(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.put([row(1)])
+    ledger.bump()
+    ledger.close()
+    again = Ledger(tmp_path / "control" / "ledger.sqlite")
+    assert again.version == 2
+    assert again.get(InputState, b"/store/f1") == row(1).state.model_copy(update={"version": 1})
+
+
+def test_a_failed_change_leaves_nothing(ledger: Ledger) -> None:
+    def rows() -> object:
+        yield row(1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        ledger.put(rows())  # type: ignore[arg-type]
+    assert (ledger.version, ledger.every(InputState)) == (0, {})

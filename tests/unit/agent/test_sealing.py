@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.agent.conftest import CLAIM, RECORD, adler32, fence, leave, request, seal
+from volatile_rse.agent import checksum
+from volatile_rse.agent.buffer import Buffer
+from volatile_rse.agent.errors import AgentError
+from volatile_rse.agent.outbox import matches
+from volatile_rse.agent.places import Places
+from volatile_rse.api.agent import OutputRule, OutputState, SealState
+from volatile_rse.api.names import hash_path, lfn_name
+
+
+def outputs(buffer: Buffer) -> dict[str, OutputState]:
+    return {state.path: state for state in buffer.ledger.every(OutputState).values()}
+
+
+def test_a_file_is_sealed_under_its_name_for_good(buffer: Buffer) -> None:
+    source = leave(buffer, "plots/h.root", b"result")
+    fence(buffer)
+    seal(buffer)
+    assert buffer.report().seal == SealState(generation=1, state="done")
+    state = outputs(buffer)["plots/h.root"]
+    name = lfn_name("user.alice.out", RECORD, b"plots/h.root")
+    assert (state.state, state.name, state.adler32, state.bytes) == ("sealed", name, adler32(b"result"), 6)
+    assert state.store_path == f"/store/{hash_path('user.alice', name)}"
+    path = buffer.places.on_disk(state.store_path)
+    assert path.read_bytes() == b"result"
+    assert path.stat().st_mode & 0o7777 == 0o444
+    assert path.stat().st_nlink == 1
+    assert checksum.remembered(path) == state.adler32
+    assert not source.exists()
+    [total] = buffer.report().outputs
+    assert (total.claim, total.name, total.files, total.sealed) == (CLAIM, "out", 1, 1)
+
+
+def test_nothing_is_sealed_before_the_fence_stands(buffer: Buffer) -> None:
+    source = leave(buffer, "f")
+    with pytest.raises(AgentError, match="fence first"):
+        buffer.sealing.order(request())
+    buffer.gate.fence(1)
+    with pytest.raises(AgentError, match="not fenced by 1"):
+        buffer.sealing.order(request())
+    fence(buffer, 2)
+    with pytest.raises(AgentError):
+        buffer.sealing.order(request(generation=1))
+    assert source.exists()
+
+
+def test_what_must_not_be_sealed_stays_and_is_listed(buffer: Buffer) -> None:
+    good, torn, other = leave(buffer, "a.root"), leave(buffer, "b.root"), leave(buffer, "notes.txt")
+    torn.chmod(0o1644)
+    link = good.with_name("c.root")
+    link.symlink_to("/etc/passwd")
+    os.mkfifo(good.with_name("d.root"))
+    fence(buffer)
+    seal(buffer, "*.root")
+    states = {path: state.state for path, state in outputs(buffer).items()}
+    assert states == {
+        "a.root": "sealed",
+        "b.root": "torn",
+        "notes.txt": "unmatched",
+        "c.root": "failed",
+        "d.root": "failed",
+    }
+    assert torn.exists()
+    assert other.exists()
+    assert link.is_symlink()
+    totals = {total.name: (total.files, total.sealed, total.torn, total.failed) for total in buffer.report().outputs}
+    assert totals == {"out": (4, 1, 1, 2), None: (1, 0, 0, 0)}
+
+
+def test_the_first_rule_takes_a_file_and_rules_are_of_their_claim(buffer: Buffer) -> None:
+    leave(buffer, "a/x.root")
+    leave(buffer, "y.root")
+    other = buffer.places.namespace / "outbox" / "claim-2" / "z.root"
+    other.parent.mkdir()
+    other.write_bytes(b"z")
+    fence(buffer)
+    rules = [
+        OutputRule(claim=CLAIM, name=name, patterns=[pattern], scope="user.alice", dataset=f"user.alice.{name}")
+        for name, pattern in (("first", "a/**"), ("second", "**/*.root"))
+    ]
+    buffer.sealing.order(request().model_copy(update={"outputs": rules}))
+    buffer.sealing.join()
+    found = {path: (state.claim, state.output, state.state) for path, state in outputs(buffer).items()}
+    assert found == {
+        "a/x.root": (CLAIM, "first", "sealed"),
+        "y.root": (CLAIM, "second", "sealed"),
+        "z.root": ("claim-2", None, "unmatched"),
+    }
+
+
+def test_odd_names_and_closed_modes_are_sealed(buffer: Buffer) -> None:
+    leave(buffer, b"\xff\n.root", b"odd")
+    leave(buffer, "closed/f.root").chmod(0)
+    (buffer.places.namespace / "outbox" / CLAIM / "closed").chmod(0)
+    fence(buffer)
+    seal(buffer)
+    assert {path: state.state for path, state in outputs(buffer).items()} == {
+        "\\xff\n.root": "sealed",
+        "closed/f.root": "sealed",
+    }
+
+
+def test_a_repeated_order_changes_nothing_and_failed_files_get_another_chance(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(buffer, "a")
+    fence(buffer)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", _raise)
+        seal(buffer)
+    assert outputs(buffer)["a"].error == "no more"
+    seal(buffer)
+    assert outputs(buffer)["a"].state == "sealed"
+    version = buffer.ledger.version
+    seal(buffer)
+    assert buffer.ledger.version == version
+
+
+def _raise(*_: object, **__: object) -> None:
+    message = "no more"
+    raise OSError(message)
+
+
+class PowerCutError(BaseException):
+    """Nothing catches this."""
+
+
+@pytest.mark.parametrize("step", range(1, 30))
+def test_sealing_survives_an_end_at_every_effect(places: Places, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Before effect number ``step`` the agent dies; another one finishes its work."""
+    buffer = Buffer(places)
+    files = {"a/1.root": b"one", "2.root": b"two"}
+    for path, data in files.items():
+        leave(buffer, path, data)
+    fence(buffer)
+    left = [step]
+
+    def dying(effect: object) -> object:
+        def act(*arguments: object, **named: object) -> object:
+            left[0] -= 1
+            if left[0] == 0:
+                raise PowerCutError
+            return effect(*arguments, **named)  # type: ignore[operator]
+
+        return act
+
+    order = request()
+    buffer.ledger.put_seal(order, SealState(generation=1, state="running"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", dying(os.link))
+        patch.setattr(os, "setxattr", dying(os.setxattr))
+        for name in ("chmod", "unlink", "mkdir"):
+            patch.setattr(Path, name, dying(getattr(Path, name)))
+        patch.setattr(buffer.ledger, "put", dying(buffer.ledger.put))
+        try:
+            buffer.sealing.run(order)
+        except PowerCutError:
+            died = True
+        else:
+            died = False
+    assert died or step > 15, "the test reaches every effect"
+    buffer.ledger.close()
+    again = Buffer(places)
+    again.start()
+    again.sealing.join()
+    assert again.report().seal == SealState(generation=1, state="done")
+    for path, data in files.items():
+        state = outputs(again)[path]
+        assert state.state == "sealed"
+        target = places.on_disk(state.store_path or "")
+        assert target.read_bytes() == data
+        assert target.stat().st_nlink == 1
+        assert target.stat().st_mode & 0o7777 == 0o444
+        assert checksum.remembered(target) == adler32(data) == state.adler32
+    again.stop()
+
+
+def test_a_lost_ledger_is_made_anew_from_the_disk(places: Places, buffer: Buffer) -> None:
+    leave(buffer, "a/1.root", b"one")
+    fence(buffer)
+    seal(buffer)
+    before = outputs(buffer)["a/1.root"]
+    buffer.ledger.close()
+    for file in places.control.glob("ledger.sqlite*"):
+        file.unlink()
+    again = Buffer(places)
+    assert again.report().seal is None
+    seal(again)
+    assert outputs(again)["a/1.root"].model_copy(update={"version": before.version}) == before
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "takes"),
+    [
+        ("**/*.root", "f.root", True),
+        ("**/*.root", "a/b/f.root", True),
+        ("*.root", "a/f.root", False),
+        ("a/**", "a/b/c", True),
+        ("a?c", "abc", True),
+        ("a?c", "a/c", False),
+        ("a.c", "abc", False),
+        ("[a]", "[a]", True),
+    ],
+)
+def test_globs(pattern: str, path: str, takes: bool) -> None:  # noqa: FBT001
+    assert matches(pattern, path) is takes

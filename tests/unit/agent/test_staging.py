@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+
+import pytest
+
+from tests.unit.agent.conftest import Site, adler32, input_file, manifest, until
+from volatile_rse.agent import checksum, staging
+from volatile_rse.agent.buffer import Buffer
+from volatile_rse.agent.places import Places
+from volatile_rse.api.agent import InputFile, InputState
+
+DATA = os.urandom(300_000)
+
+
+def state(buffer: Buffer, file: InputFile) -> InputState:
+    found = buffer.ledger.get(InputState, file.path.encode())
+    assert found is not None
+    return found
+
+
+def staged(buffer: Buffer, file: InputFile) -> None:
+    until(lambda: state(buffer, file).state == "staged")
+
+
+def test_a_file_arrives_read_only_with_its_checksum(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    path = buffer.places.on_disk(file.path)
+    assert path.read_bytes() == DATA
+    assert path.stat().st_mode & 0o7777 == 0o444
+    assert checksum.remembered(path) == adler32(DATA)
+    assert not list(buffer.places.partial.iterdir())
+    [total] = buffer.report().inputs
+    assert (total.name, total.files, total.staged, total.staged_bytes) == ("data", 1, 1, len(DATA))
+
+
+def test_an_empty_file_arrives(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, b"")
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    assert buffer.places.on_disk(file.path).stat().st_size == 0
+
+
+def test_a_broken_connection_is_resumed(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    site.cut[file.path] = 100_000
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    assert buffer.places.on_disk(file.path).read_bytes() == DATA
+    assert [line.split(" ")[2:] for line in site.log] == [[], ["bytes=100000-"]]
+
+
+def test_a_partial_file_of_an_earlier_agent_is_read_again(places: Places, buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    partial = places.partial / hashlib.sha256(file.path.encode()).hexdigest()
+    partial.write_bytes(b"wrong" + DATA[5:1000])
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    assert places.on_disk(file.path).read_bytes() == DATA
+    assert [line.split(" ")[2:] for line in site.log] == [["bytes=1000-"], []]
+
+
+def test_another_source_is_tried(buffer: Buffer, site: Site) -> None:
+    site.files["/bad"] = b"x" * len(DATA)
+    path = "/store/user/alice/f.root"
+    file = input_file(site, DATA, "f.root", site.url("/none"), site.url("/bad"), site.url(path))
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    assert [line.split()[1] for line in site.log] == ["/none", "/bad", path]
+
+
+def test_a_wrong_file_fails_with_its_error_and_goes_on_being_tried(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    site.files[file.path] = b"x" * len(DATA)
+    buffer.take(manifest(site, file))
+    until(lambda: state(buffer, file).state == "failed")
+    assert f"not {file.adler32}" in (state(buffer, file).error or "")
+    [failure] = buffer.report().failures
+    assert failure.what == file.path
+    assert not buffer.places.on_disk(file.path).exists()
+    site.files[file.path] = DATA
+    staged(buffer, file)
+    assert buffer.report().failures == []
+
+
+def test_a_site_with_more_bytes_than_the_catalogue_is_refused(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    site.files[file.path] = DATA + b"more"
+    buffer.take(manifest(site, file))
+    until(lambda: "more than the" in (state(buffer, file).error or ""))
+
+
+def test_too_little_space_is_said_before_anything_is_fetched(
+    buffer: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "_RESERVE", 1 << 60)
+    file = input_file(site, DATA)
+    buffer.take(manifest(site, file))
+    until(lambda: "owner must free space" in (state(buffer, file).error or ""))
+    assert site.log == []
+
+
+def test_what_is_there_is_not_fetched_again(places: Places, buffer: Buffer, site: Site) -> None:
+    files = [input_file(site, DATA[n:], f"f{n}.root") for n in range(20)]
+    buffer.take(manifest(site, *files))
+    until(lambda: buffer.report().inputs[0].staged == 20)
+    seen, version = len(site.log), buffer.ledger.version
+    buffer.take(manifest(site, *files, digest="2" * 64))
+    assert buffer.ledger.version == version + 1, "unchanged rows are not written"
+    buffer.ledger.close()
+    for file in places.control.glob("ledger.sqlite*"):
+        file.unlink()
+    again = Buffer(places)
+    again.take(manifest(site, *files))
+    assert again.report().inputs[0].staged == 20
+    assert len(site.log) == seen
+
+
+def test_a_lost_file_is_fetched_again_by_the_next_manifest(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    buffer.places.on_disk(file.path).unlink()
+    buffer.take(manifest(site, file, digest="2" * 64))
+    until(buffer.places.on_disk(file.path).exists)
+
+
+def test_a_manifest_without_inputs_stops_staging_and_leaves_everything(buffer: Buffer, site: Site) -> None:
+    good, bad = input_file(site, DATA), input_file(site, DATA, "bad.root")
+    del site.files[bad.path]
+    buffer.take(manifest(site, good, bad))
+    staged(buffer, good)
+    until(lambda: state(buffer, bad).state == "failed")
+    buffer.take(manifest(site, digest="2" * 64))
+    site.files[bad.path] = DATA
+    with pytest.raises(AssertionError):
+        until(lambda: state(buffer, bad).state == "staged", 0.5)
+    assert state(buffer, good).state == "staged"
+    assert buffer.places.on_disk(good.path).exists()
+
+
+def test_a_site_of_another_authority_gets_no_token(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    buffer.take(manifest(site, file).model_copy(update={"trust": None}))
+    until(lambda: "certificate" in (state(buffer, file).error or "").lower())
+    assert site.log == []
+
+
+def test_no_other_program_sees_the_bytes_of_a_token(buffer: Buffer, site: Site) -> None:
+    buffer.take(manifest(site))
+    found = subprocess.run(
+        ["grep", "-r", "token-of-the-site", str(buffer.places.data)], check=False, capture_output=True
+    )
+    assert found.stdout == b""
