@@ -18,7 +18,10 @@ READ, WRITE = "storage.read:/store", "storage.read:/store storage.create:/store 
 
 
 def call(method: str, host: str, path: str, token: str | None, **arguments: object) -> requests.Response:
-    headers = {"Want-Digest": "adler32"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if method == "HEAD":
+        # Never with GET: that makes XRootD 5.8.1 crash (8 times in 1,000 requests on four connections).
+        headers["Want-Digest"] = "adler32"
     url = f"https://localhost:{sites.davs_port(host)}{path}"
     return requests.request(method, url, headers=headers, verify=str(pki.CA), timeout=30, **arguments)  # type: ignore[arg-type]
 

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -44,11 +45,21 @@ def main() -> int:
     )
     seed_keys()
     Path("/data/store").mkdir(exist_ok=True)
-    server = subprocess.Popen(
-        ["xrootd", "-c", "/etc/site/xrootd.cfg"], cwd=RUN, env=os.environ | {"XDG_CACHE_HOME": str(RUN)}
-    )
+    ending = threading.Event()
     # As the first process XRootD itself would ignore SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    environment = os.environ | {"XDG_CACHE_HOME": str(RUN)}
+    while not ending.is_set():
+        server = subprocess.Popen(["xrootd", "-c", "/etc/site/xrootd.cfg"], cwd=RUN, env=environment)
+        while server.poll() is None and not ending.wait(0.2):
+            pass
+        if server.poll() == 1:
+            # It says so itself: the configuration is wrong.
+            return 1
+        if server.poll() is not None:
+            # XRootD 5.8.1 crashes now and then when clients hang up on it; a site's init system starts it again.
+            print(f"xrootd ended with {server.returncode}, starting it again", file=sys.stderr, flush=True)
+    server.terminate()
     return server.wait()
 
 
