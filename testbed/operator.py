@@ -15,7 +15,7 @@ from testbed import buffer, cluster, containers, grid, loading, pki, rucio
 from testbed.layout import CHECKOUT, NODE, SITES
 from testbed.progress import step
 
-__all__ = ["CLASS", "CONNECTION", "NAMESPACE", "apply", "class_of", "enable", "image", "up"]
+__all__ = ["BUFFERS", "CLASS", "CONNECTION", "NAMESPACE", "apply", "class_of", "enable", "image", "up"]
 
 NAMESPACE, BUFFERS = "volatile-rse", "volatile-rse-buffers"
 CONNECTION, CLASS = "rucio", "standard"

@@ -100,8 +100,13 @@ class Session:
         operator.apply([body])
 
     def log(self) -> str:
-        """Give what the Job has printed so far."""
-        return cluster.kubectl("-n", self.namespace, "logs", f"job/{self.name}")
+        """Give what the Job has printed so far: nothing before its pod has started."""
+        try:
+            return cluster.kubectl("-n", self.namespace, "logs", f"job/{self.name}")
+        except StepError as error:
+            if "waiting to start" in str(error) or "not found" in str(error):
+                return ""
+            raise
 
     def delete(self) -> None:
         """Ask for the deletion, and do not wait for it."""

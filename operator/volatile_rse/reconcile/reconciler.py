@@ -73,7 +73,8 @@ class Reconciler:
         """
         try:
             outcome = self._converge(record_id, known)
-            self._say(outcome)
+            self._say_request(outcome)
+            self._say_record(outcome)
         except PortError as error:
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what)
             return self._backoff(record_id)
@@ -91,10 +92,12 @@ class Reconciler:
             decided = plan(facts, self._world.settings.instance)
             if not decided.effects or decided.effects == before:
                 return _Outcome(facts, decided)
+            # Said at every step: who watches sees how far it is, and a step that fails has its story before it.
+            self._say_request(_Outcome(facts, decided))
             failed = self._carry_out(record_id, facts, decided)
-            if failed is not None:
+            if failed is not None and failed.reason is not Reason.CHANGED_MEANWHILE:
                 return _Outcome(facts, replace(decided, problems=(*decided.problems, failed)))
-            before = decided.effects
+            before = decided.effects if failed is None else None
         return _Outcome(facts, replace(decided, waiting=decided.waiting or "the next visit"))
 
     def _carry_out(self, record_id: str, facts: Facts, decided: Plan) -> Problem | None:
@@ -107,9 +110,6 @@ class Reconciler:
             try:
                 self._apply(self._world, self._connections, facts, effect)
             except PortError as error:
-                if error.reason is Reason.CHANGED_MEANWHILE:
-                    _log.debug("%s: %s", record_id, error.what)
-                    continue
                 _log.warning("%s: %s: %s: %s", record_id, type(effect).__name__, error.reason.value, error.what)
                 failed = failed or Problem(error.reason, error.what)
             else:
@@ -129,10 +129,9 @@ class Reconciler:
 
     # Status.
 
-    def _say(self, outcome: _Outcome) -> None:
+    def _say_request(self, outcome: _Outcome) -> None:
         """Write what is to be read by people, where it differs from what stands there."""
         facts = outcome.facts
-        self._say_record(outcome)
         endpoints: list[Endpoint] = []
         if facts.record is not None:
             root, davs = endpoint(self._world.settings, facts.record.spec)

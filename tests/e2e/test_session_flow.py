@@ -1,0 +1,216 @@
+"""The whole way, on the real cluster, with the real Rucio and the real sites."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from testbed import cluster, grid, operator
+from testbed.sessions import Session, kill_operator, wait_for
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid]
+
+NANO = {"name": "nano", "did": "user.alice:nano_dimuon"}
+WRITE = """
+seq 1 1000 > /tmp/one.txt
+head -c 2000000 /dev/urandom > /tmp/two.bin
+xrdcp /tmp/one.txt $ROOT_URL/$OUTBOX/kept/one.txt
+xrdcp /tmp/two.bin $ROOT_URL/$OUTBOX/kept/deep/two.bin
+xrdcp /tmp/one.txt $ROOT_URL/$OUTBOX/scratch.txt
+xrdadler32 /tmp/one.txt /tmp/two.bin
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _operator() -> None:
+    operator.up()
+
+
+@pytest.fixture
+def session(namespace: str) -> Iterator[Session]:
+    """A session in a namespace of its own, with a class that grants it alice's account."""
+    operator.enable(namespace)
+    grants = [{"namespaces": [namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
+    operator.apply([operator.class_of(namespace, grants)])
+    made = Session(namespace, "run", namespace)
+    yield made
+    if made.body() is not None:
+        made.delete()
+    if made.record():
+        made.wait_closed()
+    cluster.kubectl("delete", "volatilerseclasses", namespace, "--ignore-not-found")
+
+
+def output(dataset: str, **destination: object) -> dict[str, Any]:
+    return {
+        "name": "kept",
+        "path": "kept/**",
+        "scope": "user.alice",
+        "dataset": dataset,
+        "destination": {"rseExpression": "SITE-B", "lifetime": "1d", **destination},
+    }
+
+
+def new_dataset() -> str:
+    return f"out.{uuid.uuid4().hex[:10]}"
+
+
+def assert_kept(dataset: str, record: dict[str, Any], sizes: list[int]) -> None:
+    """Rucio and SITE-B themselves say that the outputs are there, held by a rule."""
+    client = grid.client("alice")
+    replicas = list(client.list_replicas([{"scope": "user.alice", "name": dataset}]))
+    assert sorted(entry["bytes"] for entry in replicas) == sizes
+    for entry in replicas:
+        assert entry["states"] == {"SITE-B": "AVAILABLE"}
+        assert digest_at_site_b(entry) == entry["adler32"]
+    rules = list(client.list_did_rules("user.alice", dataset))
+    assert [(rule["account"], rule["state"], rule["rse_expression"]) for rule in rules] == [("alice", "OK", "SITE-B")]
+    assert rules[0]["locks_ok_cnt"] == len(sizes)
+    assert record["status"]["outcome"]["files"] == len(sizes)
+
+
+def digest_at_site_b(entry: dict[str, Any]) -> str:
+    facts = grid.grid()
+    path = entry["rses"]["SITE-B"][0].split(":8443", 1)[1]
+    answer = requests.head(
+        facts.davs_outside["SITE-B"] + path,
+        headers={"Authorization": f"Bearer {facts.tokens['alice']}", "Want-Digest": "adler32"},
+        verify=facts.bundle,
+        timeout=10,
+    )
+    assert answer.status_code == 200, answer.text
+    assert int(answer.headers["Content-Length"]) == entry["bytes"]
+    return answer.headers["Digest"].removeprefix("adler32=")
+
+
+def assert_nothing_left(session: Session, record: dict[str, Any]) -> None:
+    """No RSE, replica, rule, Secret, volume or pod of the buffer remains."""
+    rse, id_ = record["spec"]["rseName"], record["spec"]["recordId"]
+    client = grid.client("root")
+    assert rse not in {entry["rse"] for entry in client.list_rses()}
+    scope, name = record["spec"]["ledger"].split(":")
+    assert name not in list(client.list_dids(scope, [{"name": name}], did_type="dataset"))
+    kinds = "pods,secrets,configmaps,services,persistentvolumeclaims"
+    for namespace in (operator.BUFFERS, session.namespace):
+        selector = f"volatilerse.io/record={id_}"
+        assert cluster.kubectl("-n", namespace, "get", kinds, "-l", selector, "-o", "name").split() == []
+    volumes = json.loads(cluster.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
+    claimed = {body["spec"]["claimRef"]["name"] for body in volumes if body["status"]["phase"] != "Released"}
+    assert record["metadata"]["name"] not in claimed
+
+
+def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
+    dataset = new_dataset()
+    session.request(inputs=[NANO], outputs=[output(dataset)])
+    read = "for url in $(grep -o 'root://[^\"]*' /etc/vrse/inputs.jsonl); do xrdcp -f $url /tmp/in; done\n"
+    session.job(read + WRITE)
+    record = session.wait_closed()
+    status = session.status()
+    assert record["status"]["session"]["endReason"] == "PodsGone"
+    assert session.is_true("Ready")
+    assert session.condition("Ready")["reason"] == "Completed"
+    assert session.is_true("OutputsSafe")
+    assert status["inputs"][0]["staged"] == status["inputs"][0]["files"] > 0
+    assert [(entry["sealed"], entry["safe"], entry["bytesAtRisk"]) for entry in status["outputs"]] == [(2, 2, 0)]
+    assert record["status"]["outcome"]["exceptions"] == ["unmatched: scratch.txt (3893 bytes)"]
+    assert_kept(dataset, record, [3893, 2000000])
+    assert_nothing_left(session, record)
+
+
+def test_a_job_that_fails_after_writing_loses_nothing(session: Session) -> None:
+    dataset = new_dataset()
+    session.request(outputs=[output(dataset)])
+    session.job(WRITE + "exit 3\n")
+    record = session.wait_closed()
+    assert_kept(dataset, record, [3893, 2000000])
+    assert_nothing_left(session, record)
+
+
+def test_deletion_in_the_middle_of_the_session_keeps_what_was_written(session: Session) -> None:
+    dataset = new_dataset()
+    session.request(outputs=[output(dataset)], session={"podSelector": {"matchLabels": {"session": "run"}}})
+    session.job(WRITE + "echo written; sleep 600\n")
+    wait_for("the Job has written", lambda: session.is_true("SessionActive") and "written" in session.log())
+    session.delete()
+    wait_for("the VolatileRSE is gone", lambda: session.body() is None)
+    assert session.record()["status"]["safeAt"], "released before the outputs were safe"
+    record = session.wait_closed()
+    assert record["status"]["session"]["endReason"] == "Deleted"
+    assert_kept(dataset, record, [3893, 2000000])
+    assert_nothing_left(session, record)
+
+
+BIG = """
+head -c 300000000 /dev/urandom > /tmp/big
+xrdcp /tmp/big $ROOT_URL/$OUTBOX/kept/big
+"""
+
+
+@pytest.mark.parametrize("moment", ["staging", "copying", "draining"])
+def test_the_operator_is_killed_and_the_end_is_the_same(session: Session, moment: str) -> None:
+    dataset = new_dataset()
+    session.request(inputs=[NANO], outputs=[output(dataset)])
+    session.job(BIG if moment == "copying" else WRITE)
+    stage = {"staging": "Serving", "copying": "Keeping", "draining": "Draining"}[moment]
+    wait_for(f"the stage {stage}", lambda: session.phase() == stage, pause=0.05)
+    if moment == "staging":
+        assert not session.is_true("Usable")
+    kill_operator()
+    assert session.phase() in {stage, "Serving", "Keeping", "Hiding", "Draining", "Closed"}
+    record = session.wait_closed()
+    assert_kept(dataset, record, [300000000] if moment == "copying" else [3893, 2000000])
+    assert_nothing_left(session, record)
+
+
+def missing(name: str) -> dict[str, Any]:
+    return {"name": "nano", "did": f"user.alice:{name}"}
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown class": ({"className": "nowhere"}, "UnknownClass"),
+    "account": ({"account": "bob"}, "AccountNotGranted"),
+    "scope": ({"outputs": [{**output("x"), "scope": "user.bob"}]}, "ScopeNotGranted"),
+    "unknown DID": ({"inputs": [missing("never_made")]}, "DIDNotFound"),
+    "no replica": ({"inputs": [{**NANO, "sourceRSEExpression": "SITE-B"}]}, "NoReplica"),
+    "too large": ({"inputs": [NANO], "capacity": "1Mi"}, "InputsTooLarge"),
+    "no destination": ({"outputs": [output("x", rseExpression="tier=99")]}, "NoDestination"),
+    "too few destinations": ({"outputs": [output("x", copies=3)]}, "NoDestination"),
+    "escaping path": ({"outputs": [{**output("x"), "path": "../**"}]}, "PathEscapesOutbox"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_a_condition_that_says_who_must_do_what(session: Session, case: str) -> None:
+    spec, reason = BAD[case]
+    session.request(**spec)
+    stalled = wait_for("Stalled", lambda: session.is_true("Stalled") and session.condition("Stalled"), 30)
+    assert stalled["reason"] == reason
+    assert "USER must act: " in stalled["message"] or "ADMIN must act: " in stalled["message"]
+    assert session.condition("Ready")["reason"] == reason
+    selector = f"volatilerse.io/record={(session.record().get('spec') or {}).get('recordId', 'none')}"
+    assert cluster.kubectl("-n", operator.BUFFERS, "get", "pods,pvc,services", "-l", selector, "-o", "name") == ""
+    session.delete()
+    wait_for("the VolatileRSE is gone", lambda: session.body() is None)
+
+
+def test_an_unknown_connection_stalls_until_it_exists(session: Session) -> None:
+    grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
+    operator.apply([operator.class_of(session.namespace, grants, connectionName=session.namespace)])
+    session.request()
+    stalled = wait_for("Stalled", lambda: session.is_true("Stalled") and session.condition("Stalled"), 30)
+    assert stalled["reason"] == "UnknownConnection"
+    connection = json.loads(cluster.kubectl("get", "rucioconnections", operator.CONNECTION, "-o", "json"))
+    body = {**connection, "metadata": {"name": session.namespace}}
+    body.pop("status")
+    operator.apply([body])
+    wait_for("Usable", lambda: session.is_true("Usable"), 60)
+    assert not session.is_true("Stalled")
+    session.delete()
+    record = session.wait_closed()
+    assert_nothing_left(session, record)
+    cluster.kubectl("delete", "rucioconnections", session.namespace)
