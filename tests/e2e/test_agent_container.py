@@ -1,0 +1,212 @@
+"""The agent beside a real XRootD: two containers of the buffer's image on one volume, led by the operator's client."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from pydantic import SecretStr
+
+from testbed import buffer, grid, layout
+from volatile_rse.adapters.agent_client import AgentClient
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.api.agent import (
+    AGENT_PORT,
+    CONFIG,
+    DATA,
+    DAVS_PORT,
+    RUN,
+    TLS,
+    UID,
+    Copies,
+    CopyOrder,
+    CopyTarget,
+    FenceRequest,
+    InputFile,
+    Manifest,
+    OutputRule,
+    SealRequest,
+)
+from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files
+from volatile_rse.ports.credentials import TokenClaims
+from volatile_rse.ports.errors import PortError
+
+pytestmark = pytest.mark.grid
+
+CLAIM, RECORD = "5f0c2f3e-claim", "abcdefgh23"
+OUTBOX = f"/outbox/{CLAIM}"
+RIGHTS = " ".join(["storage.read:/store", *(f"storage.{right}:{OUTBOX}" for right in ("read", "create", "modify"))])
+ISSUER, AUDIENCE = "https://agent.sessions.invalid/", "https://agent.buffers.invalid"
+CONTENT = os.urandom(2_000_000)
+
+
+def until(true: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def docker(*argv: object) -> str:
+    done = subprocess.run(["docker", *map(str, argv)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Buffer:
+    name: str
+    client: AgentClient
+    davs: int
+    bundle: Path
+    token: str
+
+    def call(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.token}", "Want-Digest": "adler32"}
+        url = f"https://localhost:{self.davs}{path}"
+        return requests.request(method, url, headers=headers, verify=str(self.bundle), timeout=20, **arguments)
+
+    def upload_begun(self, path: str, size: int) -> ssl.SSLSocket:
+        """Send half of a file, and stay connected."""
+        context = ssl.create_default_context(cafile=str(self.bundle))
+        line = context.wrap_socket(socket.create_connection(("localhost", self.davs)), server_hostname="localhost")
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.token}\r\n"
+        line.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode() + b"x" * (size // 2))
+        return line
+
+    def mode(self, path: str) -> str:
+        return docker("exec", f"{self.name}-xrootd", "sh", "-c", f"stat -c %a {DATA}/ns{path} || true")
+
+    def answers(self) -> bool:
+        try:
+            return self.client.report().actual.mode == "open"
+        except PortError:
+            return False
+
+
+def folder(path: Path, files: dict[str, str]) -> str:
+    path.mkdir()
+    path.chmod(0o755)
+    for name, text in files.items():
+        (path / name).write_text(text)
+        (path / name).chmod(0o644)
+    return str(path)
+
+
+def run(name: str, program: str, mounts: dict[str, str], port: int) -> int:
+    """Start a container as restricted as the pod's."""
+    options = ["--user", f"{UID}:{UID}", "--read-only", "--cap-drop", "ALL", "--network", layout.NETWORK]
+    options += [part for path in ("/tmp", RUN) for part in ("--tmpfs", f"{path}:uid={UID},mode=700")]  # noqa: S108
+    options += [part for path, source in mounts.items() for part in ("--volume", f"{source}:{path}")]
+    docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1::{port}", *options, buffer.image(),
+           "python3", "-m", program)  # fmt: skip
+    return int(docker("port", name, port).splitlines()[0].rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buffer]:
+    name, tmp = f"vrse-test-agent-{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("buffer")
+    authority = LocalAuthority(*LocalAuthority.create())
+    pair, hour = authority.server(["localhost"], timedelta(hours=1)), timedelta(hours=1)
+    key = authority.session_key()
+    issuer = Issuer(name="session", url=ISSUER, jwks=key.jwks)
+    server = ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=[issuer])
+    tls = {"ca.crt": authority.bundle(), "tls.crt": pair.certificate, "tls.key": pair.key}
+    mounts = {DATA: name, TLS: folder(tmp / "tls", tls)}
+    claims = TokenClaims(ISSUER, "alice/agent", AUDIENCE, RIGHTS, datetime.now(UTC) + hour)
+    try:
+        davs = run(f"{name}-xrootd", "volatile_rse.agent.supervisor",
+                   {**mounts, CONFIG: folder(tmp / "config", buffer_files(server))}, DAVS_PORT)  # fmt: skip
+        agent = run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
+        client = AgentClient("localhost", agent, authority.bundle(), authority.client("operator", hour))
+        made = Buffer(name, client, davs, tmp / "tls" / "ca.crt", authority.session_token(key.private, claims))
+        until(made.answers)
+        yield made
+    finally:
+        for program in ("agent", "xrootd"):
+            subprocess.run(["docker", "logs", f"{name}-{program}"], check=False)
+            subprocess.run(["docker", "rm", "--force", f"{name}-{program}"], check=False, capture_output=True)
+        subprocess.run(["docker", "volume", "rm", name], check=False, capture_output=True)
+
+
+def test_a_buffer_from_its_inputs_to_copies_of_its_outputs(live: Buffer) -> None:
+    facts, unique = grid.grid(), uuid.uuid4().hex
+    site = f"{facts.davs['SITE-A'].replace('https', 'davs')}/store/user/alice/agent-{unique}"
+    outside = f"{facts.davs_outside['SITE-A']}/store/user/alice/agent-{unique}"
+    alice = {"Authorization": f"Bearer {facts.tokens[grid.ALICE]}"}
+    put = requests.put(f"{outside}/in.root", data=CONTENT, headers=alice, verify=facts.bundle, timeout=30)
+    assert put.status_code == 201
+    host = facts.davs["SITE-A"].removeprefix("https://").partition(":")[0]
+    file = InputFile(
+        scope="user.alice", name="in.root", entries=["data"], path="/store/user/alice/in.root", bytes=len(CONTENT),
+        adler32=f"{zlib.adler32(CONTENT):08x}", sources=[f"{site}/in.root"],
+    )  # fmt: skip
+    manifest = Manifest(
+        digest="1" * 64, claims=[CLAIM], inputs=[file], credentials={host: SecretStr(facts.tokens[grid.ALICE])},
+        trust=Path(facts.bundle).read_text(),
+    )  # fmt: skip
+    live.client.send_manifest(manifest)
+    until(lambda: live.client.report().inputs[0].staged)
+    answer = live.call("GET", file.path)
+    assert answer.content == CONTENT
+    assert live.call("HEAD", file.path).headers["Digest"] == f"adler32={file.adler32}"
+    # The session: one file whole, one that no output names, one whose upload is still going on at the fence.
+    assert live.call("PUT", f"{OUTBOX}/plots/h.root", data=CONTENT[:1000]).status_code == 201
+    assert live.call("PUT", f"{OUTBOX}/notes.txt", data=b"notes").status_code == 201
+    upload = live.upload_begun(f"{OUTBOX}/torn.root", 4_000_000)
+    until(lambda: live.mode(f"{OUTBOX}/torn.root").startswith("1"))
+    live.client.fence(FenceRequest(generation=1))
+    until(lambda: live.client.report().actual.mode == "fenced")
+    upload.close()
+    assert live.call("PUT", f"{OUTBOX}/late.root", data=b"late").status_code == 403
+    rule = OutputRule(
+        claim=CLAIM, name="out", patterns=["**/*.root"], scope="user.alice", dataset=f"user.alice.{unique}"
+    )
+    order = SealRequest(generation=1, record_id=RECORD, outputs=[rule])
+    live.client.seal(order)
+    until(lambda: (seal := live.client.report().seal) and seal.state == "done")
+    outputs = {state.path: state for state in live.client.outputs().items}
+    assert {path: state.state for path, state in outputs.items()} == {
+        "plots/h.root": "sealed",
+        "notes.txt": "unmatched",
+        "torn.root": "torn",
+    }
+    sealed = outputs["plots/h.root"]
+    assert live.call("GET", sealed.store_path or "").content == CONTENT[:1000]
+    assert live.call("HEAD", sealed.store_path or "").headers["Digest"] == f"adler32={sealed.adler32}"
+    # The agent dies with copies wanted, and goes on as soon as it has credentials again.
+    docker("kill", f"{live.name}-agent")
+    docker("start", f"{live.name}-agent")
+    port = int(docker("port", f"{live.name}-agent", AGENT_PORT).splitlines()[0].rpartition(":")[2])
+    live.client._where = f"localhost:{port}"
+    until(lambda: _answers(live.client))
+    assert live.client.report().manifest is None
+    target = CopyTarget(rse="SITE-A", pfn=f"{site}/out/{sealed.name}")
+    copies = [CopyOrder(scope="user.alice", name=sealed.name or "", destinations=[target])]
+    live.client.copy(Copies(copies=copies))
+    assert live.client.report().copies.verified == 0
+    live.client.send_manifest(manifest.model_copy(update={"inputs": []}))
+    until(lambda: live.client.report().copies.verified == 1)
+    got = requests.get(f"{outside}/out/{sealed.name}", headers=alice, verify=facts.bundle, timeout=30)
+    assert got.content == CONTENT[:1000]
+    assert live.client.report().inputs[0].staged == 1
+
+
+def _answers(client: AgentClient) -> bool:
+    try:
+        client.report()
+    except PortError:
+        return False
+    return True
