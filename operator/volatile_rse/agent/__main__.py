@@ -27,7 +27,8 @@ def main() -> int:
     buffer.start()
     # SIGTERM and SIGINT end it in good order, also as PID 1.
     port = int(os.environ.get("VOLATILE_RSE_AGENT_PORT", AGENT_PORT))
-    web.run_app(application(buffer, context), port=port, ssl_context=context, print=None, access_log=None)
+    made = application(buffer, context)
+    web.run_app(made, port=port, ssl_context=context, print=None, access_log=None, shutdown_timeout=2)
     buffer.stop()
     return 0
 

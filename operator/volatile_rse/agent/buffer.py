@@ -7,6 +7,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from volatile_rse.agent import ballast
 from volatile_rse.agent.copying import Copying
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.ledger import Ledger
@@ -46,6 +47,8 @@ class Buffer:
 
     def start(self) -> None:
         """Begin to work."""
+        if self.gate.desired().mode == "open":
+            ballast.load(self.places)
         self.staging.start()
         self.copying.start()
         self.sealing.start()
@@ -67,6 +70,11 @@ class Buffer:
             self.copying.take(access)
             self._manifest = manifest
             self.ledger.bump()
+
+    def fence(self, generation: int) -> GateState:
+        """Close the outboxes for good, also on a full volume."""
+        ballast.drop(self.places)
+        return self.gate.fence(generation)
 
     def changed(self, version: int) -> bool:
         """Tell whether there is something newer to report."""

@@ -7,6 +7,7 @@ rows of inputs and outputs are made anew from it.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ from volatile_rse.api.agent import (
 
 __all__ = ["Ledger", "Row", "copy_row", "input_row", "output_row"]
 
+_log = logging.getLogger(__name__)
 _State = TypeVar("_State", InputState, OutputState, CopyState)
 _KINDS: dict[type, str] = {InputState: "input", OutputState: "output", CopyState: "copy"}
 _SHOWN = 20
@@ -92,8 +94,16 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._database.executescript(_SCHEMA)
+        try:
+            self._database = _opened(path)
+        except sqlite3.OperationalError:
+            # The volume is full or not there: nothing is wrong with the file.
+            raise
+        except sqlite3.DatabaseError:
+            _log.exception("%s is damaged: it is put aside and made anew from the disk", path)
+            for part in path.parent.glob(f"{path.name}*"):
+                part.rename(path.parent / f"damaged.{part.name}")
+            self._database = _opened(path)
         self._version = int(self._fact("version") or 0)
 
     def close(self) -> None:
@@ -228,6 +238,12 @@ class Ledger:
         for group, state, files, size in self._read(query, kind):
             totals.setdefault(group, _Sums({})).states[state] = int(files), int(size)
         return totals
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    database.executescript(_SCHEMA)
+    return database
 
 
 @dataclass(frozen=True, slots=True)

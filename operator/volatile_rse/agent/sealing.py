@@ -49,9 +49,10 @@ class Sealing:
 
     def start(self) -> None:
         """Go on with what was under way when the agent ended."""
-        known = self._ledger.seal()
-        if known is not None and known[1].state == "running":
-            self._launch(known[0])
+        with self._lock:
+            known = self._ledger.seal()
+            if known is not None and known[1].state == "running":
+                self._launch(known[0])
 
     def join(self) -> None:
         """Wait until nothing is under way."""
@@ -59,9 +60,17 @@ class Sealing:
             self._thread.join()
 
     def state(self) -> SealState | None:
-        """Tell how far it is."""
-        known = self._ledger.seal()
-        return known[1] if known else None
+        """Tell how far it is; what ended without a word has failed, and is to be ordered again."""
+        with self._lock:
+            # Asked in this order: a thread that has ended has written its last state.
+            alive = self._thread is not None and self._thread.is_alive()
+            known = self._ledger.seal()
+        if known is None:
+            return None
+        if known[1].state == "running" and not alive:
+            error = "it ended before its end: look at the space of the volume"
+            return SealState(generation=known[1].generation, state="failed", error=error)
+        return known[1]
 
     def order(self, request: SealRequest) -> None:
         """Seal; a repeated order changes nothing unless something had failed.

@@ -104,7 +104,7 @@ class _Service:
 
     async def fence(self, request: web.Request) -> web.Response:
         order = await _body(request, FenceRequest)
-        return _json(await asyncio.to_thread(self._buffer.gate.fence, order.generation))
+        return _json(await asyncio.to_thread(self._buffer.fence, order.generation))
 
     async def seal(self, request: web.Request) -> web.Response:
         await asyncio.to_thread(self._buffer.sealing.order, await _body(request, SealRequest))

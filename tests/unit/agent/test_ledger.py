@@ -59,3 +59,12 @@ def test_a_failed_change_leaves_nothing(ledger: Ledger) -> None:
     with pytest.raises(KeyError):
         ledger.put(rows())  # type: ignore[arg-type]
     assert (ledger.version, ledger.every(InputState)) == (0, {})
+
+
+def test_a_damaged_ledger_is_put_aside(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.put([row(1)])
+    ledger.close()
+    (tmp_path / "control" / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    again = Ledger(tmp_path / "control" / "ledger.sqlite")
+    assert (again.version, again.every(InputState)) == (0, {})
+    assert (tmp_path / "control" / "damaged.ledger.sqlite").exists()

@@ -128,6 +128,30 @@ def _raise(*_: object, **__: object) -> None:
     raise OSError(message)
 
 
+def test_sealing_that_ended_without_a_word_has_failed_and_can_be_ordered_again(
+    buffer: Buffer,
+) -> None:
+    leave(buffer, "a")
+    fence(buffer)
+    buffer.ledger.put_seal(request(), SealState(generation=1, state="running"))
+    state = buffer.sealing.state()
+    assert state
+    assert (state.state, "space of the volume" in (state.error or "")) == ("failed", True)
+    seal(buffer)
+    assert outputs(buffer)["a"].state == "sealed"
+
+
+def test_room_is_kept_for_the_fence(buffer: Buffer) -> None:
+    ballast = buffer.places.control / "ballast"
+    assert ballast.stat().st_size > 1 << 20
+    buffer.fence(1)
+    assert not ballast.exists()
+    again = Buffer(buffer.places)
+    again.start()
+    assert not ballast.exists(), "a fenced buffer keeps no room"
+    again.stop()
+
+
 class PowerCutError(BaseException):
     """Nothing catches this."""
 
