@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ _SILENCE = 60
 _HASHED_PER_SECOND = 20_000_000
 """Bytes that a slow site reads for a checksum before it answers."""
 _CREATED = {200, 201, 204}
+_one_at_a_time: dict[str, threading.Lock] = {}
 
 
 class TransferError(RuntimeError):
@@ -130,8 +132,12 @@ class Line:
         answer = Answer()
         self._prepare(url, access, answer, patience=_SILENCE + size // _HASHED_PER_SECOND)
         self._curl.setopt(pycurl.NOBODY, 1)
+        # XRootD 5.8.1 crashes or hangs when it is asked for digests on several connections at once, and on kept ones.
+        self._curl.setopt(pycurl.FRESH_CONNECT, 1)
+        self._curl.setopt(pycurl.FORBID_REUSE, 1)
         self._headers(url, access, "Want-Digest: adler32")
-        self._perform("HEAD", url, [])
+        with _asking(host_of(url)):
+            self._perform("HEAD", url, [])
         return answer
 
     def put(self, url: str, access: Access, stream: BinaryIO, size: int) -> None:
@@ -197,6 +203,11 @@ class Line:
             said = str(errors[0] if errors else self._curl.errstr() or error)
             message = f"{method} {_shown(url)}: {said}"
             raise TransferError(message) from error
+
+
+def _asking(host: str) -> threading.Lock:
+    """Give the lock of a host: one question for a digest at a time."""
+    return _one_at_a_time.setdefault(host, threading.Lock())
 
 
 def _shown(url: str) -> str:
