@@ -19,7 +19,7 @@ from testbed.dimuon import Dimuon
 from testbed.layout import CHECKOUT, CLIENT, SAMPLES
 from testbed.progress import Log, StepError, step
 
-__all__ = ["DIMUON", "SCOPE", "TUTORIALS", "generate", "publish", "tutorials", "up"]
+__all__ = ["DIMUON", "SAMPLES", "SCOPE", "TUTORIALS", "generate", "publish", "tutorials", "up"]
 
 SCOPE = f"user.{grid.ALICE}"
 TUTORIALS = "root_tutorials"
