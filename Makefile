@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv generate lint test test-unit test-fast up down
+.PHONY: help demo venv generate lint test test-unit test-fast up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ lint: venv ## ruff, mypy, import rules
 test-unit: venv ## unit tests only
 	@$(PYTEST) tests/unit
 
+demo: venv ## the main job from nothing, shown
+	@$(BIN)/python -m testbed demo
+
 up: venv ## start the testbed: cluster, Rucio, sites
 	@$(BIN)/python -m testbed up
 
@@ -31,7 +34,7 @@ down: ## remove the testbed
 	@$(PYTHON) -m testbed down
 
 test-fast: up ## unit and end-to-end tests against a testbed that stays
-	@$(PYTEST) tests
+	@$(PYTEST) -m "not slow" tests
 
 test: venv lint ## everything, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh

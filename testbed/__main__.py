@@ -1,4 +1,4 @@
-"""``python -m testbed up|down|status``: the testbed from the command line; needs the standard library alone."""
+"""``python -m testbed up|demo|down|status``: the testbed from the command line; needs the standard library alone."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="testbed", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").add_argument("--fresh", action="store_true", help="make anew all that carries state")
+    commands.add_parser("demo", help="the main job, shown")
     commands.add_parser("down")
     commands.add_parser("status")
     arguments = parser.parse_args()
@@ -79,6 +80,9 @@ def main() -> int:
         match arguments.command:
             case "up":
                 up(fresh=arguments.fresh)
+            case "demo":
+                up(fresh=False)
+                importlib.import_module("testbed.demo").run()
             case "down":
                 down()
             case _:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import requests
 
-from testbed import cluster, grid, operator, samples
+from testbed import asking, cluster, operator, samples
 from testbed.sessions import Session, kill_operator, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
@@ -64,46 +63,20 @@ def new_dataset() -> str:
 
 def assert_kept(dataset: str, record: dict[str, Any], sizes: list[int]) -> None:
     """Rucio and SITE-B themselves say that the outputs are there, held by a rule."""
-    client = grid.client("alice")
-    replicas = list(client.list_replicas([{"scope": "user.alice", "name": dataset}]))
-    assert sorted(entry["bytes"] for entry in replicas) == sizes
-    for entry in replicas:
-        assert entry["states"] == {"SITE-B": "AVAILABLE"}
-        assert digest_at_site_b(entry) == entry["adler32"]
-    rules = list(client.list_did_rules("user.alice", dataset))
+    files = asking.kept("user.alice", dataset, "SITE-B")
+    assert sorted(file.bytes for file in files) == sizes
+    for file in files:
+        assert file.states == {"SITE-B": "AVAILABLE"}
+        assert (file.site_bytes, file.site_adler32) == (file.bytes, file.adler32)
+    rules = asking.rules("user.alice", dataset)
     assert [(rule["account"], rule["state"], rule["rse_expression"]) for rule in rules] == [("alice", "OK", "SITE-B")]
     assert rules[0]["locks_ok_cnt"] == len(sizes)
     assert record["status"]["outcome"]["files"] == len(sizes)
 
 
-def digest_at_site_b(entry: dict[str, Any]) -> str:
-    facts = grid.grid()
-    path = entry["rses"]["SITE-B"][0].split(":8443", 1)[1]
-    answer = requests.head(
-        facts.davs_outside["SITE-B"] + path,
-        headers={"Authorization": f"Bearer {facts.tokens['alice']}", "Want-Digest": "adler32"},
-        verify=facts.bundle,
-        timeout=10,
-    )
-    assert answer.status_code == 200, answer.text
-    assert int(answer.headers["Content-Length"]) == entry["bytes"]
-    return answer.headers["Digest"].removeprefix("adler32=")
-
-
-def assert_nothing_left(session: Session, record: dict[str, Any]) -> None:
-    """No RSE, replica, rule, Secret, volume or pod of the buffer remains."""
-    rse, id_ = record["spec"]["rseName"], record["spec"]["recordId"]
-    client = grid.client("root")
-    assert rse not in {entry["rse"] for entry in client.list_rses()}
-    scope, name = record["spec"]["ledger"].split(":")
-    assert name not in list(client.list_dids(scope, [{"name": name}], did_type="dataset"))
-    kinds = "pods,secrets,configmaps,services,persistentvolumeclaims"
-    for namespace in (operator.BUFFERS, session.namespace):
-        selector = f"volatilerse.io/record={id_}"
-        assert cluster.kubectl("-n", namespace, "get", kinds, "-l", selector, "-o", "name").split() == []
-    volumes = json.loads(cluster.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
-    claimed = {body["spec"]["claimRef"]["name"] for body in volumes if body["status"]["phase"] != "Released"}
-    assert record["metadata"]["name"] not in claimed
+def assert_nothing_left(record: dict[str, Any]) -> None:
+    # Kubernetes takes a volume away a moment after its claim.
+    wait_for("every trace to go", lambda: not asking.remains(record), 60)
 
 
 def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
@@ -121,7 +94,7 @@ def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
     assert [(entry["sealed"], entry["safe"], entry["bytesAtRisk"]) for entry in status["outputs"]] == [(2, 2, 0)]
     assert record["status"]["outcome"]["exceptions"] == ["unmatched: scratch.txt (3893 bytes)"]
     assert_kept(dataset, record, [3893, 2000000])
-    assert_nothing_left(session, record)
+    assert_nothing_left(record)
 
 
 def test_a_job_that_fails_after_writing_loses_nothing_even_of_a_memory_volume(session: Session) -> None:
@@ -132,7 +105,7 @@ def test_a_job_that_fails_after_writing_loses_nothing_even_of_a_memory_volume(se
     session.job(WRITE + "exit 3\n")
     record = session.wait_closed()
     assert_kept(dataset, record, [3893, 2000000])
-    assert_nothing_left(session, record)
+    assert_nothing_left(record)
 
 
 def test_deletion_in_the_middle_of_the_session_keeps_what_was_written(session: Session) -> None:
@@ -146,7 +119,7 @@ def test_deletion_in_the_middle_of_the_session_keeps_what_was_written(session: S
     record = session.wait_closed()
     assert record["status"]["session"]["endReason"] == "Deleted"
     assert_kept(dataset, record, [3893, 2000000])
-    assert_nothing_left(session, record)
+    assert_nothing_left(record)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +164,7 @@ def test_the_operator_is_killed_and_the_end_is_the_same(session: Session, moment
     record = session.wait_closed()
     assert session.is_true("InputsStaged")
     assert_kept(dataset, record, [300000000] if moment == "copying" else [3893, 2000000])
-    assert_nothing_left(session, record)
+    assert_nothing_left(record)
 
 
 def missing(name: str) -> dict[str, Any]:
@@ -239,5 +212,5 @@ def test_an_unknown_connection_stalls_until_it_exists(session: Session) -> None:
     assert not session.is_true("Stalled")
     session.delete()
     record = session.wait_closed()
-    assert_nothing_left(session, record)
+    assert_nothing_left(record)
     cluster.kubectl("delete", "rucioconnections", session.namespace)

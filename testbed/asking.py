@@ -1,0 +1,120 @@
+"""What Rucio, the sites and the cluster say themselves of a buffer and its outputs; the operator is not asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from testbed import cluster, grid, operator
+from testbed.progress import StepError
+
+__all__ = ["Kept", "download", "kept", "remains", "rules"]
+
+_NAMESPACED = "pods,jobs,secrets,configmaps,services,persistentvolumeclaims"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One file of an output dataset."""
+
+    name: str
+    bytes: int
+    adler32: str
+    """By Rucio."""
+    states: Mapping[str, str]
+    """RSE -> state of the replica, by Rucio."""
+    pfn: str
+    """At the site."""
+    site_bytes: int
+    site_adler32: str
+    """Read by the site from its disk."""
+
+
+def kept(scope: str, dataset: str, site: str, record_id: str = "") -> list[Kept]:
+    """List a dataset's files, those of one buffer if its record is named.
+
+    Parameters
+    ----------
+    site
+        RSE whose own words are asked for.
+    """
+    client = grid.client(grid.ALICE)
+    entries = list(client.list_replicas([{"scope": scope, "name": dataset}], all_states=True))
+    return [_kept(entry, site) for entry in sorted(entries, key=_name) if f".{record_id}" in entry["name"]]
+
+
+def rules(scope: str, dataset: str) -> list[dict[str, Any]]:
+    """List the rules that hold a dataset."""
+    return list(grid.client(grid.ALICE).list_did_rules(scope, dataset))
+
+
+def download(file: Kept, folder: Path) -> Path:
+    """Fetch a file from its site."""
+    answer = _ask("GET", file.pfn)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file.name
+    path.write_bytes(answer.content)
+    return path
+
+
+def remains(record: Mapping[str, Any]) -> list[str]:
+    """List all that still exists of a buffer: RSE, replicas, ledger, and objects of the cluster."""
+    spec = record["spec"]
+    root = grid.client("root")
+    found = [f"RSE {spec['rseName']}" for entry in root.list_rses() if entry["rse"] == spec["rseName"]]
+    scope, ledger = spec["ledger"].split(":")
+    if list(root.list_dids(scope, [{"name": ledger}], did_type="dataset")):
+        found.append(f"ledger {spec['ledger']}")
+        replicas = root.list_replicas([{"scope": scope, "name": ledger}], all_states=True)
+        found += [
+            f"replica of {entry['scope']}:{entry['name']}" for entry in replicas if spec["rseName"] in entry["rses"]
+        ]
+    selector = f"volatilerse.io/record={spec['recordId']}"
+    for namespace in (operator.BUFFERS, spec["claims"][0]["namespace"]):
+        found += cluster.kubectl("-n", namespace, "get", _NAMESPACED, "-l", selector, "-o", "name").split()
+    volumes = json.loads(cluster.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
+    name = record["metadata"]["name"]
+    found += [f"PersistentVolume {body['metadata']['name']}" for body in volumes if _claim(body) == name]
+    return found
+
+
+def _claim(volume: Mapping[str, Any]) -> str | None:
+    claim: str | None = (volume["spec"].get("claimRef") or {}).get("name")
+    return claim
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry["name"])
+
+
+def _kept(entry: Mapping[str, Any], site: str) -> Kept:
+    pfn = next(iter(entry["rses"].get(site, ())), "")
+    size, digest = -1, ""
+    if pfn:
+        answer = _ask("HEAD", pfn, {"Want-Digest": "adler32"})
+        size = int(answer.headers["Content-Length"])
+        digest = answer.headers.get("Digest", "").removeprefix("adler32=").rjust(8, "0")
+    return Kept(entry["name"], entry["bytes"], entry["adler32"], entry["states"], pfn, size, digest)
+
+
+def _ask(method: str, pfn: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+    """Speak to a site through the port that it has on this machine, with alice's token."""
+    facts, parts = grid.grid(), urlsplit(pfn)
+    outside = next(
+        (facts.davs_outside[rse] for rse, url in facts.davs.items() if urlsplit(url).hostname == parts.hostname), None
+    )
+    if outside is None:
+        message = f"{pfn} is at no site of the testbed"
+        raise StepError(message)
+    bearer = {"Authorization": f"Bearer {facts.tokens[grid.ALICE]}", **(headers or {})}
+    answer = requests.request(method, outside + parts.path, headers=bearer, verify=facts.bundle, timeout=60)
+    if not answer.ok:
+        message = f"{method} {pfn} gave {answer.status_code}: {answer.text[:200]}"
+        raise StepError(message)
+    return answer

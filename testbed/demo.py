@@ -1,0 +1,216 @@
+"""The main job, shown: a dataset staged, a real analysis, its outputs safe at SITE-B, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from testbed import asking, cluster, operator, session
+from testbed.layout import CHECKOUT, LOGS, SITES, STATE
+from testbed.progress import StepError, step
+from testbed.sessions import Session, wait_for
+
+__all__ = ["run"]
+
+NAMESPACE, NAME = "alice", "dimuon"
+_SITE = "SITE-B"
+_EXAMPLE = CHECKOUT / "examples" / "dimuon"
+_PATIENCE = 600
+"""Seconds from the request to the last trace gone."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TIMES = {
+    "Ready": ("session", "readyAt"),
+    "session started": ("session", "startedAt"),
+    "session ended": ("session", "endedAt"),
+    "outputs safe": ("safeAt",),
+    "storage freed": ("freedAt",),
+    "RSE gone": ("closedAt",),
+}
+
+
+def run() -> None:
+    """Do it, watch it, and show what Rucio, SITE-B and the cluster say of it.
+
+    Raises
+    ------
+    StepError
+        Something is not as it must be; the message names it, and the logs that were saved.
+    """
+    operator.up()
+    with step("Session image"):
+        job = yaml.safe_load(session.manifest(_EXAMPLE / "job.yaml"))
+    request = yaml.safe_load((_EXAMPLE / "volatilerse.yaml").read_text())
+    analysis = Session(NAMESPACE, NAME, request["spec"]["className"])
+    _namespace()
+    _clear(analysis)
+    _show("\nkubectl apply -n alice -f examples/dimuon/volatilerse.yaml -f examples/dimuon/job.yaml\n")
+    for body in (_script(), request, job):
+        operator.apply([{**body, "metadata": {**body["metadata"], "namespace": NAMESPACE}}])
+    try:
+        applied = _moment(wait_for("the VolatileRSE", analysis.body)["metadata"]["creationTimestamp"])
+        _watch(analysis)
+        record = analysis.record()
+        analysis.delete()
+        wait_for("the VolatileRSE to go", lambda: analysis.body() is None)
+        _report(request["spec"], record, applied)
+    except (StepError, KeyboardInterrupt) as error:
+        _save_logs()
+        message = f"the demo did not succeed: {error or 'interrupted'} (operator's and pods' logs: {LOGS}/demo-*.log)"
+        raise StepError(message) from error
+
+
+def _namespace() -> None:
+    operator.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
+    cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
+    operator.enable(NAMESPACE)
+
+
+def _clear(analysis: Session) -> None:
+    """Remove what an earlier demo left running."""
+    cluster.kubectl("-n", NAMESPACE, "delete", "job", NAME, "--ignore-not-found", "--cascade=foreground")
+    if analysis.body() is not None:
+        with step("End of the demo before"):
+            analysis.delete()
+            wait_for("the earlier VolatileRSE to go", lambda: analysis.body() is None, _PATIENCE)
+    # A closed record only tells of an earlier run: this one's is then the only one of its name.
+    for body in _records():
+        if (body.get("status") or {}).get("closedAt"):
+            cluster.kubectl("delete", "rserecords", body["metadata"]["name"])
+        else:
+            with step("End of the demo before"):
+                wait_for("the earlier buffer to close", lambda: analysis.phase() == "Closed", _PATIENCE)
+            cluster.kubectl("delete", "rserecords", body["metadata"]["name"])
+
+
+def _records() -> Iterator[dict[str, Any]]:
+    for body in json.loads(cluster.kubectl("get", "rserecords", "-o", "json"))["items"]:
+        claim = body["spec"]["claims"][0]
+        if (claim["namespace"], claim["name"]) == (NAMESPACE, NAME):
+            yield body
+
+
+def _script() -> dict[str, Any]:
+    data = {"analysis.py": (_EXAMPLE / "analysis.py").read_text()}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{NAME}-analysis"}, "data": data}
+
+
+def _watch(analysis: Session) -> None:
+    """Print a line whenever something changes, until the record is closed."""
+    began, before = time.monotonic(), ""
+    while time.monotonic() - began < _PATIENCE:
+        status, truth = analysis.status(), (analysis.record().get("status") or {})
+        line = _line(status, truth)
+        if line != before:
+            _show(f"{time.monotonic() - began:6.1f} s  {line}")
+            before = line
+        if status.get("phase") == "Stalled":
+            raise StepError(str(analysis.condition("Stalled").get("message")))
+        if truth.get("closedAt"):
+            _show("\n" + analysis.log())
+            return
+        time.sleep(0.5)
+    message = f"the buffer is not closed after {_PATIENCE} s: {before}"
+    raise StepError(message)
+
+
+def _line(status: Mapping[str, Any], truth: Mapping[str, Any]) -> str:
+    parts = [f"{status.get('phase', 'Pending'):<9}", f"{truth.get('phase', ''):<9}"]
+    parts += [f"input {entry['name']} {entry['staged']}/{entry['files']}" for entry in status.get("inputs") or ()]
+    parts += [
+        f"output {entry['name']} sealed {entry['sealed']}, registered {entry['registered']}, safe {entry['safe']}"
+        for entry in status.get("outputs") or ()
+    ]
+    return "  ".join([*parts, truth.get("message") or ""]).rstrip()
+
+
+def _report(spec: Mapping[str, Any], record: Mapping[str, Any], applied: datetime) -> None:
+    """Show the end, and check each line of it."""
+    wrong: list[str] = []
+    for output in spec["outputs"]:
+        wrong += _outputs(output, record)
+    _show("\nTimes")
+    for title, keys in _TIMES.items():
+        text: Any = record["status"]
+        for key in keys:
+            text = text.get(key) or {}
+        if not text:
+            wrong.append(f"the record does not say when: {title}")
+            continue
+        _show(f"  {title:<16} {text}   {(_moment(text) - applied).total_seconds():5.0f} s after apply")
+    _show(f"\nWhat remains of {record['spec']['rseName']}, asked from Rucio and the cluster")
+    left = _left(record)
+    wrong += [f"it is still there: {what}" for what in left]
+    _show("".join(f"  {what}\n" for what in left) or "  no RSE, replica, rule, Secret, volume or pod: only its record")
+    if wrong:
+        raise StepError("; ".join(wrong))
+
+
+def _left(record: Mapping[str, Any]) -> list[str]:
+    try:
+        # Kubernetes takes a volume away a moment after its claim.
+        wait_for("every trace to go", lambda: not asking.remains(record), 60)
+    except StepError:
+        return asking.remains(record)
+    return []
+
+
+def _outputs(output: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    scope, dataset = output["scope"], output["dataset"]
+    files = asking.kept(scope, dataset, _SITE, record["spec"]["recordId"])
+    _show(f"\nDataset {scope}:{dataset}, asked from Rucio and from {_SITE} ({SITES[_SITE]})")
+    wrong = [] if files else [f"{scope}:{dataset} has no file of this session"]
+    for file in files:
+        state = file.states.get(_SITE, "absent")
+        _show(f"  {file.name}\n    {file.bytes} bytes, adler32 {file.adler32} in Rucio, {state} on {_SITE}")
+        _show(f"    {file.site_bytes} bytes, adler32 {file.site_adler32} at {file.pfn}")
+        if state != "AVAILABLE" or (file.bytes, file.adler32) != (file.site_bytes, file.site_adler32):
+            wrong.append(f"{file.name} is not safe on {_SITE}")
+    held = asking.rules(scope, dataset)
+    for rule in held:
+        locks = f"{rule['locks_ok_cnt']} locks OK, {rule['locks_stuck_cnt']} stuck"
+        _show(f"  held by rule {rule['id']} of {rule['account']} on {rule['rse_expression']}: {rule['state']}, {locks}")
+    if not any(rule["state"] == "OK" and rule["rse_expression"] == _SITE for rule in held):
+        wrong.append(f"no rule that is OK holds {scope}:{dataset} on {_SITE}")
+    return wrong + _picture(files)
+
+
+def _picture(files: list[asking.Kept]) -> list[str]:
+    pictures = [file for file in files if file.name.endswith(".png")]
+    if not pictures:
+        return ["there is no picture among the outputs"]
+    path = asking.download(pictures[0], STATE / "demo")
+    if not path.read_bytes().startswith(_PNG):
+        return [f"{path} is no PNG"]
+    _show(f"  picture: {path}")
+    return []
+
+
+def _save_logs() -> None:
+    wanted = {
+        "operator": ("-n", operator.NAMESPACE, "logs", "deployment/volatile-rse", "--tail=2000"),
+        "storage": ("-n", operator.BUFFERS, "logs", "-l", "volatilerse.io/record", "--all-containers", "--tail=500"),
+        "job": ("-n", NAMESPACE, "logs", f"job/{NAME}", "--tail=500"),
+        "request": ("-n", NAMESPACE, "get", "volatilerses", NAME, "-o", "yaml"),
+        "records": ("get", "rserecords", "-o", "yaml"),
+    }
+    for name, argv in wanted.items():
+        try:
+            text = cluster.kubectl(*argv)
+        except StepError as error:
+            text = str(error)
+        (LOGS / f"demo-{name}.log").write_text(text)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
