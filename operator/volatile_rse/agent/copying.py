@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 _ATTEMPTS = 3
 _WORDS = 512
 _OK = 200
+_NOTHING = "there is no file"
 _ABSENT = 404
 
 
@@ -105,6 +106,9 @@ class Copying:
         wrong = _difference(line, copy.pfn, access, output)
         if wrong is None:
             return
+        if wrong != _NOTHING:
+            # XRootD believes a checksum that it computed of an earlier content of the same second.
+            line.delete(copy.pfn, access)
         with path.open("rb") as stream:
             line.put(copy.pfn, access, stream, _size(path, output))
         wrong = _difference(line, copy.pfn, access, output)
@@ -147,7 +151,7 @@ def _difference(line: Line, pfn: str, access: Access, output: OutputState) -> st
     """Tell what is not as it must be at the destination."""
     answer = line.head(pfn, access, output.bytes)
     if answer.status == _ABSENT:
-        return "there is no file"
+        return _NOTHING
     if answer.status != _OK:
         message = f"HEAD {pfn} gave {answer.status}"
         raise TransferError(message)

@@ -23,6 +23,7 @@ _SILENCE = 60
 _HASHED_PER_SECOND = 20_000_000
 """Bytes that a slow site reads for a checksum before it answers."""
 _CREATED = {200, 201, 204}
+_REMOVED = {200, 202, 204, 404}
 _one_at_a_time: dict[str, threading.Lock] = {}
 
 
@@ -159,6 +160,23 @@ class Line:
         self._perform("PUT", url, [])
         if answer.status not in _CREATED:
             message = f"PUT {_shown(url)} gave {answer.status}"
+            raise TransferError(message)
+
+    def delete(self, url: str, access: Access) -> None:
+        """Remove a file; an absent one is fine.
+
+        Raises
+        ------
+        TransferError
+            The site did not remove it.
+        """
+        answer = Answer()
+        self._prepare(url, access, answer)
+        self._curl.setopt(pycurl.CUSTOMREQUEST, "DELETE")
+        self._curl.setopt(pycurl.WRITEFUNCTION, len)
+        self._perform("DELETE", url, [])
+        if answer.status not in _REMOVED:
+            message = f"DELETE {_shown(url)} gave {answer.status}"
             raise TransferError(message)
 
     def _prepare(

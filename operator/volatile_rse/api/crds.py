@@ -117,7 +117,7 @@ def _flatten(node: object, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN4
     return dict(field for field in fields if field is not None)
 
 
-def _field(  # noqa: PLR0911 - a table of JSON schema keywords
+def _field(
     key: str,
     value: Any,  # noqa: ANN401 - JSON
     definitions: Mapping[str, Any],

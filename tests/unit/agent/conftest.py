@@ -90,6 +90,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.site.files[self.path] = data if self.site.spoil < 0 else b"!" + data[1:]
         self._begin(201, 0, {})
 
+    def do_DELETE(self) -> None:
+        if self._data() is not None:
+            del self.site.files[self.path]
+            self._begin(204, 0, {})
+
     def _data(self) -> bytes | None:
         if not self._allowed():
             return None
