@@ -12,8 +12,9 @@ help: ## list the commands
 venv: ## install what the project needs
 	@$(PYTHON) testbed/bootstrap.py
 
-generate: venv ## write crds/ from the models
+generate: venv ## write crds/ and the reference pages of docs/ from the models
 	@$(BIN)/python -m volatile_rse.api.crds crds
+	@$(BIN)/python -m volatile_rse.api.pages docs
 
 lint: venv ## ruff, mypy, import rules
 	@$(BIN)/ruff check .
