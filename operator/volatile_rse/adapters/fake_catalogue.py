@@ -1,0 +1,387 @@
+"""A catalogue in memory that keeps Rucio's rules as far as the operator relies on them.
+
+What Rucio's daemons do happens only in ``run_daemons``, so that a test sees the states between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.domain.catalogue import BufferRse, Did, File, ForeignRule, LedgerOwner, RseState
+from volatile_rse.domain.names import hash_path
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+
+__all__ = ["FakeCatalogue"]
+
+
+@dataclass(slots=True)
+class _Rse:
+    host: str
+    attributes: dict[str, str]
+    wanted: BufferRse | None = None
+    deletable: bool = False
+    complete: bool = True
+    counted: int = 0
+    """Bytes by the counter, which follows only with the daemons."""
+
+
+@dataclass(slots=True)
+class _Collection:
+    account: str
+    members: set[Did] = field(default_factory=set)
+    open: bool = True
+    owner: LedgerOwner | None = None
+    expired: bool = False
+
+
+@dataclass(slots=True)
+class _Rule:
+    did: Did
+    account: str
+    rses: tuple[str, ...]
+    locks: set[tuple[Did, str]] = field(default_factory=set)
+    expired: bool = False
+
+
+class FakeCatalogue(Catalogue):
+    """One Rucio server for one thread."""
+
+    def __init__(self) -> None:
+        self.down = False
+        """The server does not answer while this is set."""
+        self.journal: list[str] = []
+        """Writes that were carried out."""
+        self.quota: dict[tuple[str, str], int] = {}
+        """(account, RSE) -> bytes; unlimited where nothing is said."""
+        self._files: dict[Did, File] = {}
+        self._collections: dict[Did, _Collection] = {}
+        self._rses: dict[str, _Rse] = {}
+        self._deleted: set[str] = set()
+        self._replicas: dict[tuple[str, Did], str] = {}
+        self._rules: dict[str, _Rule] = {}
+        self._failures: list[tuple[PortError, bool]] = []
+
+    # What tests do.
+
+    def add_permanent(self, rse: str, host: str, attributes: Mapping[str, str] | None = None) -> None:
+        """Add a permanent RSE."""
+        self._rses[rse] = _Rse(host, dict(attributes or {}))
+
+    def add_files(self, dataset: Did, rse: str, files: Iterable[File]) -> None:
+        """Put files of a dataset on an RSE."""
+        self._put(dataset, rse, list(files))
+
+    def add_rule(self, did: Did, account: str, rses: Sequence[str]) -> str:
+        """Make somebody's rule; each file is locked on all of the RSEs that have it."""
+        locks = {(file, rse) for file in self._members(did) for rse in rses if (rse, file) in self._replicas}
+        return self._add(_Rule(did, account, tuple(rses), locks))
+
+    def close(self, dataset: Did) -> None:
+        """Close a dataset."""
+        self._collections[dataset].open = False
+
+    def lose(self, rse: str, did: Did) -> None:
+        """Let a replica vanish from an RSE."""
+        self._replicas.pop((rse, did))
+
+    def has_rse(self, rse: str) -> bool:
+        """Tell whether an RSE exists."""
+        return rse in self._rses
+
+    def fail_next(self, error: PortError | None = None, *, after: bool = False) -> None:
+        """Let the next write fail; ``after``: it is carried out, only its answer is lost."""
+        self._failures.append((error or _unreachable(), after))
+
+    def run_daemons(self) -> None:
+        """Run judge-cleaner, judge-evaluator, reaper, abacus and undertaker once."""
+        self._rules = {id_: rule for id_, rule in self._rules.items() if not rule.expired}
+        for rule in self._rules.values():
+            held = {(did, rse) for did in self._members(rule.did) for rse in rule.rses}
+            rule.locks |= {lock for lock in held if self._replicas.get((lock[1], lock[0])) == "A"}
+        self._reap()
+        for name, rse in self._rses.items():
+            rse.counted = sum(self._files[did].bytes for place, did in self._replicas if place == name)
+        self._collections = {did: found for did, found in self._collections.items() if not found.expired}
+
+    # The port: inputs.
+
+    def ping(self) -> None:
+        """Answer."""
+        self._answers()
+
+    def resolve(self, did: Did) -> tuple[File, ...]:
+        """List the files of a DID."""
+        self._answers()
+        files = sorted(self._files[member] for member in self._members(did))
+        if not files:
+            raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
+        return tuple(files)
+
+    def sources(self, files: Collection[File], rse_expression: str) -> Mapping[Did, tuple[str, ...]]:
+        """Give PFNs on permanent RSEs."""
+        allowed = self._permanent(rse_expression, Reason.NO_REPLICA)
+        found = {
+            file.did: tuple(self._pfn(rse, file.did) for rse in allowed if self._has(rse, file.did)) for file in files
+        }
+        return {did: pfns for did, pfns in found.items() if pfns}
+
+    # The buffer's RSE.
+
+    def ensure_ledger(self, ledger: Did, owner: LedgerOwner) -> None:
+        """Create the ledger."""
+        with self._write("ensure_ledger"):
+            known = self._collections.setdefault(ledger, _Collection("ops", owner=owner))
+            if known.owner != owner:
+                raise RefusedError(
+                    Reason.FOREIGN_OBJECT, f"Dataset {ledger} in Rucio is not the ledger of this buffer."
+                )
+
+    def ledgers(self, scope: str, instance: str) -> Mapping[Did, LedgerOwner]:
+        """List ledgers."""
+        self._answers()
+        owners = {did: found.owner for did, found in self._collections.items() if did.scope == scope}
+        return {did: owner for did, owner in owners.items() if owner is not None and owner.instance == instance}
+
+    def ledger_exists(self, ledger: Did) -> bool:
+        """Tell whether it is there."""
+        self._answers()
+        return ledger in self._collections
+
+    def rse(self, rse: BufferRse) -> RseState | None:
+        """Compare an RSE."""
+        self._answers()
+        known = self._rses.get(rse.name)
+        if known is None:
+            return None
+        _must_be_ours(rse, known)
+        return RseState(rse.name, complete=known.complete and known.wanted == rse, deletable=known.deletable)
+
+    def ensure_rse(self, rse: BufferRse) -> None:
+        """Create the RSE."""
+        with self._write("ensure_rse"):
+            if rse.name in self._deleted:
+                what = f"An RSE named {rse.name} was deleted before; Rucio does not give a name twice."
+                raise RefusedError(Reason.FOREIGN_OBJECT, what)
+            known = self._rses.setdefault(rse.name, _Rse(rse.host, dict(rse.attributes), rse))
+            _must_be_ours(rse, known)
+            known.wanted = rse
+
+    def register(self, rse: str, ledger: Did, files: Sequence[File]) -> None:
+        """Register files on the buffer."""
+        with self._write("register"):
+            self._put(ledger, rse, files)
+
+    def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
+        """Give the states of replicas."""
+        self._answers()
+        members = self._collections[ledger].members if ledger in self._collections else set()
+        return {did: self._replicas[rse, did] for did in sorted(members) if (rse, did) in self._replicas}
+
+    # Outputs.
+
+    def destinations(self, rse_expression: str) -> tuple[str, ...]:
+        """List permanent RSEs."""
+        return tuple(self._permanent(rse_expression, Reason.NO_DESTINATION))
+
+    def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
+        """Compute PFNs."""
+        self._answers()
+        return {did: self._pfn(rse, did) for did in files}
+
+    def host(self, rse: str) -> str:
+        """Give the host."""
+        self._answers()
+        return self._rses[rse].host
+
+    def quota_left(self, account: str, rse: str) -> int | None:
+        """Give what may still be locked."""
+        self._answers()
+        return self.quota.get((account, rse))
+
+    def ensure_dataset(self, dataset: Did, account: str) -> None:
+        """Create a user's dataset."""
+        with self._write("ensure_dataset"):
+            if dataset in self._files:
+                raise RefusedError(Reason.CATALOGUE_REFUSED, f"{dataset} is a file: files cannot be added.")
+            if not self._collections.setdefault(dataset, _Collection(account)).open:
+                raise RefusedError(Reason.CATALOGUE_REFUSED, f"{dataset} is closed: files cannot be added.")
+
+    def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
+        """Register copies and attach them."""
+        with self._write("attach"):
+            self._put(dataset, rse, files)
+
+    def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
+        """Hold a dataset."""
+        del lifetime  # nothing expires here by itself
+        with self._write("ensure_rule"):
+            for id_, rule in self._rules.items():
+                if (rule.did, rule.account, rule.rses) == (dataset, account, tuple(rses)):
+                    return id_
+            size = sum(self._files[did].bytes for did in self._members(dataset))
+            if any(size > self.quota.get((account, rse), size) for rse in rses):
+                what = f"Rucio refused a rule of account {account} for {dataset}: InsufficientAccountLimit."
+                raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+            locks = {(did, rse) for did in self._members(dataset) for rse in rses if self._has(rse, did)}
+            return self._add(_Rule(dataset, account, tuple(rses), locks))
+
+    def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
+        """Give files that are not at their destination."""
+        self._answers()
+        safe = {
+            file.did
+            for file in files
+            if self._files.get(file.did) == file and all(self._has(rse, file.did) for rse in rses)
+        }
+        return tuple(sorted({file.did for file in files} - safe))
+
+    def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
+        """Give the rule if all its locks are OK."""
+        self._answers()
+        wanted = {(did, rse) for did in self._members(dataset) for rse in rses}
+        for id_, rule in self._rules.items():
+            if (rule.did, rule.account, rule.rses) == (dataset, account, tuple(rses)) and wanted <= rule.locks:
+                return id_
+        return None
+
+    # The drain.
+
+    def last_copies(self, rse: str, ledger: Did) -> tuple[Did, ...]:
+        """Give files whose only replicas are volatile."""
+        permanent = [name for name, known in self._rses.items() if known.wanted is None]
+        here = self.replicas(rse, ledger)
+        return tuple(did for did in here if not any(self._has(name, did) for name in permanent))
+
+    def foreign_rules(self, rse: str, ledger: Did) -> tuple[ForeignRule, ...]:
+        """List rules with locks on the buffer."""
+        here = set(self.replicas(rse, ledger))
+        found = []
+        for id_, rule in self._rules.items():
+            places = {place for _, place in rule.locks}
+            if any(place == rse and did in here for did, place in rule.locks):
+                found.append(ForeignRule(id_, rule.account, rule.did, only_here=places == {rse}))
+        return tuple(found)
+
+    def expire_rule(self, rule: str) -> None:
+        """End a rule."""
+        with self._write("expire_rule"):
+            if rule in self._rules:
+                self._rules[rule].expired = True
+
+    def hide(self, rse: str, files: Collection[Did]) -> None:
+        """Hide replicas."""
+        with self._write("hide"):
+            self._replicas.update({(rse, did): "B" for did in files if (rse, did) in self._replicas})
+
+    def allow_deletion(self, rse: str) -> None:
+        """Let the reaper work."""
+        with self._write("allow_deletion"):
+            if rse in self._rses:
+                self._rses[rse].deletable = True
+
+    def delete_rse(self, rse: str) -> None:
+        """Deregister the RSE."""
+        with self._write("delete_rse"):
+            known = self._rses.get(rse)
+            if known is None:
+                return
+            if known.counted:
+                what = f"Rucio still counts {known.counted} bytes on {rse}."
+                raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
+            del self._rses[rse]
+            self._deleted.add(rse)
+
+    def expire_ledger(self, ledger: Did) -> None:
+        """Let the ledger go."""
+        with self._write("expire_ledger"):
+            if ledger in self._collections:
+                self._collections[ledger].expired = True
+
+    # How it works inside.
+
+    def _answers(self) -> None:
+        if self.down:
+            raise _unreachable()
+
+    @contextmanager
+    def _write(self, call: str) -> Iterator[None]:
+        self._answers()
+        if self._failures and not self._failures[0][1]:
+            raise self._failures.pop(0)[0]
+        yield
+        self.journal.append(call)
+        if self._failures:
+            raise self._failures.pop(0)[0]
+
+    def _put(self, collection: Did, rse: str, files: Sequence[File]) -> None:
+        if rse not in self._rses:
+            raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {collection}: RSE {rse} does not exist.")
+        for file in files:
+            if self._files.get(file.did, file) != file:
+                what = f"Rucio refused files for {collection} on {rse}: FileConsistencyMismatch: {file.did}."
+                raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+        known = self._collections.setdefault(collection, _Collection("root"))
+        if not known.open:
+            raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused files for {collection}: it is closed.")
+        for file in files:
+            self._files[file.did] = file
+            self._replicas.setdefault((rse, file.did), "A")
+            known.members.add(file.did)
+
+    def _reap(self) -> None:
+        locked = {lock for rule in self._rules.values() for lock in rule.locks}
+        for (rse, did), state in list(self._replicas.items()):
+            if state == "B" and self._rses[rse].deletable and (did, rse) not in locked:
+                del self._replicas[rse, did]
+                if not any(known == did for _, known in self._replicas):
+                    # Rucio forgets a file with its last replica.
+                    del self._files[did]
+                    for found in self._collections.values():
+                        found.members.discard(did)
+
+    def _members(self, did: Did) -> set[Did]:
+        if did in self._files:
+            return {did}
+        if did not in self._collections:
+            return set()
+        return {file for member in self._collections[did].members for file in self._members(member)}
+
+    def _has(self, rse: str, did: Did) -> bool:
+        return self._replicas.get((rse, did)) == "A"
+
+    def _permanent(self, expression: str, reason: Reason) -> list[str]:
+        self._answers()
+        found = sorted({name for part in expression.split("|") for name in self._matching(part.strip())})
+        if not found:
+            raise RefusedError(reason, f"RSE expression {expression!r} matches no permanent RSE.")
+        return found
+
+    def _matching(self, part: str) -> Iterator[str]:
+        match = re.fullmatch(r"(\w+)=(\w+)", part)
+        for name, known in self._rses.items():
+            chosen = part in {"*", name} or (match is not None and known.attributes.get(match[1]) == match[2])
+            if chosen and known.wanted is None:
+                yield name
+
+    def _pfn(self, rse: str, did: Did) -> str:
+        return f"davs://{self._rses[rse].host}:8443/store/{hash_path(did.scope, did.name)}"
+
+    def _add(self, rule: _Rule) -> str:
+        id_ = f"rule-{len(self._rules)}-{len(self.journal)}"
+        self._rules[id_] = rule
+        return id_
+
+
+def _must_be_ours(rse: BufferRse, known: _Rse) -> None:
+    owner, ours = known.attributes.get("vrse_instance"), rse.attributes["vrse_instance"]
+    if owner != ours:
+        raise RefusedError(Reason.FOREIGN_OBJECT, f"RSE {rse.name} in Rucio belongs to {owner!r}, not to {ours!r}.")
+
+
+def _unreachable() -> UnreachableError:
+    return UnreachableError(Reason.CATALOGUE_UNREACHABLE, "Rucio does not answer: it is down.")
