@@ -179,15 +179,14 @@ def _sealing(facts: Facts, record: Record) -> Plan:
     if facts.report is None:
         return Plan(tuple(effects), waiting="the agent of the buffer")
     seal = facts.report.seal
-    failed = sum(total.failed for total in facts.report.outputs)
-    if seal is not None and seal.state == "done" and not failed:
+    if seal is not None and seal.state == "done":
+        # Files that could not be sealed do not keep the others back: they are tried again until all is safe.
         effects.append(_remember(record, steps={**record.status.steps, SEALED: stamp(facts.now)}))
         return Plan(tuple(effects))
     wrong: tuple[Problem, ...] = ()
-    if seal is not None and (seal.state == "failed" or failed):
-        said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:_SHOWN])
-        wrong = (Problem(Reason.SEALING_FAILED, f"{failed} files were not sealed. {seal.error or ''} {said}".strip()),)
-    if seal is None or seal.state != "running":
+    if seal is not None and seal.state == "failed":
+        wrong = (Problem(Reason.SEALING_FAILED, f"The inventory of the outbox failed: {seal.error or 'no reason'}."),)
+    if seal is None or seal.state == "failed":
         effects.append(do.Seal(_seal_request(record)))
     return Plan(tuple(effects), wrong, "the inventory of the outbox")
 
@@ -209,6 +208,8 @@ def _keeping(facts: Facts, record: Record) -> Plan:
         return Plan((*effects, *kept), waiting="the rules of the outputs")
     if facts.unsafe is None or facts.unlocked is None:
         return Plan(tuple(effects), waiting="Rucio")
+    if wrong := _unsealed(facts):
+        return Plan((*effects, do.Seal(_seal_request(record))), wrong)
     return Plan((*effects, _remember(record, safe_at=stamp(facts.now), outcome=_outcome(facts, record, by_output))))
 
 
@@ -395,6 +396,15 @@ def _copies(facts: Facts, record: Record, by_output: Mapping[str, Sequence[File]
                 pfns = [CopyTarget(rse=rse, pfn=facts.pfns[rse, did]) for rse, did in missing]
                 orders.append(CopyOrder(scope=file.did.scope, name=file.did.name, destinations=pfns))
     return orders, verified
+
+
+def _unsealed(facts: Facts) -> tuple[Problem, ...]:
+    """Name files of declared outputs that could not be sealed: nothing is destroyed while there is one."""
+    failed = [state for state in facts.outputs or () if state.state in {"failed", "found"} and state.output is not None]
+    if not failed:
+        return ()
+    said = "; ".join(f"{state.path}: {state.error or 'not sealed yet'}" for state in failed[:_SHOWN])
+    return (Problem(Reason.SEALING_FAILED, f"{len(failed)} files were not sealed: {said}."),)
 
 
 def _copy_problems(facts: Facts) -> tuple[Problem, ...]:

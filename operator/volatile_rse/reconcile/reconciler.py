@@ -78,12 +78,11 @@ class Reconciler:
         except PortError as error:
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what)
             return self._backoff(record_id)
+        wake = self._until_wake(outcome)
         if outcome.plan.problems:
-            return self._backoff(record_id)
+            return min(self._backoff(record_id), wake or _LAST)
         self._failures.pop(record_id, None)
-        if outcome.plan.waiting:
-            return _POLL
-        return self._until_wake(outcome)
+        return min(_POLL, wake or _POLL) if outcome.plan.waiting else wake
 
     def _converge(self, record_id: str, known: tuple[str, str] | None) -> _Outcome:
         before: tuple[do.Effect, ...] | None = None

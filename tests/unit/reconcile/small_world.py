@@ -1,0 +1,245 @@
+"""A small world of fakes that keep the real services' promises, and the ways in which a session may go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from volatile_rse.adapters.fake_catalogue import FakeCatalogue
+
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.clock import FakeClock
+from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
+from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
+from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.builders.objects import hosts_of, name_of, record_name
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Facts, Piece
+from volatile_rse.domain.identity import identify
+from volatile_rse.domain.settings import Settings
+from volatile_rse.domain.stage import Stage
+from volatile_rse.ports.buffer import Buffer
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.reconciler import Reconciler
+from volatile_rse.reconcile.world import World
+
+CLUSTER_AUTHORITY = LocalAuthority.create()
+REQUEST = Ref("VolatileRSE", "alice", "run")
+OUT = Did("user.alice", "out")
+Apply = Callable[[World, Connections, Facts, do.Effect], None]
+
+
+class Killed(BaseException):
+    """The process is gone: nothing may catch this."""
+
+
+@dataclass
+class Small:
+    """One cluster, one catalogue, one buffer, and time."""
+
+    inputs: int = 2
+    applied: list[do.Effect] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clock = FakeClock()
+        self.cluster = FakeCluster("ops", "bufs", "alice", now=self.clock.now)
+        self.catalogue = FakeCatalogue()
+        self.buffer = FakeBuffer()
+        self.settings = Settings(
+            name="test", instance=f"test.{self.cluster.identity()}", namespace="ops", buffers="bufs", buffer_image="b:1"
+        )
+        self._configure()
+        self.apply: Apply = execute
+        self.written: tuple[str, ...] = ()
+        self._failing = 0
+        self._reconciler: Reconciler | None = None
+
+    # What people do.
+
+    def _configure(self) -> None:
+        for rse in ("SITE-A", "SITE-B"):
+            self.catalogue.add_permanent(rse, f"{rse.lower()}.example.org", {"tier": "2"})
+        files = [
+            File(Did("user.alice", f"in.{number}"), 100 + number, f"0000000{number}") for number in range(self.inputs)
+        ]
+        self.catalogue.add_files(Did("user.alice", "in"), "SITE-A", files)
+        tokens = {f"site-{letter}.example.org": "token" for letter in "ab"}
+        made = [
+            ("Secret", "login", {"stringData": {"username": "ops", "password": "secret"}}),
+            ("Secret", "site-tokens", {"stringData": tokens}),
+        ]
+        for kind, name, content in made:
+            metadata = {"namespace": "ops", "name": name}
+            self.cluster.create({"apiVersion": "v1", "kind": kind, "metadata": metadata, **content})
+        class_ = VolatileRSEClassSpec.example() | {"storage": {"volume": {}}}
+        connection = {
+            "server": "https://rucio.example.org",
+            "account": "ops",
+            "userpass": {"secretName": "login"},
+            "ledgerScope": "vrse",
+        }
+        for kind, name, spec in (("VolatileRSEClass", "standard", class_), ("RucioConnection", "rucio", connection)):
+            body = {"apiVersion": "volatilerse.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+            self.cluster.create(body)
+
+    def use_memory(self) -> None:
+        self.cluster.merge(
+            Ref("VolatileRSEClass", None, "standard"), {"spec": {"storage": {"volume": None, "memory": {}}}}
+        )
+
+    def request(self, **spec: object) -> None:
+        output = {
+            "name": "kept",
+            "path": "kept/**",
+            "scope": OUT.scope,
+            "dataset": OUT.name,
+            "destination": {"rseExpression": "SITE-B"},
+        }
+        whole = {
+            "className": "standard",
+            "account": "alice",
+            "capacity": "1Gi",
+            "session": {"podSelector": {"matchLabels": {"session": "run"}}, "endGrace": "1s"},
+            "inputs": [{"name": "in", "did": "user.alice:in"}] if self.inputs else [],
+            "outputs": [output],
+            **spec,
+        }
+        metadata = {"namespace": REQUEST.namespace, "name": REQUEST.name}
+        body = {"apiVersion": "volatilerse.io/v1alpha1", "kind": "VolatileRSE", "metadata": metadata, "spec": whole}
+        self.cluster.create(body)
+        uid = self.cluster.get(REQUEST)["metadata"]["uid"]  # type: ignore[index]
+        self.uid = uid
+        self.record_id = identify(self.settings.instance, uid).record_id
+
+    def start_pod(self) -> None:
+        metadata = {"namespace": "alice", "name": "job", "labels": {"session": "run"}}
+        self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}})
+
+    def end_pod(self) -> None:
+        self.cluster.set_status(Ref("Pod", "alice", "job"), {"phase": "Succeeded"})
+
+    def delete(self) -> None:
+        body = self.cluster.get(REQUEST)
+        if body is not None:
+            self.cluster.delete(REQUEST, body["metadata"]["uid"])
+
+    def write(self, *paths: str) -> None:
+        for path in paths:
+            self.buffer.write(self.uid, path, path.encode())
+        self.written = tuple(path for path in paths if path.startswith("kept/"))
+
+    def fail_copies(self, steps: int) -> None:
+        """Let the destination take nothing for some steps."""
+        self._failing = steps
+
+    # What goes on by itself.
+
+    def step(self) -> None:
+        """Let the operator look once, and everybody else do their work."""
+        if self._reconciler is None:
+            self._reconciler = Reconciler(self._world(), self._counting)
+        try:
+            self._reconciler.visit(self.record_id, (REQUEST.namespace or "", REQUEST.name))
+        except Killed:
+            # Another process takes over; it knows what the world knows.
+            self._reconciler = None
+        play_controllers(self.cluster)
+        self._failing -= 1
+        copies = self.buffer.copies().items if not self.buffer.down else []
+        self.buffer.broken = {copy.pfn: "full" for copy in copies if self._failing > 0}
+        self.buffer.advance()
+        self.catalogue.run_daemons()
+        self.clock.turn(timedelta(seconds=1))
+
+    def until(self, seen: Callable[[], object], steps: int = 60) -> None:
+        for _ in range(steps):
+            if seen():
+                return
+            self.step()
+        message = f"not within {steps} steps; the record says {self.message!r}"
+        raise AssertionError(message)
+
+    def _counting(self, world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        self.apply(world, connections, facts, effect)
+        self.applied.append(effect)
+
+    def _world(self) -> World:
+        agent = hosts_of(self.settings, name_of(self.record_id, Piece.AGENT_SERVICE))[0]
+        inside = hosts_of(self.settings, name_of(self.record_id, Piece.SERVICE))[0]
+
+        def buffer(host: str) -> Buffer:
+            assert host == agent
+            return self.buffer
+
+        return World(
+            settings=self.settings,
+            cluster=self.cluster,
+            authority=LocalAuthority(*CLUSTER_AUTHORITY),
+            endpoints=FakeEndpoints({inside: self.buffer, "buffers.example.org": self.buffer}),
+            clock=self.clock,
+            connect=lambda _login: self.catalogue,
+            buffer=buffer,
+            hashed_name=lambda _pem: "0123abcd.0",
+        )
+
+    # What is seen.
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return dict(self.cluster.get(Ref("RSERecord", None, record_name(self.record_id))) or {})
+
+    @property
+    def truth(self) -> dict[str, Any]:
+        return dict(self.record.get("status") or {})
+
+    @property
+    def message(self) -> str:
+        return str(self.truth.get("message"))
+
+    def is_closed(self) -> bool:
+        return self.truth.get("phase") == Stage.CLOSED.value
+
+    def is_closed_or_never(self) -> bool:
+        """Tell whether it is closed, or was deleted before there was a record."""
+        gone = self.cluster.get(REQUEST) is None
+        return self.is_closed() or (gone and not self.record)
+
+    @property
+    def ledger(self) -> Did:
+        return Did("vrse", f"vrse-{self.record_id}.ledger")
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the VolatileRSE is."""
+        return self.cluster.get(REQUEST) is None
+
+    def has_session(self) -> bool:
+        return self.cluster.get(Ref("Secret", "alice", "run-vrse")) is not None
+
+    def condition(self, type_: str) -> dict[str, Any]:
+        conditions = ((self.cluster.get(REQUEST) or {}).get("status") or {}).get("conditions") or []
+        return next((entry for entry in conditions if entry["type"] == type_), {})
+
+    @property
+    def rse(self) -> str:
+        return f"VRSE-{self.record_id.upper()}"
+
+    def is_kept(self, *paths: str) -> bool:
+        """Tell whether Rucio says that these outputs are at their destination, in the dataset, under a rule."""
+        if not paths:
+            return True
+        files = self.catalogue.resolve(OUT)
+        names = sorted(file.did.name.rsplit(".", 1)[1] for file in files)
+        held = self.catalogue.locked_by(OUT, "alice", ["SITE-B"])
+        return len(names) == len(paths) and not self.catalogue.unsafe(files, ["SITE-B"]) and held is not None
+
+    def leftovers(self) -> list[str]:
+        kinds = ("Pod", "Secret", "ConfigMap", "Service", "PersistentVolumeClaim")
+        bodies = [body for kind in kinds for body in self.cluster.list(kind, "bufs")]
+        ours = [body for body in bodies if "volatilerse.io/record" in body["metadata"].get("labels", {})]
+        return [f"{body['kind']} {body['metadata']['name']}" for body in ours]
