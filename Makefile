@@ -23,7 +23,7 @@ lint: venv ## ruff, mypy, import rules
 	@PYTHONPATH=operator $(BIN)/lint-imports
 
 test-unit: venv ## unit tests only
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -m "not slow" tests/unit
 
 demo: venv ## the main job from nothing, shown
 	@$(BIN)/python -m testbed demo

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import copy
 import itertools
+import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -93,7 +93,7 @@ class FakeCluster(Cluster):
     def set_status(self, ref: Ref, status: Mapping[str, Any]) -> None:
         """Write a status as another controller does."""
         stored = self._objects[ref]
-        changed = copy.deepcopy(stored)
+        changed = _copied(stored)
         _merge(changed.setdefault("status", {}), status)
         self._replace(ref, stored, changed)
 
@@ -107,7 +107,8 @@ class FakeCluster(Cluster):
     def get(self, ref: Ref) -> Object | None:
         """Read one object; None if there is none."""
         self._answers(f"GET {ref}")
-        return copy.deepcopy(self._objects.get(ref))
+        found: Object | None = _copied(self._objects.get(ref))
+        return found
 
     def list(
         self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
@@ -116,7 +117,7 @@ class FakeCluster(Cluster):
         self._answers(f"LIST {kind}")
         wanted = (labels or {}).items()
         return tuple(
-            copy.deepcopy(stored)
+            _copied(stored)
             for ref, stored in sorted(self._objects.items(), key=lambda item: (item[0].namespace or "", item[0].name))
             if ref.kind == kind
             and namespace in {None, ref.namespace}
@@ -139,12 +140,12 @@ class FakeCluster(Cluster):
         with self._write(f"APPLY {ref}"):
             stored = self._objects.get(ref)
             before = self._applied.get(ref, {}) if stored is not None else {}
-            self._applied[ref] = copy.deepcopy(dict(body))
+            self._applied[ref] = _copied(dict(body))
             if stored is None:
                 self._store(ref, body)
                 self.journal.append(Write("apply", ref))
                 return
-            changed = copy.deepcopy(stored)
+            changed = _copied(stored)
             _merge(changed, _left_out(before, body))
             _merge(changed, _without_status(ref, body))
             self.journal.append(Write("apply", ref, changed=self._replace(ref, stored, changed)))
@@ -159,7 +160,7 @@ class FakeCluster(Cluster):
                 for field in ("uid", "resourceVersion")
             ):
                 raise RefusedError(Reason.CHANGED_MEANWHILE, f"{ref} changed while it was worked on")
-            changed = copy.deepcopy(stored)
+            changed = _copied(stored)
             if subresource == "status":
                 _merge(changed, {"status": patch.get("status", {})})
             else:
@@ -201,7 +202,7 @@ class FakeCluster(Cluster):
         if resource is None or resource.namespaced != (ref.namespace is not None):
             raise RefusedError(Reason.CLUSTER_REFUSED, f"{ref}: no such kind, or wrong scope")
         self._place(ref)
-        stored = copy.deepcopy(_without_status(ref, body))
+        stored = _copied(_without_status(ref, body))
         metadata = {key: value for key, value in stored.get("metadata", {}).items() if key not in _SYSTEM_FIELDS}
         metadata |= {
             "name": ref.name,
@@ -305,6 +306,11 @@ def play_controllers(cluster: FakeCluster) -> None:
         cluster.set_status(_ref(deployment), {"readyReplicas": deployment["spec"].get("replicas", 1)})
 
 
+def _copied(body: Any) -> Any:  # noqa: ANN401 (a JSON value)
+    """Copy a JSON value, several times faster than a deep copy of any object."""
+    return json.loads(json.dumps(body))
+
+
 def _ref(body: Object) -> Ref:
     return Ref(body["kind"], body["metadata"].get("namespace"), body["metadata"]["name"])
 
@@ -340,4 +346,4 @@ def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
                 target[key] = {}
             _merge(target[key], value)
         else:
-            target[key] = copy.deepcopy(value)
+            target[key] = _copied(value)

@@ -139,7 +139,10 @@ def run(scenario: Scenario, number: int, mode: Mode) -> int:
     return len(small.applied)
 
 
-@pytest.mark.parametrize("mode", get_args(Mode))
+MODES = [mode if mode == "killed after" else pytest.param(mode, marks=pytest.mark.slow) for mode in get_args(Mode)]
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_strike_at_any_effect_changes_nothing_of_the_end(
     name: str, mode: Mode, record_property: Callable[[str, object], None]
