@@ -115,6 +115,9 @@ def judge(small: Small, effect: do.Effect) -> None:
     """Invariants that hold at every moment."""
     if isinstance(effect, do.DropPiece) and effect.piece in _DESTROY and small.written:
         assert small.is_kept(*small.written), f"I1: {effect} while outputs are not safe"
+    if isinstance(effect, do.DropPiece | do.SwapService | do.AllowDeletion):
+        shown = [did for did, state in small.catalogue.replicas(small.rse, small.ledger).items() if state == "A"]
+        assert not shown, f"{effect} while Rucio still sends people to {shown}"
     if isinstance(effect, do.EnsureRse):
         assert small.record, "I2: an RSE without a record"
     if isinstance(effect, do.DeleteRse):
