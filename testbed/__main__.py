@@ -16,7 +16,7 @@ from testbed.progress import StepError
 def up(*, fresh: bool) -> None:
     """Bring everything up; repeated, it resumes where it stopped."""
     engine.ensure()
-    if fresh:
+    if fresh or cluster.is_foreign():
         down()
     baseimages.ensure()
     cluster.up()

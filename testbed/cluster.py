@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from testbed import baseimages, golang
 from testbed.layout import CHECKOUT, CLUSTER, KUBE_CONTEXT, KUBECONFIG, LABEL, NETWORK, NODE, STATE
 from testbed.progress import Log, StepError, step
 
-__all__ = ["delete", "ensure_network", "guard", "kubectl", "load", "up"]
+__all__ = ["delete", "ensure_network", "guard", "is_foreign", "kubectl", "load", "up"]
 
 _KIND = ("sigs.k8s.io/kind", "v0.33.0")
 _PROVISIONER = ("github.com/rancher/local-path-provisioner", "v0.0.30")
 _PUBLISHED = f"kindest/node:{golang.KUBERNETES_VERSION}"
 _IMAGES = CHECKOUT / "testbed" / "images"
 _IDENTITY = STATE / "cluster.json"
+_CLONE = STATE / "clone"
+_OWNER = f"{LABEL}.clone"
 _READY = 180
 """Seconds in which a new cluster must be ready."""
 
@@ -62,10 +65,26 @@ def guard() -> None:
 
 def ensure_network() -> None:
     """Create the shared network: IPv4 only, since pods have no IPv6 and AAAA answers would come first."""
-    done = subprocess.run(["docker", "network", "inspect", NETWORK], capture_output=True, check=False)
-    if done.returncode != 0:
+    if _owner() is None:
+        STATE.mkdir(exist_ok=True)
+        _CLONE.write_text(uuid.uuid4().hex)
+        labels = ["--label", f"{LABEL}=network", "--label", f"{_OWNER}={_CLONE.read_text()}"]
         with step("Docker network") as log:
-            log.run("docker", "network", "create", "--driver", "bridge", "--label", f"{LABEL}=network", NETWORK)
+            log.run("docker", "network", "create", "--driver", "bridge", *labels, NETWORK)
+
+
+def is_foreign() -> bool:
+    """Tell whether what runs was made by another clone, or by this one before it lost its keys and passwords."""
+    owner = _owner()
+    return owner is not None and (not _CLONE.exists() or _CLONE.read_text() != owner)
+
+
+def _owner() -> str | None:
+    """Give the mark of the clone whose testbed exists; None: there is none."""
+    template = f'{{{{index .Labels "{_OWNER}"}}}}'
+    argv = ["docker", "network", "inspect", "-f", template, NETWORK]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def up() -> None:
