@@ -191,8 +191,14 @@ class Condition(ApiModel):
     """A ``metav1.Condition``."""
 
     type: Annotated[str, Field(max_length=316)]
+    """What it is about."""
     status: Status
+    """True, False or Unknown."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Why, in one word; the documentation has a remedy for each."""
     message: Annotated[str, Field(max_length=32768)] = ""
+    """What happened, to which object, who must act, and what to do."""
     last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When its status changed."""
     observed_generation: Annotated[int, Field(ge=0)] | None = None
+    """Generation of the spec that it speaks of."""

@@ -30,17 +30,24 @@ class PublicAddress(ApiModel):
     """Where Rucio's daemons reach the buffer; never changes during the life of its RSE."""
 
     host: Annotated[str, Field(max_length=253)]
+    """Of the class: a node, or what forwards to one."""
     root_port: Port
+    """NodePort of root://."""
     davs_port: Port
+    """NodePort of davs://."""
 
 
 class Claim(ApiModel):
     """One VolatileRSE's share of the buffer."""
 
     uid: Annotated[str, Field(max_length=64)]
+    """UID of the VolatileRSE."""
     namespace: DnsLabel
+    """Of the VolatileRSE."""
     name: Annotated[str, Field(max_length=253)]
+    """Of the VolatileRSE."""
     account: Account
+    """Rucio account that owns the outputs."""
     request: VolatileRSESpec
     """The request as it was when the buffer was made: the record can finish the work alone."""
 
@@ -49,15 +56,20 @@ class RSERecordSpec(ApiModel):
     """Written once."""
 
     record_id: Annotated[str, Field(pattern=r"^[a-z2-7]{10}$", max_length=10)]
+    """Ten characters in the names of everything that belongs to the buffer."""
     rse_name: Annotated[str, Field(max_length=64)]
+    """The RSE in Rucio."""
     instance: Annotated[str, Field(max_length=128)]
     """Which operator on which cluster made this buffer; no other one touches it."""
     ledger: Annotated[str, Field(max_length=276)]
     """DID of the dataset that lists what was registered on this RSE."""
     capacity: Quantity
+    """Size of the storage."""
     class_name: DnsLabel
+    """VolatileRSEClass that it was made by."""
     class_snapshot: VolatileRSEClassSpec
     connection_name: DnsLabel
+    """RucioConnection that it was made by."""
     connection_snapshot: RucioConnectionSpec
     claims: Annotated[
         list[Claim],
@@ -67,6 +79,7 @@ class RSERecordSpec(ApiModel):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["uid"]},
         ),
     ]
+    """Who uses it; one, until buffers are shared."""
     public: PublicAddress | None = None
     """Set once, when the cluster has given the ports."""
 
@@ -91,18 +104,26 @@ class SessionTruth(ApiModel):
     """Start and end of the session; an end is irrevocable."""
 
     ready_at: Time | None = None
+    """When the session could read its inputs for the first time; no token exists before."""
     started_at: Time | None = None
+    """When its first pod was seen."""
     last_seen_at: Time | None = None
+    """When its last pod was seen; absent while one runs."""
     ended_at: Time | None = None
+    """When it ended, for good."""
     end_reason: Annotated[str, Field(max_length=64)] | None = None
+    """PodsGone, NobodyCame, TtlExpired or Deleted."""
 
 
 class FrozenInput(ApiModel):
     """What an input resolved to, once."""
 
     name: DnsLabel
+    """Of the input."""
     files: Annotated[int, Field(ge=0)]
+    """How many."""
     bytes: Annotated[int, Field(ge=0)]
+    """Their size."""
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
     """SHA-256 of the sorted list of files with sizes and checksums."""
 
@@ -111,32 +132,44 @@ class ChosenDestination(ApiModel):
     """Destination RSEs of one output, chosen once."""
 
     output: DnsLabel
+    """Name of the output."""
     rses: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=8)]
+    """Where its copies go."""
 
 
 class Outcome(ApiModel):
     """What became of the buffer."""
 
     files: Annotated[int, Field(ge=0)]
+    """Output files that are safe."""
     bytes: Annotated[int, Field(ge=0)]
+    """Their size."""
     datasets: Annotated[list[Annotated[str, Field(max_length=276)]], Field(max_length=32)] = []
+    """DIDs that they were attached to."""
     exceptions: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=100)] = []
+    """Files that were left behind: torn, or named by no output."""
 
 
 class RSERecordStatus(ApiModel):
     """The truths that outlive every process; each is written before what it permits."""
 
     observed_generation: int = -1
+    """Generation of the spec that this status speaks of."""
     phase: Annotated[str, Field(max_length=32)] | None = None
     """Display only."""
     message: Annotated[str, Field(max_length=4096)] | None = None
     """What is awaited or stands in the way, also when no VolatileRSE is left to say it."""
     session: SessionTruth = SessionTruth()
     inputs: Annotated[list[FrozenInput], Field(max_length=32)] | None = None
+    """What the inputs resolved to; absent before."""
     destinations: Annotated[list[ChosenDestination], Field(max_length=32)] | None = None
+    """Where the outputs go."""
     steps: Annotated[dict[str, Time], Field(max_length=32)] = {}
     """Step begun -> when."""
     safe_at: Time | None = None
+    """When every output was found safe at its destination."""
     freed_at: Time | None = None
+    """When the storage was given up."""
     closed_at: Time | None = None
+    """When nothing of the buffer was left but this record."""
     outcome: Outcome | None = None

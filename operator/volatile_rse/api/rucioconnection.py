@@ -27,12 +27,15 @@ class RucioConnectionSpec(ApiModel):
     """
 
     server: Url
+    """URL of the Rucio server."""
     auth_server: Url | None = None
     """Absent: the server itself."""
     ca_config_map: DnsLabel | None = None
     """ConfigMap in the operator's namespace whose key ``ca.crt`` verifies the server; absent: the system's bundle."""
     vo: Annotated[str, Field(pattern=r"^[a-z0-9]{3}$", max_length=3)] = "def"
+    """Virtual organisation."""
     account: Account
+    """The operator's service account."""
     userpass: SecretKeys
     ledger_scope: Scope
     """Scope of the operator's own ledger datasets, one per buffer."""
@@ -42,5 +45,8 @@ class RucioConnectionStatus(ApiModel):
     """What the operator observed."""
 
     observed_generation: int = -1
+    """Generation of the spec that this status speaks of."""
     reachable: bool | None = None
+    """Whether the server answered the last time and took the credential."""
     message: Annotated[str, Field(max_length=1024)] | None = None
+    """What it said."""

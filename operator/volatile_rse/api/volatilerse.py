@@ -71,6 +71,7 @@ class Input(ApiModel):
     """Data staged near the session before it starts."""
 
     name: DnsLabel
+    """Names it in the status."""
     did: DID
     """File, dataset or container. Resolved once; the list of files is frozen then."""
     source_rse_expression: Annotated[RSEExpression, Field(alias="sourceRSEExpression")] = "*"
@@ -85,6 +86,7 @@ class Destination(ApiModel):
     rse_expression: RSEExpression
     """Permanent RSEs; the choice among the matching ones is made once and recorded."""
     copies: Annotated[int, Field(ge=1, le=8)] = 1
+    """How many RSEs."""
     lifetime: Duration | None = None
     """Of the replication rule that holds the outputs there; absent: for ever."""
 
@@ -93,17 +95,21 @@ class Output(ApiModel):
     """Files that are registered and kept when the session ends."""
 
     name: DnsLabel
+    """Names it in the status."""
     path: RelativePattern
     """Glob below the session's outbox, for example ``histograms/**/*.root``.
 
     The first entry that matches a file takes it.
     """
     scope: Scope
+    """Of the files and the dataset; the class must grant it."""
     dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.\-_/#]*$", max_length=200)]
+    """Name of the dataset that the files are attached to; created when there is none."""
     destination: Destination
     direct: Direct | None = None
     """Method: the buffer copies the files itself (the only one, and the default)."""
     register_: Annotated[Literal["OnSessionEnd"], Field(alias="register")] = "OnSessionEnd"
+    """When: at the session's end."""
 
 
 class Teardown(ApiModel):
@@ -126,7 +132,9 @@ class VolatileRSESpec(ApiModel):
     """Size of the buffer in bytes."""
     session: Session
     inputs: Annotated[list[Input], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
+    """Data to be staged before the session starts."""
     outputs: Annotated[list[Output], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
+    """Data to be kept when it ends."""
     teardown: Teardown = Teardown()
 
     model_config = ConfigDict(
@@ -146,27 +154,39 @@ class Endpoint(ApiModel):
     """Where the buffer answers."""
 
     protocol: Literal["root", "davs"]
+    """root or davs."""
     url: Annotated[str, Field(max_length=512)]
+    """Its begin: a path follows."""
 
 
 class InputStatus(ApiModel):
     """Progress of one input."""
 
     name: DnsLabel
+    """Of the input."""
     files: Annotated[int, Field(ge=0)]
+    """How many it has."""
     staged: Annotated[int, Field(ge=0)] = 0
+    """How many are on the buffer."""
     failed: Annotated[int, Field(ge=0)] = 0
+    """How many could not be brought from any source."""
     bytes: Annotated[int, Field(ge=0)] = 0
+    """Their size."""
 
 
 class OutputStatus(ApiModel):
     """Progress of one output, in files."""
 
     name: DnsLabel
+    """Of the output."""
     sealed: Annotated[int, Field(ge=0)] = 0
+    """Files that the session can no longer change."""
     registered: Annotated[int, Field(ge=0)] = 0
+    """Files that Rucio knows on the buffer."""
     safe: Annotated[int, Field(ge=0)] = 0
+    """Files that are verified and held at their destination."""
     bytes_at_risk: Annotated[int, Field(ge=0)] = 0
+    """Size of those that are not safe yet."""
 
 
 class VolatileRSEStatus(ApiModel):
@@ -177,13 +197,17 @@ class VolatileRSEStatus(ApiModel):
     phase: Annotated[str, Field(max_length=32)] | None = None
     """Display only; the conditions carry the truth."""
     rse: Annotated[str, Field(max_length=64)] | None = None
+    """Name of the RSE in Rucio."""
     record: Annotated[str, Field(max_length=253)] | None = None
     """RSERecord of this buffer."""
     expires: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
     """When the session ends at the latest."""
     endpoints: Annotated[list[Endpoint], Field(max_length=8)] | None = None
+    """Where the session finds the buffer."""
     inputs: Annotated[list[InputStatus], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] | None = None
+    """Progress of the inputs."""
     outputs: Annotated[list[OutputStatus], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] | None = None
+    """Progress of the outputs."""
     conditions: (
         Annotated[
             list[Condition],
@@ -194,3 +218,4 @@ class VolatileRSEStatus(ApiModel):
         ]
         | None
     ) = None
+    """The truth; `phase` is a summary of it."""

@@ -41,6 +41,7 @@ class Exposure(ApiModel):
     """How the buffer is reached from outside the cluster, where Rucio's daemons are."""
 
     method: Literal["NodePort"] = "NodePort"
+    """A NodePort of the cluster for each protocol."""
     public_host: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
     """Name of a node, or of what forwards to one, on the catalogue's side."""
 
@@ -58,6 +59,7 @@ class Grant(ApiModel):
     """What some namespaces may use."""
 
     namespaces: Annotated[list[DnsLabel], Field(min_length=1, max_length=128)]
+    """Of VolatileRSEs."""
     accounts: Annotated[list[Account], Field(min_length=1, max_length=64)]
     """Rucio accounts for which these namespaces may act."""
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=64)]
@@ -68,6 +70,7 @@ class Tenancy(ApiModel):
     """Who may use this class, and as whom."""
 
     grants: Annotated[list[Grant], Field(max_length=128)] = []
+    """An account and a scope must be in the same grant."""
 
 
 class VolatileRSEClassSpec(ApiModel):
