@@ -5,7 +5,6 @@ What Rucio's daemons do happens only in ``run_daemons``, so that a test sees the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,16 +17,25 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
 __all__ = ["FakeCatalogue"]
 
+_MARK = "vrse_instance"
+
 
 @dataclass(slots=True)
 class _Rse:
     host: str
     attributes: dict[str, str]
+    owner: str | None = None
+    """Given in the call that creates a buffer's RSE; a permanent one has none."""
     wanted: BufferRse | None = None
-    deletable: bool = False
-    complete: bool = True
+    """What it was completed to."""
+    deletable: bool = True
     counted: int = 0
     """Bytes by the counter, which follows only with the daemons."""
+
+    @property
+    def volatile(self) -> bool:
+        """Tell buffers, half-made ones too, from permanent RSEs."""
+        return self.owner is not None or _MARK in self.attributes
 
 
 @dataclass(slots=True)
@@ -35,6 +43,7 @@ class _Collection:
     account: str
     members: set[Did] = field(default_factory=set)
     open: bool = True
+    container: bool = False
     owner: LedgerOwner | None = None
     expired: bool = False
 
@@ -63,6 +72,8 @@ class FakeCatalogue(Catalogue):
         self._rses: dict[str, _Rse] = {}
         self._deleted: set[str] = set()
         self._replicas: dict[tuple[str, Did], str] = {}
+        self._tombs: set[tuple[str, Did]] = set()
+        """Replicas with the epoch tombstone that a plain reaper takes."""
         self._rules: dict[str, _Rule] = {}
         self._failures: list[tuple[PortError, bool]] = []
 
@@ -73,11 +84,20 @@ class FakeCatalogue(Catalogue):
         self._rses[rse] = _Rse(host, dict(attributes or {}))
 
     def add_files(self, dataset: Did, rse: str, files: Iterable[File]) -> None:
-        """Put files of a dataset on an RSE."""
+        """Put files of a dataset, which is made if it is absent, on an RSE."""
+        self._collections.setdefault(dataset, _Collection("root"))
         self._put(dataset, rse, list(files))
 
+    def add_half_made(self, rse: str, instance: str) -> None:
+        """Add an RSE whose creator died after its first call."""
+        self._rses[rse] = _Rse("", {}, instance, deletable=False)
+
+    def add_container(self, container: Did, members: Iterable[Did]) -> None:
+        """Add a container of datasets or containers."""
+        self._collections[container] = _Collection("root", set(members), container=True)
+
     def add_rule(self, did: Did, account: str, rses: Sequence[str]) -> str:
-        """Make somebody's rule; each file is locked on all of the RSEs that have it."""
+        """Make somebody's rule, even where nobody may; each file is locked on all of the RSEs that have it."""
         locks = {(file, rse) for file in self._members(did) for rse in rses if (rse, file) in self._replicas}
         return self._add(_Rule(did, account, tuple(rses), locks))
 
@@ -89,6 +109,10 @@ class FakeCatalogue(Catalogue):
         """Let a replica vanish from an RSE."""
         self._replicas.pop((rse, did))
 
+    def rules(self, did: Did) -> frozenset[str]:
+        """Give the ids of a DID's rules."""
+        return frozenset(id_ for id_, rule in self._rules.items() if rule.did == did)
+
     def has_rse(self, rse: str) -> bool:
         """Tell whether an RSE exists."""
         return rse in self._rses
@@ -99,7 +123,7 @@ class FakeCatalogue(Catalogue):
 
     def run_daemons(self) -> None:
         """Run judge-cleaner, judge-evaluator, reaper, abacus and undertaker once."""
-        self._rules = {id_: rule for id_, rule in self._rules.items() if not rule.expired}
+        self._clean()
         for rule in self._rules.values():
             held = {(did, rse) for did in self._members(rule.did) for rse in rule.rses}
             rule.locks |= {lock for lock in held if self._replicas.get((lock[1], lock[0])) == "A"}
@@ -159,7 +183,7 @@ class FakeCatalogue(Catalogue):
         if known is None:
             return None
         _must_be_ours(rse, known)
-        return RseState(rse.name, complete=known.complete and known.wanted == rse, deletable=known.deletable)
+        return RseState(rse.name, complete=known.wanted == rse, deletable=known.deletable)
 
     def ensure_rse(self, rse: BufferRse) -> None:
         """Create the RSE."""
@@ -167,9 +191,10 @@ class FakeCatalogue(Catalogue):
             if rse.name in self._deleted:
                 what = f"An RSE named {rse.name} was deleted before; Rucio does not give a name twice."
                 raise RefusedError(Reason.FOREIGN_OBJECT, what)
-            known = self._rses.setdefault(rse.name, _Rse(rse.host, dict(rse.attributes), rse))
+            known = self._rses.setdefault(rse.name, _Rse(rse.host, {}, rse.attributes[_MARK]))
             _must_be_ours(rse, known)
-            known.wanted = rse
+            known.wanted, known.host, known.deletable = rse, rse.host, False
+            known.attributes |= rse.attributes
 
     def register(self, rse: str, ledger: Did, files: Sequence[File]) -> None:
         """Register files on the buffer."""
@@ -179,37 +204,50 @@ class FakeCatalogue(Catalogue):
     def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
         """Give the states of replicas."""
         self._answers()
-        members = self._collections[ledger].members if ledger in self._collections else set()
-        return {did: self._replicas[rse, did] for did in sorted(members) if (rse, did) in self._replicas}
+        return {did: self._replicas[rse, did] for did in sorted(self._members(ledger)) if (rse, did) in self._replicas}
 
     # Outputs.
 
     def destinations(self, rse_expression: str) -> tuple[str, ...]:
         """List permanent RSEs."""
-        return tuple(self._permanent(rse_expression, Reason.NO_DESTINATION))
+        found = self._permanent(rse_expression, Reason.NO_DESTINATION)
+        if not found:
+            what = f"No permanent RSE of {rse_expression!r} can be written by davs."
+            raise RefusedError(Reason.NO_DESTINATION, what)
+        return tuple(found)
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs."""
         self._answers()
+        self._known(rse)
         return {did: self._pfn(rse, did) for did in files}
 
     def host(self, rse: str) -> str:
         """Give the host."""
         self._answers()
+        if rse not in self._rses:
+            raise RefusedError(Reason.NO_DESTINATION, f"RSE {rse} has no davs protocol.")
         return self._rses[rse].host
 
     def quota_left(self, account: str, rse: str) -> int | None:
         """Give what may still be locked."""
         self._answers()
-        return self.quota.get((account, rse))
+        self._known(rse)
+        if (account, rse) not in self.quota:
+            return None
+        rules = [rule for rule in self._rules.values() if rule.account == account]
+        used = sum(self._files[did].bytes for rule in rules for did, place in rule.locks if place == rse)
+        return max(self.quota[account, rse] - used, 0)
 
     def ensure_dataset(self, dataset: Did, account: str) -> None:
         """Create a user's dataset."""
         with self._write("ensure_dataset"):
             if dataset in self._files:
                 raise RefusedError(Reason.CATALOGUE_REFUSED, f"{dataset} is a file: files cannot be added.")
-            if not self._collections.setdefault(dataset, _Collection(account)).open:
-                raise RefusedError(Reason.CATALOGUE_REFUSED, f"{dataset} is closed: files cannot be added.")
+            known = self._collections.setdefault(dataset, _Collection(account))
+            if known.container or not known.open:
+                what = f"{dataset} is closed or a container: files cannot be added."
+                raise RefusedError(Reason.CATALOGUE_REFUSED, what)
 
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
         """Register copies and attach them."""
@@ -223,10 +261,7 @@ class FakeCatalogue(Catalogue):
             for id_, rule in self._rules.items():
                 if (rule.did, rule.account, rule.rses) == (dataset, account, tuple(rses)):
                     return id_
-            size = sum(self._files[did].bytes for did in self._members(dataset))
-            if any(size > self.quota.get((account, rse), size) for rse in rses):
-                what = f"Rucio refused a rule of account {account} for {dataset}: InsufficientAccountLimit."
-                raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+            self._may_lock(dataset, account, rses)
             locks = {(did, rse) for did in self._members(dataset) for rse in rses if self._has(rse, did)}
             return self._add(_Rule(dataset, account, tuple(rses), locks))
 
@@ -236,7 +271,7 @@ class FakeCatalogue(Catalogue):
         safe = {
             file.did
             for file in files
-            if self._files.get(file.did) == file and all(self._has(rse, file.did) for rse in rses)
+            if self._checksum(file.did) == file.adler32 and all(self._has(rse, file.did) for rse in rses)
         }
         return tuple(sorted({file.did for file in files} - safe))
 
@@ -253,7 +288,7 @@ class FakeCatalogue(Catalogue):
 
     def last_copies(self, rse: str, ledger: Did) -> tuple[Did, ...]:
         """Give files whose only replicas are volatile."""
-        permanent = [name for name, known in self._rses.items() if known.wanted is None]
+        permanent = [name for name, known in self._rses.items() if not known.volatile]
         here = self.replicas(rse, ledger)
         return tuple(did for did in here if not any(self._has(name, did) for name in permanent))
 
@@ -276,7 +311,9 @@ class FakeCatalogue(Catalogue):
     def hide(self, rse: str, files: Collection[Did]) -> None:
         """Hide replicas."""
         with self._write("hide"):
-            self._replicas.update({(rse, did): "B" for did in files if (rse, did) in self._replicas})
+            here = {(rse, did) for did in files} & set(self._replicas)
+            self._replicas.update(dict.fromkeys(here, "B"))
+            self._tombs |= here
 
     def allow_deletion(self, rse: str) -> None:
         """Let the reaper work."""
@@ -318,14 +355,36 @@ class FakeCatalogue(Catalogue):
         if self._failures:
             raise self._failures.pop(0)[0]
 
-    def _put(self, collection: Did, rse: str, files: Sequence[File]) -> None:
+    def _known(self, rse: str) -> _Rse:
         if rse not in self._rses:
-            raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {collection}: RSE {rse} does not exist.")
+            raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {rse}: RSENotFound.")
+        return self._rses[rse]
+
+    def _found(self, collection: Did) -> _Collection:
+        if collection not in self._collections:
+            raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {collection}: DataIdentifierNotFound.")
+        return self._collections[collection]
+
+    def _checksum(self, did: Did) -> str | None:
+        return self._files[did].adler32 if did in self._files else None
+
+    def _may_lock(self, dataset: Did, account: str, rses: Sequence[str]) -> None:
+        self._found(dataset)
+        size = sum(self._files[did].bytes for did in self._members(dataset))
+        for rse in rses:
+            left = self.quota_left(account, rse)
+            why = "RSEWriteBlocked" if self._known(rse).volatile else "InsufficientAccountLimit"
+            if self._known(rse).volatile or (left is not None and left < size):
+                what = f"Rucio refused a rule of account {account} for {dataset} on {rse}: {why}."
+                raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+
+    def _put(self, collection: Did, rse: str, files: Sequence[File]) -> None:
+        self._known(rse)
+        known = self._found(collection)
         for file in files:
             if self._files.get(file.did, file) != file:
                 what = f"Rucio refused files for {collection} on {rse}: FileConsistencyMismatch: {file.did}."
                 raise RefusedError(Reason.CATALOGUE_REFUSED, what)
-        known = self._collections.setdefault(collection, _Collection("root"))
         if not known.open:
             raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused files for {collection}: it is closed.")
         for file in files:
@@ -333,11 +392,17 @@ class FakeCatalogue(Catalogue):
             self._replicas.setdefault((rse, file.did), "A")
             known.members.add(file.did)
 
+    def _clean(self) -> None:
+        for id_ in [id_ for id_, rule in self._rules.items() if rule.expired]:
+            # The end of a lock overwrites the epoch; the reaper leaves what is younger.
+            self._tombs -= {(rse, did) for did, rse in self._rules.pop(id_).locks}
+
     def _reap(self) -> None:
         locked = {lock for rule in self._rules.values() for lock in rule.locks}
         for (rse, did), state in list(self._replicas.items()):
-            if state == "B" and self._rses[rse].deletable and (did, rse) not in locked:
+            if state == "B" and (rse, did) in self._tombs and self._rses[rse].deletable and (did, rse) not in locked:
                 del self._replicas[rse, did]
+                self._tombs.discard((rse, did))
                 if not any(known == did for _, known in self._replicas):
                     # Rucio forgets a file with its last replica.
                     del self._files[did]
@@ -358,14 +423,13 @@ class FakeCatalogue(Catalogue):
         self._answers()
         found = sorted({name for part in expression.split("|") for name in self._matching(part.strip())})
         if not found:
-            raise RefusedError(reason, f"RSE expression {expression!r} matches no permanent RSE.")
-        return found
+            raise RefusedError(reason, f"Rucio refused RSE expression {expression!r}: it matches no RSE.")
+        return [name for name in found if not self._rses[name].volatile]
 
     def _matching(self, part: str) -> Iterator[str]:
-        match = re.fullmatch(r"(\w+)=(\w+)", part)
+        key, equals, value = part.partition("=")
         for name, known in self._rses.items():
-            chosen = part in {"*", name} or (match is not None and known.attributes.get(match[1]) == match[2])
-            if chosen and known.wanted is None:
+            if known.attributes.get(key) == value if equals else part in {"*", name}:
                 yield name
 
     def _pfn(self, rse: str, did: Did) -> str:
@@ -378,7 +442,7 @@ class FakeCatalogue(Catalogue):
 
 
 def _must_be_ours(rse: BufferRse, known: _Rse) -> None:
-    owner, ours = known.attributes.get("vrse_instance"), rse.attributes["vrse_instance"]
+    owner, ours = known.owner, rse.attributes[_MARK]
     if owner != ours:
         raise RefusedError(Reason.FOREIGN_OBJECT, f"RSE {rse.name} in Rucio belongs to {owner!r}, not to {ours!r}.")
 

@@ -1,0 +1,549 @@
+"""What the reconciler relies on, shown on the fake and on a real Rucio."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from testbed import grid
+from testbed.layout import SITES
+from volatile_rse.adapters.fake_catalogue import FakeCatalogue
+from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
+from volatile_rse.domain.catalogue import BufferRse, Did, File, LedgerOwner
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.errors import RefusedError, UnreachableError
+
+SCOPE, LEDGERS = "user.alice", grid.LEDGER_SCOPE
+INSTANCE = f"contract-{uuid.uuid4().hex[:8]}"
+ABSENT = Did(SCOPE, "nothing.of.that.name")
+UNLIMITED = -1
+
+
+class World(Protocol):
+    """What others than the operator do."""
+
+    catalogue: Catalogue
+    down: Catalogue
+
+    def container(self, did: Did, content: Collection[Did]) -> None: ...
+    def close(self, dataset: Did) -> None: ...
+    def rule(self, did: Did, rses: Sequence[str]) -> str: ...
+    def limit(self, account: str, rse: str, limit: int) -> None: ...
+    def half_made(self, rse: str) -> None: ...
+    def rules(self, did: Did) -> set[str]: ...
+    def settle(self, holds: Callable[[], bool]) -> None: ...
+
+
+class FakeWorld(World):
+    catalogue: FakeCatalogue
+
+    def __init__(self) -> None:
+        self.catalogue = FakeCatalogue()
+        self.down = down = FakeCatalogue()
+        down.down = True
+        for rse, host in SITES.items():
+            self.catalogue.add_permanent(rse, host, {"site": rse})
+
+    def container(self, did: Did, content: Collection[Did]) -> None:
+        self.catalogue.add_container(did, content)
+
+    def close(self, dataset: Did) -> None:
+        self.catalogue.close(dataset)
+
+    def rule(self, did: Did, rses: Sequence[str]) -> str:
+        return self.catalogue.add_rule(did, grid.OPERATOR, rses)
+
+    def limit(self, account: str, rse: str, limit: int) -> None:
+        if limit != UNLIMITED:
+            self.catalogue.quota[account, rse] = limit
+
+    def half_made(self, rse: str) -> None:
+        self.catalogue.add_half_made(rse, INSTANCE)
+
+    def rules(self, did: Did) -> set[str]:
+        return set(self.catalogue.rules(did))
+
+    def settle(self, holds: Callable[[], bool]) -> None:
+        self.catalogue.run_daemons()
+        assert holds()
+
+
+class RealWorld(World):
+    def __init__(self, private: Path) -> None:
+        facts = grid.grid()
+        self.client = grid.client(grid.OPERATOR, facts)
+        self.catalogue = self._connect(facts, facts.outside, private)
+        self.down = self._connect(facts, "https://localhost:1", private)
+
+    def _connect(self, facts: grid.Grid, server: str, private: Path) -> RucioCatalogue:
+        secret = SecretKeys(secret_name="unused")
+        spec = RucioConnectionSpec(server=server, account=grid.OPERATOR, userpass=secret, ledger_scope=LEDGERS)
+        login = (grid.OPERATOR, facts.passwords[grid.OPERATOR])
+        return RucioCatalogue(spec, login, Path(facts.bundle).read_text(), private)
+
+    def container(self, did: Did, content: Collection[Did]) -> None:
+        self.client.add_container(did.scope, did.name)
+        self.client.attach_dids(did.scope, did.name, [dataclasses.asdict(one) for one in content])
+
+    def close(self, dataset: Did) -> None:
+        self.client.close(dataset.scope, dataset.name)
+
+    def rule(self, did: Did, rses: Sequence[str]) -> str:
+        body = [dataclasses.asdict(did)]
+        made = self.client.add_replication_rule(body, len(rses), "|".join(rses), ignore_availability=True)
+        return str(made[0])
+
+    def limit(self, account: str, rse: str, limit: int) -> None:
+        self.client.set_local_account_limit(account, rse, limit)
+
+    def half_made(self, rse: str) -> None:
+        self.client.add_rse(rse, ISP=INSTANCE, availability_write=False, availability_delete=False)
+
+    def rules(self, did: Did) -> set[str]:
+        return {str(rule["id"]) for rule in self.client.list_did_rules(did.scope, did.name)}
+
+    def settle(self, holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + 90
+        while not holds():
+            assert time.monotonic() < end, "Rucio's daemons did not come to it within 90 s"
+            time.sleep(0.5)
+
+
+@dataclasses.dataclass(slots=True)
+class Made:
+    """Names that tests use, with what they left behind."""
+
+    world: World
+    places: set[tuple[str, Did]] = dataclasses.field(default_factory=set)
+    rses: set[str] = dataclasses.field(default_factory=set)
+
+    def files(self, count: int = 2) -> list[File]:
+        stem = f"contract.{uuid.uuid4().hex[:10]}"
+        return [File(Did(SCOPE, f"{stem}.{number}"), 10 + number, f"0000000{number}") for number in range(count)]
+
+    def ledger(self) -> Did:
+        ledger = Did(LEDGERS, f"contract.{uuid.uuid4().hex[:10]}")
+        self.world.catalogue.ensure_ledger(ledger, owner_of(ledger))
+        self.places.add(("SITE-A", ledger))
+        return ledger
+
+    def dataset(self, *rses: str, files: Sequence[File] = ()) -> Did:
+        """Make a user's dataset, with copies of files on permanent RSEs."""
+        dataset = Did(SCOPE, f"contract.{uuid.uuid4().hex[:10]}")
+        self.world.catalogue.ensure_dataset(dataset, grid.ALICE)
+        self.places.add(("SITE-A", dataset))
+        for rse in rses:
+            self.places.add((rse, dataset))
+            self.world.catalogue.attach(dataset, rse, files)
+        return dataset
+
+    def spec(self, **changes: Any) -> BufferRse:
+        """Describe an RSE whose door answers that nothing is there."""
+        name = f"CONTRACT-{uuid.uuid4().hex[:8].upper()}"
+        attributes = {"vrse_instance": INSTANCE, "vrse_record": "r", "region": "here"}
+        return BufferRse(name, SITES["SITE-A"], 1094, 8443, **{"attributes": attributes, **changes})
+
+    def buffer(self, files: Sequence[File] = (), spec: BufferRse | None = None) -> tuple[BufferRse, Did]:
+        """Make a buffer's RSE and ledger, with files registered."""
+        spec, ledger = spec or self.spec(), self.ledger()
+        self.rses.add(spec.name)
+        self.places.add((spec.name, ledger))
+        self.world.catalogue.ensure_rse(spec)
+        if files:
+            self.world.catalogue.register(spec.name, ledger, files)
+        return spec, ledger
+
+    def remove(self) -> None:
+        catalogue, world = self.world.catalogue, self.world
+        datasets = {dataset for _, dataset in self.places if catalogue.ledger_exists(dataset)}
+        for rule in {rule for dataset in datasets for rule in world.rules(dataset)}:
+            catalogue.expire_rule(rule)
+        world.settle(lambda: not any(world.rules(dataset) for dataset in datasets))
+        for rse, dataset in self.places:
+            catalogue.hide(rse, catalogue.replicas(rse, dataset))
+        for rse in self.rses:
+            catalogue.allow_deletion(rse)
+        world.settle(lambda: not any(catalogue.replicas(*place) for place in self.places))
+        for rse in self.rses:
+            world.settle(lambda rse=rse: deleted(catalogue, rse))  # type: ignore[misc]
+        for dataset in datasets:
+            catalogue.expire_ledger(dataset)
+
+
+def owner_of(ledger: Did) -> LedgerOwner:
+    return LedgerOwner(INSTANCE, ledger.name)
+
+
+def dids(files: Sequence[File]) -> list[Did]:
+    return [file.did for file in files]
+
+
+def deleted(catalogue: Catalogue, rse: str) -> bool:
+    try:
+        catalogue.delete_rse(rse)
+    except UnreachableError as error:
+        if error.reason is not Reason.CATALOGUE_REFUSED or rse not in error.what:
+            raise
+        return False
+    return True
+
+
+def refused(reason: Reason, call: Callable[..., object], *arguments: object) -> str:
+    """Show that a call is refused, also the second time; give what it said."""
+    for _ in range(2):
+        with pytest.raises(RefusedError) as caught:
+            call(*arguments)
+        assert caught.value.reason is reason
+    return caught.value.what
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.grid)])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    return FakeWorld() if request.param == "fake" else RealWorld(tmp_path_factory.mktemp("private"))
+
+
+@pytest.fixture(scope="module")
+def made(world: World) -> Iterator[Made]:
+    made = Made(world)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def catalogue(world: World) -> Catalogue:
+    return world.catalogue
+
+
+def test_the_server_answers(catalogue: Catalogue) -> None:
+    catalogue.ping()
+    catalogue.ping()
+
+
+def test_a_server_that_does_not_answer_is_told_of_every_call(world: World) -> None:
+    calls: list[Callable[[], object]] = [
+        world.down.ping,
+        lambda: world.down.resolve(ABSENT),
+        lambda: world.down.ensure_ledger(ABSENT, owner_of(ABSENT)),
+        lambda: world.down.delete_rse("SITE-A"),
+    ]
+    for call in calls:
+        with pytest.raises(UnreachableError) as caught:
+            call()
+        assert caught.value.reason is Reason.CATALOGUE_UNREACHABLE
+
+
+def test_files_of_files_datasets_and_containers(world: World, made: Made, catalogue: Catalogue) -> None:
+    files = made.files(3)
+    one, two = made.dataset("SITE-A", files=files[::-1][:2]), made.dataset("SITE-A", files=files[:2])
+    inner, outer = Did(SCOPE, f"{one.name}.inner"), Did(SCOPE, f"{one.name}.outer")
+    world.container(inner, [one, two])
+    world.container(outer, [inner, two])
+    for _ in range(2):
+        assert catalogue.resolve(files[0].did) == (files[0],)
+        assert catalogue.resolve(two) == tuple(files[:2])
+        assert catalogue.resolve(outer) == tuple(files)
+
+
+def test_what_has_no_files_is_no_input(made: Made, catalogue: Catalogue) -> None:
+    refused(Reason.DID_NOT_FOUND, catalogue.resolve, made.dataset())
+    assert str(ABSENT) in refused(Reason.DID_NOT_FOUND, catalogue.resolve, ABSENT)
+    refused(Reason.DID_NOT_FOUND, catalogue.resolve, Did("no.such.scope", "x"))
+
+
+def test_sources_are_permanent_and_of_the_expression(made: Made, catalogue: Catalogue) -> None:
+    files = made.files()
+    rse, _ = made.buffer(files, made.spec(availability_read=True))
+    made.dataset("SITE-A", files=files)
+    pfns = catalogue.pfns("SITE-A", dids(files))
+    for expression in ("SITE-A", "site=SITE-A", "SITE-A|SITE-B", f"SITE-A|{rse.name}", "*"):
+        assert catalogue.sources(files, expression) == {did: (pfn,) for did, pfn in pfns.items()}
+    for expression in ("SITE-B", rse.name):
+        assert catalogue.sources(files, expression) == {}
+    assert catalogue.sources([File(ABSENT, 1, "00000001")], "*") == {}
+    for expression in ("NO-SUCH-RSE", "site=nowhere"):
+        assert expression in refused(Reason.NO_REPLICA, catalogue.sources, files, expression)
+
+
+def test_a_ledger_knows_its_owner(made: Made, catalogue: Catalogue) -> None:
+    ledger = made.ledger()
+    catalogue.ensure_ledger(ledger, owner_of(ledger))
+    for _ in range(2):
+        assert catalogue.ledger_exists(ledger)
+        assert catalogue.ledgers(LEDGERS, INSTANCE)[ledger] == owner_of(ledger)
+    assert ledger not in catalogue.ledgers(LEDGERS, f"{INSTANCE}-other")
+    assert not catalogue.ledger_exists(ABSENT)
+    for owner in (LedgerOwner(INSTANCE, "another"), LedgerOwner("another", ledger.name)):
+        assert str(ledger) in refused(Reason.FOREIGN_OBJECT, catalogue.ensure_ledger, ledger, owner)
+
+
+def test_somebody_s_dataset_is_no_ledger(made: Made, catalogue: Catalogue) -> None:
+    dataset = made.dataset()
+    refused(Reason.FOREIGN_OBJECT, catalogue.ensure_ledger, dataset, owner_of(dataset))
+
+
+def test_an_rse_is_made_and_completed(made: Made, catalogue: Catalogue) -> None:
+    rse = made.spec()
+    assert catalogue.rse(rse) is None
+    for _ in range(2):
+        made.buffer(spec=rse)
+        state = catalogue.rse(rse)
+        assert state is not None
+        assert (state.name, state.complete, state.deletable) == (rse.name, True, False)
+    for wanted in (
+        dataclasses.replace(rse, attributes={**rse.attributes, "region": "there"}),
+        dataclasses.replace(rse, attributes={**rse.attributes, "region": "there"}, availability_read=True),
+    ):
+        before = catalogue.rse(wanted)
+        catalogue.ensure_rse(wanted)
+        after = catalogue.rse(wanted)
+        assert before is not None
+        assert after is not None
+        assert (before.complete, after.complete) == (False, True)
+
+
+def test_an_rse_may_be_deleted_on_only_if_allowed(made: Made, catalogue: Catalogue) -> None:
+    rse, _ = made.buffer()
+    for _ in range(2):
+        catalogue.allow_deletion(rse.name)
+        state = catalogue.rse(rse)
+        assert state is not None
+        assert state.deletable
+    catalogue.allow_deletion("NO-SUCH-RSE")
+
+
+def test_somebody_s_rse_is_not_touched(made: Made, catalogue: Catalogue) -> None:
+    rse, _ = made.buffer()
+    other = dataclasses.replace(rse, attributes={**rse.attributes, "vrse_instance": "another"})
+    for foreign in (other, dataclasses.replace(rse, name="SITE-A")):
+        assert foreign.name in refused(Reason.FOREIGN_OBJECT, catalogue.rse, foreign)
+        refused(Reason.FOREIGN_OBJECT, catalogue.ensure_rse, foreign)
+    state = catalogue.rse(rse)
+    assert state is not None
+    assert state.complete
+
+
+def test_files_are_registered_once(made: Made, catalogue: Catalogue) -> None:
+    files = made.files(3)
+    rse, ledger = made.buffer(files[:2])
+    for _ in range(2):
+        catalogue.register(rse.name, ledger, files)
+        assert catalogue.replicas(rse.name, ledger) == dict.fromkeys(dids(files), "A")
+        assert catalogue.resolve(ledger) == tuple(files)
+    assert catalogue.replicas(rse.name, ABSENT) == {}
+    assert catalogue.replicas("NO-SUCH-RSE", ledger) == {}
+    assert catalogue.replicas("SITE-A", ledger) == {}
+
+
+def test_a_file_known_otherwise_is_refused_with_all(made: Made, catalogue: Catalogue) -> None:
+    known, new = made.files()
+    rse, ledger = made.buffer([known])
+    for wrong in (dataclasses.replace(known, adler32="deadbeef"), dataclasses.replace(known, bytes=7)):
+        what = refused(Reason.CATALOGUE_REFUSED, catalogue.register, rse.name, ledger, [new, wrong])
+        assert known.did.name in what
+    assert catalogue.replicas(rse.name, ledger) == {known.did: "A"}
+
+
+def test_nothing_is_registered_in_what_is_absent(made: Made, catalogue: Catalogue) -> None:
+    files = made.files()
+    rse, ledger = made.buffer()
+    refused(Reason.CATALOGUE_REFUSED, catalogue.register, rse.name, Did(LEDGERS, "no.such.ledger"), files)
+    refused(Reason.CATALOGUE_REFUSED, catalogue.register, "NO-SUCH-RSE", ledger, files)
+
+
+def test_destinations_are_permanent(made: Made, catalogue: Catalogue) -> None:
+    rse, _ = made.buffer()
+    for _ in range(2):
+        assert catalogue.destinations("SITE-B|SITE-A") == ("SITE-A", "SITE-B")
+        assert catalogue.destinations(f"site=SITE-B|{rse.name}") == ("SITE-B",)
+        assert {"SITE-A", "SITE-B"} <= set(catalogue.destinations("*"))
+    for expression in (rse.name, "NO-SUCH-RSE"):
+        assert expression in refused(Reason.NO_DESTINATION, catalogue.destinations, expression)
+
+
+def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
+    files = dids(made.files())
+    for _ in range(2):
+        assert catalogue.host("SITE-B") == SITES["SITE-B"]
+        pfns = catalogue.pfns("SITE-B", files)
+        assert set(pfns) == set(files)
+        for did, pfn in pfns.items():
+            assert pfn.startswith(f"davs://{SITES['SITE-B']}:8443/store/user/alice/")
+            assert pfn.endswith(f"/{did.name}")
+    refused(Reason.NO_DESTINATION, catalogue.host, "NO-SUCH-RSE")
+    refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, "NO-SUCH-RSE", files)
+
+
+def test_quota_is_what_no_rule_uses(world: World, made: Made, catalogue: Catalogue) -> None:
+    world.limit(grid.ALICE, "SITE-B", 10**12)
+    files = made.files()
+    dataset = made.dataset("SITE-B", files=files)
+    before = catalogue.quota_left(grid.ALICE, "SITE-B")
+    assert before is not None
+    catalogue.ensure_rule(dataset, grid.ALICE, ["SITE-B"], 3600)
+    world.settle(lambda: (catalogue.quota_left(grid.ALICE, "SITE-B") or 0) <= before - sum(f.bytes for f in files))
+    refused(Reason.CATALOGUE_REFUSED, catalogue.quota_left, grid.ALICE, "NO-SUCH-RSE")
+
+
+def test_quota_may_be_unlimited_or_none(world: World, made: Made, catalogue: Catalogue) -> None:
+    rse, _ = made.buffer()
+    for limit, left in ((UNLIMITED, None), (1000, 1000), (0, 0)):
+        world.limit(grid.BOB, rse.name, limit)
+        for _ in range(2):
+            assert catalogue.quota_left(grid.BOB, rse.name) == left
+
+
+def test_a_dataset_is_made_once_and_must_be_open(world: World, made: Made, catalogue: Catalogue) -> None:
+    files = made.files()
+    dataset = made.dataset("SITE-A", files=files[:1])
+    for _ in range(2):
+        catalogue.ensure_dataset(dataset, grid.ALICE)
+        catalogue.attach(dataset, "SITE-A", files)
+        assert catalogue.resolve(dataset) == tuple(files)
+    container = Did(SCOPE, f"{dataset.name}.container")
+    world.container(container, [dataset])
+    world.close(dataset)
+    for wrong in (dataset, container, files[0].did):
+        assert str(wrong) in refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_dataset, wrong, grid.ALICE)
+    assert str(dataset) in refused(Reason.CATALOGUE_REFUSED, catalogue.attach, dataset, "SITE-A", made.files())
+
+
+def test_a_copy_known_otherwise_is_refused(made: Made, catalogue: Catalogue) -> None:
+    files = made.files()
+    dataset = made.dataset("SITE-A", files=files)
+    wrong = dataclasses.replace(files[1], adler32="deadbeef")
+    assert wrong.did.name in refused(Reason.CATALOGUE_REFUSED, catalogue.attach, dataset, "SITE-A", [wrong])
+    refused(Reason.CATALOGUE_REFUSED, catalogue.attach, ABSENT, "SITE-A", files)
+
+
+def test_a_rule_holds_what_is_there_and_what_comes(world: World, made: Made, catalogue: Catalogue) -> None:
+    first, later = made.files()
+    dataset, rses = made.dataset("SITE-A", "SITE-B", files=[first]), ["SITE-A", "SITE-B"]
+    assert catalogue.locked_by(dataset, grid.ALICE, rses) is None
+    rule = catalogue.ensure_rule(dataset, grid.ALICE, rses, 3600)
+    assert catalogue.ensure_rule(dataset, grid.ALICE, rses, 3600) == rule
+    for _ in range(2):
+        assert catalogue.locked_by(dataset, grid.ALICE, rses) == rule
+    assert catalogue.locked_by(dataset, grid.ALICE, ["SITE-A"]) is None
+    assert catalogue.locked_by(dataset, grid.BOB, rses) is None
+    assert catalogue.locked_by(ABSENT, grid.ALICE, rses) is None
+    other = made.dataset("SITE-A", "SITE-B", files=[later])
+    eternal = catalogue.ensure_rule(other, grid.ALICE, ["SITE-B"], None)
+    assert catalogue.locked_by(other, grid.ALICE, ["SITE-B"]) == eternal != rule
+    for rse in rses:
+        catalogue.attach(dataset, rse, [later])
+    world.settle(lambda: catalogue.locked_by(dataset, grid.ALICE, rses) == rule)
+
+
+def test_no_rule_without_quota_dataset_or_place(world: World, made: Made, catalogue: Catalogue) -> None:
+    world.limit("root", "SITE-A", 0)
+    dataset = made.dataset("SITE-A", files=made.files())
+    rse, _ = made.buffer()
+    assert str(dataset) in refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_rule, dataset, "root", ["SITE-A"], None)
+    refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_rule, ABSENT, grid.ALICE, ["SITE-A"], 3600)
+    for place in ("NO-SUCH-RSE", rse.name):
+        refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_rule, dataset, grid.ALICE, [place], 3600)
+
+
+def test_safe_is_a_copy_with_this_checksum_everywhere(made: Made, catalogue: Catalogue) -> None:
+    files = made.files()
+    made.buffer(files)
+    both = tuple(dids(files))
+    assert catalogue.unsafe(files, ["SITE-A"]) == both
+    made.dataset("SITE-A", files=files)
+    for _ in range(2):
+        assert catalogue.unsafe(files, ["SITE-A"]) == ()
+        assert catalogue.unsafe(files, ["SITE-A", "SITE-B"]) == both
+        assert catalogue.unsafe([dataclasses.replace(files[1], adler32="deadbeef")], ["SITE-A"]) == both[1:]
+        assert catalogue.unsafe([File(ABSENT, 1, "00000001")], ["SITE-A"]) == (ABSENT,)
+    made.dataset("SITE-B", files=files[:1])
+    assert catalogue.unsafe(files, ["SITE-A", "SITE-B"]) == both[1:]
+
+
+def test_last_copies_until_a_permanent_rse_has_one(world: World, made: Made, catalogue: Catalogue) -> None:
+    files = made.files(3)
+    rse, ledger = made.buffer(files)
+    another = made.spec()
+    world.half_made(another.name)
+    catalogue.register(another.name, ledger, files)
+    made.places.add((another.name, ledger))
+    for _ in range(2):
+        assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files))
+    made.buffer(spec=another)
+    assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files))
+    copies = made.dataset("SITE-B", files=files[1:])
+    assert catalogue.last_copies(rse.name, ledger) == (files[0].did,)
+    catalogue.hide("SITE-B", [files[1].did])
+    assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files[:2]))
+    assert set(catalogue.replicas("SITE-B", copies)) <= set(dids(files))
+    assert catalogue.last_copies(rse.name, ABSENT) == ()
+
+
+def test_rules_that_lock_a_buffer(world: World, made: Made, catalogue: Catalogue) -> None:
+    files = made.files()
+    rse, ledger = made.buffer(files)
+    dataset = made.dataset("SITE-A", files=files)
+    assert catalogue.foreign_rules(rse.name, ledger) == ()
+    here, spanning = world.rule(files[0].did, [rse.name]), world.rule(dataset, [rse.name, "SITE-A"])
+    catalogue.ensure_rule(dataset, grid.ALICE, ["SITE-A"], 3600)
+    for _ in range(2):
+        found = {rule.id: rule for rule in catalogue.foreign_rules(rse.name, ledger)}
+        assert {key: (rule.did, rule.only_here) for key, rule in found.items()} == {
+            here: (files[0].did, True),
+            spanning: (dataset, False),
+        }
+        assert {rule.account for rule in found.values()} == {grid.OPERATOR}
+    for _ in range(2):
+        for rule in (here, spanning):
+            catalogue.expire_rule(rule)
+    world.settle(lambda: catalogue.foreign_rules(rse.name, ledger) == ())
+    for rule in (here, uuid.uuid4().hex):
+        catalogue.expire_rule(rule)
+    assert catalogue.foreign_rules("NO-SUCH-RSE", ledger) == ()
+
+
+def test_hidden_files_are_no_copies(made: Made, catalogue: Catalogue) -> None:
+    files = made.files(3)
+    rse, ledger = made.buffer(files)
+    for _ in range(2):
+        catalogue.hide(rse.name, dids(files[:2]))
+        assert catalogue.replicas(rse.name, ledger) == dict(zip(dids(files), "BBA", strict=True))
+        assert catalogue.unsafe(files, [rse.name]) == tuple(dids(files[:2]))
+    catalogue.hide(rse.name, [])
+
+
+def test_a_buffer_drains_and_leaves_nothing_but_the_copies(world: World, made: Made, catalogue: Catalogue) -> None:
+    files = made.files(3)
+    rse, ledger = made.buffer(files)
+    dataset = made.dataset("SITE-B", files=files[:2])
+    rule = world.rule(ledger, [rse.name])
+    catalogue.expire_rule(rule)
+    world.settle(lambda: catalogue.foreign_rules(rse.name, ledger) == ())
+    catalogue.hide(rse.name, dids(files))
+    # Without leave the reaper does nothing.
+    assert set(catalogue.replicas(rse.name, ledger).values()) == {"B"}
+    catalogue.allow_deletion(rse.name)
+    world.settle(lambda: catalogue.replicas(rse.name, ledger) == {})
+    catalogue.hide(rse.name, dids(files))
+    world.settle(lambda: deleted(catalogue, rse.name))
+    catalogue.delete_rse(rse.name)
+    assert catalogue.rse(rse) is None
+    refused(Reason.FOREIGN_OBJECT, catalogue.ensure_rse, rse)
+    catalogue.hide(rse.name, dids(files))
+    assert catalogue.replicas(rse.name, ledger) == {}
+    # The last copy took its file with it; what lies at a site stays.
+    refused(Reason.DID_NOT_FOUND, catalogue.resolve, files[2].did)
+    assert catalogue.resolve(dataset) == tuple(files[:2])
+    assert catalogue.unsafe(files[:2], ["SITE-B"]) == ()
+    for _ in range(2):
+        catalogue.expire_ledger(ledger)
+    world.settle(lambda: not catalogue.ledger_exists(ledger))
+    catalogue.expire_ledger(ledger)
+    assert ledger not in catalogue.ledgers(LEDGERS, INSTANCE)
