@@ -65,6 +65,7 @@ class FakeBuffer(Buffer):
         """PFN -> size and adler32 of what was copied there."""
         self.journal: list[str] = []
         """Accepted orders."""
+        self.volume = "0" * 32
         self._capacity = capacity
         self._page = page
         self._versions = itertools.count(1)
@@ -114,6 +115,11 @@ class FakeBuffer(Buffer):
         if self._wanted is not None and self._seal is not None and self._seal.state == "running":
             self._inventory(self._wanted)
 
+    def lose_volume(self) -> None:
+        """Replace the volume: all is gone, and the agent begins anew."""
+        self.__init__(self._capacity, self._page)  # type: ignore[misc]
+        self.volume = "1" * 32
+
     def restart(self) -> None:
         """Replace the agent: it forgets the manifest, and nothing else."""
         self._manifest = None
@@ -140,6 +146,7 @@ class FakeBuffer(Buffer):
         self._answers("report")
         return Report(
             version=self._version,
+            volume=self.volume,
             manifest=self._manifest.digest if self._manifest else None,
             desired=self._desired,
             actual=self._actual,

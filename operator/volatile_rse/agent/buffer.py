@@ -41,6 +41,7 @@ class Buffer:
         self.copying = Copying(places, self.ledger, first=first)
         self._taking = threading.Lock()
         self._telling = threading.Lock()
+        self._volume = places.volume()
         self._manifest: Manifest | None = None
         self._told: tuple[GateState, GateState] | None = None
         self._trust = tempfile.TemporaryDirectory(prefix="trust-")
@@ -91,6 +92,7 @@ class Buffer:
         version = self.ledger.version
         return Report(
             version=version,
+            volume=self._volume,
             manifest=manifest.digest if manifest else None,
             desired=gates[0],
             actual=gates[1],

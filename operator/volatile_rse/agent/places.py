@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,19 @@ class Places:
     def control(self) -> Path:
         """What no client of XRootD can reach."""
         return self.data / "control"
+
+    def volume(self) -> str:
+        """Give the volume's own name, made at its first use: another volume has another one."""
+        path = self.control / "volume"
+        try:
+            return path.read_text()
+        except FileNotFoundError:
+            self.control.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_suffix(".new")
+            fresh.write_text(uuid.uuid4().hex)
+            fresh.replace(path)
+            sync(self.control)
+            return path.read_text()
 
     @property
     def partial(self) -> Path:

@@ -296,6 +296,8 @@ class Report(ApiModel):
     api: Literal["v1"] = "v1"
     version: Count
     """Of the ledger. It starts anew when the ledger is lost: wait for another one, not for a greater one."""
+    volume: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    """Made with the volume: another one means that the storage was lost and begun anew."""
     manifest: str | None = None
     """Digest of the manifest in force; absent: this agent has none yet, or has restarted."""
     desired: GateState

@@ -93,6 +93,7 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     STORAGE_PENDING = "StoragePending"
     SESSION_OVER = "SessionOver"
+    STORAGE_LOST = "StorageLost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,10 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.STORAGE_PENDING: Remedy(
         Actor.ADMIN, "Look at the storage pod that the record names; `kubectl describe` tells why it does not start."
+    ),
+    Reason.STORAGE_LOST: Remedy(
+        Actor.USER,
+        "Write again what the session had written before: the medium lost it. A class with durable storage keeps it.",
     ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."

@@ -164,6 +164,10 @@ class RSERecordStatus(ApiModel):
     """What the inputs resolved to; absent before."""
     destinations: Annotated[list[ChosenDestination], Field(max_length=32)] | None = None
     """Where the outputs go."""
+    volume: Annotated[str, Field(max_length=64)] | None = None
+    """The volume's own name, by which its loss is noticed."""
+    losses: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=32)] = []
+    """What was lost with the storage, and when."""
     steps: Annotated[dict[str, Time], Field(max_length=32)] = {}
     """Step begun -> when."""
     safe_at: Time | None = None

@@ -59,7 +59,10 @@ def plan(facts: Facts, instance: str) -> Plan:
     if record.spec.instance != instance:
         what = f"{record.name} belongs to the operator instance {record.spec.instance!r}, not to {instance!r}."
         return Plan(problems=(Problem(Reason.FOREIGN_OBJECT, what),))
-    decided = _STAGES[stage_of(record.status)](facts, record)
+    stage = stage_of(record.status)
+    if stage in _WITH_STORAGE and (noticed := _volume(facts, record)):
+        return Plan(effects=(noticed,), problems=facts.problems)
+    decided = _STAGES[stage](facts, record)
     before: list[do.Effect] = []
     if record.status.session.ended_at is not None and facts.session.remains:
         before.append(do.RevokeSession())
@@ -273,7 +276,22 @@ _STAGES: Mapping[Stage, Callable[[Facts, Record], Plan]] = {
 }
 
 
+_WITH_STORAGE = {Stage.SERVING, Stage.FENCING, Stage.SEALING, Stage.KEEPING}
+
 # Parts of stages.
+
+
+def _volume(facts: Facts, record: Record) -> do.Remember | None:
+    """Remember the volume; another one than before means that the medium has lost what was on it."""
+    if facts.report is None or facts.report.volume == record.status.volume:
+        return None
+    if record.status.volume is None:
+        return _remember(record, volume=facts.report.volume)
+    # What the session wrote is gone; inputs come again, and an inventory that was made is void.
+    steps = {step: time for step, time in record.status.steps.items() if step not in {FENCED, SEALED}}
+    loss = f"{stamp(facts.now)}: the storage was lost with everything that the session had written until then"
+    losses = [*record.status.losses, loss][-32:]
+    return _remember(record, volume=facts.report.volume, losses=losses, steps=steps)
 
 
 def _storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
@@ -443,7 +461,9 @@ def _outcome(facts: Facts, record: Record, by_output: Mapping[str, Sequence[File
         files=len(files),
         bytes=sum(file.bytes for file in files),
         datasets=sorted({f"{output.scope}:{output.dataset}" for output in outputs}),
-        exceptions=[f"{state.state}: {state.path} ({state.bytes} bytes)"[:512] for state in left[:100]],
+        exceptions=[*record.status.losses, *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left)][
+            :100
+        ],
     )
 
 

@@ -240,13 +240,19 @@ def _safe(record: Record, plan: Plan) -> _Said:
         kept = record.status.outcome.files if record.status.outcome else 0
         if problem := _find(plan, Reason.LAST_COPY):
             return _Said(type_, "False", *_because(problem))
-        return _Said(type_, "True", Reason.SUCCEEDED, f"{kept} files, verified at their destination.")
+        return _Said(type_, "True", Reason.SUCCEEDED, f"{kept} files, verified at their destination.{_lost(record)}")
+    if record.status.losses:
+        return _Said(type_, "False", *_because(Problem(Reason.STORAGE_LOST, f"{record.status.losses[-1]}.")))
     if record.status.session.ended_at is None:
         return _Said(type_, "False", Reason.PENDING, "The session has not ended.")
     for reason in (Reason.SEALING_FAILED, Reason.COPY_FAILED, Reason.CATALOGUE_REFUSED, Reason.CATALOGUE_UNREACHABLE):
         if problem := _find(plan, reason):
             return _Said(type_, "False", *_because(problem))
     return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))
+
+
+def _lost(record: Record) -> str:
+    return "".join(f" {loss}." for loss in record.status.losses)
 
 
 def _deleting(facts: Facts, plan: Plan) -> _Said:

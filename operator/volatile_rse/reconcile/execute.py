@@ -116,10 +116,9 @@ class _Hand:
 
     def remember(self, effect: do.Remember) -> None:
         # A merge patch keeps what it does not name: what is no longer so must be named.
-        before = self._record.status.session.dump()
-        status = effect.status.dump()
-        gone = {key: None for key in before if key not in status["session"]}
-        status["session"] |= gone
+        before, status = self._record.status.dump(), effect.status.dump()
+        for part in ("session", "steps"):
+            status[part] |= {key: None for key in before[part] if key not in status[part]}
         patch = {"metadata": {"resourceVersion": self._record.version}, "status": status}
         self._cluster.merge(Ref("RSERecord", None, self._record.name), patch, subresource="status")
 
@@ -161,7 +160,7 @@ class _Hand:
         data = tls_data(pair.certificate, pair.key, self._world.authority.bundle())
         bodies = drain_objects(self._settings, self._spec, data, not_after=self._not_after())
         for body in bodies:
-            self._cluster.create(body)
+            self._cluster.apply(body)
 
     def swap_service(self, _effect: do.SwapService) -> None:
         body = public_service(self._settings, self._spec, drained=True)

@@ -196,6 +196,9 @@ class _Gathering:
 
     def _drain_ready(self) -> bool:
         name = drain_name(self._spec.class_snapshot.exposure.public_host)
+        certificate = self._world.cluster.get(Ref("Secret", self._world.settings.buffers, name))
+        if certificate is None or expires_soon(certificate, self._facts.now):
+            return False
         body = self._world.cluster.get(Ref("Deployment", self._world.settings.buffers, name))
         return body is not None and ((body.get("status") or {}).get("readyReplicas") or 0) > 0
 
@@ -208,7 +211,7 @@ class _Gathering:
         pods = cluster.list("Pod", claim.namespace, claim.request.session.pod_selector.match_labels)
         secret = self._ask(cluster.get, Ref("Secret", claim.namespace, name))
         config = self._ask(cluster.get, Ref("ConfigMap", claim.namespace, name))
-        fact = read_session(pods, (secret, config), claim.uid)
+        fact = read_session(pods, (secret, config), claim.uid, self._record.status.session.ready_at)
         if fact.objects and secret is not None:
             self._session_token = secret_of(secret).get("token")
         return fact

@@ -114,14 +114,19 @@ def read_service(body: Object) -> ServiceFact:
     return ServiceFact(uid_of(body), ports.get(ROOT_PORT), ports.get(DAVS_PORT), drained)
 
 
-def read_session(pods: Iterable[Object], objects: Iterable[Object | None], claim: str) -> SessionFact:
+def read_session(
+    pods: Iterable[Object], objects: Iterable[Object | None], claim: str, ready_at: str | None
+) -> SessionFact:
     """Read the session's pods, and the two objects that it is given.
 
     Parameters
     ----------
     claim
         UID of the VolatileRSE.
+    ready_at
+        When the session could begin: a pod that had finished before was another's.
     """
+    pods = [pod for pod in pods if not _finished_before(pod, ready_at)]
     phases = [((pod.get("status") or {}).get("phase"), pod["spec"].get("nodeName")) for pod in pods]
     over = {"Succeeded", "Failed"}
     found = list(objects)
@@ -141,6 +146,14 @@ def expires_soon(body: Object, now: datetime) -> bool:
     """Tell whether the certificate in a Secret is to be renewed."""
     end = when((body["metadata"].get("annotations") or {}).get(NOT_AFTER))
     return end is not None and now >= end - _RENEW
+
+
+def _finished_before(pod: Object, time: str | None) -> bool:
+    states = [entry.get("state") or {} for entry in (pod.get("status") or {}).get("containerStatuses") or ()]
+    ends = [state["terminated"].get("finishedAt") for state in states if "terminated" in state]
+    known = [end for end in ends if end]
+    # Times of Kubernetes have one form, in which their order is that of their letters.
+    return time is not None and bool(known) and len(known) == len(states) and max(known) < time
 
 
 def _label(body: Object, key: str) -> str | None:
