@@ -7,7 +7,9 @@ the epoch tombstone that a plain reaper takes; expressions and attributes are ca
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tempfile
 import threading
 import time
@@ -15,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote_plus
 
 import requests
 from certifi import where
@@ -31,11 +34,13 @@ T = TypeVar("T")
 
 _CHUNK = 1000
 """Items that Rucio takes in one call."""
-_URL_CHUNK = 50
-"""Items that fit into a URL."""
+_URL_LENGTH = 3000
+"""Characters of names in a URL: gunicorn takes a line of 4094."""
 _MARK = "vrse_instance"
 _OWNER = "ISP"
 """The one free text that is given in the very call that creates an RSE: no crash leaves one that is nobody's."""
+_INSTANCE = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""How every operator's instance ends: the UID of its cluster. A site's own provider is told from it."""
 _KNOWN_FOR = 300.0
 """Seconds for which an RSE without our mark counts as permanent; one with it counts as volatile for good."""
 _LETTERS = {
@@ -224,8 +229,7 @@ class RucioCatalogue(Catalogue):
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs."""
         found: dict[Did, str] = {}
-        for part in _parts(files, _URL_CHUNK):
-            names = [str(did) for did in part]
+        for names in _within([str(did) for did in files], _URL_LENGTH):
             answer = self._call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
             found.update({Did.parse(name): pfn for name, pfn in answer.items()})
         return found
@@ -336,8 +340,7 @@ class RucioCatalogue(Catalogue):
     def hide(self, rse: str, files: Collection[Did]) -> None:
         """Hide replicas."""
         for part in _parts(files, _CHUNK):
-            states = [{"scope": did.scope, "name": did.name, "state": "B"} for did in part]
-            self._call(rse, "update_replicas_states", rse, states)
+            self._hide(rse, part)
 
     def allow_deletion(self, rse: str) -> None:
         """Let the reaper work."""
@@ -394,6 +397,19 @@ class RucioCatalogue(Catalogue):
         if wrong:
             self._call(rse.name, "update_rse", rse.name, wrong)
 
+    def _hide(self, rse: str, files: Sequence[Did]) -> None:
+        states = [{"scope": did.scope, "name": did.name, "state": "B"} for did in files]
+        absent = {"ReplicaNotFound": None, "RSENotFound": None}
+        if self._call(rse, "update_replicas_states", rse, states, tolerate=absent) is not None:
+            return
+        # One that the reaper took fails the whole call: ask again for what is left.
+        left = [did for did, entry in self._replicas(files, all_states=True) if rse in entry.get("states", {})]
+        if left and len(left) == len(files):
+            what = f"Rucio lists all {len(left)} replicas to hide on {rse}, and says that one is absent."
+            raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
+        if left:
+            self._hide(rse, left)
+
     def _attach(self, collection: Did, rse: str, files: Sequence[File]) -> None:
         for part in _parts(files, _CHUNK):
             dids = [
@@ -431,7 +447,8 @@ class RucioCatalogue(Catalogue):
             return True
         if time.monotonic() < self._permanent_until.get(rse, 0):
             return False
-        if _MARK in self._attributes(rse):
+        attributes = self._attributes(rse)
+        if _MARK in attributes or _INSTANCE.search(str(attributes.get(_OWNER))):
             self._volatile.add(rse)
             return True
         self._permanent_until[rse] = time.monotonic() + _KNOWN_FOR
@@ -511,7 +528,7 @@ class RucioCatalogue(Catalogue):
             answer = getattr(self._client(), method)(*args, **kwargs)
             # A stream fails while it is read, not when it is asked for.
             return list(answer) if isinstance(answer, Iterator) else answer
-        except (requests.RequestException, told.ServerConnectionException, told.ServiceUnavailable, OSError) as error:
+        except (requests.RequestException, told.ServerConnectionException, OSError, json.JSONDecodeError) as error:
             what = f"Rucio at {self._connection.server} does not answer: {_first_line(error)}."
             raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
         except told.RucioException as error:
@@ -522,7 +539,9 @@ class RucioCatalogue(Catalogue):
 
     def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
         said = _first_line(error)
-        if kind in {"DatabaseException", "RucioException"}:
+        # Rucio names its own class when it refuses a login; what does not comes from a proxy without server behind it.
+        unheard = kind == "CannotAuthenticate" and "CannotAuthenticate" not in str(error)
+        if unheard or kind in {"DatabaseException", "RucioException", "ServiceUnavailable"}:
             # The server's own trouble: no answer that counts.
             what = f"Rucio at {self._connection.server} failed on {about}: {said}."
             return UnreachableError(Reason.CATALOGUE_UNREACHABLE, what)
@@ -609,6 +628,21 @@ def _pfns(entry: Mapping[str, Any], allowed: set[str]) -> tuple[str, ...]:
 def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
+        yield part
+
+
+def _within(names: Iterable[str], length: int) -> Iterator[list[str]]:
+    """Split names so that each part fits into a URL."""
+    part: list[str] = []
+    used = 0
+    for name in names:
+        needed = len(quote_plus(name)) + len("&lfn=")
+        if part and used + needed > length:
+            yield part
+            part, used = [], 0
+        part.append(name)
+        used += needed
+    if part:
         yield part
 
 
