@@ -532,16 +532,14 @@ class RucioCatalogue(Catalogue):
             what = f"Rucio at {self._connection.server} does not answer: {_first_line(error)}."
             raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
         except told.RucioException as error:
-            kind = type(error).__name__
+            kind = _kind(error)
             if kind in tolerate and tolerate[kind] is None:
                 return None
             raise self._named(about, kind, error, tolerate.get(kind)) from error
 
     def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
         said = _first_line(error)
-        # Rucio names its own class when it refuses a login; what does not comes from a proxy without server behind it.
-        unheard = kind == "CannotAuthenticate" and "CannotAuthenticate" not in str(error)
-        if unheard or kind in {"DatabaseException", "RucioException", "ServiceUnavailable"}:
+        if kind in {"DatabaseException", "RucioException", "ServiceUnavailable"}:
             # The server's own trouble: no answer that counts.
             what = f"Rucio at {self._connection.server} failed on {about}: {said}."
             return UnreachableError(Reason.CATALOGUE_UNREACHABLE, what)
@@ -629,6 +627,16 @@ def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
+
+
+def _kind(error: Exception) -> str:
+    """Name the class of Rucio's answer."""
+    kind = type(error).__name__
+    if kind != "CannotAuthenticate":
+        return kind
+    # The client raises this for any answer to a login; only Rucio's own names a class, a proxy's page does not.
+    told = re.search(r"^Details: ([A-Z][A-Za-z]+)(: |$)", str(error), re.MULTILINE)
+    return told[1] if told else "RucioException"
 
 
 def _within(names: Iterable[str], length: int) -> Iterator[list[str]]:

@@ -1,0 +1,118 @@
+"""What the catalogue's client makes of a server that answers strangely; the contract suite shows the real one."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from rucio.client.baseclient import BaseClient
+
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
+from volatile_rse.domain.catalogue import Did
+from volatile_rse.ports.errors import RefusedError, UnreachableError
+
+AUTHORITY = LocalAuthority(*LocalAuthority.create())
+LOGIN = "/auth/userpass"
+LONGEST_LINE = 4094
+"""Of a request that gunicorn takes, by default."""
+
+
+@dataclass
+class Server:
+    """What it answers by path: status, headers, body."""
+
+    answers: dict[str, tuple[int, dict[str, str], str]] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.answers[LOGIN] = (200, {"X-Rucio-Auth-Token": "token"}, "")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.seen.append(self.path)
+            path = urlsplit(self.path).path
+            status, headers, body = state.answers.get(path, (404, {}, ""))
+            if path.endswith("/lfns2pfns"):
+                names = [value for key, value in parse_qsl(urlsplit(self.path).query) if key == "lfn"]
+                body = "{" + ",".join(f'"{name}": "davs://site/{name}"' for name in names) + "}"
+                status = 414 if len(self.requestline) > LONGEST_LINE else 200
+            self.send_response(status)
+            for key, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    pair = AUTHORITY.server(["localhost"], timedelta(days=1))
+    (tmp_path / "pair.pem").write_text(pair.certificate + pair.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    listening = ThreadingHTTPServer(("localhost", 0), Handler)
+    listening.socket = context.wrap_socket(listening.socket, server_side=True)
+    state.port = listening.server_port
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+    thread.start()
+    yield state
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.fixture
+def catalogue(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RucioCatalogue:
+    monkeypatch.setattr(BaseClient, "_back_off", lambda *_: None)
+    url = f"https://localhost:{server.port}"
+    spec = RucioConnectionSpec(server=url, account="ops", userpass=SecretKeys(secret_name="login"), ledger_scope="vrse")
+    return RucioCatalogue(spec, ("ops", "secret"), AUTHORITY.bundle(), tmp_path)
+
+
+@pytest.mark.parametrize("body", ["", "no server behind this proxy", "<html>\nUnavailable: later\n</html>"])
+def test_a_proxy_without_server_is_no_refusal(server: Server, catalogue: RucioCatalogue, body: str) -> None:
+    server.answers[LOGIN] = (503, {}, body)
+    with pytest.raises(UnreachableError) as caught:
+        catalogue.ping()
+    assert caught.value.reason is Reason.CATALOGUE_UNREACHABLE
+
+
+@pytest.mark.parametrize("kind", ["CannotAuthenticate", "AccessDenied"])
+def test_a_wrong_password_is_a_refusal(server: Server, catalogue: RucioCatalogue, kind: str) -> None:
+    server.answers[LOGIN] = (401, {"ExceptionClass": kind, "ExceptionMessage": "wrong password"}, "x")
+    with pytest.raises(RefusedError, match=f"{kind}.*wrong password"):
+        catalogue.ping()
+
+
+def test_a_server_without_database_is_no_refusal(server: Server, catalogue: RucioCatalogue) -> None:
+    server.answers[LOGIN] = (500, {"ExceptionClass": "DatabaseException", "ExceptionMessage": "no connection"}, "x")
+    with pytest.raises(UnreachableError, match="no connection"):
+        catalogue.ping()
+
+
+def test_half_an_answer_is_none(server: Server, catalogue: RucioCatalogue) -> None:
+    server.answers["/dids/user.alice/f/files"] = (200, {"Content-Type": "application/x-json-stream"}, '{"scope": "us')
+    with pytest.raises(UnreachableError):
+        catalogue.resolve(Did("user.alice", "f"))
+
+
+@pytest.mark.parametrize("length", [1, 60, 250])
+def test_long_names_fit_into_the_questions(server: Server, catalogue: RucioCatalogue, length: int) -> None:
+    names = [Did("user.alice", f"{number:03}" + "x" * length) for number in range(120)]
+    assert catalogue.pfns("SITE-A", names) == {did: f"davs://site/{did}" for did in names}
+    asked = len([path for path in server.seen if "lfns2pfns" in path])
+    assert asked <= len(names) * (length + 30) / 3000 + 1
