@@ -197,6 +197,15 @@ def deleted(catalogue: Catalogue, rse: str) -> bool:
     return True
 
 
+def expired(catalogue: Catalogue, rule: str) -> bool:
+    """Expire a rule; Rucio fails for once if judge-cleaner removes it at this very moment."""
+    try:
+        catalogue.expire_rule(rule)
+    except UnreachableError:
+        return False
+    return True
+
+
 def refused(reason: Reason, call: Callable[..., object], *arguments: object) -> str:
     """Show that a call is refused, also the second time; give what it said."""
     for _ in range(2):
@@ -503,7 +512,7 @@ def test_rules_that_lock_a_buffer(world: World, made: Made, catalogue: Catalogue
         assert {rule.account for rule in found.values()} == {grid.OPERATOR}
     for _ in range(2):
         for rule in (here, spanning):
-            catalogue.expire_rule(rule)
+            world.settle(lambda rule=rule: expired(catalogue, rule))  # type: ignore[misc]
     world.settle(lambda: catalogue.foreign_rules(rse.name, ledger) == ())
     for rule in (here, uuid.uuid4().hex):
         catalogue.expire_rule(rule)
