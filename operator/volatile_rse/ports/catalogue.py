@@ -106,7 +106,13 @@ class Catalogue(Protocol):
         """Give the davs PFN of each file at a destination."""
 
     def host(self, rse: str) -> str:
-        """Give the host name of a permanent RSE's davs protocol."""
+        """Give the host name of a permanent RSE's davs protocol.
+
+        Raises
+        ------
+        RefusedError
+            NO_DESTINATION: there is no such RSE, or it has no davs protocol.
+        """
 
     def quota_left(self, account: str, rse: str) -> int | None:
         """Give the bytes that an account may still lock on an RSE; None means unlimited."""
@@ -155,24 +161,27 @@ class Catalogue(Protocol):
         """Give the files on the buffer without an AVAILABLE replica on any permanent RSE (invariant I1b)."""
 
     def foreign_rules(self, rse: str, ledger: Did) -> tuple[ForeignRule, ...]:
-        """List the unexpired rules with locks on the buffer."""
+        """List the rules with locks on the buffer; one that has ended, too, until Rucio has taken its locks away."""
 
     def expire_rule(self, rule: str) -> None:
         """End a rule now; a rule that is gone already is fine."""
 
     def hide(self, rse: str, files: Collection[Did]) -> None:
-        """Set replicas on the buffer BEING_DELETED with an epoch tombstone: nobody is sent to them any more."""
+        """Set replicas on the buffer BEING_DELETED with an epoch tombstone: nobody is sent to them any more.
+
+        One that is gone already is fine.
+        """
 
     def allow_deletion(self, rse: str) -> None:
         """Let Rucio's reaper delete on the buffer."""
 
     def delete_rse(self, rse: str) -> None:
-        """Delete limits, distances, attributes, protocols and the RSE; an absent one is fine.
+        """Delete limits, attributes, protocols and the RSE; an absent one is fine.
 
         Raises
         ------
-        RefusedError
-            CATALOGUE_REFUSED: Rucio's counter says that it is not empty yet.
+        UnreachableError
+            CATALOGUE_REFUSED: Rucio's counter says that it is not empty yet; its daemons need time.
         """
 
     def expire_ledger(self, ledger: Did) -> None:
