@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from testbed import cluster, grid, operator
+from testbed import cluster, grid, installation
 from testbed.progress import StepError
 
 __all__ = ["Kept", "download", "kept", "remains", "rules"]
@@ -76,7 +76,7 @@ def remains(record: Mapping[str, Any]) -> list[str]:
             f"replica of {entry['scope']}:{entry['name']}" for entry in replicas if spec["rseName"] in entry["rses"]
         ]
     selector = f"volatilerse.io/record={spec['recordId']}"
-    for namespace in (operator.BUFFERS, spec["claims"][0]["namespace"]):
+    for namespace in (installation.BUFFERS, spec["claims"][0]["namespace"]):
         found += cluster.kubectl("-n", namespace, "get", _NAMESPACED, "-l", selector, "-o", "name").split()
     volumes = json.loads(cluster.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
     name = record["metadata"]["name"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from testbed import asking, cluster, operator, session
+from testbed import asking, cluster, installation, session
 from testbed.layout import CHECKOUT, LOGS, SITES, STATE
 from testbed.progress import StepError, step
 from testbed.sessions import Session, wait_for
@@ -42,7 +42,7 @@ def run() -> None:
     StepError
         Something is not as it must be; the message names it, and the logs that were saved.
     """
-    operator.up()
+    installation.up()
     with step("Session image"):
         job = yaml.safe_load(session.manifest(_EXAMPLE / "job.yaml"))
     request = yaml.safe_load((_EXAMPLE / "volatilerse.yaml").read_text())
@@ -51,7 +51,7 @@ def run() -> None:
     _clear(analysis)
     _show("\nkubectl apply -n alice -f examples/dimuon/volatilerse.yaml -f examples/dimuon/job.yaml\n")
     for body in (_script(), request, job):
-        operator.apply([{**body, "metadata": {**body["metadata"], "namespace": NAMESPACE}}])
+        installation.apply([{**body, "metadata": {**body["metadata"], "namespace": NAMESPACE}}])
     try:
         applied = _moment(wait_for("the VolatileRSE", analysis.body)["metadata"]["creationTimestamp"])
         _watch(analysis)
@@ -66,9 +66,9 @@ def run() -> None:
 
 
 def _namespace() -> None:
-    operator.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
+    installation.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
-    operator.enable(NAMESPACE)
+    installation.enable(NAMESPACE)
 
 
 def _clear(analysis: Session) -> None:
@@ -193,8 +193,16 @@ def _picture(files: list[asking.Kept]) -> list[str]:
 
 def _save_logs() -> None:
     wanted = {
-        "operator": ("-n", operator.NAMESPACE, "logs", "deployment/volatile-rse", "--tail=2000"),
-        "storage": ("-n", operator.BUFFERS, "logs", "-l", "volatilerse.io/record", "--all-containers", "--tail=500"),
+        "operator": ("-n", installation.NAMESPACE, "logs", "deployment/volatile-rse", "--tail=2000"),
+        "storage": (
+            "-n",
+            installation.BUFFERS,
+            "logs",
+            "-l",
+            "volatilerse.io/record",
+            "--all-containers",
+            "--tail=500",
+        ),
         "job": ("-n", NAMESPACE, "logs", f"job/{NAME}", "--tail=500"),
         "request": ("-n", NAMESPACE, "get", "volatilerses", NAME, "-o", "yaml"),
         "records": ("get", "rserecords", "-o", "yaml"),

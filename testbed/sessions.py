@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from testbed import buffer, cluster, operator
+from testbed import buffer, cluster, installation
 from testbed.progress import StepError
 
 __all__ = ["Session", "kill_operator", "wait_for"]
@@ -61,7 +61,7 @@ class Session:
                 **spec,
             },
         }
-        operator.apply([body])
+        installation.apply([body])
 
     def job(self, script: str, *, retries: int = 0) -> None:
         """Start a Job of the session that runs a shell script with XRootD's clients, its token and authorities."""
@@ -97,7 +97,7 @@ class Session:
             "metadata": {"name": self.name, "namespace": self.namespace},
             "spec": {"backoffLimit": retries, "template": template},
         }
-        operator.apply([body])
+        installation.apply([body])
 
     def log(self) -> str:
         """Give what the Job has printed so far: nothing before its pod has started."""
@@ -151,11 +151,11 @@ class Session:
 
 def kill_operator() -> None:
     """Kill the operator's pod, as a node that fails does, and wait for its successor."""
-    pods = ("-n", operator.NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=volatile-rse", "-o", "name")
+    pods = ("-n", installation.NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=volatile-rse", "-o", "name")
     before = set(cluster.kubectl(*pods).split())
-    cluster.kubectl("-n", operator.NAMESPACE, "delete", *before, "--grace-period=0", "--force", "--wait=false")
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", *before, "--grace-period=0", "--force", "--wait=false")
     wait_for("another operator", lambda: set(cluster.kubectl(*pods).split()) - before)
-    cluster.kubectl("-n", operator.NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
+    cluster.kubectl("-n", installation.NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
 
 
 def _read(*argv: str) -> dict[str, Any] | None:

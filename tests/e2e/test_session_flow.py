@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from testbed import asking, cluster, operator, samples
+from testbed import asking, cluster, installation, samples
 from testbed.sessions import Session, kill_operator, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
@@ -29,15 +29,15 @@ xrdadler32 /tmp/one.txt /tmp/two.bin
 
 @pytest.fixture(scope="module", autouse=True)
 def _operator() -> None:
-    operator.up()
+    installation.up()
 
 
 @pytest.fixture
 def session(namespace: str) -> Iterator[Session]:
     """A session in a namespace of its own, with a class that grants it alice's account."""
-    operator.enable(namespace)
+    installation.enable(namespace)
     grants = [{"namespaces": [namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
-    operator.apply([operator.class_of(namespace, grants)])
+    installation.apply([installation.class_of(namespace, grants)])
     made = Session(namespace, "run", namespace)
     yield made
     if made.body() is not None:
@@ -100,7 +100,7 @@ def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
 def test_a_job_that_fails_after_writing_loses_nothing_even_of_a_memory_volume(session: Session) -> None:
     dataset = new_dataset()
     grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
-    operator.apply([operator.class_of(session.namespace, grants, storage={"memory": {}})])
+    installation.apply([installation.class_of(session.namespace, grants, storage={"memory": {}})])
     session.request(outputs=[output(dataset)])
     session.job(WRITE + "exit 3\n")
     record = session.wait_closed()
@@ -193,21 +193,21 @@ def test_bad_input_is_a_condition_that_says_who_must_do_what(session: Session, c
     assert "USER must act: " in stalled["message"] or "ADMIN must act: " in stalled["message"]
     assert session.condition("Ready")["reason"] == reason
     selector = f"volatilerse.io/record={(session.record().get('spec') or {}).get('recordId', 'none')}"
-    assert cluster.kubectl("-n", operator.BUFFERS, "get", "pods,pvc,services", "-l", selector, "-o", "name") == ""
+    assert cluster.kubectl("-n", installation.BUFFERS, "get", "pods,pvc,services", "-l", selector, "-o", "name") == ""
     session.delete()
     wait_for("the VolatileRSE is gone", lambda: session.body() is None)
 
 
 def test_an_unknown_connection_stalls_until_it_exists(session: Session) -> None:
     grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
-    operator.apply([operator.class_of(session.namespace, grants, connectionName=session.namespace)])
+    installation.apply([installation.class_of(session.namespace, grants, connectionName=session.namespace)])
     session.request()
     stalled = wait_for("Stalled", lambda: session.is_true("Stalled") and session.condition("Stalled"), 30)
     assert stalled["reason"] == "UnknownConnection"
-    connection = json.loads(cluster.kubectl("get", "rucioconnections", operator.CONNECTION, "-o", "json"))
+    connection = json.loads(cluster.kubectl("get", "rucioconnections", installation.CONNECTION, "-o", "json"))
     body = {**connection, "metadata": {"name": session.namespace}}
     body.pop("status")
-    operator.apply([body])
+    installation.apply([body])
     wait_for("Usable", lambda: session.is_true("Usable"), 60)
     assert not session.is_true("Stalled")
     session.delete()
