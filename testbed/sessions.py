@@ -108,6 +108,11 @@ class Session:
                 return ""
             raise
 
+    def succeeded(self) -> bool:
+        """Tell whether the Job has succeeded."""
+        job = _read("-n", self.namespace, "get", "job", self.name) or {}
+        return bool((job.get("status") or {}).get("succeeded"))
+
     def delete(self) -> None:
         """Ask for the deletion, and do not wait for it."""
         cluster.kubectl("-n", self.namespace, "delete", "volatilerse", self.name, "--wait=false")
