@@ -146,11 +146,14 @@ class Made:
             self.world.catalogue.attach(dataset, rse, files)
         return dataset
 
-    def spec(self, **changes: Any) -> BufferRse:
-        """Describe an RSE whose door answers that nothing is there."""
+    def spec(self, site: str = "SITE-A", **changes: Any) -> BufferRse:
+        """Describe an RSE whose door, a site's, answers that nothing is there.
+
+        Of two replicas with the same PFN Rucio lists one: a test that looks for copies on a site takes the other's door.
+        """
         name = f"CONTRACT-{uuid.uuid4().hex[:8].upper()}"
         attributes = {"vrse_instance": INSTANCE, "vrse_record": "r", "region": "here"}
-        return BufferRse(name, SITES["SITE-A"], 1094, 8443, **{"attributes": attributes, **changes})
+        return BufferRse(name, SITES[site], 1094, 8443, **{"attributes": attributes, **changes})
 
     def buffer(self, files: Sequence[File] = (), spec: BufferRse | None = None) -> tuple[BufferRse, Did]:
         """Make a buffer's RSE and ledger, with files registered."""
@@ -270,7 +273,7 @@ def test_what_has_no_files_is_no_input(made: Made, catalogue: Catalogue) -> None
 
 def test_sources_are_permanent_and_of_the_expression(made: Made, catalogue: Catalogue) -> None:
     files = made.files()
-    rse, _ = made.buffer(files, made.spec(availability_read=True))
+    rse, _ = made.buffer(files, made.spec("SITE-B", availability_read=True))
     made.dataset("SITE-A", files=files)
     pfns = catalogue.pfns("SITE-A", dids(files))
     for expression in ("SITE-A", "site=SITE-A", "SITE-A|SITE-B", f"SITE-A|{rse.name}", "*"):
@@ -464,7 +467,7 @@ def test_no_rule_without_quota_dataset_or_place(world: World, made: Made, catalo
 
 def test_safe_is_a_copy_with_this_checksum_everywhere(made: Made, catalogue: Catalogue) -> None:
     files = made.files()
-    made.buffer(files)
+    rse, _ = made.buffer(files, made.spec("SITE-B"))
     both = tuple(dids(files))
     assert catalogue.unsafe(files, ["SITE-A"]) == both
     made.dataset("SITE-A", files=files)
@@ -473,6 +476,7 @@ def test_safe_is_a_copy_with_this_checksum_everywhere(made: Made, catalogue: Cat
         assert catalogue.unsafe(files, ["SITE-A", "SITE-B"]) == both
         assert catalogue.unsafe([dataclasses.replace(files[1], adler32="deadbeef")], ["SITE-A"]) == both[1:]
         assert catalogue.unsafe([File(ABSENT, 1, "00000001")], ["SITE-A"]) == (ABSENT,)
+    catalogue.hide(rse.name, both)
     made.dataset("SITE-B", files=files[:1])
     assert catalogue.unsafe(files, ["SITE-A", "SITE-B"]) == both[1:]
 
@@ -480,14 +484,17 @@ def test_safe_is_a_copy_with_this_checksum_everywhere(made: Made, catalogue: Cat
 def test_last_copies_until_a_permanent_rse_has_one(world: World, made: Made, catalogue: Catalogue) -> None:
     files = made.files(3)
     rse, ledger = made.buffer(files)
-    another = made.spec()
+    another = made.spec("SITE-B")
     world.half_made(another.name)
+    # Who meets it now must not take it for a permanent one later.
+    assert catalogue.destinations(f"SITE-A|{another.name}") == ("SITE-A",)
     catalogue.register(another.name, ledger, files)
     made.places.add((another.name, ledger))
     for _ in range(2):
         assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files))
     made.buffer(spec=another)
     assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files))
+    catalogue.hide(another.name, dids(files))
     copies = made.dataset("SITE-B", files=files[1:])
     assert catalogue.last_copies(rse.name, ledger) == (files[0].did,)
     catalogue.hide("SITE-B", [files[1].did])
@@ -540,6 +547,11 @@ def test_a_buffer_drains_and_leaves_nothing_but_the_copies(world: World, made: M
     # Without leave the reaper does nothing.
     assert set(catalogue.replicas(rse.name, ledger).values()) == {"B"}
     catalogue.allow_deletion(rse.name)
+    world.settle(lambda: catalogue.replicas(rse.name, ledger) == {})
+    # Killed in the middle, it is done again: one replica is there, the others are gone.
+    catalogue.register(rse.name, ledger, files[:1])
+    catalogue.hide(rse.name, dids(files))
+    assert set(catalogue.replicas(rse.name, ledger).values()) <= {"B"}
     world.settle(lambda: catalogue.replicas(rse.name, ledger) == {})
     catalogue.hide(rse.name, dids(files))
     world.settle(lambda: deleted(catalogue, rse.name))
