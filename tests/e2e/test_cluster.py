@@ -105,7 +105,16 @@ def test_a_request_gets_its_defaults_and_nobody_has_looked_yet(crds: list[str], 
 
 
 @pytest.mark.usefixtures("crds")
-@pytest.mark.parametrize(("field", "value"), [("account", "bob"), ("className", "fast"), ("capacity", "2Gi")])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("account", "bob"),
+        ("className", "fast"),
+        ("capacity", "2Gi"),
+        ("session", {"podSelector": {"matchLabels": {"another": "one"}}}),
+        ("teardown", {"deadline": "2h"}),
+    ],
+)
 def test_what_was_asked_for_does_not_change(namespace: str, field: str, value: str) -> None:
     document = request(namespace)
     apply(document)

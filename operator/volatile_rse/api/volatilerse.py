@@ -145,6 +145,9 @@ class VolatileRSESpec(ApiModel):
                 cel("self.capacity == oldSelf.capacity", "capacity is immutable: create another VolatileRSE"),
                 cel("self.inputs == oldSelf.inputs", "inputs are immutable: create another VolatileRSE"),
                 cel("self.outputs == oldSelf.outputs", "outputs are immutable: create another VolatileRSE"),
+                # The record works with what was asked for at first: what it would ignore is refused.
+                cel("self.session == oldSelf.session", "session is immutable: create another VolatileRSE"),
+                cel("self.teardown == oldSelf.teardown", "teardown is immutable: create another VolatileRSE"),
             ]
         }
     )
