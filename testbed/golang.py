@@ -33,7 +33,7 @@ def toolchain(log: Log) -> Path:
     if not program.exists():
         unfinished = folder.with_suffix(".part")
         shutil.rmtree(unfinished, ignore_errors=True)
-        options = ["--quiet", "--require-hashes", "--target", unfinished, "-r", _REQUIREMENT]
+        options: list[str | Path] = ["--quiet", "--require-hashes", "--target", unfinished, "-r", _REQUIREMENT]
         log.run(sys.executable, "-m", "pip", "install", *options)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)

@@ -17,7 +17,7 @@ from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import BufferRse, Did, File, LedgerOwner
+from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
@@ -426,6 +426,18 @@ def test_a_dataset_is_made_once_and_must_be_open(world: World, made: Made, catal
     for wrong in (dataset, container, files[0].did):
         assert str(wrong) in refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_dataset, wrong, grid.ALICE)
     assert str(dataset) in refused(Reason.CATALOGUE_REFUSED, catalogue.attach, dataset, "SITE-A", made.files())
+
+
+def test_what_stands_under_a_name_is_seen(world: World, made: Made, catalogue: Catalogue) -> None:
+    (file, *_) = files = made.files(1)
+    dataset = made.dataset("SITE-A", files=files)
+    assert catalogue.dataset(dataset) == DatasetState(grid.ALICE, is_dataset=True, open=True)
+    world.close(dataset)
+    assert catalogue.dataset(dataset) == DatasetState(grid.ALICE, is_dataset=True, open=False)
+    known = catalogue.dataset(file.did)
+    assert known is not None
+    assert not known.is_dataset
+    assert catalogue.dataset(Did(SCOPE, f"never.{uuid.uuid4().hex}")) is None
 
 
 def test_a_copy_known_otherwise_is_refused(made: Made, catalogue: Catalogue) -> None:

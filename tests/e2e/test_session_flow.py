@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from testbed import cluster, installation, samples
+from testbed import cluster, grid, installation, samples
 from testbed.sessions import Session, kill_operator, wait_for
 from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, new_dataset, new_session, output
 
@@ -145,6 +145,16 @@ def test_bad_input_is_a_condition_that_says_who_must_do_what(session: Session, c
     assert cluster.kubectl("-n", installation.BUFFERS, "get", "pods,pvc,services", "-l", selector, "-o", "name") == ""
     session.delete()
     wait_for("the VolatileRSE is gone", lambda: session.body() is None)
+
+
+def test_a_closed_dataset_is_refused_before_anything_is_staged(session: Session) -> None:
+    dataset, alice = new_dataset(), grid.client("alice")
+    alice.add_dataset("user.alice", dataset)
+    alice.close("user.alice", dataset)
+    session.request(inputs=[NANO], outputs=[output(dataset)])
+    stalled = wait_for("Stalled", lambda: session.is_true("Stalled") and session.condition("Stalled"), 30)
+    assert stalled["reason"] == "DatasetRefused"
+    assert f"user.alice:{dataset} is closed. USER must act" in stalled["message"]
 
 
 def test_an_unknown_connection_stalls_until_it_exists(session: Session) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from volatile_rse.api.conditions import Reason
-from volatile_rse.domain.catalogue import BufferRse, Did, File, ForeignRule, LedgerOwner, RseState
+from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, ForeignRule, LedgerOwner, RseState
 from volatile_rse.domain.names import hash_path
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -238,6 +238,14 @@ class FakeCatalogue(Catalogue):
         rules = [rule for rule in self._rules.values() if rule.account == account]
         used = sum(self._files[did].bytes for rule in rules for did, place in rule.locks if place == rse)
         return max(self.quota[account, rse] - used, 0)
+
+    def dataset(self, did: Did) -> DatasetState | None:
+        """Look at a user's dataset."""
+        self._answers()
+        known = self._collections.get(did)
+        if known is None:
+            return DatasetState("root", is_dataset=False, open=False) if did in self._files else None
+        return DatasetState(known.account, is_dataset=True, open=known.open)
 
     def ensure_dataset(self, dataset: Did, account: str) -> None:
         """Create a user's dataset."""

@@ -25,7 +25,7 @@ from certifi import where
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.domain.catalogue import BufferRse, Did, File, ForeignRule, LedgerOwner, RseState
+from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, ForeignRule, LedgerOwner, RseState
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -253,6 +253,14 @@ class RucioCatalogue(Catalogue):
         rows = self._call(about, "get_local_account_usage", account, rse)
         used = sum(row["bytes"] for row in rows if row["rse"] == rse)
         return max(int(limit) - int(used), 0)
+
+    def dataset(self, did: Did) -> DatasetState | None:
+        """Look at a user's dataset."""
+        known = self._did(did)
+        if known is None:
+            return None
+        is_dataset = known["type"] == "DATASET"
+        return DatasetState(known["account"], is_dataset=is_dataset, open=is_dataset and bool(known.get("open", True)))
 
     def ensure_dataset(self, dataset: Did, account: str) -> None:
         """Create a user's dataset."""

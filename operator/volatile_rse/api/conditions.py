@@ -73,6 +73,7 @@ class Reason(StrEnum):
     INPUTS_TOO_LARGE = "InputsTooLarge"
     CAPACITY_OVER_LIMIT = "CapacityOverLimit"
     NO_DESTINATION = "NoDestination"
+    DATASET_REFUSED = "DatasetRefused"
     PATH_ESCAPES_OUTBOX = "PathEscapesOutbox"
     CREDENTIAL_MISSING = "CredentialMissing"
     CATALOGUE_UNREACHABLE = "CatalogueUnreachable"
@@ -129,6 +130,9 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.NO_DESTINATION: Remedy(
         Actor.USER, "Choose a destination.rseExpression that matches enough permanent RSEs (`rucio rse list --rses …`)."
+    ),
+    Reason.DATASET_REFUSED: Remedy(
+        Actor.USER, "Name another dataset in a new VolatileRSE; nothing has been staged or copied for this one."
     ),
     Reason.PATH_ESCAPES_OUTBOX: Remedy(
         Actor.USER, "Write spec.outputs[].path relative to the outbox: no leading '/', no '..' component."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["BufferRse", "Did", "File", "ForeignRule", "LedgerOwner", "RseState"]
+__all__ = ["BufferRse", "DatasetState", "Did", "File", "ForeignRule", "LedgerOwner", "RseState"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,6 +33,16 @@ class File:
     bytes: int
     adler32: str
     """Eight lower-case hex digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetState:
+    """What stands under the name of a user's dataset."""
+
+    account: str
+    is_dataset: bool
+    """Not a file or a container."""
+    open: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from volatile_rse.api.conditions import REMEDIES, Reason
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import Tenancy, VolatileRSEClassSpec
+from volatile_rse.domain.catalogue import DatasetState
 
-__all__ = ["Problem", "problems_of_inputs", "problems_of_request"]
+__all__ = ["Problem", "problem_of_dataset", "problems_of_inputs", "problems_of_request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,27 @@ def problems_of_inputs(spec: VolatileRSESpec, sizes: dict[str, int]) -> tuple[Pr
             f"The inputs have {total} bytes ({parts}) and spec.capacity is {spec.capacity} ({capacity} bytes).",
         ),
     )
+
+
+def problem_of_dataset(output: Output, account: str, known: DatasetState | None) -> Problem | None:
+    """Judge what stands under the name of an output's dataset, before anything is staged for it.
+
+    The operator's own account could write into anybody's dataset: that it does not is decided here.
+    """
+    if known is None:
+        return None
+    named = f"spec.outputs[{output.name}]: {output.scope}:{output.dataset}"
+    if not known.is_dataset:
+        what = "is no dataset."
+    elif not known.open:
+        what = "is closed."
+    elif known.account != account:
+        what = f"belongs to account {known.account!r}, not to {account!r}."
+    elif output.if_exists == "Fail":
+        what = "exists, and ifExists is Fail."
+    else:
+        return None
+    return Problem(Reason.DATASET_REFUSED, f"{named} {what}")
 
 
 def _unknown_connection(class_: VolatileRSEClassSpec) -> Problem:

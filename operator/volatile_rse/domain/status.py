@@ -29,6 +29,7 @@ STALLING = frozenset(
         Reason.NO_REPLICA,
         Reason.INPUTS_TOO_LARGE,
         Reason.NO_DESTINATION,
+        Reason.DATASET_REFUSED,
         Reason.QUOTA_EXCEEDED,
         Reason.CREDENTIAL_MISSING,
         Reason.FOREIGN_OBJECT,

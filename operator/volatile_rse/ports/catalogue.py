@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from volatile_rse.domain.catalogue import BufferRse, Did, File, ForeignRule, LedgerOwner, RseState
+from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, ForeignRule, LedgerOwner, RseState
 
 __all__ = ["Catalogue"]
 
@@ -116,6 +116,9 @@ class Catalogue(Protocol):
 
     def quota_left(self, account: str, rse: str) -> int | None:
         """Give the bytes that an account may still lock on an RSE; None means unlimited."""
+
+    def dataset(self, did: Did) -> DatasetState | None:
+        """Look at a user's dataset; None if there is nothing of that name."""
 
     def ensure_dataset(self, dataset: Did, account: str) -> None:
         """Create a user's dataset, owned by the account; an open one that exists is taken as it is.

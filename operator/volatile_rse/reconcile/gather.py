@@ -24,7 +24,7 @@ from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.plan import sealed_files
-from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.stage import Stage, stage_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
@@ -272,7 +272,9 @@ class _Gathering:
         return {urlsplit(pfn).hostname or "" for pfns in sources.values() for pfn in pfns}
 
     def _choose(self, catalogue: Catalogue, output: Output) -> tuple[str, ...]:
-        destination = output.destination
+        destination, account = output.destination, self._claim.account
+        if refused := problem_of_dataset(output, account, catalogue.dataset(Did(output.scope, output.dataset))):
+            raise RefusedError(refused.reason, refused.what)
         matching = catalogue.destinations(destination.rse_expression)
         if len(matching) < destination.copies:
             what = (
@@ -280,7 +282,6 @@ class _Gathering:
                 f"{len(matching)} permanent RSEs, and {destination.copies} copies are asked for."
             )
             raise RefusedError(Reason.NO_DESTINATION, what)
-        account = self._claim.account
         left = {rse: catalogue.quota_left(account, rse) for rse in matching}
         open_ = [rse for rse in matching if left[rse] is None or (left[rse] or 0) > 0]
         if len(open_) < destination.copies:
