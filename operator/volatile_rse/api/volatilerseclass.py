@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Quantity, Scope, cel
+from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Duration, Quantity, Scope, cel
 
 __all__ = ["Exposure", "Grant", "Memory", "SiteCredentials", "Storage", "Tenancy", "VolatileRSEClassSpec", "Volume"]
 
@@ -84,6 +84,8 @@ class VolatileRSEClassSpec(ApiModel):
     tenancy: Tenancy = Tenancy()
     max_capacity: Quantity | None = None
     """Largest capacity that a VolatileRSE may ask for."""
+    record_retention: Duration = "30d"
+    """How long a closed RSERecord is kept."""
     rse_attributes: Annotated[
         dict[str, Annotated[str, Field(max_length=255)]],
         Field(max_length=16),

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from volatile_rse.api.rserecord import RSERecordStatus, SessionTruth
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.domain.facts import Record
 from volatile_rse.domain.session import EndReason, SessionState
 
-__all__ = ["FENCED", "SEALED", "Stage", "session_state", "session_truth", "stage_of", "stamp", "when"]
+__all__ = ["FENCED", "SEALED", "Stage", "has_expired", "session_state", "session_truth", "stage_of", "stamp", "when"]
 
 FENCED = "fenced"
 SEALED = "sealed"
@@ -47,6 +49,12 @@ def stage_of(status: RSERecordStatus) -> Stage:
         (status.inputs is not None, Stage.SERVING),
     )
     return next((stage for truth, stage in reached if truth), Stage.PREPARING)
+
+
+def has_expired(record: Record, now: datetime) -> bool:
+    """Tell whether a closed record has been kept for as long as its class wants."""
+    closed = when(record.status.closed_at)
+    return closed is not None and now >= closed + parse_duration(record.spec.class_snapshot.record_retention)
 
 
 def stamp(time: datetime) -> str:

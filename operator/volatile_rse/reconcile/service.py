@@ -12,11 +12,12 @@ from volatile_rse.api.rserecord import RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.builders.objects import RECORD
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.stage import Stage, stage_of
+from volatile_rse.domain.stage import Stage, has_expired, stage_of
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.queue import KeyedQueue
+from volatile_rse.reconcile.reading import read_record
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.world import World
 
@@ -138,9 +139,10 @@ class Service:
         """Call for a visit to every buffer, and look at the connections."""
         alive = {self._learn(body) for body in self._world.cluster.list("VolatileRSE")}
         for body in self._world.cluster.list("RSERecord"):
-            closed = stage_of(RSERecordStatus.model_validate(body.get("status") or {})) is Stage.CLOSED
-            if not closed:
+            if stage_of(RSERecordStatus.model_validate(body.get("status") or {})) is not Stage.CLOSED:
                 alive.add(body["spec"]["recordId"])
+            elif has_expired(read_record(body), self._world.clock.now()):
+                self._world.cluster.delete(Ref("RSERecord", None, body["metadata"]["name"]), body["metadata"]["uid"])
         with self._lock:
             for record_id in set(self._known) - alive:
                 del self._known[record_id]

@@ -141,7 +141,7 @@ class Small:
     def step(self) -> None:
         """Let the operator look once, and everybody else do their work."""
         if self._reconciler is None:
-            self._reconciler = Reconciler(self._world(), self._counting)
+            self._reconciler = Reconciler(self.world(), self._counting)
         try:
             self._reconciler.visit(self.record_id, (REQUEST.namespace or "", REQUEST.name))
         except Killed:
@@ -167,7 +167,7 @@ class Small:
         self.apply(world, connections, facts, effect)
         self.applied.append(effect)
 
-    def _world(self) -> World:
+    def world(self) -> World:
         agent = hosts_of(self.settings, name_of(self.record_id, Piece.AGENT_SERVICE))[0]
         inside = hosts_of(self.settings, name_of(self.record_id, Piece.SERVICE))[0]
 

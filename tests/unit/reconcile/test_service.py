@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.unit.reconcile.small_world import Small
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.service import Service
+
+
+def closed() -> tuple[Small, Service]:
+    small = Small(inputs=0)
+    small.request()
+    small.step()
+    small.delete()
+    small.until(small.is_closed)
+    return small, Service(small.world(), threads=0)
+
+
+def test_a_closed_record_is_kept_for_thirty_days() -> None:
+    small, service = closed()
+    small.clock.turn(timedelta(days=29))
+    service.sweep()
+    assert small.record
+    small.clock.turn(timedelta(days=2))
+    service.sweep()
+    assert not small.record
+
+
+def test_an_open_record_is_never_too_old() -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.until(small.has_session)
+    small.clock.turn(timedelta(days=400))
+    Service(small.world(), threads=0).sweep()
+    assert small.record
+
+
+def test_the_sweep_says_whether_the_catalogue_answers() -> None:
+    small, service = closed()
+    service.sweep()
+    connection = Ref("RucioConnection", None, "rucio")
+    assert small.cluster.get(connection)["status"]["reachable"] is True  # type: ignore[index]
+    small.catalogue.down = True
+    service.sweep()
+    status = small.cluster.get(connection)["status"]  # type: ignore[index]
+    assert status["reachable"] is False
+    assert "does not answer" in status["message"]
