@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.agent.conftest import CLAIM, RECORD, adler32, fence, leave, request, seal
 from volatile_rse.agent import checksum
@@ -235,3 +238,26 @@ def test_a_lost_ledger_is_made_anew_from_the_disk(places: Places, buffer: Buffer
 )
 def test_globs(pattern: str, path: str, takes: bool) -> None:  # noqa: FBT001
     assert matches(pattern, path) is takes
+
+
+_REGULAR = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+@given(pattern=st.text("a?*/.", max_size=9), path=st.text("ab/.", max_size=9))
+def test_globs_mean_what_the_regular_expression_says(pattern: str, path: str) -> None:
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    expression = "".join(_REGULAR.get(part, re.escape(part)) for part in parts)
+    assert matches(pattern, path) is (re.fullmatch(expression, path, re.DOTALL) is not None)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a" * 127 + "x", "a" * 255),
+        ("**/" * 84 + "x", "a/" * 255),
+        ("**a" * 84 + "x", "a" * 255),
+    ],
+)
+def test_no_pattern_keeps_the_agent_busy(pattern: str, path: str) -> None:
+    assert not matches(pattern, path)
