@@ -42,6 +42,9 @@ class Site:
         self.log: list[str] = []
         self.cut: dict[str, int] = {}
         """Path -> bytes after which the connection breaks, once."""
+        self.moved: dict[str, str] = {}
+        """Path -> URL that it is redirected to."""
+        self.digests = True
         self.spoil = 0
         """Uploads that will be stored wrong."""
         self.bundle = authority.bundle()
@@ -71,7 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         if (data := self._data()) is not None:
-            self._begin(200, len(data), {"Digest": f"adler32={zlib.adler32(data):x}"})
+            digest = {"Digest": f"adler32={zlib.adler32(data):x}"} if self.site.digests else {}
+            self._begin(200, len(data), digest)
 
     def do_GET(self) -> None:
         if (data := self._data()) is None:
@@ -84,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
-        if not self._allowed():
+        if not self._allowed() or self._redirected():
             return
         self.site.spoil -= 1
         self.site.files[self.path] = data if self.site.spoil < 0 else b"!" + data[1:]
@@ -96,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._begin(204, 0, {})
 
     def _data(self) -> bytes | None:
-        if not self._allowed():
+        if not self._allowed() or self._redirected():
             return None
         data = self.site.files.get(self.path)
         if data is None:
@@ -109,6 +113,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not allowed:
             self._begin(403, 0, {})
         return allowed
+
+    def _redirected(self) -> bool:
+        where = self.site.moved.get(self.path)
+        if where is not None:
+            self._begin(307, 0, {"Location": where})
+        return where is not None
 
     def _begin(self, status: int, length: int, headers: dict[str, str]) -> None:
         self.send_response(status)
