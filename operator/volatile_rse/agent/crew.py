@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
@@ -16,12 +17,14 @@ __all__ = ["Crew", "backoff"]
 
 _log = logging.getLogger(__name__)
 _AFTER_DEFECT = 60.0
+_chance = random.SystemRandom()
 _Key = TypeVar("_Key", bound=Hashable)
 
 
 def backoff(attempts: int, first: float, cap: float) -> float:
-    """Give the seconds to wait after so many failures."""
-    return float(min(cap, first * 2 ** min(attempts - 1, 30)))
+    """Give the seconds to wait after so many failures: scattered, so that buffers do not return to a site together."""
+    longest = min(cap, first * 2 ** min(attempts - 1, 30))
+    return _chance.uniform(longest / 2, longest)
 
 
 class Crew(Generic[_Key]):

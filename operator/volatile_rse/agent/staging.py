@@ -48,8 +48,8 @@ class Staging:
         self._files: dict[str, InputFile] = {}
         self._access = Access()
         self._rounds: dict[str, int] = {}
-        self._claimed = 0
-        """Bytes that files under way will still need."""
+        self._arriving: set[_Download] = set()
+        """What will still need space."""
         self._crew: Crew[str] = Crew("staging", threads, self._work)
 
     def start(self) -> None:
@@ -129,13 +129,13 @@ class Staging:
         if arrived > file.bytes:
             partial.unlink()
             arrived = 0
-        with self._room(file, file.bytes - arrived):
-            download = _Download(file, partial, arrived)
-            try:
-                if arrived < file.bytes:
+        download = _Download(file, partial, arrived)
+        try:
+            with self._room(file, download):
+                if download.missing:
                     line.get(source, access, arrived, download.receive, lambda: self._files.get(file.path) is None)
-            finally:
-                download.close()
+        finally:
+            download.close()
         download.check(source)
         self._finish(file, partial)
 
@@ -149,23 +149,25 @@ class Staging:
         sync(target.parent)
 
     @contextmanager
-    def _room(self, file: InputFile, size: int) -> Iterator[None]:
+    def _room(self, file: InputFile, download: _Download) -> Iterator[None]:
         """Keep room for a file while it arrives."""
         with self._lock:
             volume = os.statvfs(self._places.data)
-            free = volume.f_bavail * volume.f_frsize - self._claimed - _RESERVE
-            if size > free:
+            # What has arrived is no longer free: only the rest of each file is still to be kept.
+            promised = sum(other.missing for other in self._arriving)
+            free = volume.f_bavail * volume.f_frsize - promised - _RESERVE
+            if download.missing > free:
                 message = (
-                    f"{file.path} needs {size} bytes and the volume has {max(free, 0)} to spare: "
+                    f"{file.path} needs {download.missing} bytes and the volume has {max(free, 0)} to spare: "
                     "the owner must free space or ask for a greater volume"
                 )
                 raise TransferError(message)
-            self._claimed += size
+            self._arriving.add(download)
         try:
             yield
         finally:
             with self._lock:
-                self._claimed -= size
+                self._arriving.discard(download)
 
 
 class _Download:
@@ -180,6 +182,11 @@ class _Download:
         self._sum = checksum.of_file(partial) if arrived else checksum.EMPTY
         self._stream = partial.open("r+b" if arrived else "wb")
         self._stream.seek(arrived)
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are still to come."""
+        return self._file.bytes - self._size
 
     def receive(self, data: bytes, begin: int) -> None:
         """Take a piece."""

@@ -3,12 +3,15 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 from tests.unit.agent.conftest import Site, adler32, input_file, manifest, until
 from volatile_rse.agent import checksum, staging
 from volatile_rse.agent.buffer import Buffer
+from volatile_rse.agent.crew import backoff
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import InputFile, InputState
 
@@ -104,6 +107,69 @@ def test_too_little_space_is_said_before_anything_is_fetched(
     assert site.log == []
 
 
+def test_what_has_arrived_is_not_counted_twice(buffer: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two files fit together: the second asks for room while a part of the first has arrived."""
+    first, second = input_file(site, DATA, "first.root"), input_file(site, DATA, "second.root")
+    partial = buffer.places.partial / hashlib.sha256(first.path.encode()).hexdigest()
+    waiting, go_on = threading.Event(), threading.Event()
+    receive = staging._Download.receive
+
+    def slow(download: staging._Download, data: bytes, begin: int) -> None:
+        receive(download, data, begin)
+        if download._partial == partial and not go_on.is_set():
+            download._stream.flush()
+            waiting.set()
+            assert go_on.wait(5)
+
+    def volume(_: object) -> SimpleNamespace:
+        there = sum(path.stat().st_size for path in buffer.places.data.rglob("*") if path.name in names)
+        return SimpleNamespace(f_frsize=1, f_bavail=2 * len(DATA) - there, f_blocks=1, f_files=1, f_favail=1)
+
+    names = {partial.name, hashlib.sha256(second.path.encode()).hexdigest(), "first.root", "second.root"}
+    monkeypatch.setattr(staging, "_RESERVE", 0)
+    monkeypatch.setattr(staging._Download, "receive", slow)
+    monkeypatch.setattr(os, "statvfs", volume)
+    greater = input_file(site, DATA + b"!", "greater.root")
+    try:
+        # One asks after the other, so that the order is the same on every machine.
+        buffer.take(manifest(site, first))
+        assert waiting.wait(5)
+        buffer.take(manifest(site, first, second))
+        staged(buffer, second)
+        buffer.take(manifest(site, first, second, greater))
+        until(lambda: "owner must free space" in (state(buffer, greater).error or ""))
+    finally:
+        go_on.set()
+    staged(buffer, first)
+
+
+def test_a_redirection_within_https_is_followed(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    site.moved[file.path] = f"https{site.url('/moved').removeprefix('davs')}"
+    site.files["/moved"] = DATA
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+
+
+def test_a_redirection_out_of_https_is_refused(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    site.moved[file.path] = f"http{site.url('/moved').removeprefix('davs')}"
+    buffer.take(manifest(site, file))
+    until(lambda: state(buffer, file).state == "failed")
+    assert "http" in (state(buffer, file).error or "").lower()
+    assert {line.split()[1] for line in site.log} == {file.path}
+
+
+def test_a_token_is_not_shown_to_the_host_that_is_redirected_to(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA)
+    site.moved[file.path] = f"https{site.url('/moved').removeprefix('davs')}".replace("localhost", "127.0.0.1")
+    site.files["/moved"] = DATA
+    buffer.take(manifest(site, file))
+    until(lambda: state(buffer, file).state == "failed")
+    assert "403" in (state(buffer, file).error or "")
+    assert "/moved" in {line.split()[1] for line in site.log}
+
+
 def test_what_is_there_is_not_fetched_again(places: Places, buffer: Buffer, site: Site) -> None:
     files = [input_file(site, DATA[n:], f"f{n}.root") for n in range(20)]
     buffer.take(manifest(site, *files))
@@ -156,3 +222,9 @@ def test_no_other_program_sees_the_bytes_of_a_token(buffer: Buffer, site: Site) 
         ["grep", "-r", "token-of-the-site", str(buffer.places.data)], check=False, capture_output=True
     )
     assert found.stdout == b""
+
+
+@pytest.mark.parametrize(("attempts", "longest"), [(1, 1.0), (3, 4.0), (50, 60.0)])
+def test_repetitions_are_scattered_below_their_cap(attempts: int, longest: float) -> None:
+    waits = [backoff(attempts, 1.0, 60.0) for _ in range(100)]
+    assert longest / 2 <= min(waits) < max(waits) <= longest
