@@ -1,4 +1,34 @@
-"""The agent's protocol over HTTPS with mutual TLS; the operator's side is ``adapters/agent_client.py``."""
+"""The agent's protocol over HTTPS with mutual TLS; the operator's side is ``adapters/agent_client.py``.
+
+It listens on ``AGENT_PORT``, with ``tls.crt`` and ``tls.key``, and serves only who shows a client's certificate of
+``ca.crt``; replaced files count for new connections. Bodies are the JSON of the models in ``api/agent.py``.
+
+=====================  ===============  ============================  ==================================================
+call                   body             answer                        meaning
+=====================  ===============  ============================  ==================================================
+GET /v1/report         none             200 ``Report``                the state now; with ``after=V&wait=S`` as soon as
+                                                                      the version is another than V, at the latest after
+                                                                      S seconds, and after 60 whatever S is
+PUT /v1/manifest       ``Manifest``     204                           replaces the one before; inputs that are no longer
+                                                                      named are not fetched, and what is there stays
+POST /v1/fence         ``FenceRequest`` 200 ``GateState``, desired    for good; it stands when the report's ``actual``
+                                                                      says so; 409: a later fence was asked for before
+POST /v1/seal          ``SealRequest``  202                           the report's ``seal`` tells the end; 409: that
+                                                                      fence does not stand, or another order runs
+POST /v1/copies        ``Copies``       202                           failed copies begin anew; 409: one of the outputs
+                                                                      is not sealed, and none of the order was taken
+GET /v1/inputs         none             200 ``InputPage``             what changed after version ``after`` (0), at most
+GET /v1/outputs        none             200 ``OutputPage``            ``limit`` items (1000, at most 10000), oldest
+GET /v1/copies         none             200 ``CopyPage``              change first; ``next`` is the following ``after``
+=====================  ===============  ============================  ==================================================
+
+Each call may be repeated. Copies may be ordered before a manifest brings credentials, and wait for them: the agent
+keeps these in memory only, and after a restart its report names no manifest until one is sent anew.
+
+Errors are ``{"what", "object", "actor", "remedy"}``: what happened, to which object, who must act, and how. 400: the
+request is no protocol v1; 409: not in this state; 413: longer than 512 MiB; 500: the volume or a defect, see the log.
+Whether it serves is probed by TCP: there is no call for that.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +67,12 @@ __all__ = ["application", "tls_context"]
 _log = logging.getLogger(__name__)
 _BODY = 512 << 20
 """Bytes of the longest manifest."""
-_WAIT = 300.0
+_WAIT = 60.0
 _TICK = 0.1
 _PAGE = 1000
 _LONGEST_PAGE = 10_000
 _WORDS = 512
+_DIGITS = 15
 _Model = TypeVar("_Model", bound=ApiModel)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -187,8 +218,9 @@ def _parsed(request: web.Request, name: str, absent: float) -> float:
     text = request.query.get(name)
     if text is None:
         return absent
-    if not text.isascii() or not text.isdigit():
-        raise AgentError(400, f"{name} is no number", request.path, "operator", "give a whole number")
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
+        remedy = f"give a whole number of at most {_DIGITS} digits"
+        raise AgentError(400, f"{name} is no number", request.path, "operator", remedy)
     return float(text)
 
 

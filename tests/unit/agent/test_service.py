@@ -126,6 +126,8 @@ def test_a_report_waits_for_the_next_change(raw: Raw, buffer: Buffer) -> None:
         ("POST", "/v1/fence", b'{"generation": 0}', 400),
         ("POST", "/v1/fence", b"\xff\xfe", 400),
         ("GET", "/v1/inputs?after=x", b"", 400),
+        ("GET", f"/v1/inputs?after={'9' * 30}", b"", 400),
+        ("GET", f"/v1/report?after={'9' * 400}", b"", 400),
         ("GET", "/v1/nothing", b"", 404),
         ("DELETE", "/v1/manifest", b"", 405),
     ],
