@@ -19,7 +19,7 @@ from volatile_rse.agent import checksum
 from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.ledger import Ledger, Row, output_row
-from volatile_rse.agent.outbox import Found, first_rule, shown, walk
+from volatile_rse.agent.outbox import Found, first_rule, is_excluded, shown, walk
 from volatile_rse.agent.places import Places, sync
 from volatile_rse.api.agent import GateState, OutputRule, OutputState, SealRequest, SealState
 from volatile_rse.api.names import hash_path, lfn_name
@@ -238,7 +238,10 @@ def _inventoried(claim: str, found: Found, rule: OutputRule | None) -> OutputSta
     )  # fmt: skip
     if not found.regular:
         error = f"it is no regular file ({stat.filemode(found.status.st_mode)}): its owner must copy what it stands for"
-        return state.model_copy(update={"state": "failed", "error": error})
+        # Nothing that the operator could repeat would make it one: it is told, and keeps nothing back.
+        return state.model_copy(update={"state": "skipped", "error": error})
+    if is_excluded(found.path):
+        return state.model_copy(update={"state": "excluded", "output": None})
     if found.torn:
         return state.model_copy(update={"state": "torn"})
     return state if rule else state.model_copy(update={"state": "unmatched"})

@@ -13,6 +13,7 @@ __all__ = [
     "CONFIG",
     "DATA",
     "DAVS_PORT",
+    "EXCLUDES",
     "ROOT_PORT",
     "RUN",
     "TLS",
@@ -46,6 +47,16 @@ UID = 10940
 ROOT_PORT = 1094
 DAVS_PORT = 8443
 AGENT_PORT = 9443
+EXCLUDES = (
+    "**/.ipynb_checkpoints/**",
+    "**/__pycache__/**",
+    "**/.Trash*/**",
+    "**/.nfs*",
+    "**/.~*",
+    "**/*~",
+    "**/*.swp",
+)
+"""What programs leave lying about: no output takes it, whatever its path says."""
 DATA = "/data"
 """The volume: ``ns/`` is the namespace of XRootD, ``control/`` belongs to the agent and the supervisor."""
 RUN = "/run/xrootd"
@@ -194,8 +205,9 @@ class OutputState(ApiModel):
     claim: ClaimUid
     path: str
     """Below the claim's outbox; bytes that are not UTF-8 are shown as ``\\xNN``."""
-    state: Literal["found", "sealed", "torn", "unmatched", "failed"]
-    """``torn``: the upload never ended; ``unmatched``: no output names it. Both stay where they are."""
+    state: Literal["found", "sealed", "torn", "unmatched", "excluded", "skipped", "failed"]
+    """``torn``: the upload never ended; ``unmatched``: no output names it; ``excluded``: one of ``EXCLUDES``;
+    ``skipped``: no regular file. All of these stay where they are. ``failed``: another attempt may succeed."""
     bytes: Count
     output: DnsLabel | None = None
     scope: Scope | None = None
