@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from volatile_rse.api.agent import OutputRule
+from volatile_rse.api.agent import EXCLUDES, OutputRule
 
-__all__ = ["Found", "first_rule", "matches", "shown", "walk"]
+__all__ = ["Found", "first_rule", "is_excluded", "matches", "shown", "walk"]
 
 _PART = re.compile(r"\*\*/|\*\*|.", re.DOTALL)
 _OWNER = stat.S_IRWXU
@@ -68,6 +68,12 @@ def first_rule(claim: str, path: bytes, rules: Iterable[OutputRule]) -> OutputRu
         if rule.claim == claim and any(matches(pattern, text) for pattern in rule.patterns):
             return rule
     return None
+
+
+def is_excluded(path: bytes) -> bool:
+    """Tell whether a file is what programs leave lying about."""
+    text = shown(path)
+    return any(matches(pattern, text) for pattern in EXCLUDES)
 
 
 def matches(pattern: str, path: str) -> bool:

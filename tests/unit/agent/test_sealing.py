@@ -54,6 +54,36 @@ def test_nothing_is_sealed_before_the_fence_stands(buffer: Buffer) -> None:
     assert source.exists()
 
 
+def test_what_programs_leave_lying_about_is_no_output(buffer: Buffer) -> None:
+    paths = [".ipynb_checkpoints/n.root", "a/__pycache__/m.root", "a/.~lock.root", "x.root~", "a/.f.root.swp"]
+    for path in [*paths, "a/ipynb_checkpoints.root", "__pycache__.root"]:
+        leave(buffer, path)
+    fence(buffer)
+    seal(buffer, "**")
+    states = {path: state.state for path, state in outputs(buffer).items()}
+    assert {path for path, state in states.items() if state == "excluded"} == set(paths)
+    assert {path for path, state in states.items() if state == "sealed"} == {
+        "a/ipynb_checkpoints.root",
+        "__pycache__.root",
+    }
+
+
+def test_names_of_every_kind_are_sealed_under_names_of_their_own(buffer: Buffer) -> None:
+    paths = ["a b.root", "ü/ñ.root", "new\nline.root", "x" * 250, "p.parquet/part-0", "p.parquet/_SUCCESS", ".hidden"]
+    for path in paths:
+        leave(buffer, path, b"" if path == ".hidden" else path.encode())
+    leave(buffer, b"not-\xff-utf8", b"raw")
+    fence(buffer)
+    seal(buffer, "**")
+    found = outputs(buffer)
+    assert {state.state for state in found.values()} == {"sealed"}
+    assert len(found) == len(paths) + 1
+    assert len({state.name for state in found.values()}) == len(found)
+    assert all(len(state.name or "") <= 250 for state in found.values())
+    assert found[".hidden"].bytes == 0
+    assert found[".hidden"].adler32 == "00000001"
+
+
 def test_what_must_not_be_sealed_stays_and_is_listed(buffer: Buffer) -> None:
     good, torn, other = leave(buffer, "a.root"), leave(buffer, "b.root"), leave(buffer, "notes.txt")
     torn.chmod(0o1644)
@@ -67,8 +97,8 @@ def test_what_must_not_be_sealed_stays_and_is_listed(buffer: Buffer) -> None:
         "a.root": "sealed",
         "b.root": "torn",
         "notes.txt": "unmatched",
-        "c.root": "failed",
-        "d.root": "failed",
+        "c.root": "skipped",
+        "d.root": "skipped",
     }
     assert torn.exists()
     assert other.exists()
