@@ -149,7 +149,7 @@ class Made:
     def spec(self, site: str = "SITE-A", **changes: Any) -> BufferRse:
         """Describe an RSE whose door, a site's, answers that nothing is there.
 
-        Rucio lists one of two replicas with the same PFN: a test that looks for copies on a site takes the other's door.
+        Rucio lists one of two replicas with one PFN: a test that looks for copies on a site takes the other's door.
         """
         name = f"CONTRACT-{uuid.uuid4().hex[:8].upper()}"
         attributes = {"vrse_instance": INSTANCE, "vrse_record": "r", "region": "here"}
