@@ -541,7 +541,7 @@ class RucioCatalogue(Catalogue):
             # A stream fails while it is read, not when it is asked for.
             return list(answer) if isinstance(answer, Iterator) else answer
         except (requests.RequestException, told.ServerConnectionException, OSError, json.JSONDecodeError) as error:
-            what = f"Rucio at {self._connection.server} does not answer: {_first_line(error)}."
+            what = f"Rucio at {self._connection.server} does not answer: {_gist(error)}."
             raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
         except told.RucioException as error:
             kind = _kind(error)
@@ -550,7 +550,7 @@ class RucioCatalogue(Catalogue):
             raise self._named(about, kind, error, tolerate.get(kind)) from error
 
     def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
-        said = _first_line(error)
+        said = _gist(error)
         if kind in {"DatabaseException", "RucioException", "ServiceUnavailable"}:
             # The server's own trouble: no answer that counts.
             what = f"Rucio at {self._connection.server} failed on {about}: {said}."
@@ -671,6 +671,7 @@ def _within(names: Iterable[str], length: int) -> Iterator[list[str]]:
         yield part
 
 
-def _first_line(error: Exception) -> str:
+def _gist(error: Exception) -> str:
+    """Give the last line of an error, where Rucio says what was wrong, without the full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:300]
+    return (lines[-1] if lines else type(error).__name__).removeprefix("Details: ")[:300].rstrip(". ")
