@@ -498,8 +498,6 @@ def test_last_copies_until_a_permanent_rse_has_one(world: World, made: Made, cat
     rse, ledger = made.buffer(files)
     another = made.spec("SITE-B")
     world.half_made(another.name)
-    # Who meets it now must not take it for a permanent one later.
-    assert catalogue.destinations(f"SITE-A|{another.name}") == ("SITE-A",)
     catalogue.register(another.name, ledger, files)
     made.places.add((another.name, ledger))
     for _ in range(2):
@@ -513,6 +511,16 @@ def test_last_copies_until_a_permanent_rse_has_one(world: World, made: Made, cat
     assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files[:2]))
     assert set(catalogue.replicas("SITE-B", copies)) <= set(dids(files))
     assert catalogue.last_copies(rse.name, ABSENT) == ()
+
+
+def test_a_buffer_met_half_made_is_never_permanent(world: World, made: Made, catalogue: Catalogue) -> None:
+    files, another = made.files(), made.spec("SITE-B")
+    rse, ledger = made.buffer(files)
+    world.half_made(another.name)
+    assert catalogue.destinations(f"SITE-A|{another.name}") == ("SITE-A",)
+    # Completed before Rucio is asked for replicas: it remembers for minutes that an RSE has no protocol.
+    made.buffer(files, another)
+    assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files))
 
 
 def test_rules_that_lock_a_buffer(world: World, made: Made, catalogue: Catalogue) -> None:
