@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,13 +53,13 @@ def record(passwords: Mapping[str, str], tokens: Mapping[str, str]) -> Grid:
     """Write down the facts of the running grid."""
     facts = Grid(
         inside=f"https://{RUCIO}:8443",
-        outside=f"https://localhost:{containers.port(RUCIO, 8443)}",
+        outside=_outside(RUCIO),
         bundle=str(trust.BUNDLE),
         certificates=str(trust.CERTIFICATES),
         passwords=passwords,
         tokens=tokens,
         davs={rse: pki.audience(host) for rse, host in SITES.items()},
-        davs_outside={rse: f"https://localhost:{containers.port(host, 8443)}" for rse, host in SITES.items()},
+        davs_outside={rse: _outside(host) for rse, host in SITES.items()},
     )
     fresh = _FACTS.with_suffix(".new")
     fresh.write_text(json.dumps(dataclasses.asdict(facts), indent=1))
@@ -78,7 +79,18 @@ def grid() -> Grid:
     if not _FACTS.exists():
         message = "this clone has no testbed: run `make up`"
         raise StepError(message)
-    return Grid(**json.loads(_FACTS.read_text()))
+    facts = Grid(**json.loads(_FACTS.read_text()))
+    try:
+        # A container that was started again has other ports.
+        doors = {rse: _outside(host) for rse, host in SITES.items()}
+        return dataclasses.replace(facts, outside=_outside(RUCIO), davs_outside=doors)
+    except (subprocess.CalledProcessError, IndexError):
+        # One of them is down: what it had is all that can be said.
+        return facts
+
+
+def _outside(container: str) -> str:
+    return f"https://localhost:{containers.port(container, 8443)}"
 
 
 def client(account: str, facts: Grid | None = None) -> Any:  # noqa: ANN401
