@@ -350,6 +350,8 @@ def test_files_are_registered_once(made: Made, catalogue: Catalogue) -> None:
         catalogue.register(rse.name, ledger, files)
         assert catalogue.replicas(rse.name, ledger) == dict.fromkeys(dids(files), "A")
         assert catalogue.resolve(ledger) == tuple(files)
+    assert catalogue.registered(ledger) == set(dids(files))
+    assert catalogue.registered(ABSENT) == set()
     assert catalogue.replicas(rse.name, ABSENT) == {}
     assert catalogue.replicas("NO-SUCH-RSE", ledger) == {}
     assert catalogue.replicas("SITE-A", ledger) == {}

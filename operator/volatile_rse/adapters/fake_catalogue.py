@@ -201,6 +201,11 @@ class FakeCatalogue(Catalogue):
         with self._write("register"):
             self._put(ledger, rse, files)
 
+    def registered(self, ledger: Did) -> frozenset[Did]:
+        """Give the content of the ledger."""
+        self._answers()
+        return frozenset(self._members(ledger) if ledger in self._collections else ())
+
     def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
         """Give the states of replicas."""
         self._answers()

@@ -208,6 +208,12 @@ class RucioCatalogue(Catalogue):
         """Register files on the buffer and in its ledger."""
         self._attach(ledger, rse, files)
 
+    def registered(self, ledger: Did) -> frozenset[Did]:
+        """Give the content of the ledger."""
+        absent = {"DataIdentifierNotFound": None}
+        found = self._call(str(ledger), "list_content", ledger.scope, ledger.name, tolerate=absent)
+        return frozenset(Did(entry["scope"], entry["name"]) for entry in found or ())
+
     def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
         """Give the states of the ledger's replicas on the buffer."""
         found = self._replicas([ledger], all_states=True)

@@ -163,6 +163,8 @@ class Facts:
     ledger: bool | None = None
     rse: RseState | None = None
     rse_asked: bool = False
+    registered: frozenset[Did] | None = None
+    """What was ever registered on the buffer."""
     replicas: Mapping[Did, str] | None = None
     """On the buffer, by the ledger: file -> state letter."""
     inputs: tuple[InputState, ...] | None = None

@@ -196,11 +196,11 @@ def _sealing(facts: Facts, record: Record) -> Plan:
 
 def _keeping(facts: Facts, record: Record) -> Plan:
     effects = [*_storage(facts, record), *_work(facts)]
-    if facts.outputs is None or facts.replicas is None or facts.copies is None:
+    if facts.outputs is None or facts.registered is None or facts.copies is None:
         return Plan(tuple(effects), waiting="the agent of the buffer and Rucio")
     by_output = sealed_files(facts.outputs)
     files = [file for group in by_output.values() for file in group]
-    if missing := [file for file in files if file.did not in facts.replicas]:
+    if missing := [file for file in files if file.did not in facts.registered]:
         return Plan((*effects, *_catalogue(facts, record), do.Register(missing)))
     ordered, verified = _copies(facts, record, by_output)
     if ordered:
@@ -334,12 +334,12 @@ def _work(facts: Facts) -> Iterable[do.Effect]:
 
 def _arrived(facts: Facts) -> Iterable[do.Effect]:
     """Register what has been staged since."""
-    if facts.inputs is None or facts.replicas is None or facts.rse is None or not facts.rse.complete:
+    if facts.inputs is None or facts.registered is None or facts.rse is None or not facts.rse.complete:
         return
     files = [
         File(did, state.bytes, state.adler32)
         for state in facts.inputs
-        if state.state == "staged" and (did := Did(state.scope, state.name)) not in facts.replicas
+        if state.state == "staged" and (did := Did(state.scope, state.name)) not in facts.registered
     ]
     if files:
         yield do.Register(files)
@@ -352,9 +352,9 @@ def is_usable(facts: Facts, record: Record) -> bool:
     if not _all_staged(facts, record):
         return False
     # While Rucio does not answer, the session goes on with what was true before.
-    if facts.rse is None or facts.replicas is None:
+    if facts.rse is None or facts.registered is None:
         return not facts.rse_asked and record.status.session.ready_at is not None
-    registered = len(facts.replicas) >= len(distinct(facts.frozen or {}))
+    registered = len(facts.registered) >= len(distinct(facts.frozen or {}))
     return facts.rse.complete and registered
 
 

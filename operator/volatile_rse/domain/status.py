@@ -308,7 +308,7 @@ def _inputs(facts: Facts, record: Record) -> list[InputStatus] | None:
 def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
     if facts.outputs is None:
         return None
-    known = facts.replicas or {}
+    known = facts.registered or ()
     unsafe = None if facts.unsafe is None else {name: set(dids) for name, dids in facts.unsafe.items()}
     locked = (
         set() if facts.unlocked is None else {o.name for o in record.spec.claims[0].request.outputs} - facts.unlocked

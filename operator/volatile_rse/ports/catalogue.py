@@ -85,6 +85,12 @@ class Catalogue(Protocol):
             CATALOGUE_REFUSED: a file is known with another size or checksum (named).
         """
 
+    def registered(self, ledger: Did) -> frozenset[Did]:
+        """Give what was ever registered on the buffer: the content of its ledger, several times cheaper than replicas.
+
+        Empty if the ledger is absent.
+        """
+
     def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
         """Give the state letter of every replica on the buffer that the ledger lists, hidden ones too.
 

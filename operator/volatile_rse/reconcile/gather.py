@@ -292,13 +292,13 @@ class _Gathering:
     def _serving(self) -> None:
         self._frozen()
         self._rse()
-        self._replicas()
+        self._registered()
         self._report()
         self._manifest(staging=True)
-        report, replicas = self._facts.report, self._facts.replicas
+        report, registered = self._facts.report, self._facts.registered
         if report is None:
             return
-        if replicas is not None and sum(total.staged for total in report.inputs) > len(replicas):
+        if registered is not None and sum(total.staged for total in report.inputs) > len(registered):
             self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
         self._set(unusable=self._ask(self._unusable))
 
@@ -317,7 +317,7 @@ class _Gathering:
         self._report()
         self._manifest(staging=False)
         self._rse()
-        self._replicas()
+        self._registered()
         if self._facts.report is None:
             return
         outputs = self._ask(lambda: tuple(_pages(self._buffer().outputs)))
@@ -373,6 +373,12 @@ class _Gathering:
             self._problems.append(Problem(error.reason, error.what))
             return
         self._set(ledger=ledger, rse=rse, rse_asked=True)
+
+    def _registered(self) -> None:
+        if self._facts.rse is not None:
+            self._set(registered=self._ask(self._catalogue().registered, self._ledger))
+        elif self._facts.rse_asked:
+            self._set(registered=frozenset())
 
     def _replicas(self) -> None:
         if self._facts.rse is not None:
