@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import requests
 from testbed import cluster, grid, installation
 from testbed.progress import StepError
 
-__all__ = ["Kept", "download", "kept", "remains", "rules"]
+__all__ = ["Kept", "download", "kept", "on_rse", "remains", "rules"]
 
 _NAMESPACED = "pods,jobs,secrets,configmaps,services,persistentvolumeclaims"
 
@@ -52,6 +52,23 @@ def kept(scope: str, dataset: str, site: str, record_id: str = "") -> list[Kept]
 def rules(scope: str, dataset: str) -> list[dict[str, Any]]:
     """List the rules that hold a dataset."""
     return list(grid.client(grid.ALICE).list_did_rules(scope, dataset))
+
+
+def on_rse(rse: str, datasets: Iterable[str]) -> list[str]:
+    """List replicas and rules that files of these datasets (``scope:name``) still have on an RSE.
+
+    Unlike the ledger, which goes with its buffer, these files stay: what they say tells something afterwards, too.
+    """
+    root, found = grid.client("root"), []
+    for dataset in datasets:
+        scope, name = dataset.split(":")
+        for entry in root.list_replicas([{"scope": scope, "name": name}], all_states=True):
+            file = f"{entry['scope']}:{entry['name']}"
+            if rse in entry["rses"] or rse in entry.get("states", {}):
+                found.append(f"replica of {file} on {rse}")
+            held = root.list_associated_rules_for_file(entry["scope"], entry["name"])
+            found += [f"rule {rule['id']} of {file} on {rse}" for rule in held if rule["rse_expression"] == rse]
+    return found
 
 
 def download(file: Kept, folder: Path) -> Path:

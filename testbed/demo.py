@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,9 +60,11 @@ def run() -> None:
         analysis.delete()
         wait_for("the VolatileRSE to go", lambda: analysis.body() is None)
         _report(request["spec"], record, applied)
-    except (StepError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        # Of any kind: also Rucio's client and a site may fail, and the logs are wanted then, too.
         _save_logs()
-        message = f"the demo did not succeed: {error or 'interrupted'} (operator's and pods' logs: {LOGS}/demo-*.log)"
+        what = str(error) if isinstance(error, StepError) else f"{type(error).__name__} {error}".rstrip()
+        message = f"the demo did not succeed: {what} (operator's and pods' logs: {LOGS}/demo-*.log)"
         raise StepError(message) from error
 
 
@@ -102,31 +105,44 @@ def _script() -> dict[str, Any]:
 
 def _watch(analysis: Session) -> None:
     """Print a line whenever something changes, until the record is closed."""
-    began, before = time.monotonic(), ""
+    began = time.monotonic()
+    before: dict[str, str] = {}
     while time.monotonic() - began < _PATIENCE:
         status, truth = analysis.status(), (analysis.record().get("status") or {})
-        line = _line(status, truth)
-        if line != before:
-            _show(f"{time.monotonic() - began:6.1f} s  {line}")
-            before = line
+        seen = _seen(status, truth, _pods())
+        if changed := [text for what, text in seen.items() if text and before.get(what) != text]:
+            _show(f"{time.monotonic() - began:6.1f} s  {'; '.join(changed)}")
+        before = seen
         if status.get("phase") == "Stalled":
             raise StepError(str(analysis.condition("Stalled").get("message")))
         if truth.get("closedAt"):
             _show("\n" + analysis.log())
             return
         time.sleep(0.5)
-    message = f"the buffer is not closed after {_PATIENCE} s: {before}"
+    message = f"the buffer is not closed after {_PATIENCE} s: {'; '.join(filter(None, before.values()))}"
     raise StepError(message)
 
 
-def _line(status: Mapping[str, Any], truth: Mapping[str, Any]) -> str:
-    parts = [f"{status.get('phase', 'Pending'):<9}", f"{truth.get('phase', ''):<9}"]
-    parts += [f"input {entry['name']} {entry['staged']}/{entry['files']}" for entry in status.get("inputs") or ()]
-    parts += [
-        f"output {entry['name']} sealed {entry['sealed']}, registered {entry['registered']}, safe {entry['safe']}"
-        for entry in status.get("outputs") or ()
-    ]
-    return "  ".join([*parts, truth.get("message") or ""]).rstrip()
+def _pods() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", f"job-name={NAME}", "-o", "json")
+    )["items"]
+    return found
+
+
+def _seen(status: Mapping[str, Any], truth: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Give what is shown of the objects as they are, each by a name under which its changes are noticed."""
+    seen = {"phase": status.get("phase") or "Pending", "record": f"record {truth.get('phase') or 'awaited'}"}
+    for entry in status.get("inputs") or ():
+        seen[f"input {entry['name']}"] = f"input {entry['name']} {entry['staged']}/{entry['files']}"
+    for entry in status.get("outputs") or ():
+        counts = f"sealed {entry['sealed']}, registered {entry['registered']}, safe {entry['safe']}"
+        seen[f"output {entry['name']}"] = f"output {entry['name']} {counts}"
+    for entry in status.get("conditions") or ():
+        seen[f"condition {entry['type']}"] = f"{entry['type']} {entry['status']}"
+    for pod in pods:
+        seen[f"pod {pod['metadata']['name']}"] = f"pod of the Job {pod['status'].get('phase', 'Pending')}"
+    return {**seen, "message": truth.get("message") or ""}
 
 
 def _report(spec: Mapping[str, Any], record: Mapping[str, Any], applied: datetime) -> None:
@@ -144,20 +160,23 @@ def _report(spec: Mapping[str, Any], record: Mapping[str, Any], applied: datetim
             continue
         _show(f"  {title:<16} {text}   {(_moment(text) - applied).total_seconds():5.0f} s after apply")
     _show(f"\nWhat remains of {record['spec']['rseName']}, asked from Rucio and the cluster")
-    left = _left(record)
+    left = _left(record, spec)
     wrong += [f"it is still there: {what}" for what in left]
     _show("".join(f"  {what}\n" for what in left) or "  no RSE, replica, rule, Secret, volume or pod: only its record")
     if wrong:
         raise StepError("; ".join(wrong))
 
 
-def _left(record: Mapping[str, Any]) -> list[str]:
+def _left(record: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    datasets = [entry["did"] for entry in spec.get("inputs") or ()]
+    datasets += [f"{entry['scope']}:{entry['dataset']}" for entry in spec["outputs"]]
+    left = asking.on_rse(record["spec"]["rseName"], datasets)
     try:
         # Kubernetes takes a volume away a moment after its claim.
         wait_for("every trace to go", lambda: not asking.remains(record), 60)
     except StepError:
-        return asking.remains(record)
-    return []
+        left += asking.remains(record)
+    return left
 
 
 def _outputs(output: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
@@ -185,8 +204,11 @@ def _picture(files: list[asking.Kept]) -> list[str]:
     if not pictures:
         return ["there is no picture among the outputs"]
     path = asking.download(pictures[0], STATE / "demo")
-    if not path.read_bytes().startswith(_PNG):
+    content = path.read_bytes()
+    if not content.startswith(_PNG):
         return [f"{path} is no PNG"]
+    if f"{zlib.adler32(content):08x}" != pictures[0].adler32:
+        return [f"{path} is not the file that Rucio knows as {pictures[0].name}"]
     _show(f"  picture: {path}")
     return []
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import kopf
+from prometheus_client import start_http_server
 
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import LocalAuthority, hashed_name
@@ -25,11 +26,14 @@ from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.world import Login, World
+from volatile_rse.telemetry.metrics import Metrics
 
 __all__ = ["main"]
 
 _LIFETIME = timedelta(days=90)
 """Of the operator's client certificate; a process is restarted more often than that."""
+_METRICS = 8081
+"""Port of the metrics."""
 _HEALTH = "http://0.0.0.0:8080/healthz"
 
 
@@ -40,7 +44,9 @@ def main() -> int:
     )
     logging.getLogger("kopf").setLevel(logging.WARNING)
     private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
-    world = _world(KubernetesCluster.connect(), private)
+    metrics = Metrics()
+    start_http_server(_METRICS, registry=metrics.registry)
+    world = _world(KubernetesCluster.connect(), private, metrics)
     service = Service(world)
     service.start()
     try:
@@ -56,7 +62,7 @@ def main() -> int:
     return 0
 
 
-def _world(cluster: KubernetesCluster, private: Path) -> World:
+def _world(cluster: KubernetesCluster, private: Path, metrics: Metrics) -> World:
     name = os.environ.get("VOLATILE_RSE_NAME", "volatile-rse")
     settings = Settings(
         name=name,
@@ -70,7 +76,8 @@ def _world(cluster: KubernetesCluster, private: Path) -> World:
     pair = authority.client("volatile-rse-operator", _LIFETIME)
 
     def connect(login: Login) -> Catalogue:
-        return RucioCatalogue(login.connection, (login.username, login.password), login.authorities, private)
+        catalogue = RucioCatalogue(login.connection, (login.username, login.password), login.authorities, private)
+        return metrics.measured(catalogue)
 
     def buffer(host: str) -> Buffer:
         return AgentClient(host, AGENT_PORT, authority.bundle(), pair)
@@ -84,6 +91,7 @@ def _world(cluster: KubernetesCluster, private: Path) -> World:
         connect=connect,
         buffer=buffer,
         hashed_name=hashed_name,
+        telemetry=metrics,
     )
 
 

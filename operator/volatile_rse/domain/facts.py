@@ -69,6 +69,7 @@ class Record:
     """``resourceVersion``: what was decided upon it is written only on it."""
     spec: RSERecordSpec
     status: RSERecordStatus
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,12 @@ class KeyedQueue:
             self._working.discard(key)
             self._changed.notify_all()
 
+    def due(self) -> int:
+        """Count the keys that are due and wait."""
+        with self._changed:
+            now = self._clock()
+            return sum(due <= now for due in self._due.values())
+
     def close(self) -> None:
         """Let every waiting thread go."""
         with self._changed:

@@ -88,6 +88,7 @@ def read_record(body: Object) -> Record:
         version=metadata["resourceVersion"],
         spec=RSERecordSpec.model_validate(body["spec"]),
         status=RSERecordStatus.model_validate(body.get("status") or {}),
+        created=when(metadata.get("creationTimestamp")),
     )
 
 

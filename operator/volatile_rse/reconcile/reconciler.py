@@ -15,7 +15,7 @@ from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Facts
 from volatile_rse.domain.plan import Plan, plan
 from volatile_rse.domain.problems import Problem
-from volatile_rse.domain.stage import stage_of
+from volatile_rse.domain.stage import stage_of, when
 from volatile_rse.domain.status import status_of
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError
@@ -106,14 +106,29 @@ class Reconciler:
             if failed is not None and isinstance(effect, do.Remember | do.ReleaseRequest):
                 # A truth is not written upon a deed that failed.
                 continue
+            name = type(effect).__name__
             try:
                 self._apply(self._world, self._connections, facts, effect)
             except PortError as error:
+                self._world.telemetry.applied(name, failed=True)
                 _log.warning("%s: %s: %s: %s", record_id, type(effect).__name__, error.reason.value, error.what)
                 failed = failed or Problem(error.reason, error.what)
             else:
+                self._world.telemetry.applied(name, failed=False)
+                self._tell_times(facts, effect)
                 _log.info("%s: %s", record_id, _shown(effect))
         return failed
+
+    def _tell_times(self, facts: Facts, effect: do.Effect) -> None:
+        """Tell how long people waited, in the moment in which it is decided."""
+        if not isinstance(effect, do.Remember) or facts.record is None:
+            return
+        before, after = facts.record.status, effect.status
+        if facts.record.created is not None and after.session.ready_at and not before.session.ready_at:
+            self._world.telemetry.became_ready((facts.now - facts.record.created).total_seconds())
+        ended = when(after.session.ended_at)
+        if after.safe_at and not before.safe_at and ended is not None and after.session.ready_at:
+            self._world.telemetry.became_safe((facts.now - ended).total_seconds())
 
     def _backoff(self, record_id: str) -> float:
         failures = self._failures.get(record_id, 0)

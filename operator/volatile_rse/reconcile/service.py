@@ -112,6 +112,8 @@ class Service:
     def _work(self) -> None:
         while (key := self._queue.take()) is not None:
             delay: float | None = self._interval
+            began, failed = time.monotonic(), False
+            self._world.telemetry.waiting(self._queue.due())
             try:
                 with self._lock:
                     known = self._known.get(key)
@@ -119,8 +121,10 @@ class Service:
             except Exception:  # noqa: BLE001 (logged with its traceback below)
                 # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
                 _log.exception("%s: the visit failed", key)
+                failed = True
             finally:
                 self._queue.done(key)
+                self._world.telemetry.visited(time.monotonic() - began, failed=failed)
             if delay is not None:
                 self._queue.add(key, delay)
 
@@ -138,8 +142,11 @@ class Service:
     def sweep(self) -> None:
         """Call for a visit to every buffer, and look at the connections."""
         alive = {self._learn(body) for body in self._world.cluster.list("VolatileRSE")}
+        stages = dict.fromkeys(Stage, 0)
         for body in self._world.cluster.list("RSERecord"):
-            if stage_of(RSERecordStatus.model_validate(body.get("status") or {})) is not Stage.CLOSED:
+            stage = stage_of(RSERecordStatus.model_validate(body.get("status") or {}))
+            stages[stage] += 1
+            if stage is not Stage.CLOSED:
                 alive.add(body["spec"]["recordId"])
             elif has_expired(read_record(body), self._world.clock.now()):
                 self._world.cluster.delete(Ref("RSERecord", None, body["metadata"]["name"]), body["metadata"]["uid"])
@@ -149,10 +156,12 @@ class Service:
                 del self._selectors[record_id]
         for record_id in alive:
             self._queue.add(record_id)
-        for body in self._world.cluster.list("RucioConnection"):
-            self._look_at(body)
+        connections = {
+            body["metadata"]["name"]: self._look_at(body) for body in self._world.cluster.list("RucioConnection")
+        }
+        self._world.telemetry.swept({stage.value: count for stage, count in stages.items()}, connections)
 
-    def _look_at(self, body: Object) -> None:
+    def _look_at(self, body: Object) -> bool:
         """Say in a connection's status whether its server answers."""
         reachable, message = True, "The server answers and takes the operator's credential."
         try:
@@ -167,3 +176,4 @@ class Service:
         if any((body.get("status") or {}).get(key) != value for key, value in status.items()):
             ref = Ref("RucioConnection", None, body["metadata"]["name"])
             self._world.cluster.merge(ref, {"status": status}, subresource="status")
+        return reachable

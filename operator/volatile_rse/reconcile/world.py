@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.domain.settings import Settings
@@ -12,6 +12,7 @@ from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.clock import Clock
 from volatile_rse.ports.cluster import Cluster
 from volatile_rse.ports.credentials import Authority
+from volatile_rse.ports.telemetry import Silence, Telemetry
 
 __all__ = ["Login", "World"]
 
@@ -41,3 +42,4 @@ class World:
     """Host name of the agent -> its client."""
     hashed_name: Callable[[str], str]
     """Certificate (PEM) -> its file name in a hashed directory of authorities."""
+    telemetry: Telemetry = field(default_factory=Silence)

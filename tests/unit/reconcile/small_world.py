@@ -22,6 +22,7 @@ from volatile_rse.domain.settings import Settings
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.telemetry import Silence, Telemetry
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.reconciler import Reconciler
@@ -43,6 +44,7 @@ class Small:
 
     inputs: int = 2
     applied: list[do.Effect] = field(default_factory=list)
+    telemetry: Telemetry = field(default_factory=Silence)
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
@@ -184,6 +186,7 @@ class Small:
             connect=lambda _login: self.catalogue,
             buffer=buffer,
             hashed_name=lambda _pem: "0123abcd.0",
+            telemetry=self.telemetry,
         )
 
     # What is seen.

@@ -1,0 +1,52 @@
+"""Where the reconciler tells what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+__all__ = ["Silence", "Telemetry"]
+
+
+class Telemetry(Protocol):
+    """Takes what happened; never fails."""
+
+    def visited(self, seconds: float, *, failed: bool) -> None:
+        """Take the end of one visit to a buffer."""
+
+    def applied(self, effect: str, *, failed: bool) -> None:
+        """Take one effect that was carried out, or failed."""
+
+    def waiting(self, keys: int) -> None:
+        """Take the number of buffers that wait for a visit that is due."""
+
+    def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
+        """Take the number of records in each stage, and whether each connection's server answers."""
+
+    def became_ready(self, seconds: float) -> None:
+        """Take how long after its request a session could begin."""
+
+    def became_safe(self, seconds: float) -> None:
+        """Take how long after the session's end its outputs were found safe."""
+
+
+class Silence(Telemetry):
+    """Tells nobody."""
+
+    def visited(self, seconds: float, *, failed: bool) -> None:
+        """Nothing."""
+
+    def applied(self, effect: str, *, failed: bool) -> None:
+        """Nothing."""
+
+    def waiting(self, keys: int) -> None:
+        """Nothing."""
+
+    def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
+        """Nothing."""
+
+    def became_ready(self, seconds: float) -> None:
+        """Nothing."""
+
+    def became_safe(self, seconds: float) -> None:
+        """Nothing."""

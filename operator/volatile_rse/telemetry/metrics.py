@@ -1,0 +1,109 @@
+"""Prometheus metrics of the operator; docs/operations.md tells what to watch."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.errors import PortError, UnreachableError
+from volatile_rse.ports.telemetry import Telemetry
+
+__all__ = ["Metrics"]
+
+_LONG = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+"""Seconds: what people wait for."""
+
+
+class Metrics(Telemetry):
+    """All metrics, in a registry of their own.
+
+    Parameters
+    ----------
+    clock
+        Seconds of the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.registry = CollectorRegistry()
+        self._clock = clock
+
+        def named(kind: type[Any], name: str, text: str, *labels: str, **options: Any) -> Any:  # noqa: ANN401
+            return kind(f"volatile_rse_{name}", text, labels, registry=self.registry, **options)
+
+        self._visits = named(Histogram, "visit_seconds", "Duration of one visit to a buffer.", "result")
+        self._effects = named(Counter, "effects", "Effects that were carried out.", "effect", "result")
+        self._waiting = named(Gauge, "queue_due", "Buffers whose visit is due and has not begun.")
+        self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
+        self._reachable = named(
+            Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection"
+        )
+        self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
+        self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", buckets=_LONG)
+        self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", buckets=_LONG)
+        self._calls = named(Histogram, "catalogue_call_seconds", "Calls to Rucio.", "method", "result")
+
+    def visited(self, seconds: float, *, failed: bool) -> None:
+        """Count a visit."""
+        self._visits.labels("failed" if failed else "done").observe(seconds)
+
+    def applied(self, effect: str, *, failed: bool) -> None:
+        """Count an effect."""
+        self._effects.labels(effect, "failed" if failed else "done").inc()
+
+    def waiting(self, keys: int) -> None:
+        """Set the length of the queue."""
+        self._waiting.set(keys)
+
+    def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
+        """Set what the sweep has seen; a stage without records does not keep its last number."""
+        self._records.clear()
+        for stage, count in stages.items():
+            self._records.labels(stage).set(count)
+        self._reachable.clear()
+        for connection, reachable in connections.items():
+            self._reachable.labels(connection).set(reachable)
+        self._swept.set(self._clock())
+
+    def became_ready(self, seconds: float) -> None:
+        """Count a session that could begin."""
+        self._ready.observe(seconds)
+
+    def became_safe(self, seconds: float) -> None:
+        """Count outputs that are safe."""
+        self._safe.observe(seconds)
+
+    def measured(self, catalogue: Catalogue) -> Catalogue:
+        """Wrap a catalogue so that each of its calls is counted and timed."""
+        return cast("Catalogue", _Measured(catalogue, self._calls))
+
+
+class _Measured:
+    """Passes every call on."""
+
+    def __init__(self, catalogue: Catalogue, calls: Histogram) -> None:
+        self._catalogue = catalogue
+        self._calls = calls
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        call = getattr(self._catalogue, method)
+
+        @functools.wraps(call)
+        def measured(*args: object, **kwargs: object) -> object:
+            began, result = time.monotonic(), "done"
+            try:
+                return call(*args, **kwargs)
+            except UnreachableError:
+                result = "unreachable"
+                raise
+            except PortError:
+                result = "refused"
+                raise
+            finally:
+                self._calls.labels(method, result).observe(time.monotonic() - began)
+
+        return measured
