@@ -90,6 +90,9 @@ def main() -> int:
     except (StepError, subprocess.SubprocessError) as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"testbed: interrupted; the same command again resumes (logs: {LOGS})", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from testbed import asking, cluster, demo, grid, installation, session
+from testbed import __main__ as command
+from testbed import asking, cluster, demo, engine, grid, installation, session
 from testbed.progress import StepError
 
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"
@@ -190,3 +192,15 @@ def test_what_files_still_have_on_an_rse(
 ) -> None:
     monkeypatch.setattr(grid, "client", lambda _: _Rucio(rses, rules))
     assert asking.on_rse("VRSE-X", ["s:d"]) == found
+
+
+def test_an_interrupted_command_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "ensure", interrupt)
+    monkeypatch.setattr(sys, "argv", ["testbed", "demo"])
+    assert command.main() == 130
+    assert "resumes" in capsys.readouterr().err
