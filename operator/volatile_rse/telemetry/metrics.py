@@ -39,9 +39,7 @@ class Metrics(Telemetry):
         self._effects = named(Counter, "effects", "Effects that were carried out.", "effect", "result")
         self._waiting = named(Gauge, "queue_due", "Buffers whose visit is due and has not begun.")
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
-        self._reachable = named(
-            Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection"
-        )
+        self._reachable = named(Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection")
         self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
         self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", buckets=_LONG)
         self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", buckets=_LONG)
