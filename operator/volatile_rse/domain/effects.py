@@ -32,6 +32,7 @@ __all__ = [
     "MakeDrain",
     "MakePiece",
     "Register",
+    "ReleaseRecord",
     "ReleaseRequest",
     "Remember",
     "RetainVolume",
@@ -58,6 +59,11 @@ class CreateRecord:
     """Write the record: before anything exists for the buffer."""
 
     spec: RSERecordSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRecord:
+    """Take our finalizer from the record: buffer and VolatileRSE are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +235,7 @@ Effect = (
     HoldRequest
     | ReleaseRequest
     | CreateRecord
+    | ReleaseRecord
     | SetPublic
     | Remember
     | FreezeInputs

@@ -70,6 +70,8 @@ class Record:
     spec: RSERecordSpec
     status: RSERecordStatus
     created: datetime | None = None
+    held: bool = False
+    """Our finalizer is on it: nobody's deletion takes the truth about a buffer away while there is one."""
 
 
 @dataclass(frozen=True, slots=True)

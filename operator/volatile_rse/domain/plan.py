@@ -260,8 +260,9 @@ def _draining(facts: Facts, record: Record) -> Plan:
     return Plan(tuple(effects), waiting="the objects of the buffer to go")
 
 
-def _closed(_facts: Facts, _record: Record) -> Plan:
-    return Plan()
+def _closed(facts: Facts, record: Record) -> Plan:
+    # While the VolatileRSE exists, its record is what says that it never runs again.
+    return Plan(effects=(do.ReleaseRecord(),) if record.held and facts.request is None else ())
 
 
 _STAGES: Mapping[Stage, Callable[[Facts, Record], Plan]] = {

@@ -94,7 +94,9 @@ def _hold(world: World, request: Request, *, held: bool) -> None:
 
 def _create_record(world: World, spec: RSERecordSpec) -> None:
     labels = {**MANAGED, RECORD: spec.record_id, CLAIM: spec.claims[0].uid}
-    world.cluster.create(new_object("RSERecord", None, record_name(spec.record_id), labels, {"spec": spec.dump()}))
+    body = new_object("RSERecord", None, record_name(spec.record_id), labels, {"spec": spec.dump()})
+    body["metadata"]["finalizers"] = [FINALIZER]
+    world.cluster.create(body)
 
 
 class _Hand:
@@ -126,6 +128,15 @@ class _Hand:
         # Nothing depends on an earlier list as long as the record does not hold its digest.
         self._drop(KINDS[Piece.INPUTS], Piece.INPUTS)
         self._cluster.create(inputs_map(self._settings, self._spec, effect.inputs))
+
+    def release_record(self, _effect: do.ReleaseRecord) -> None:
+        ref = Ref("RSERecord", None, self._record.name)
+        body = self._cluster.get(ref)
+        if body is None or uid_of(body) != self._record.uid:
+            return
+        others = [name for name in body["metadata"].get("finalizers", []) if name != FINALIZER]
+        version = body["metadata"]["resourceVersion"]
+        self._cluster.merge(ref, {"metadata": {"finalizers": others, "resourceVersion": version}})
 
     # Objects of the buffer.
 
@@ -290,6 +301,7 @@ class _Hand:
 
 
 _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
+    do.ReleaseRecord: _Hand.release_record,
     do.SetPublic: _Hand.set_public,
     do.Remember: _Hand.remember,
     do.FreezeInputs: _Hand.freeze_inputs,

@@ -89,6 +89,7 @@ def read_record(body: Object) -> Record:
         spec=RSERecordSpec.model_validate(body["spec"]),
         status=RSERecordStatus.model_validate(body.get("status") or {}),
         created=when(metadata.get("creationTimestamp")),
+        held=FINALIZER in metadata.get("finalizers", []),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from volatile_rse.api.rserecord import RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.builders.objects import RECORD
+from volatile_rse.builders.objects import FINALIZER, RECORD
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.stage import Stage, has_expired, stage_of
 from volatile_rse.ports.cluster import Ref
@@ -146,9 +146,9 @@ class Service:
         for body in self._world.cluster.list("RSERecord"):
             stage = stage_of(RSERecordStatus.model_validate(body.get("status") or {}))
             stages[stage] += 1
-            if stage is not Stage.CLOSED:
+            if stage is not Stage.CLOSED or FINALIZER in body["metadata"].get("finalizers", ()):
                 alive.add(body["spec"]["recordId"])
-            elif has_expired(read_record(body), self._world.clock.now()):
+            if stage is Stage.CLOSED and has_expired(read_record(body), self._world.clock.now()):
                 self._world.cluster.delete(Ref("RSERecord", None, body["metadata"]["name"]), body["metadata"]["uid"])
         with self._lock:
             for record_id in set(self._known) - alive:

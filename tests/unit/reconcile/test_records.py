@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from tests.unit.reconcile.small_world import Small
+from volatile_rse.builders.objects import record_name
+from volatile_rse.ports.cluster import Ref
+
+
+def test_a_record_that_somebody_deletes_stays_until_its_buffer_is_gone() -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a")
+    small.cluster.delete(Ref("RSERecord", None, record_name(small.record_id)), small.record["metadata"]["uid"])
+    small.step()
+    assert small.record, "the truth about a buffer with outputs was deleted"
+    small.end_pod()
+    small.until(small.is_closed)
+    for _ in range(3):
+        small.step()
+    assert small.is_closed(), "a VolatileRSE that is completed ran again"
+    small.delete()
+    small.until(lambda: not small.record)
+    assert small.is_kept("kept/a")
+    assert not small.catalogue.has_rse(small.rse)
+    assert small.leftovers() == []
+
+
+def test_a_closed_record_is_held_by_nothing() -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.until(small.has_session)
+    small.delete()
+    small.until(small.is_closed)
+    small.until(lambda: small.is_gone)
+    small.step()
+    assert not small.record["metadata"].get("finalizers")
