@@ -218,7 +218,7 @@ def refused(reason: Reason, call: Callable[..., object], *arguments: object) -> 
     return caught.value.what
 
 
-@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.grid)])
+@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=[pytest.mark.grid, pytest.mark.slow])])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     return FakeWorld() if request.param == "fake" else RealWorld(tmp_path_factory.mktemp("private"))
 

@@ -406,6 +406,7 @@ def test_files_are_registered_where_others_can_neither_write_nor_delete(
 
 
 @pytest.mark.grid
+@pytest.mark.slow
 def test_the_reaper_drains_through_the_empty_server(
     live: Buffer, registered: tuple[BufferRse, Did, tuple[File, ...]], catalogue: RucioCatalogue
 ) -> None:
