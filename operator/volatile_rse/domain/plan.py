@@ -145,7 +145,8 @@ def _serving(facts: Facts, record: Record) -> Plan:
     usable = is_usable(facts, record)
     session = _session(facts, record, usable=usable)
     effects = [*_storage(facts, record), *_catalogue(facts, record), *_work(facts), *_arrived(facts)]
-    if usable and record.status.session.ready_at is not None and not facts.session.objects:
+    # A session that is over gets nothing: its namespace may refuse new objects, and its end must be written.
+    if usable and record.status.session.ready_at and session.ended_at is None and not facts.session.objects:
         effects.append(do.IssueSession())
     truth = session_truth(session)
     if truth != record.status.session:
@@ -240,6 +241,9 @@ def _hiding(facts: Facts, record: Record) -> Plan:
 
 
 def _draining(facts: Facts, record: Record) -> Plan:
+    if not facts.rse_asked or facts.ledger is None:
+        # Nothing is destroyed while Rucio cannot be asked, not even what is decided already.
+        return Plan(waiting="Rucio")
     effects: list[do.Effect] = []
     volume = facts.storage.volume
     if volume is not None and volume.volume is not None and volume.retained:
@@ -247,8 +251,6 @@ def _draining(facts: Facts, record: Record) -> Plan:
     pieces = facts.storage.pieces
     kept = facts.storage.going | {Piece.SERVICE}
     effects += [do.DropPiece(piece, uid) for piece, uid in pieces.items() if piece not in kept]
-    if not facts.rse_asked or facts.ledger is None:
-        return Plan(tuple(effects), waiting="Rucio")
     if facts.rse is not None:
         return _deregister(facts, effects)
     if facts.ledger:
