@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -57,6 +59,14 @@ class Small:
         self._configure()
         self.apply: Apply = execute
         self.written: tuple[str, ...] = ()
+        self.destinations: tuple[str, ...] = ("SITE-B",)
+        self.sweep_every = 1
+        """Steps from one visit to the next: more than one where every event is lost."""
+        self.at_each_stage: Callable[[Small], None] | None = None
+        """What goes wrong whenever the record reaches a stage."""
+        self._stages: set[object] = set()
+        self._steps = 0
+        self._outage = 0
         self._failing = 0
         self._reconciler: Reconciler | None = None
 
@@ -138,17 +148,34 @@ class Small:
         """Let the destination take nothing for some steps."""
         self._failing = steps
 
+    def cut_rucio(self, steps: int) -> None:
+        """Let Rucio answer nobody for some steps."""
+        self.catalogue.down, self._outage = True, steps
+
+    def renew(self) -> None:
+        """Give the next session a storage pod of its own."""
+        self.buffer = FakeBuffer()
+        self._reconciler = None
+        self._stages = set()
+
+    def forget(self) -> None:
+        """Let another process of the operator take over."""
+        self._reconciler = None
+
     # What goes on by itself.
 
     def step(self) -> None:
         """Let the operator look once, and everybody else do their work."""
-        if self._reconciler is None:
-            self._reconciler = Reconciler(self.world(), self._counting)
-        try:
-            self._reconciler.visit(self.record_id, (REQUEST.namespace or "", REQUEST.name))
-        except Killed:
-            # Another process takes over; it knows what the world knows.
-            self._reconciler = None
+        if self._steps % self.sweep_every == 0:
+            self._visit()
+        self._steps += 1
+        stage = self.truth.get("phase")
+        if self.at_each_stage is not None and stage is not None and stage not in self._stages:
+            self._stages.add(stage)
+            self.at_each_stage(self)
+        self._outage -= 1
+        if self._outage == 0:
+            self.catalogue.down = False
         play_controllers(self.cluster)
         self._failing -= 1
         copies = self.buffer.copies().items if not self.buffer.down else []
@@ -156,6 +183,15 @@ class Small:
         self.buffer.advance()
         self.catalogue.run_daemons()
         self.clock.turn(timedelta(seconds=1))
+
+    def _visit(self) -> None:
+        if self._reconciler is None:
+            self._reconciler = Reconciler(self.world(), self._counting)
+        try:
+            self._reconciler.visit(self.record_id, (REQUEST.namespace or "", REQUEST.name))
+        except Killed:
+            # Another process takes over; it knows what the world knows.
+            self._reconciler = None
 
     def until(self, seen: Callable[[], object], steps: int = 60) -> None:
         for _ in range(steps):
@@ -215,6 +251,10 @@ class Small:
     def ledger(self) -> Did:
         return Did("vrse", f"vrse-{self.record_id}.ledger")
 
+    def kept_rules(self) -> frozenset[str]:
+        """Give the rules that hold outputs."""
+        return self.catalogue.rules(OUT)
+
     @property
     def is_gone(self) -> bool:
         """Whether the VolatileRSE is."""
@@ -231,14 +271,32 @@ class Small:
     def rse(self) -> str:
         return f"VRSE-{self.record_id.upper()}"
 
-    def is_kept(self, *paths: str) -> bool:
+    @contextmanager
+    def peeking(self) -> Iterator[None]:
+        """Look into Rucio also while it answers nobody."""
+        down, self.catalogue.down = self.catalogue.down, False
+        try:
+            yield
+        finally:
+            self.catalogue.down = down
+
+    def is_kept(self, *paths: str, dataset: Did = OUT, rses: tuple[str, ...] = ()) -> bool:
         """Tell whether Rucio says that these outputs are at their destination, in the dataset, under a rule."""
         if not paths:
             return True
-        files = self.catalogue.resolve(OUT)
-        names = sorted(file.did.name.rsplit(".", 1)[1] for file in files)
-        held = self.catalogue.locked_by(OUT, "alice", ["SITE-B"])
-        return len(names) == len(paths) and not self.catalogue.unsafe(files, ["SITE-B"]) and held is not None
+        rses = rses or self.destinations
+        with self.peeking():
+            if self.catalogue.dataset(dataset) is None:
+                return False
+            files = self.catalogue.resolve(dataset)
+            held = self.catalogue.locked_by(dataset, "alice", list(rses))
+            arrived = all(self._has_arrived(path) for path in paths)
+            return len(files) >= len(paths) and not self.catalogue.unsafe(files, rses) and held is not None and arrived
+
+    def _has_arrived(self, path: str) -> bool:
+        """Tell whether the destination's disk holds the bytes that were written."""
+        sums = {adler32 for _, adler32 in self.buffer.sites.values()}
+        return f"{zlib.adler32(path.encode()):08x}" in sums
 
     def leftovers(self) -> list[str]:
         kinds = ("Pod", "Secret", "ConfigMap", "Service", "PersistentVolumeClaim")

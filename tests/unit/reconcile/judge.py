@@ -1,0 +1,89 @@
+"""What holds at every moment, and at the end."""
+
+from __future__ import annotations
+
+from tests.unit.reconcile.small_world import Small
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.facts import Piece
+
+_BYTES = {Piece.POD, Piece.VOLUME}
+_DESTRUCTIVE = do.DropPiece | do.SwapService | do.AllowDeletion | do.Hide | do.DeleteRse | do.ExpireLedger
+
+
+def judge(small: Small, effect: do.Effect) -> None:
+    """Look at an effect before it is carried out.
+
+    Raises
+    ------
+    AssertionError
+        It breaks an invariant.
+    """
+    down = small.catalogue.down
+    with small.peeking():
+        _of_bytes(small, effect, down=down)
+        _of_rucio(small, effect)
+    if isinstance(effect, do.IssueSession):
+        assert small.truth["session"].get("readyAt"), "a session that nobody remembers"
+    if isinstance(effect, do.Seal):
+        assert small.buffer.gate.mode == "fenced", "an inventory while somebody may write"
+        assert not small.has_session(), "an inventory while the session has its token"
+
+
+def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
+    freeing = isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.truth.get("freedAt")
+    restarting = isinstance(effect, do.DropPiece) and effect.piece is Piece.POD and not freeing
+    if isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.written and not restarting:
+        assert small.is_kept(*small.written), f"I1: {effect} while outputs are not safe"
+        assert small.truth.get("safeAt"), f"I1: {effect} while nobody remembers that they are safe"
+    if isinstance(effect, _DESTRUCTIVE) and not restarting:
+        assert not down, f"I5: {effect} while Rucio does not answer"
+    if isinstance(effect, do.RetainVolume) and not effect.retain:
+        assert small.truth.get("freedAt"), "I1: the volume is given up before it is free"
+
+
+def _of_rucio(small: Small, effect: do.Effect) -> None:
+    replicas = small.catalogue.replicas(small.rse, small.ledger)
+    if isinstance(effect, do.DropPiece | do.SwapService | do.AllowDeletion) and small.truth.get("safeAt"):
+        shown = [did for did, state in replicas.items() if state == "A"]
+        assert not shown, f"{effect} while Rucio still sends people to {shown}"
+    if isinstance(effect, do.Hide):
+        last = set(small.catalogue.last_copies(small.rse, small.ledger)) & set(effect.files)
+        assert not last, f"I1b: {effect} would hide last copies"
+    if isinstance(effect, do.ExpireRule):
+        spans = {
+            rule.id for rule in small.catalogue.foreign_rules(small.rse, small.ledger) if not rule.only_here
+        } | small.kept_rules()
+        assert effect.rule not in spans, "I3: somebody else's rule that also locks files elsewhere"
+    if isinstance(effect, do.EnsureRse):
+        assert small.record, "I2: an RSE without a record"
+        assert small.catalogue.ledger_exists(small.ledger), "I2: an RSE before its ledger"
+    if isinstance(effect, do.DeleteRse):
+        assert not replicas, "I2: an RSE that still holds replicas"
+    if isinstance(effect, do.ExpireLedger):
+        assert not small.catalogue.has_rse(small.rse), "I2: the ledger goes before its RSE"
+    if isinstance(effect, do.EnsureRule):
+        missing = small.catalogue.unsafe(small.catalogue.resolve(effect.dataset), effect.rses)
+        assert not missing, f"a rule that would start transfers: {missing}"
+
+
+def ends_well(small: Small) -> None:
+    """Look at what is left."""
+    small.catalogue.down = False
+    assert small.leftovers() == []
+    assert not small.catalogue.has_rse(small.rse)
+    assert not small.catalogue.ledger_exists(small.ledger)
+    assert not small.has_session()
+    assert "SITE-A" in small.catalogue.destinations("*"), "I3: a permanent RSE is gone"
+    volumes = [body["spec"]["persistentVolumeReclaimPolicy"] for body in small.cluster.list("PersistentVolume")]
+    assert "Retain" not in volumes, "a volume that nobody needs is kept"
+
+
+def rests(small: Small) -> None:
+    """I9: nothing is written any more."""
+    small.sweep_every = 1
+    small.step()
+    small.step()
+    before = len(small.cluster.journal), len(small.catalogue.journal), len(small.applied)
+    for _ in range(3):
+        small.step()
+    assert (len(small.cluster.journal), len(small.catalogue.journal), len(small.applied)) == before, "I9"

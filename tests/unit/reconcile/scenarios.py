@@ -1,0 +1,270 @@
+"""The ways in which a session may go; each one plays a small world to its end and says what must be true there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.unit.reconcile.small_world import OUT, Small
+from volatile_rse.builders.objects import name_of
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Piece
+from volatile_rse.ports.cluster import Ref
+
+Scenario = Callable[[Small], None]
+FILES = ("kept/a", "kept/b")
+SECOND = Did("user.alice", "second")
+_IN = Did("user.alice", "in.0")
+_LONG = 150
+
+
+def _output(name: str, path: str, dataset: Did, expression: str, copies: int = 1) -> dict[str, object]:
+    destination = {"rseExpression": expression, "copies": copies}
+    return {"name": name, "path": path, "scope": dataset.scope, "dataset": dataset.name, "destination": destination}
+
+
+def _play(small: Small, *paths: str, **spec: object) -> None:
+    """Have a session that writes, and ends."""
+    small.request(**spec)
+    small.until(small.has_session, _LONG)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*paths)
+    small.end_pod()
+
+
+def _ends(small: Small) -> None:
+    small.until(small.is_closed, _LONG)
+    assert small.is_kept(*small.written)
+
+
+def comes_and_goes(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write(*FILES, "other/c")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.condition("Ready")["reason"] == "Completed"
+    assert small.is_kept(*FILES)
+    small.delete()
+    small.until(lambda: small.is_gone)
+
+
+def deleted_in_the_middle(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write(*FILES)
+    small.delete()
+    small.until(small.is_closed)
+    assert small.is_kept(*FILES)
+    assert small.is_gone
+
+
+def deleted_before_it_was_ready(small: Small) -> None:
+    small.request()
+    small.step()
+    small.delete()
+    small.until(small.is_closed_or_never)
+    assert small.is_gone
+
+
+def nobody_comes(small: Small) -> None:
+    small.request(session={"podSelector": {"matchLabels": {"session": "run"}}, "startTimeout": "3s"}, inputs=[])
+    small.until(small.is_closed)
+    assert small.truth["session"]["endReason"] == "NobodyCame"
+
+
+def in_memory(small: Small) -> None:
+    small.use_memory()
+    comes_and_goes(small)
+
+
+def copies_fail_at_first(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write(*FILES)
+    small.end_pod()
+    small.fail_copies(steps=4)
+    small.until(small.is_closed, 120)
+    assert small.is_kept(*FILES)
+
+
+def without_outputs(small: Small) -> None:
+    _play(small, "other/c", outputs=[])
+    _ends(small)
+    assert small.truth["outcome"]["files"] == 0
+
+
+def the_first_match_takes_a_file(small: Small) -> None:
+    outputs = [_output("kept", "kept/*", OUT, "SITE-B"), _output("rest", "**/*.root", SECOND, "SITE-A")]
+    _play(small, "kept/a", "kept/b.root", "deep/er/c.root", "other/d", outputs=outputs)
+    _ends(small)
+    assert small.is_kept("deep/er/c.root", dataset=SECOND, rses=("SITE-A",))
+    assert small.truth["outcome"]["files"] == 3
+
+
+def two_copies(small: Small) -> None:
+    small.destinations = ("SITE-A", "SITE-B")
+    _play(small, *FILES, outputs=[_output("kept", "kept/**", OUT, "tier=2", copies=2)])
+    _ends(small)
+
+
+def an_input_of_no_bytes(small: Small) -> None:
+    small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(Did("user.alice", "empty"), 0, "00000001")])
+    comes_and_goes(small)
+
+
+def a_rule_on_the_buffer_alone_is_ended(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    rule = small.catalogue.add_rule(_IN, "bob", [small.rse])
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+    assert rule not in small.catalogue.rules(_IN)
+
+
+def a_rule_that_spans_is_respected(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    rule = small.catalogue.add_rule(_IN, "bob", [small.rse, "SITE-A"])
+    small.delete()
+    small.until(lambda: rule in small.message)
+    for _ in range(3):
+        small.step()
+    assert rule in small.catalogue.rules(_IN), "I3: somebody else's rule was ended"
+    small.catalogue.expire_rule(rule)
+    _ends(small)
+
+
+def the_last_copy_is_on_the_buffer(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.catalogue.lose("SITE-A", _IN)
+    small.delete()
+    small.until(lambda: str(_IN) in small.message)
+    for _ in range(3):
+        small.step()
+    assert small.catalogue.replicas(small.rse, small.ledger)[_IN] == "A", "I1b: a last copy was hidden"
+    small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(_IN, 100, "00000000")])
+    _ends(small)
+
+
+def rucio_is_away_at_every_stage(small: Small) -> None:
+    small.at_each_stage = lambda world: world.cut_rucio(steps=3)
+    _play(small, *FILES)
+    _ends(small)
+
+
+def the_agent_restarts_at_every_stage(small: Small) -> None:
+    small.at_each_stage = lambda world: world.buffer.restart()
+    _play(small, *FILES)
+    _ends(small)
+
+
+def the_operator_restarts_at_every_stage(small: Small) -> None:
+    small.at_each_stage = Small.forget
+    _play(small, *FILES)
+    _ends(small)
+
+
+def the_storage_pod_is_deleted(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    ref = Ref("Pod", "bufs", name_of(small.record_id, Piece.POD))
+    small.cluster.delete(ref, (small.cluster.get(ref) or {})["metadata"]["uid"])
+    small.buffer.restart()
+    small.until(lambda: small.cluster.get(ref))
+    small.end_pod()
+    _ends(small)
+
+
+def the_namespace_goes(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    namespace = Ref("Namespace", None, "alice")
+    small.cluster.delete(namespace, (small.cluster.get(namespace) or {})["metadata"]["uid"])
+    _ends(small)
+    small.until(lambda: small.cluster.get(namespace) is None)
+
+
+def the_deadline_is_over(small: Small) -> None:
+    """The VolatileRSE may go; its outputs are kept all the same."""
+    small.fail_copies(steps=60)
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.delete()
+    small.until(lambda: small.is_gone)
+    assert not small.truth.get("safeAt")
+    _ends(small)
+
+
+def a_second_session_writes_to_the_same_dataset(small: Small) -> None:
+    comes_and_goes(small)
+    small.cluster.delete(
+        Ref("Pod", "alice", "job"), (small.cluster.get(Ref("Pod", "alice", "job")) or {})["metadata"]["uid"]
+    )
+    first = small.record_id
+    small.renew()
+    _play(small, *FILES)
+    _ends(small)
+    assert small.record_id != first
+    assert len(small.catalogue.resolve(OUT)) == 2 * len(FILES)
+
+
+def no_event_arrives(small: Small) -> None:
+    """The sweep alone finds out, much later."""
+    small.sweep_every = 7
+    _play(small, *FILES)
+    _ends(small)
+
+
+def a_pod_that_nobody_saw_run(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.end_pod()
+    small.write(*FILES)
+    _ends(small)
+
+
+QUICK: tuple[Scenario, ...] = (
+    comes_and_goes,
+    deleted_before_it_was_ready,
+    a_rule_on_the_buffer_alone_is_ended,
+    the_storage_pod_is_deleted,
+)
+"""Played to the end with every strike also where time is short."""
+ALL: tuple[Scenario, ...] = (
+    *QUICK,
+    deleted_in_the_middle,
+    nobody_comes,
+    in_memory,
+    copies_fail_at_first,
+    without_outputs,
+    the_first_match_takes_a_file,
+    two_copies,
+    an_input_of_no_bytes,
+    a_rule_that_spans_is_respected,
+    the_last_copy_is_on_the_buffer,
+    rucio_is_away_at_every_stage,
+    the_agent_restarts_at_every_stage,
+    the_operator_restarts_at_every_stage,
+    the_namespace_goes,
+    the_deadline_is_over,
+    a_second_session_writes_to_the_same_dataset,
+    no_event_arrives,
+    a_pod_that_nobody_saw_run,
+)
