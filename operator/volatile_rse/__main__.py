@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 from datetime import timedelta
@@ -24,6 +25,7 @@ from volatile_rse.handlers.watching import registry_of, settings_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.reconcile.authority import stored_authority
+from volatile_rse.reconcile.lease import Lease
 from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.world import Login, World
 from volatile_rse.telemetry.metrics import Metrics
@@ -34,6 +36,8 @@ _LIFETIME = timedelta(days=90)
 """Of the operator's client certificate; a process is restarted more often than that."""
 _METRICS = 8081
 """Port of the metrics."""
+_LOST = 3
+"""Exit code of a process that lost its Lease."""
 _HEALTH = "http://0.0.0.0:8080/healthz"
 
 
@@ -46,8 +50,13 @@ def main() -> int:
     private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
     metrics = Metrics()
     start_http_server(_METRICS, registry=metrics.registry)
-    world = _world(KubernetesCluster.connect(), private, metrics)
-    service = Service(world)
+    cluster = KubernetesCluster.connect()
+    settings = _settings(cluster)
+    # No clean-up when the Lease is lost: another process works already.
+    lease = Lease(cluster, settings, socket.gethostname(), lambda: os._exit(_LOST))
+    lease.wait()
+    world = _world(cluster, settings, private, metrics)
+    service = Service(world, check=lease.check)
     service.start()
     try:
         kopf.run(
@@ -58,19 +67,23 @@ def main() -> int:
             standalone=True,
         )
     finally:
-        service.stop()
+        if service.stop():
+            lease.release()
     return 0
 
 
-def _world(cluster: KubernetesCluster, private: Path, metrics: Metrics) -> World:
+def _settings(cluster: KubernetesCluster) -> Settings:
     name = os.environ.get("VOLATILE_RSE_NAME", "volatile-rse")
-    settings = Settings(
+    return Settings(
         name=name,
         instance=f"{name}.{cluster.identity()}",
         namespace=os.environ["VOLATILE_RSE_NAMESPACE"],
         buffers=os.environ["VOLATILE_RSE_BUFFERS"],
         buffer_image=os.environ["VOLATILE_RSE_BUFFER_IMAGE"],
     )
+
+
+def _world(cluster: KubernetesCluster, settings: Settings, private: Path, metrics: Metrics) -> World:
     certificate, key = stored_authority(cluster, settings, LocalAuthority.create)
     authority = LocalAuthority(certificate, key)
     pair = authority.client("volatile-rse-operator", _LIFETIME)

@@ -17,8 +17,10 @@ from volatile_rse.adapters.fake_cluster import FakeCluster
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Cluster, Ref
 from volatile_rse.ports.errors import RefusedError, UnreachableError
+from volatile_rse.reconcile.lease import Lease, LeaseLostError
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 
@@ -299,3 +301,17 @@ def test_no_answer_is_unreachable(tmp_path: Path) -> None:
                 call()
             assert caught.value.reason is Reason.CLUSTER_UNREACHABLE
         dead.event(config_map(Ref("ConfigMap", "a", "b"), {}), type_="Normal", reason="R", message="m")
+
+
+def test_a_lease_has_one_holder_until_it_is_given_back(cluster: Cluster, namespace: str, name: str) -> None:
+    settings = Settings(name=name, instance="i", namespace=namespace, buffers="b", buffer_image="b:1")
+    lost: list[str] = []
+    first, second = (Lease(cluster, settings, holder, lambda: lost.append("lost")) for holder in ("first", "second"))
+    first.wait()
+    assert not second.acquire()
+    first.check()
+    first.release()
+    assert second.acquire()
+    with pytest.raises(LeaseLostError):
+        first.check()
+    assert lost == ["lost"]

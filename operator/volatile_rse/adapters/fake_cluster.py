@@ -21,7 +21,15 @@ __all__ = ["FakeCluster", "FakeEvent", "Write", "play_controllers"]
 
 _NODE_PORTS = range(30000, 32768)
 _SYSTEM_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
-_WITHOUT_GENERATION = {"ConfigMap", "Secret", "Event", "Namespace", "PersistentVolume", "PersistentVolumeClaim"}
+_WITHOUT_GENERATION = {
+    "ConfigMap",
+    "Secret",
+    "Event",
+    "Lease",
+    "Namespace",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ RESOURCES: Mapping[str, Resource] = {
     "Secret": Resource("v1", "secrets", status=False),
     "Service": Resource("v1", "services"),
     "Deployment": Resource("apps/v1", "deployments"),
+    "Lease": Resource("coordination.k8s.io/v1", "leases", status=False),
 } | {
     kind.name: Resource(f"{GROUP}/{VERSION}", kind.plural, kind.scope == "Namespaced", kind.status is not None)
     for kind in KINDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from volatile_rse.api.rserecord import RSERecordStatus
@@ -16,6 +16,8 @@ from volatile_rse.domain.stage import Stage, has_expired, stage_of
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.lease import guarded
 from volatile_rse.reconcile.queue import KeyedQueue
 from volatile_rse.reconcile.reading import read_record
 from volatile_rse.reconcile.reconciler import Reconciler
@@ -27,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 
+_PATIENCE = 10
+"""Seconds for what is being done when the process shall end."""
+
 
 class Service:
     """Takes events, works on keys, sweeps.
@@ -37,11 +42,16 @@ class Service:
         Buffers that are worked on at the same time.
     interval
         Seconds between two sweeps.
+    check
+        Called before everything destructive; raises if another process may be at work.
     """
 
-    def __init__(self, world: World, *, threads: int = 4, interval: float = 60.0) -> None:
+    def __init__(
+        self, world: World, *, threads: int = 4, interval: float = 60.0, check: Callable[[], None] = lambda: None
+    ) -> None:
         self._world = world
-        self._reconciler = Reconciler(world)
+        self._check = check
+        self._reconciler = Reconciler(world, guarded(execute, check))
         self._connections = Connections(world)
         self._queue = KeyedQueue()
         self._interval = interval
@@ -58,12 +68,14 @@ class Service:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """End the threads; what a visit has begun, the next one finishes."""
+    def stop(self) -> bool:
+        """End the threads; what a visit has begun, the next one finishes. False: some still work."""
         self._stopping.set()
         self._queue.close()
+        until = time.monotonic() + _PATIENCE
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=max(until - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def healthy(self) -> bool:
         """Tell whether the sweep still runs; never whether Rucio answers."""
@@ -149,6 +161,7 @@ class Service:
             if stage is not Stage.CLOSED or FINALIZER in body["metadata"].get("finalizers", ()):
                 alive.add(body["spec"]["recordId"])
             if stage is Stage.CLOSED and has_expired(read_record(body), self._world.clock.now()):
+                self._check()
                 self._world.cluster.delete(Ref("RSERecord", None, body["metadata"]["name"]), body["metadata"]["uid"])
         with self._lock:
             for record_id in set(self._known) - alive:

@@ -1,0 +1,198 @@
+"""The Lease that makes this process the only one that works for its instance, also after it was stopped for a while."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.builders.objects import MANAGED
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.facts import Facts
+from volatile_rse.domain.settings import Settings
+from volatile_rse.ports.cluster import Cluster, Object, Ref
+from volatile_rse.ports.errors import PortError, RefusedError
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.world import World
+
+__all__ = ["DURATION", "INTERVAL", "Lease", "LeaseLostError", "guarded", "is_destructive"]
+
+_log = logging.getLogger(__name__)
+
+DURATION = 15
+"""Seconds after which a Lease that nobody renewed may be taken."""
+INTERVAL = 4.0
+"""Seconds between two renewals."""
+_DESTRUCTIVE = (
+    do.DropPiece,
+    do.Hide,
+    do.AllowDeletion,
+    do.DeleteRse,
+    do.ExpireLedger,
+    do.ExpireRule,
+    do.ReleaseRequest,
+    do.ReleaseRecord,
+)
+
+Apply = Callable[[World, Connections, Facts, do.Effect], None]
+
+
+class LeaseLostError(Exception):
+    """Another process works now, or may; this one must end."""
+
+
+def is_destructive(effect: do.Effect) -> bool:
+    """Tell whether nobody can take the effect back."""
+    return isinstance(effect, _DESTRUCTIVE) or (isinstance(effect, do.RetainVolume) and not effect.retain)
+
+
+def guarded(apply: Apply, check: Callable[[], None]) -> Apply:
+    """Ask before each destructive effect; what was decided before a pause must not be done after it."""
+
+    def applied(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        if is_destructive(effect):
+            check()
+        apply(world, connections, facts, effect)
+
+    return applied
+
+
+def _since_boot() -> float:
+    """Count also the seconds in which the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Lease:
+    """A Lease of the operator's namespace, with the operator's name.
+
+    Parameters
+    ----------
+    holder
+        Name of the pod: its next container may go on at once, since Kubernetes has ended the one before.
+    lost
+        Ends the process.
+    seconds
+        A clock that never goes back.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        holder: str,
+        lost: Callable[[], None],
+        seconds: Callable[[], float] = _since_boot,
+    ) -> None:
+        self._cluster = cluster
+        self._ref = Ref("Lease", settings.namespace, settings.name)
+        self._holder = holder
+        self._lost = lost
+        self._seconds = seconds
+        self._renewed = float("-inf")
+        self._seen: tuple[str, float] = ("", seconds())
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def acquire(self) -> bool:
+        """Take or renew the Lease; False while another holds it."""
+        began = self._seconds()
+        body = self._cluster.get(self._ref)
+        if body is None:
+            taken = self._cluster.create(self._body())
+        elif self._is_free(body):
+            taken = self._patch(body, self._spec())
+        else:
+            taken = False
+        if taken:
+            # From before the request: the server's own time of it is later.
+            self._renewed = began
+        return taken
+
+    def wait(self) -> None:
+        """Return once the Lease is ours; it is renewed from then on."""
+        while True:
+            try:
+                if self.acquire():
+                    break
+                _log.info("%s is held by another process; waiting", self._ref)
+            except PortError as error:
+                _log.warning("%s cannot be taken: %s", self._ref, error.what)
+            time.sleep(1)
+        self._thread.start()
+
+    def check(self) -> None:
+        """See that the Lease is ours, fresh from the API server.
+
+        Raises
+        ------
+        LeaseLostError
+            It is not, or may be not; the process is ending.
+        PortError
+            The API server did not answer.
+        """
+        body = self._cluster.get(self._ref)
+        if body is None or body["spec"].get("holderIdentity") != self._holder:
+            self._lose("another process has taken it")
+        # After the question: the process may have stood still while it waited for the answer.
+        if self._seconds() - self._renewed >= DURATION:
+            self._lose(f"it was not renewed for {DURATION} seconds")
+
+    def release(self) -> None:
+        """Let the next process begin at once; only when nothing works any more."""
+        self._stopping.set()
+        self._thread.join()
+        try:
+            body = self._cluster.get(self._ref)
+            if body is not None and body["spec"].get("holderIdentity") == self._holder:
+                self._patch(body, {"holderIdentity": None})
+        except PortError as error:
+            _log.warning("%s was not given back, the next process waits %s s: %s", self._ref, DURATION, error.what)
+
+    def renew(self) -> None:
+        """Renew once; a server that does not answer is borne until the Lease is over."""
+        try:
+            if not self.acquire():
+                self._lose("another process has taken it")
+        except PortError as error:
+            _log.warning("%s was not renewed: %s", self._ref, error.what)
+            if self._seconds() - self._renewed >= DURATION:
+                self._lose(f"it was not renewed for {DURATION} seconds")
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(INTERVAL):
+            self.renew()
+
+    def _lose(self, why: str) -> None:
+        _log.critical("%s is lost: %s; the process ends", self._ref, why)
+        self._lost()
+        raise LeaseLostError(why)
+
+    def _is_free(self, body: Object) -> bool:
+        """Judge by our own clock how long the Lease has not changed: clocks of nodes may differ."""
+        version = str(body["metadata"]["resourceVersion"])
+        if version != self._seen[0]:
+            self._seen = (version, self._seconds())
+        silent = self._seconds() - self._seen[1]
+        return (body["spec"].get("holderIdentity") or self._holder) == self._holder or silent > DURATION
+
+    def _patch(self, body: Object, spec: Object) -> bool:
+        version = {"resourceVersion": body["metadata"]["resourceVersion"]}
+        try:
+            self._cluster.merge(self._ref, {"metadata": version, "spec": spec})
+        except RefusedError as error:
+            if error.reason is not Reason.CHANGED_MEANWHILE:
+                raise
+            return False
+        return True
+
+    def _spec(self) -> dict[str, Any]:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {"holderIdentity": self._holder, "leaseDurationSeconds": DURATION, "renewTime": now}
+
+    def _body(self) -> Object:
+        metadata = {"namespace": self._ref.namespace, "name": self._ref.name, "labels": dict(MANAGED)}
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": self._spec()}
