@@ -246,10 +246,12 @@ def _draining(facts: Facts, record: Record) -> Plan:
         return Plan(waiting="Rucio")
     effects: list[do.Effect] = []
     volume = facts.storage.volume
-    if volume is not None and volume.volume is not None and volume.retained:
-        effects.append(do.RetainVolume(volume.volume, retain=False))
     pieces = facts.storage.pieces
     kept = facts.storage.going | {Piece.SERVICE}
+    if volume is not None and volume.volume is not None and volume.retained:
+        effects.append(do.RetainVolume(volume.volume, retain=False))
+        # The claim goes once this is seen: without it nobody would know of a volume that stayed.
+        kept |= {Piece.VOLUME}
     effects += [do.DropPiece(piece, uid) for piece, uid in pieces.items() if piece not in kept]
     if facts.rse is not None:
         return _deregister(facts, effects)
