@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.reconcile.small_world import Small
+from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Piece
 
@@ -22,8 +22,23 @@ def judge(small: Small, effect: do.Effect) -> None:
     with small.peeking():
         _of_bytes(small, effect, down=down)
         _of_rucio(small, effect)
+    _of_session(small, effect)
+
+
+def _of_session(small: Small, effect: do.Effect) -> None:
     if isinstance(effect, do.IssueSession):
         assert small.truth["session"].get("readyAt"), "a session that nobody remembers"
+        assert not small.truth["session"].get("endedAt"), "a session that is over"
+        assert all(group.staged == group.files for group in small.buffer.report().inputs), "inputs are missing"
+        bound = [body for body in small.cluster.list("PersistentVolumeClaim") if body["spec"].get("volumeName")]
+        assert small.kept_volumes() == len(bound), "I1: the volume is not retained"
+    if isinstance(effect, do.CreateRecord):
+        request = small.cluster.get(REQUEST) or {"metadata": {}}
+        assert request["metadata"].get("finalizers"), "a buffer whose VolatileRSE may vanish"
+    if isinstance(effect, do.ReleaseRecord):
+        assert small.truth.get("closedAt"), "I2: the record goes before its buffer"
+    if isinstance(effect, do.ReleaseRequest) and small.record and small.written and not small.may_go:
+        assert small.is_kept(*small.written), "I1: the VolatileRSE goes while its outputs are not safe"
     if isinstance(effect, do.Seal):
         assert small.buffer.gate.mode == "fenced", "an inventory while somebody may write"
         assert not small.has_session(), "an inventory while the session has its token"
@@ -37,6 +52,16 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
         assert small.truth.get("safeAt"), f"I1: {effect} while nobody remembers that they are safe"
     if isinstance(effect, _DESTRUCTIVE) and not restarting:
         assert not down, f"I5: {effect} while Rucio does not answer"
+    if isinstance(effect, do.DropPiece) and small.truth.get("freedAt"):
+        assert small.is_drained() or not small.catalogue.has_rse(small.rse), (
+            f"{effect} while the storage stands behind the address"
+        )
+    if isinstance(effect, do.SwapService):
+        assert small.cluster.list("Deployment", "bufs"), "an address with nothing behind it"
+    if isinstance(effect, do.AllowDeletion):
+        assert small.truth.get("freedAt"), "I1: the reaper may delete from the storage"
+    if isinstance(effect, do.DropPiece) and effect.piece is Piece.SERVICE:
+        assert not small.catalogue.has_rse(small.rse), "the reaper needs the address"
     if isinstance(effect, do.RetainVolume) and not effect.retain:
         assert small.truth.get("freedAt"), "I1: the volume is given up before it is free"
 
@@ -74,8 +99,7 @@ def ends_well(small: Small) -> None:
     assert not small.catalogue.ledger_exists(small.ledger)
     assert not small.has_session()
     assert "SITE-A" in small.catalogue.destinations("*"), "I3: a permanent RSE is gone"
-    volumes = [body["spec"]["persistentVolumeReclaimPolicy"] for body in small.cluster.list("PersistentVolume")]
-    assert "Retain" not in volumes, "a volume that nobody needs is kept"
+    assert not small.kept_volumes(), "a volume that nobody needs is kept"
 
 
 def rests(small: Small) -> None:

@@ -196,6 +196,7 @@ def the_namespace_goes(small: Small) -> None:
     small.until(lambda: small.truth["session"].get("startedAt"))
     small.write(*FILES)
     namespace = Ref("Namespace", None, "alice")
+    small.may_go = True
     small.cluster.delete(namespace, (small.cluster.get(namespace) or {})["metadata"]["uid"])
     _ends(small)
     small.until(lambda: small.cluster.get(namespace) is None)
@@ -206,6 +207,7 @@ def the_deadline_is_over(small: Small) -> None:
     small.fail_copies(steps=60)
     _play(small, *FILES, teardown={"deadline": "5s"})
     small.delete()
+    small.may_go = True
     small.until(lambda: small.is_gone)
     assert not small.truth.get("safeAt")
     _ends(small)

@@ -27,6 +27,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.telemetry import Silence, Telemetry
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.reading import read_service
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.world import World
 
@@ -60,6 +61,8 @@ class Small:
         self.apply: Apply = execute
         self.written: tuple[str, ...] = ()
         self.destinations: tuple[str, ...] = ("SITE-B",)
+        self.may_go = False
+        """The VolatileRSE may go before its outputs are safe: its deadline is over, or its namespace goes."""
         self.sweep_every = 1
         """Steps from one visit to the next: more than one where every event is lost."""
         self.at_each_stage: Callable[[Small], None] | None = None
@@ -254,6 +257,16 @@ class Small:
     def kept_rules(self) -> frozenset[str]:
         """Give the rules that hold outputs."""
         return self.catalogue.rules(OUT)
+
+    def kept_volumes(self) -> int:
+        """Count the volumes that outlive their claims."""
+        volumes = self.cluster.list("PersistentVolume")
+        return sum(body["spec"]["persistentVolumeReclaimPolicy"] == "Retain" for body in volumes)
+
+    def is_drained(self) -> bool:
+        """Tell whether the empty server stands behind the address, or nothing does any more."""
+        service = self.cluster.get(Ref("Service", "bufs", name_of(self.record_id, Piece.SERVICE)))
+        return service is None or read_service(service).drained
 
     @property
     def is_gone(self) -> bool:

@@ -8,17 +8,18 @@ from typing import Literal, get_args
 import pytest
 
 from tests.unit.reconcile.judge import ends_well, judge, rests
-from tests.unit.reconcile.scenarios import ALL, QUICK, Scenario
-from tests.unit.reconcile.small_world import Apply, Killed, Small
+from tests.unit.reconcile.scenarios import ALL, QUICK, Scenario, comes_and_goes
+from tests.unit.reconcile.small_world import REQUEST, Apply, Killed, Small
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Facts
 from volatile_rse.ports.errors import UnreachableError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.world import World
 
-Mode = Literal["killed before", "killed after", "answer lost"]
+Mode = Literal["killed before", "killed after", "answer lost", "never arrived", "overtaken"]
 
 
 def strikes_at(small: Small, number: int, mode: Mode) -> Apply:
@@ -31,10 +32,15 @@ def strikes_at(small: Small, number: int, mode: Mode) -> Apply:
         judge(small, effect)
         if count == number and mode == "killed before":
             raise Killed
+        if count == number and mode == "never arrived":
+            raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, "the call never arrived")
+        if count == number and mode == "overtaken":
+            # Another process does all that can be done, between this one's look and its deed.
+            Reconciler(world).visit(small.record_id, (REQUEST.namespace or "", REQUEST.name))
         execute(world, connections, facts, effect)
         if count == number and mode == "killed after":
             raise Killed
-        if count == number:
+        if count == number and mode == "answer lost":
             raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, "the answer was lost")
 
     return apply
@@ -51,7 +57,8 @@ def run(scenario: Scenario, number: int, mode: Mode) -> int:
 
 
 def _is_quick(scenario: Scenario, mode: str) -> bool:
-    return scenario in QUICK and mode == "killed after"
+    everywhere = scenario in QUICK and mode == "killed after"
+    return everywhere or (scenario is comes_and_goes and mode in {"never arrived", "overtaken"})
 
 
 CASES = [

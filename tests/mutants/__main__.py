@@ -1,0 +1,55 @@
+"""Seed one bug after the other, and tell how many the tests catch."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.mutants.seeded import MUTANTS
+from tests.mutants.seeding import NAME
+
+ROOT = Path(__file__).parents[2]
+_SUITES = ["tests/unit/reconcile", "tests/unit/domain"]
+_FAILED = 1
+"""pytest's status where tests ran and failed; anything else is no catch."""
+
+
+def seed(name: str) -> tuple[str, int, float, str]:
+    began = time.monotonic()
+    environment = {**os.environ, NAME: name, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}"}
+    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "tests.mutants.seeding"]
+    done = subprocess.run(
+        [*pytest, "-p", "no:cacheprovider", "-m", "not slow", *_SUITES],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = re.search(r"^(?:FAILED|ERROR) \S*/(\S+)", done.stdout, re.MULTILINE)
+    by = found.group(1) if found else (done.stdout + done.stderr)[-200:].strip().replace("\n", " ")
+    return name, done.returncode, time.monotonic() - began, by
+
+
+def main() -> int:
+    """Print a table; every bug must be caught.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    names = sys.argv[1:] or list(MUTANTS)
+    caught = 0
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for name, status, seconds, by in pool.map(seed, names):
+            caught += status == _FAILED
+            verdict = {0: "NOT CAUGHT", _FAILED: "caught"}.get(status, "BROKEN")
+            print(f"{verdict:<11} {name:<42} {seconds:5.1f} s  {by if status else ''}", flush=True)  # noqa: T201
+    print(f"{caught} of {len(names)} seeded bugs are caught")  # noqa: T201
+    return 0 if caught == len(names) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,395 @@
+"""Bugs to be seeded. Each replaces a seam by its name: where the name is gone, seeding fails, and with it the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import replace
+from typing import Any
+
+from volatile_rse.api.rserecord import Outcome
+from volatile_rse.domain import effects as do
+from volatile_rse.domain import plan as planning
+from volatile_rse.domain import session
+from volatile_rse.domain.facts import Facts, Piece, Record
+from volatile_rse.domain.identity import identify
+from volatile_rse.domain.plan import Plan
+from volatile_rse.domain.stage import FENCED, Stage, stamp
+from volatile_rse.reconcile import execute, gather, reconciler
+
+MUTANTS: dict[str, Callable[[], None]] = {}
+
+
+def mutant(seed: Callable[[], None]) -> Callable[[], None]:
+    MUTANTS[seed.__name__] = seed
+    return seed
+
+
+def swap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace what has this name by what is made of it."""
+    if isinstance(owner, MutableMapping | Mapping):
+        owner[name] = make(owner[name])  # type: ignore[index]
+    else:
+        setattr(owner, name, make(getattr(owner, name)))
+
+
+def believe(stage: Stage, **facts: Callable[[Facts], object]) -> None:
+    """Let a stage believe something else than what was found."""
+    swap(
+        planning._STAGES,
+        stage,
+        lambda decide: lambda found, record: decide(replace(found, **{k: v(found) for k, v in facts.items()}), record),
+    )
+
+
+def decide(stage: Stage, change: Callable[[Plan, Facts, Record], Plan]) -> None:
+    """Let a stage decide something else."""
+    swap(
+        planning._STAGES,
+        stage,
+        lambda decided: lambda facts, record: change(decided(facts, record), facts, record),
+    )
+
+
+def leave_out(stage: Stage, kind: type) -> None:
+    decide(stage, lambda plan, _facts, _record: replace(plan, effects=_without(plan.effects, kind)))
+
+
+def first(stage: Stage, *effects: do.Effect) -> None:
+    decide(stage, lambda plan, _facts, _record: replace(plan, effects=(*effects, *plan.effects)))
+
+
+def _without(effects: Any, kind: type) -> tuple[do.Effect, ...]:
+    return tuple(effect for effect in effects if not isinstance(effect, kind))
+
+
+# The order of truth and deed.
+
+
+@mutant
+def the_ledger_after_the_rse() -> None:
+    swap(planning, "_catalogue", lambda real: lambda facts, record: reversed(list(real(facts, record))))
+
+
+@mutant
+def a_session_that_nobody_remembers() -> None:
+    first(Stage.SERVING, do.IssueSession())
+
+
+@mutant
+def a_session_before_it_is_usable() -> None:
+    swap(planning, "is_usable", lambda _real: lambda _facts, _record: True)
+
+
+@mutant
+def a_session_after_its_end() -> None:
+    # The namespace may be going: what cannot be created must not hold back the truth.
+    first(Stage.FENCING, do.IssueSession())
+
+
+@mutant
+def the_record_before_the_finalizer() -> None:
+    swap(
+        planning,
+        "_without_record",
+        lambda real: (
+            lambda facts, instance: real(
+                facts if facts.request is None or facts.request.deleting else replace(facts, request=_held(facts)),
+                instance,
+            )
+        ),
+    )
+
+
+def _held(facts: Facts) -> Any:
+    return replace(facts.request, held=True) if facts.request else None
+
+
+@mutant
+def a_truth_upon_a_deed_that_failed() -> None:
+    class Nothing:
+        """No effect waits for others."""
+
+    swap(reconciler, "do", lambda real: type("Do", (), {**vars(real), "Remember": Nothing, "ReleaseRequest": Nothing}))
+
+
+@mutant
+def a_truth_upon_a_record_that_has_changed() -> None:
+    def remember(hand: Any, effect: do.Remember) -> None:
+        status = effect.status.dump()
+        ref = execute.Ref("RSERecord", None, hand._record.name)
+        hand._cluster.merge(ref, {"status": status}, subresource="status")
+
+    swap(execute._OF_RECORD, do.Remember, lambda _real: remember)  # type: ignore[arg-type]
+
+
+# The end of a session.
+
+
+@mutant
+def the_fence_is_skipped() -> None:
+    def skip(plan: Plan, facts: Facts, record: Record) -> Plan:
+        if record.status.session.ready_at is None:
+            return plan
+        steps = {**record.status.steps, FENCED: stamp(facts.now)}
+        return Plan((planning._remember(record, steps=steps),))
+
+    decide(Stage.FENCING, skip)
+
+
+@mutant
+def the_fence_is_not_proven() -> None:
+    believe(Stage.FENCING, writable=lambda facts: False if facts.report else None)
+
+
+@mutant
+def the_session_keeps_its_token() -> None:
+    swap(
+        reconciler,
+        "plan",
+        lambda real: (
+            lambda facts, instance: replace(
+                decided := real(facts, instance), effects=_without(decided.effects, do.RevokeSession)
+            )
+        ),
+    )
+
+
+@mutant
+def an_end_is_taken_back() -> None:
+    swap(planning, "advance", lambda real: lambda state, seen, limits: real(_never_ended(state), seen, limits))
+    swap(session, "advance", lambda real: lambda state, seen, limits: real(_never_ended(state), seen, limits))
+
+
+def _never_ended(state: session.SessionState) -> session.SessionState:
+    return replace(state, ended_at=None, end_reason=None)
+
+
+@mutant
+def nobody_is_waited_for() -> None:
+    swap(session, "_pods", lambda _real: lambda state, _seen: state)
+
+
+@mutant
+def an_unnoticed_loss() -> None:
+    swap(planning, "_volume", lambda _real: lambda _facts, _record: None)
+
+
+# Outputs.
+
+
+@mutant
+def safe_before_anything_is_kept() -> None:
+    def safe(_plan: Plan, facts: Facts, record: Record) -> Plan:
+        return Plan((planning._remember(record, safe_at=stamp(facts.now), outcome=Outcome(files=0, bytes=0)),))
+
+    decide(Stage.KEEPING, safe)
+
+
+@mutant
+def safe_before_verify() -> None:
+    swap(planning, "_copies", lambda _real: lambda *_: ((), True))
+    swap(gather._Gathering, "_pfns", lambda _real: lambda *_: {})
+
+
+@mutant
+def safe_is_not_asked() -> None:
+    swap(gather._Gathering, "_unsafe", lambda _real: lambda self, _outputs: self._set(unsafe={}))
+
+
+@mutant
+def rules_are_not_asked() -> None:
+    swap(gather._Gathering, "_unlocked", lambda _real: lambda *_: frozenset())
+
+
+@mutant
+def the_rule_before_the_replicas() -> None:
+    def early(real: Any) -> Any:
+        def keep(facts: Facts, record: Record, by_output: Any) -> Any:
+            kept = list(real(facts, record, by_output))
+            rules = [
+                do.EnsureRule(effect.dataset, record.spec.claims[0].account, [effect.rse], None)
+                for effect in kept
+                if isinstance(effect, do.Attach)
+            ]
+            made = [effect for effect in kept if isinstance(effect, do.EnsureDataset)]
+            return [*made, *rules, *kept]
+
+        return keep
+
+    swap(planning, "_keep", early)
+
+
+@mutant
+def attached_to_the_buffer() -> None:
+    swap(
+        execute._OF_RECORD,
+        do.Attach,  # type: ignore[arg-type]
+        lambda real: lambda hand, effect: real(hand, replace(effect, rse=hand._spec.rse_name)),
+    )
+
+
+@mutant
+def registered_without_checksum() -> None:
+    def bare(real: Any) -> Any:
+        return lambda hand, effect: real(
+            hand, replace(effect, files=[replace(file, adler32="00000001") for file in effect.files])
+        )
+
+    swap(execute._OF_RECORD, do.Register, bare)  # type: ignore[arg-type]
+
+
+@mutant
+def one_of_two_copies() -> None:
+    swap(planning, "_chosen", lambda real: lambda record: {name: rses[:1] for name, rses in real(record).items()})
+
+
+@mutant
+def the_volume_is_not_retained() -> None:
+    swap(
+        planning,
+        "_storage",
+        lambda real: lambda facts, record: iter(_without(real(facts, record), do.RetainVolume)),
+    )
+
+
+@mutant
+def released_too_early() -> None:
+    def early(facts: Facts, _record: Record) -> tuple[do.Effect, ...]:
+        request = facts.request
+        return (do.ReleaseRequest(),) if request is not None and request.deleting and request.held else ()
+
+    swap(planning, "_release", lambda _real: early)
+
+
+# The drain.
+
+
+@mutant
+def nothing_keeps_a_buffer() -> None:
+    swap(planning, "_not_yet", lambda _real: lambda _facts, _record: ())
+
+
+@mutant
+def last_copies_do_not_matter() -> None:
+    believe(Stage.HIDING, last_copies=lambda facts: None if facts.last_copies is None else ())
+
+
+@mutant
+def anybodys_rule_is_ended() -> None:
+    believe(
+        Stage.HIDING,
+        foreign_rules=lambda facts: (
+            facts.foreign_rules and tuple(replace(r, only_here=True) for r in facts.foreign_rules)
+        ),
+    )
+
+
+@mutant
+def hide_is_skipped() -> None:
+    believe(Stage.HIDING, replicas=lambda facts: facts.replicas and dict.fromkeys(facts.replicas, "B"))
+
+
+@mutant
+def hidden_in_part() -> None:
+    swap(
+        execute._OF_RECORD,
+        do.Hide,  # type: ignore[arg-type]
+        lambda real: lambda hand, effect: real(hand, replace(effect, files=effect.files[:0])),
+    )
+
+
+@mutant
+def the_empty_server_is_not_awaited() -> None:
+    believe(Stage.HIDING, storage=lambda facts: replace(facts.storage, drain_ready=True))
+
+
+@mutant
+def the_empty_server_is_skipped() -> None:
+    leave_out(Stage.HIDING, do.MakeDrain)
+    decide(
+        Stage.HIDING,
+        lambda plan, facts, record: (
+            Plan((planning._remember(record, freed_at=stamp(facts.now)),))
+            if any(isinstance(effect, do.SwapService) for effect in plan.effects) or plan.waiting == "the empty server"
+            else plan
+        ),
+    )
+
+
+@mutant
+def the_reaper_before_the_storage() -> None:
+    first(Stage.HIDING, do.AllowDeletion())
+
+
+@mutant
+def the_rse_before_its_replicas() -> None:
+    swap(planning, "_deregister", lambda _real: lambda _facts, effects: Plan((*effects, do.DeleteRse())))
+
+
+@mutant
+def the_ledger_before_the_rse() -> None:
+    first(Stage.DRAINING, do.ExpireLedger())
+
+
+@mutant
+def the_address_before_the_rse() -> None:
+    def drop(plan: Plan, facts: Facts, _record: Record) -> Plan:
+        uid = facts.storage.pieces.get(Piece.SERVICE)
+        return plan if uid is None else replace(plan, effects=(do.DropPiece(Piece.SERVICE, uid), *plan.effects))
+
+    decide(Stage.DRAINING, drop)
+
+
+@mutant
+def destroyed_while_rucio_is_away() -> None:
+    def drop(plan: Plan, facts: Facts, _record: Record) -> Plan:
+        pieces = facts.storage.pieces
+        drops = tuple(do.DropPiece(p, uid) for p, uid in pieces.items() if p != Piece.SERVICE)
+        return plan if facts.rse_asked else replace(plan, effects=drops)
+
+    decide(Stage.DRAINING, drop)
+    decide(Stage.HIDING, drop)
+
+
+@mutant
+def the_record_is_released_early() -> None:
+    first(Stage.DRAINING, do.ReleaseRecord())
+
+
+# What is not ours.
+
+
+@mutant
+def names_are_used_twice() -> None:
+    for module in (planning, gather):
+        swap(module, "identify", lambda _real: lambda instance, _uid: identify(instance, ""))
+
+
+@mutant
+def somebody_elses_object_is_deleted() -> None:
+    def revoke(hand: Any, _effect: do.RevokeSession) -> None:
+        claim = hand._spec.claims[0]
+        for kind in ("Secret", "ConfigMap"):
+            ref = execute.Ref(kind, claim.namespace, execute.session_name(claim.name))
+            if (body := hand._cluster.get(ref)) is not None:
+                hand._cluster.delete(ref, execute.uid_of(body))
+
+    swap(execute._OF_RECORD, do.RevokeSession, lambda _real: revoke)  # type: ignore[arg-type]
+
+
+@mutant
+def somebody_elses_record_is_worked_on() -> None:
+    swap(
+        reconciler,
+        "plan",
+        lambda real: lambda facts, instance: real(facts, facts.record.spec.instance if facts.record else instance),
+    )
+
+
+@mutant
+def it_runs_again() -> None:
+    swap(planning, "stage_of", lambda real: lambda status: _again(real(status)))
+
+
+def _again(stage: Stage) -> Stage:
+    return Stage.SERVING if stage is Stage.CLOSED else stage
