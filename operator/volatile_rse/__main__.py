@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import socket
@@ -24,8 +25,11 @@ from volatile_rse.domain.settings import Settings
 from volatile_rse.handlers.watching import registry_of, settings_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.authority import stored_authority
+from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.lease import Lease
+from volatile_rse.reconcile.orphans import orphans_of
 from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.world import Login, World
 from volatile_rse.telemetry.metrics import Metrics
@@ -42,7 +46,29 @@ _HEALTH = "http://0.0.0.0:8080/healthz"
 
 
 def main() -> int:
-    """Run until asked to end."""
+    """Run until asked to end, or list orphans."""
+    parser = argparse.ArgumentParser("python3 -m volatile_rse", description="The operator; without a command, run it.")
+    commands = parser.add_subparsers(dest="command")
+    listing = commands.add_parser("orphans", help="list what has no record; changes nothing")
+    listing.add_argument("--instance", help="the operator whose ledgers to list; default: this one")
+    arguments = parser.parse_args()
+    return _list_orphans(arguments.instance) if arguments.command == "orphans" else _run()
+
+
+def _list_orphans(instance: str | None) -> int:
+    cluster = KubernetesCluster.connect()
+    settings = _settings(cluster)
+    world = _world(cluster, settings, Path(tempfile.mkdtemp(prefix="volatile-rse-")), Metrics())
+    try:
+        found = orphans_of(world, Connections(world), instance or settings.instance)
+    except PortError as error:
+        sys.stderr.write(f"The list would not be complete: {error.what}\n")
+        return 1
+    sys.stdout.writelines(f"{orphan}\n" for orphan in found)
+    return 0
+
+
+def _run() -> int:
     logging.basicConfig(
         level=os.environ.get("VOLATILE_RSE_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )

@@ -23,6 +23,9 @@ class Telemetry(Protocol):
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Take the number of records in each stage, and whether each connection's server answers."""
 
+    def orphaned(self, count: int) -> None:
+        """Take how many ledgers and objects have no record."""
+
     def became_ready(self, seconds: float) -> None:
         """Take how long after its request a session could begin."""
 
@@ -43,6 +46,9 @@ class Silence(Telemetry):
         """Nothing."""
 
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
+        """Nothing."""
+
+    def orphaned(self, count: int) -> None:
         """Nothing."""
 
     def became_ready(self, seconds: float) -> None:

@@ -18,6 +18,7 @@ from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.lease import guarded
+from volatile_rse.reconcile.orphans import orphans_of
 from volatile_rse.reconcile.queue import KeyedQueue
 from volatile_rse.reconcile.reading import read_record
 from volatile_rse.reconcile.reconciler import Reconciler
@@ -31,6 +32,8 @@ Object = Mapping[str, Any]
 
 _PATIENCE = 10
 """Seconds for what is being done when the process shall end."""
+_ORPHANS = 600.0
+"""Seconds between two searches for orphans: one asks Rucio about each ledger."""
 
 
 class Service:
@@ -60,6 +63,7 @@ class Service:
         self._selectors: dict[str, tuple[str, Mapping[str, str]]] = {}
         self._stopping = threading.Event()
         self._swept = time.monotonic()
+        self._searched = float("-inf")
         self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(threads)]
         self._threads.append(threading.Thread(target=self._sweeps, name="sweep", daemon=True))
 
@@ -144,6 +148,7 @@ class Service:
         while not self._stopping.is_set():
             try:
                 self.sweep()
+                self.search()
             except PortError as error:
                 _log.warning("sweep: %s: %s", error.reason.value, error.what)
             except Exception:  # noqa: BLE001 (logged with its traceback below)
@@ -173,6 +178,16 @@ class Service:
             body["metadata"]["name"]: self._look_at(body) for body in self._world.cluster.list("RucioConnection")
         }
         self._world.telemetry.swept({stage.value: count for stage, count in stages.items()}, connections)
+
+    def search(self) -> None:
+        """Tell of what has no record; nothing is done about it."""
+        if time.monotonic() - self._searched < _ORPHANS:
+            return
+        found = orphans_of(self._world, self._connections, self._world.settings.instance)
+        self._searched = time.monotonic()
+        for orphan in found:
+            _log.warning("orphan: %s; nothing is done about it, see docs/operations.md", orphan)
+        self._world.telemetry.orphaned(len(found))
 
     def _look_at(self, body: Object) -> bool:
         """Say in a connection's status whether its server answers."""

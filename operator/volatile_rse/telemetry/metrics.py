@@ -41,6 +41,7 @@ class Metrics(Telemetry):
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
         self._reachable = named(Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection")
         self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
+        self._orphans = named(Gauge, "orphans", "Ledgers and objects of a buffer without its record.")
         self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", buckets=_LONG)
         self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", buckets=_LONG)
         self._calls = named(Histogram, "catalogue_call_seconds", "Calls to Rucio.", "method", "result")
@@ -66,6 +67,10 @@ class Metrics(Telemetry):
         for connection, reachable in connections.items():
             self._reachable.labels(connection).set(reachable)
         self._swept.set(self._clock())
+
+    def orphaned(self, count: int) -> None:
+        """Set the number of orphans."""
+        self._orphans.set(count)
 
     def became_ready(self, seconds: float) -> None:
         """Count a session that could begin."""
