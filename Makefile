@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv generate lint test test-unit test-fast up down
+.PHONY: help demo venv generate lint test test-unit test-fast test-mutants test-model up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,12 @@ down: ## remove the testbed
 
 test-fast: up ## unit and end-to-end tests against a testbed that stays
 	@$(PYTEST) -m "not slow" tests
+
+test-mutants: venv ## seed bugs, and count how many the unit tests catch
+	@$(BIN)/python -m tests.mutants
+
+test-model: venv ## explore what may happen to one session, for ten minutes
+	@MODEL_SECONDS=600 $(PYTEST) -s tests/model --timeout 900
 
 test: venv lint ## everything, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh

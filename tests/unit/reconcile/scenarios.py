@@ -242,15 +242,12 @@ def a_pod_that_nobody_saw_run(small: Small) -> None:
     _ends(small)
 
 
-QUICK: tuple[Scenario, ...] = (
-    comes_and_goes,
-    deleted_before_it_was_ready,
-    a_rule_on_the_buffer_alone_is_ended,
-    the_storage_pod_is_deleted,
-)
+QUICK: tuple[Scenario, ...] = (comes_and_goes, deleted_before_it_was_ready)
 """Played to the end with every strike also where time is short."""
 ALL: tuple[Scenario, ...] = (
     *QUICK,
+    a_rule_on_the_buffer_alone_is_ended,
+    the_storage_pod_is_deleted,
     deleted_in_the_middle,
     nobody_comes,
     in_memory,
