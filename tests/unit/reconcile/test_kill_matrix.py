@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -79,13 +80,17 @@ def test_a_strike_at_any_effect_changes_nothing_of_the_end(
     scenario: Scenario, mode: Mode, record_property: Callable[[str, object], None]
 ) -> None:
     effects = run(scenario, 0, mode)
-    for number in range(1, effects + 1):
+    # Without VRSE_MATRIX=whole the rarer ways are struck at every fourth effect, each mode at others: the whole matrix
+    # takes eight minutes.
+    thin = scenario not in QUICK and os.environ.get("VRSE_MATRIX") != "whole"
+    numbers = range(1 + get_args(Mode).index(mode) % 4, effects + 1, 4) if thin else range(1, effects + 1)
+    for number in numbers:
         try:
             run(scenario, number, mode)
         except BaseException as error:
             error.add_note(f"{scenario.__name__}, {mode} effect {number} of {effects}")
             raise
-    record_property("plans", effects)
+    record_property("plans", len(numbers))
     assert effects > 10
 
 
