@@ -32,6 +32,7 @@ from volatile_rse.reconcile.lease import Lease
 from volatile_rse.reconcile.orphans import orphans_of
 from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.world import Login, World
+from volatile_rse.telemetry.logs import configure
 from volatile_rse.telemetry.metrics import Metrics
 
 __all__ = ["main"]
@@ -69,9 +70,7 @@ def _list_orphans(instance: str | None) -> int:
 
 
 def _run() -> int:
-    logging.basicConfig(
-        level=os.environ.get("VOLATILE_RSE_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    configure(os.environ.get("VOLATILE_RSE_LOG", "INFO"), os.environ.get("VOLATILE_RSE_LOG_FORMAT", "text"))
     logging.getLogger("kopf").setLevel(logging.WARNING)
     private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
     metrics = Metrics()

@@ -76,7 +76,8 @@ class Reconciler:
             self._say_request(outcome)
             self._say_record(outcome)
         except PortError as error:
-            _log.warning("%s: %s: %s", record_id, error.reason.value, error.what)
+            named = {"record": record_id, "reason": error.reason.value}
+            _log.warning("%s: %s: %s", record_id, error.reason.value, error.what, extra=named)
             return self._backoff(record_id)
         wake = self._until_wake(outcome)
         if outcome.plan.problems:
@@ -107,16 +108,18 @@ class Reconciler:
                 # A truth is not written upon a deed that failed.
                 continue
             name = type(effect).__name__
+            named = {"record": record_id, "effect": name}
             try:
                 self._apply(self._world, self._connections, facts, effect)
             except PortError as error:
                 self._world.telemetry.applied(name, failed=True)
-                _log.warning("%s: %s: %s: %s", record_id, type(effect).__name__, error.reason.value, error.what)
+                reason = error.reason.value
+                _log.warning("%s: %s: %s: %s", record_id, name, reason, error.what, extra={**named, "reason": reason})
                 failed = failed or Problem(error.reason, error.what)
             else:
                 self._world.telemetry.applied(name, failed=False)
                 self._tell_times(facts, effect)
-                _log.info("%s: %s", record_id, _shown(effect))
+                _log.info("%s: %s", record_id, _shown(effect), extra=named)
         return failed
 
     def _tell_times(self, facts: Facts, effect: do.Effect) -> None:

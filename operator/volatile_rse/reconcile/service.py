@@ -136,7 +136,7 @@ class Service:
                 delay = self._reconciler.visit(key, known)
             except Exception:  # noqa: BLE001 (logged with its traceback below)
                 # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
-                _log.exception("%s: the visit failed", key)
+                _log.exception("%s: the visit failed", key, extra={"record": key})
                 failed = True
             finally:
                 self._queue.done(key)
@@ -186,7 +186,11 @@ class Service:
         found = orphans_of(self._world, self._connections, self._world.settings.instance)
         self._searched = time.monotonic()
         for orphan in found:
-            _log.warning("orphan: %s; nothing is done about it, see docs/operations.md", orphan)
+            _log.warning(
+                "orphan: %s; nothing is done about it, see docs/operations.md",
+                orphan,
+                extra={"record": orphan.record_id},
+            )
         self._world.telemetry.orphaned(len(found))
 
     def _look_at(self, body: Object) -> bool:
