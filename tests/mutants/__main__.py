@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.mutants.seeded import MUTANTS
@@ -43,7 +43,8 @@ def main() -> int:
     names = sys.argv[1:] or list(MUTANTS)
     caught = 0
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for name, status, seconds, by in pool.map(seed, names):
+        for done in as_completed([pool.submit(seed, name) for name in names]):
+            name, status, seconds, by = done.result()
             caught += status == _FAILED
             verdict = {0: "NOT CAUGHT", _FAILED: "caught"}.get(status, "BROKEN")
             print(f"{verdict:<11} {name:<42} {seconds:5.1f} s  {by if status else ''}", flush=True)  # noqa: T201
