@@ -14,7 +14,10 @@ from tests.mutants.seeded import MUTANTS
 from tests.mutants.seeding import NAME
 
 ROOT = Path(__file__).parents[2]
-_SUITES = ["tests/unit/reconcile", "tests/unit/domain"]
+_LONGEST = "test_kill_matrix.py"
+_FILES = [path for folder in ("domain", "reconcile") for path in (ROOT / "tests" / "unit" / folder).glob("test_*.py")]
+_SUITES = [str(path) for path in sorted(_FILES, key=lambda path: (path.name == _LONGEST, path))]
+"""What takes long comes last."""
 _FAILED = 1
 """pytest's status where tests ran and failed; anything else is no catch."""
 
