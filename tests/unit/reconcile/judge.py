@@ -87,6 +87,7 @@ def _of_rucio(small: Small, effect: do.Effect) -> None:
     if isinstance(effect, do.ExpireLedger):
         assert not small.catalogue.has_rse(small.rse), "I2: the ledger goes before its RSE"
     if isinstance(effect, do.EnsureRule):
+        assert small.catalogue.registered(effect.dataset), "a rule before the replicas that it holds"
         missing = small.catalogue.unsafe(small.catalogue.resolve(effect.dataset), effect.rses)
         assert not missing, f"a rule that would start transfers: {missing}"
 
