@@ -95,6 +95,13 @@ class Reason(StrEnum):
     STORAGE_PENDING = "StoragePending"
     SESSION_OVER = "SessionOver"
     STORAGE_LOST = "StorageLost"
+    STAGING_STALLED = "StagingStalled"
+    DURABILITY_TOO_LOW = "DurabilityTooLow"
+    QUARANTINED = "Quarantined"
+    QUARANTINE_FULL = "QuarantineFull"
+    DISCARDED = "Discarded"
+    DISCARD_REFUSED = "DiscardRefused"
+    SESSION_ENDING = "SessionEnding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,26 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.STORAGE_LOST: Remedy(
         Actor.USER,
         "Write again what the session had written before: the medium lost it. A class with durable storage keeps it.",
+    ),
+    Reason.STAGING_STALLED: Remedy(
+        Actor.ADMIN,
+        "See why the named files do not arrive; staging goes on, and the session starts once they are there.",
+    ),
+    Reason.DURABILITY_TOO_LOW: Remedy(
+        Actor.USER,
+        "Choose a class of more durable storage, or accept the loss by spec.minimumDurability in a new VolatileRSE.",
+    ),
+    Reason.QUARANTINED: Remedy(
+        Actor.USER,
+        "Wait, or clear what the message names: all is kept and tried again. To give it up, set spec.teardown.discard; "
+        "without the VolatileRSE an admin sets spec.discard of the RSERecord.",
+    ),
+    Reason.QUARANTINE_FULL: Remedy(
+        Actor.ADMIN, "Have the named buffers made safe or discarded, or raise the class's quarantine limits."
+    ),
+    Reason.DISCARD_REFUSED: Remedy(Actor.USER, "Write the name of this buffer's RSE (status.rse) into discard.rse."),
+    Reason.SESSION_ENDING: Remedy(
+        Actor.USER, "Write what is to be kept into the outbox before that time; a longer session needs a greater ttl."
     ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."

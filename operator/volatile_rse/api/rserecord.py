@@ -8,12 +8,13 @@ from pydantic import ConfigDict, Field
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Quantity, cel
-from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.api.volatilerse import Discard, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 
 __all__ = [
     "ChosenDestination",
     "Claim",
+    "Discarded",
     "FrozenInput",
     "Outcome",
     "PublicAddress",
@@ -82,6 +83,8 @@ class RSERecordSpec(ApiModel):
     """Who uses it; one, until buffers are shared."""
     public: PublicAddress | None = None
     """Set once, when the cluster has given the ports."""
+    discard: Discard | None = None
+    """An admin's: give up what is not safe, when no VolatileRSE is left to say so. All else is the operator's."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -91,6 +94,10 @@ class RSERecordSpec(ApiModel):
                 ),
                 cel(
                     "self.instance == oldSelf.instance && self.ledger == oldSelf.ledger", "the ownership never changes"
+                ),
+                cel(
+                    "!has(oldSelf.discard) || (has(self.discard) && self.discard == oldSelf.discard)",
+                    "a discard cannot be taken back or changed",
                 ),
                 cel(
                     "!has(oldSelf.public) || (has(self.public) && self.public == oldSelf.public)", "public is set once"
@@ -150,6 +157,21 @@ class Outcome(ApiModel):
     """Files that were left behind: torn, or named by no output."""
 
 
+class Discarded(ApiModel):
+    """What was given up, by whom; the files are listed in the ConfigMap ``vrse-<record id>-discarded``."""
+
+    requested_by: Annotated[str, Field(max_length=253)]
+    """Who consented."""
+    at: Time
+    """When it was carried out."""
+    files: Annotated[int, Field(ge=0)]
+    """How many files."""
+    bytes: Annotated[int, Field(ge=0)]
+    """Their size."""
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+    """SHA-256 of the list of files."""
+
+
 class RSERecordStatus(ApiModel):
     """The truths that outlive every process; each is written before what it permits."""
 
@@ -170,8 +192,16 @@ class RSERecordStatus(ApiModel):
     """What was lost with the storage, and when."""
     steps: Annotated[dict[str, Time], Field(max_length=32)] = {}
     """Step begun -> when."""
+    files_at_risk: Annotated[int, Field(ge=0)] | None = None
+    """Output files that were not safe yet at the last look; absent while the session runs, and when all are safe."""
+    bytes_at_risk: Annotated[int, Field(ge=0)] | None = None
+    """Their size."""
+    quarantined_at: Time | None = None
+    """When teardown.deadline was over with outputs that were not safe; they are kept and tried again."""
+    discarded: Discarded | None = None
+    """What was given up."""
     safe_at: Time | None = None
-    """When every output was found safe at its destination."""
+    """When every output was found safe at its destination, or was discarded."""
     freed_at: Time | None = None
     """When the storage was given up."""
     closed_at: Time | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -16,6 +16,7 @@ __all__ = [
     "Account",
     "ApiModel",
     "DnsLabel",
+    "Durability",
     "Duration",
     "Quantity",
     "RSEExpression",
@@ -32,6 +33,9 @@ _DECIMAL = {"k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
 
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d)$", max_length=12)]
 """The one duration format of the API: a whole number and one of ``s``, ``m``, ``h``, ``d``."""
+
+Durability = Literal["Pod", "Node", "Network"]
+"""What the bytes of a buffer outlive: restarts of its containers only, also its pod, also its node; in this order."""
 
 Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$", max_length=20)]
 """A number of bytes, written as Kubernetes writes whole quantities."""

@@ -12,6 +12,7 @@ from volatile_rse.api.schema import (
     Account,
     ApiModel,
     DnsLabel,
+    Durability,
     Duration,
     Quantity,
     RelativePattern,
@@ -22,6 +23,7 @@ from volatile_rse.api.schema import (
 
 __all__ = [
     "Destination",
+    "Discard",
     "Endpoint",
     "Input",
     "InputStatus",
@@ -65,6 +67,8 @@ class Session(ApiModel):
     """Counted from first Ready: the session's end at the latest."""
     end_grace: Duration = "5m"
     """How long no pod may run before that is the session's end: a retried Job is not an end."""
+    end_warning: Duration = "10m"
+    """How long before its latest end the session is warned, by an Event and in its conditions."""
 
 
 class Input(ApiModel):
@@ -76,6 +80,11 @@ class Input(ApiModel):
     """File, dataset or container. Resolved once; the list of files is frozen then."""
     source_rse_expression: Annotated[RSEExpression, Field(alias="sourceRSEExpression")] = "*"
     """Where the bytes may be taken from. Volatile RSEs are never a source."""
+    minimum_percent: Annotated[int, Field(ge=0, le=100)] = 100
+    """Share of the files without which the session cannot start; the others go on arriving. 0: nobody waits."""
+    deadline: Duration = "30m"
+    """How long nothing may arrive, while files are missing without which the session cannot start, before that is
+    told as a failure. Staging goes on: whatever arrives extends it."""
     direct: Direct | None = None
     """Method: the buffer pulls the files itself (the only one, and the default)."""
 
@@ -114,13 +123,24 @@ class Output(ApiModel):
     """When: at the session's end."""
 
 
+class Discard(ApiModel):
+    """Consent to the loss of all outputs of a buffer that are not safe; it cannot be taken back."""
+
+    rse: Annotated[str, Field(min_length=1, max_length=64)]
+    """Name of the buffer's RSE, so that nothing is discarded by mistake."""
+    requested_by: Annotated[str, Field(min_length=1, max_length=253)]
+    """Who asks for it: the user name that Kubernetes knows the requester by."""
+
+
 class Teardown(ApiModel):
     """What becomes of outputs that are not safe in time."""
 
     unsafe_outputs: Literal["Retain"] = "Retain"
     """They are kept: no deadline destroys a byte."""
     deadline: Duration = "1h"
-    """Counted from the session's end: how long the deletion of the VolatileRSE waits for safe outputs."""
+    """Counted from the session's end: what is not safe by then is quarantined, and no deletion waits longer."""
+    discard: Discard | None = None
+    """Give up what is not safe, once the session has ended."""
 
 
 class VolatileRSESpec(ApiModel):
@@ -132,7 +152,11 @@ class VolatileRSESpec(ApiModel):
     """Rucio account that owns the outputs; the class must grant it to this namespace."""
     capacity: Quantity
     """Size of the buffer in bytes."""
+    minimum_durability: Durability = "Node"
+    """What the buffer must outlive at least. `Pod` accepts that what is not safe is lost with the storage pod."""
     session: Session
+    end_requested: bool = False
+    """Set it to end the session now; it cannot be taken back."""
     inputs: Annotated[list[Input], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
     """Data to be staged before the session starts."""
     outputs: Annotated[list[Output], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
@@ -149,7 +173,21 @@ class VolatileRSESpec(ApiModel):
                 cel("self.outputs == oldSelf.outputs", "outputs are immutable: create another VolatileRSE"),
                 # The record works with what was asked for at first: what it would ignore is refused.
                 cel("self.session == oldSelf.session", "session is immutable: create another VolatileRSE"),
-                cel("self.teardown == oldSelf.teardown", "teardown is immutable: create another VolatileRSE"),
+                cel(
+                    "self.teardown.unsafeOutputs == oldSelf.teardown.unsafeOutputs && "
+                    "self.teardown.deadline == oldSelf.teardown.deadline",
+                    "teardown is immutable but for discard: create another VolatileRSE",
+                ),
+                cel(
+                    "!has(oldSelf.teardown.discard) || "
+                    "(has(self.teardown.discard) && self.teardown.discard == oldSelf.teardown.discard)",
+                    "a discard cannot be taken back or changed",
+                ),
+                cel("self.endRequested || !oldSelf.endRequested", "an end that was requested cannot be taken back"),
+                cel(
+                    "self.minimumDurability == oldSelf.minimumDurability",
+                    "minimumDurability is immutable: create another VolatileRSE",
+                ),
             ]
         }
     )
@@ -177,6 +215,10 @@ class InputStatus(ApiModel):
     """How many could not be brought from any source."""
     bytes: Annotated[int, Field(ge=0)] = 0
     """Their size."""
+    registered: Annotated[int, Field(ge=0)] | None = None
+    """How many of the staged ones Rucio knows on the buffer; absent: all. A class limits their number."""
+    eta: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    """When all will be there if it goes on as now; absent when they are, or when nothing arrives."""
 
 
 class OutputStatus(ApiModel):

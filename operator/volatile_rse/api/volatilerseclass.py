@@ -6,9 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Duration, Quantity, Scope, cel
+from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Durability, Duration, Quantity, Scope, cel
 
-__all__ = ["Exposure", "Grant", "Memory", "SiteCredentials", "Storage", "Tenancy", "VolatileRSEClassSpec", "Volume"]
+__all__ = [
+    "Exposure",
+    "Grant",
+    "Memory",
+    "Quarantine",
+    "SiteCredentials",
+    "Storage",
+    "Tenancy",
+    "VolatileRSEClassSpec",
+    "Volume",
+]
 
 
 class Volume(ApiModel):
@@ -73,17 +83,35 @@ class Tenancy(ApiModel):
     """An account and a scope must be in the same grant."""
 
 
+class Quarantine(ApiModel):
+    """How much may wait to become safe after its teardown.deadline, over all buffers of the class."""
+
+    max_bytes: Quantity | None = None
+    """Absent: any amount."""
+    max_age: Duration | None = None
+    """Of the oldest, counted from its session's end; absent: any."""
+    on_exceed: Literal["BlockNewSessions"] = "BlockNewSessions"
+    """What to do when one of them is exceeded; nothing is ever destroyed."""
+
+
 class VolatileRSEClassSpec(ApiModel):
     """What buffers of this class are made of."""
 
     connection_name: DnsLabel
     """RucioConnection."""
     storage: Storage
+    durability: Durability | None = None
+    """What the storage outlives, as its admin knows it; absent: Pod for memory, else Node."""
     exposure: Exposure
     site_credentials: SiteCredentials
     tenancy: Tenancy = Tenancy()
     max_capacity: Quantity | None = None
     """Largest capacity that a VolatileRSE may ask for."""
+    near_rse: Annotated[Annotated[str, Field(min_length=1, max_length=64)] | None, Field(alias="nearRSE")] = None
+    """Permanent RSE beside which the buffers stand: inputs come from the RSEs nearest to it by Rucio's distances."""
+    max_registered_replicas: Annotated[int, Field(ge=0)] = 100_000
+    """Inputs of one buffer that are registered in Rucio; more are staged all the same, and the status says so."""
+    quarantine: Quarantine = Quarantine()
     record_retention: Duration = "30d"
     """How long a closed RSERecord is kept."""
     rse_attributes: Annotated[
@@ -91,6 +119,21 @@ class VolatileRSEClassSpec(ApiModel):
         Field(max_length=16),
     ] = {}
     """Attributes set on every RSE of this class, besides the operator's own ``vrse_*``."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    "!has(self.storage.memory) || !has(self.durability) || self.durability == 'Pod'",
+                    "memory outlives no pod: its durability is Pod",
+                )
+            ]
+        }
+    )
+
+    def outlives(self) -> Durability:
+        """Tell what the storage outlives."""
+        return self.durability or ("Node" if self.storage.memory is None else "Pod")
 
     @classmethod
     def example(cls) -> dict[str, Any]:
