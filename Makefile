@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv generate lint test test-unit test-fast test-mutants test-model up down
+.PHONY: help demo venv generate lint test test-unit test-fast test-mutants test-model test-kills up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test-mutants: venv ## seed bugs, and count how many the unit tests catch
 
 test-model: venv ## explore what may happen to one session, for ten minutes
 	@MODEL_SECONDS=600 $(PYTEST) -s tests/model --timeout 900
+
+test-kills: up ## 10 sessions, 2,000 files, 100 random kills: what is lost? (KILLS="--seed 2 --kills 20" changes it)
+	@$(BIN)/python -m testbed.kills $(KILLS)
 
 test: venv lint ## everything, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh
