@@ -50,7 +50,7 @@ def test_a_job_that_fails_after_writing_loses_nothing_even_of_a_memory_volume(se
     dataset = new_dataset()
     grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
     installation.apply([installation.class_of(session.namespace, grants, storage={"memory": {}})])
-    session.request(outputs=[output(dataset)])
+    session.request(outputs=[output(dataset)], minimumDurability="Pod")
     session.job(WRITE + "exit 3\n")
     record = session.wait_closed()
     assert_kept(dataset, record, [3893, 2000000])

@@ -67,6 +67,8 @@ class FakeCatalogue(Catalogue):
         """Writes that were carried out."""
         self.quota: dict[tuple[str, str], int] = {}
         """(account, RSE) -> bytes; unlimited where nothing is said."""
+        self.distances: dict[tuple[str, str], int] = {}
+        """(From, to) -> distance."""
         self._files: dict[Did, File] = {}
         self._collections: dict[Did, _Collection] = {}
         self._rses: dict[str, _Rse] = {}
@@ -146,9 +148,15 @@ class FakeCatalogue(Catalogue):
             raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
         return tuple(files)
 
-    def sources(self, files: Collection[File], rse_expression: str) -> Mapping[Did, tuple[str, ...]]:
+    def sources(
+        self, files: Collection[File], rse_expression: str, near: str | None = None
+    ) -> Mapping[Did, tuple[str, ...]]:
         """Give PFNs on permanent RSEs."""
-        allowed = self._permanent(rse_expression, Reason.NO_REPLICA)
+        far = float("inf")
+        allowed = sorted(
+            self._permanent(rse_expression, Reason.NO_REPLICA),
+            key=lambda rse: 0 if rse == near else self.distances.get((rse, near or ""), far),
+        )
         found = {
             file.did: tuple(self._pfn(rse, file.did) for rse in allowed if self._has(rse, file.did)) for file in files
         }
@@ -328,6 +336,16 @@ class FakeCatalogue(Catalogue):
             self._replicas.update(dict.fromkeys(here, "B"))
             self._tombs |= here
 
+    def suspend(self, rse: str, files: Collection[Did]) -> None:
+        """Hide replicas, for good or bad."""
+        with self._write("suspend"):
+            self._replicas.update(dict.fromkeys({(rse, did) for did in files} & set(self._replicas), "T"))
+
+    def resume(self, rse: str, files: Collection[Did]) -> None:
+        """Show them again."""
+        with self._write("resume"):
+            self._replicas.update(dict.fromkeys({(rse, did) for did in files} & set(self._replicas), "A"))
+
     def allow_deletion(self, rse: str) -> None:
         """Let the reaper work."""
         with self._write("allow_deletion"):
@@ -394,16 +412,17 @@ class FakeCatalogue(Catalogue):
     def _put(self, collection: Did, rse: str, files: Sequence[File]) -> None:
         self._known(rse)
         known = self._found(collection)
-        for file in files:
-            if self._files.get(file.did, file) != file:
-                what = f"Rucio refused files for {collection} on {rse}: FileConsistencyMismatch: {file.did}."
-                raise RefusedError(Reason.CATALOGUE_REFUSED, what)
         if not known.open:
             raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused files for {collection}: it is closed.")
+        refused = [file.did for file in files if self._files.get(file.did, file) != file]
         for file in files:
-            self._files[file.did] = file
-            self._replicas.setdefault((rse, file.did), "A")
-            known.members.add(file.did)
+            if file.did not in refused:
+                self._files[file.did] = file
+                self._replicas.setdefault((rse, file.did), "A")
+                known.members.add(file.did)
+        if refused:
+            what = f"Rucio refused files for {collection} on {rse}: FileConsistencyMismatch: {refused[0]}."
+            raise RefusedError(Reason.CATALOGUE_REFUSED, what)
 
     def _clean(self) -> None:
         for id_ in [id_ for id_, rule in self._rules.items() if rule.expired]:

@@ -115,13 +115,15 @@ class RucioCatalogue(Catalogue):
             raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
         return tuple(sorted({_file(entry) for entry in found}))
 
-    def sources(self, files: Collection[File], rse_expression: str) -> Mapping[Did, tuple[str, ...]]:
+    def sources(
+        self, files: Collection[File], rse_expression: str, near: str | None = None
+    ) -> Mapping[Did, tuple[str, ...]]:
         """Give the davs PFNs of AVAILABLE replicas on permanent RSEs."""
-        allowed = set(self._permanent(rse_expression, Reason.NO_REPLICA))
+        ranks = {rse: self._distance(rse, near) for rse in self._permanent(rse_expression, Reason.NO_REPLICA)}
         return {
             did: pfns
             for did, entry in self._replicas([file.did for file in files], schemes=["davs"], ignore_availability=False)
-            if (pfns := _pfns(entry, allowed))
+            if (pfns := _pfns(entry, ranks))
         }
 
     # The buffer's RSE.
@@ -358,7 +360,17 @@ class RucioCatalogue(Catalogue):
     def hide(self, rse: str, files: Collection[Did]) -> None:
         """Hide replicas."""
         for part in _parts(files, _CHUNK):
-            self._hide(rse, part)
+            self._set_states(rse, part, "B")
+
+    def suspend(self, rse: str, files: Collection[Did]) -> None:
+        """Hide replicas whose bytes are lost; unlike ``hide``, without a tombstone."""
+        for part in _parts(files, _CHUNK):
+            self._set_states(rse, part, "T")
+
+    def resume(self, rse: str, files: Collection[Did]) -> None:
+        """Show replicas whose bytes are back."""
+        for part in _parts(files, _CHUNK):
+            self._set_states(rse, part, "A")
 
     def allow_deletion(self, rse: str) -> None:
         """Let the reaper work."""
@@ -415,28 +427,53 @@ class RucioCatalogue(Catalogue):
         if wrong:
             self._call(rse.name, "update_rse", rse.name, wrong)
 
-    def _hide(self, rse: str, files: Sequence[Did]) -> None:
-        states = [{"scope": did.scope, "name": did.name, "state": "B"} for did in files]
+    def _set_states(self, rse: str, files: Sequence[Did], letter: str) -> None:
+        states = [{"scope": did.scope, "name": did.name, "state": letter} for did in files]
         absent = {"ReplicaNotFound": None, "RSENotFound": None}
         if self._call(rse, "update_replicas_states", rse, states, tolerate=absent) is not None:
             return
         # One that the reaper took fails the whole call: ask again for what is left.
         left = [did for did, entry in self._replicas(files, all_states=True) if rse in entry.get("states", {})]
         if left and len(left) == len(files):
-            what = f"Rucio lists all {len(left)} replicas to hide on {rse}, and says that one is absent."
+            what = f"Rucio lists all {len(left)} replicas to change on {rse}, and says that one is absent."
             raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
         if left:
-            self._hide(rse, left)
+            self._set_states(rse, left, letter)
 
     def _attach(self, collection: Did, rse: str, files: Sequence[File]) -> None:
+        refused: list[RefusedError] = []
         for part in _parts(files, _CHUNK):
-            dids = [
-                {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
-                for file in part
+            refused += self._attach_part(collection, rse, part)
+        if refused:
+            more = f" So are {len(refused) - 1} others." if len(refused) > 1 else ""
+            raise RefusedError(Reason.CATALOGUE_REFUSED, f"{refused[0].what}{more}")
+
+    def _attach_part(self, collection: Did, rse: str, part: Sequence[File]) -> list[RefusedError]:
+        """Attach what can be: Rucio takes all or nothing, so halves are tried until the refused files stand alone."""
+        dids = [
+            {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
+            for file in part
+        ]
+        body = [{"scope": collection.scope, "name": collection.name, "rse": rse, "dids": dids}]
+        about = str(part[0].did) if len(part) == 1 else f"{len(part)} files"
+        try:
+            self._call(f"{about} for {collection} on {rse}", "attach_dids_to_dids", body, ignore_duplicate=True)
+        except RefusedError as error:
+            if len(part) == 1:
+                return [error]
+            if not self._takes_files(collection):
+                raise
+            middle = len(part) // 2
+            return [
+                *self._attach_part(collection, rse, part[:middle]),
+                *self._attach_part(collection, rse, part[middle:]),
             ]
-            body = [{"scope": collection.scope, "name": collection.name, "rse": rse, "dids": dids}]
-            about = f"{len(part)} files for {collection} on {rse}"
-            self._call(about, "attach_dids_to_dids", body, ignore_duplicate=True)
+        return []
+
+    def _takes_files(self, collection: Did) -> bool:
+        """Tell whether a refusal can be about single files: a closed dataset refuses them all."""
+        known = self.dataset(collection)
+        return known is not None and known.is_dataset and known.open
 
     def _replicas(self, dids: Collection[Did], **options: Any) -> Iterator[tuple[Did, dict[str, Any]]]:  # noqa: ANN401
         for part in _parts(dids, _CHUNK):
@@ -459,6 +496,15 @@ class RucioCatalogue(Catalogue):
             tolerate={"InvalidRSEExpression": reason, "RSENotFound": reason},
         )
         return [entry["rse"] for entry in found if not self._is_volatile(entry["rse"])]
+
+    def _distance(self, rse: str, near: str | None) -> float:
+        if near is None or rse == near:
+            return 0
+        rows = self._call(
+            f"the distance from {rse} to {near}", "get_distance", rse, near, tolerate={"RSENotFound": None}
+        )
+        known = [row["distance"] for row in rows or () if row.get("distance") is not None]
+        return min(known, default=float("inf"))
 
     def _is_volatile(self, rse: str) -> bool:
         if rse in self._volatile:
@@ -641,9 +687,9 @@ def _letter(state: str) -> str:
     return _LETTERS.get(state, state[:1])
 
 
-def _pfns(entry: Mapping[str, Any], allowed: set[str]) -> tuple[str, ...]:
-    pfns = [(info.get("priority", 0), pfn) for pfn, info in entry["pfns"].items() if info["rse"] in allowed]
-    return tuple(pfn for _, pfn in sorted(pfns))
+def _pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ...]:
+    found = [(ranks.get(info["rse"]), info.get("priority", 0), pfn) for pfn, info in entry["pfns"].items()]
+    return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None))
 
 
 def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:

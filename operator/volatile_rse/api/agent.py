@@ -262,6 +262,8 @@ class InputTotals(ApiModel):
     failed: Count = 0
     bytes: Count = 0
     staged_bytes: Count = 0
+    idle: Count | None = None
+    """Seconds since something of it arrived, or since it was asked for; absent: an agent that does not tell."""
 
 
 class OutputTotals(ApiModel):
@@ -320,3 +322,5 @@ class Report(ApiModel):
     copies: CopyTotals
     failures: Annotated[list[Failure], Field(max_length=60)]
     space: Space
+    staging_rate: Count | None = None
+    """Bytes of inputs in a second, of late; absent: an agent that does not tell."""

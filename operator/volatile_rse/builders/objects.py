@@ -17,6 +17,7 @@ __all__ = [
     "KINDS",
     "MANAGED",
     "RECORD",
+    "discarded_name",
     "drain_name",
     "hosts_of",
     "labels_of",
@@ -74,6 +75,11 @@ def drain_name(public_host: str) -> str:
 def labels_of(record: RSERecordSpec) -> dict[str, str]:
     """Label an object of a buffer."""
     return {**MANAGED, RECORD: record.record_id}
+
+
+def discarded_name(record_id: str) -> str:
+    """Name the list of what was discarded; it stays as long as the record."""
+    return f"{record_name(record_id)}-discarded"
 
 
 def hosts_of(settings: Settings, service: str) -> list[str]:

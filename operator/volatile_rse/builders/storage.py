@@ -14,14 +14,17 @@ from volatile_rse.builders.objects import (
     KINDS,
     MANAGED,
     RECORD,
+    discarded_name,
     drain_name,
     labels_of,
     name_of,
     new_object,
+    record_name,
 )
 from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files, drain_files
-from volatile_rse.domain.catalogue import File
-from volatile_rse.domain.facts import Piece
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.discard import read_lost, write_lost
+from volatile_rse.domain.facts import Lost, Piece
 from volatile_rse.domain.frozen import read_lines, write_lines
 from volatile_rse.domain.settings import Settings
 
@@ -29,10 +32,12 @@ __all__ = [
     "NOT_AFTER",
     "agent_service",
     "config_map",
+    "discarded_map",
     "drain_objects",
     "inputs_map",
     "pod",
     "public_service",
+    "read_discarded",
     "read_inputs",
     "secret",
     "session_audience",
@@ -90,6 +95,26 @@ def inputs_map(settings: Settings, record: RSERecordSpec, inputs: Mapping[str, I
 def read_inputs(body: Mapping[str, Any]) -> dict[str, tuple[File, ...]]:
     """Read what ``inputs_map`` made."""
     return read_lines(gzip.decompress(base64.b64decode(body["binaryData"]["inputs.jsonl.gz"])).decode())
+
+
+def discarded_map(settings: Settings, record: RSERecordSpec, uid: str, lost: Iterable[Lost]) -> dict[str, Any]:
+    """Make the list of what was given up; it goes with the record, whose UID is given."""
+    name = discarded_name(record.record_id)
+    packed = base64.b64encode(gzip.compress(write_lost(lost).encode(), mtime=0)).decode()
+    owner = {
+        "apiVersion": "volatilerse.io/v1alpha1",
+        "kind": "RSERecord",
+        "name": record_name(record.record_id),
+        "uid": uid,
+    }
+    body = new_object("ConfigMap", settings.buffers, name, MANAGED, {"binaryData": {"discarded.jsonl.gz": packed}})
+    body["metadata"]["ownerReferences"] = [owner]
+    return body
+
+
+def read_discarded(body: Mapping[str, Any]) -> frozenset[Did]:
+    """Read the names from what ``discarded_map`` made."""
+    return read_lost(gzip.decompress(base64.b64decode(body["binaryData"]["discarded.jsonl.gz"])).decode())
 
 
 def public_service(settings: Settings, record: RSERecordSpec, *, drained: bool = False) -> dict[str, Any]:

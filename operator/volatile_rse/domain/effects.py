@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from volatile_rse.api.agent import Copies, Manifest, SealRequest
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.facts import Piece
+from volatile_rse.domain.facts import Lost, Piece
 
 __all__ = [
     "AllowDeletion",
@@ -35,12 +35,15 @@ __all__ = [
     "ReleaseRecord",
     "ReleaseRequest",
     "Remember",
+    "Resume",
     "RetainVolume",
     "RevokeSession",
     "Seal",
     "SendManifest",
     "SetPublic",
+    "Suspend",
     "SwapService",
+    "WriteOff",
 ]
 
 
@@ -217,6 +220,27 @@ class Hide:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspend:
+    """Take replicas out of sight whose bytes are lost, so that no file vanishes from Rucio with them."""
+
+    files: Sequence[Did]
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Show replicas again whose bytes are back."""
+
+    files: Sequence[Did]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOff:
+    """Store the list of what the owner or an admin has given up: before anything of it is destroyed."""
+
+    files: Sequence[Lost]
+
+
+@dataclass(frozen=True, slots=True)
 class AllowDeletion:
     """Let Rucio's reaper delete on the buffer, whose storage is gone."""
 
@@ -258,6 +282,9 @@ Effect = (
     | EnsureRule
     | ExpireRule
     | Hide
+    | Suspend
+    | Resume
+    | WriteOff
     | AllowDeletion
     | DeleteRse
     | ExpireLedger

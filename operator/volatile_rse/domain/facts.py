@@ -13,10 +13,11 @@ from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import Did, File, ForeignRule, RseState
-from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.problems import Problem, Quarantined
 
 __all__ = [
     "Facts",
+    "Lost",
     "Piece",
     "PodFact",
     "Record",
@@ -139,6 +140,18 @@ class SessionFact:
     """The object of somebody else that has the name of one of them."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Lost:
+    """One file that is given up."""
+
+    path: str
+    """Below the outbox; empty if only the catalogue knew of it."""
+    did: str
+    """``scope:name``; empty if it never got a name."""
+    bytes: int
+    adler32: str
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All of it; which fields are asked depends on the stage of the record."""
@@ -148,6 +161,8 @@ class Facts:
     record: Record | None = None
     class_: VolatileRSEClassSpec | None = None
     connection: RucioConnectionSpec | None = None
+    quarantined: Quarantined = field(default_factory=Quarantined)
+    """Of the class; asked before there is a record."""
     problems: tuple[Problem, ...] = ()
     """What could not be asked, and what is wrong with the answers."""
     storage: Storage = Storage()
@@ -180,6 +195,8 @@ class Facts:
     unlocked: frozenset[str] | None = None
     """Outputs whose rule is missing or not OK."""
     last_copies: tuple[Did, ...] | None = None
+    given_up: frozenset[Did] = frozenset()
+    """Files whose loss was consented to and written down."""
     foreign_rules: tuple[ForeignRule, ...] | None = None
     unusable: str | None = None
     """Why the session cannot read now; empty: it can."""

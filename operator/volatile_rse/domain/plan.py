@@ -6,31 +6,51 @@ one may be done waits for the next look. At most one effect of a plan writes the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from volatile_rse.api.agent import Copies, CopyOrder, CopyTarget, OutputRule, OutputState, SealRequest
+from volatile_rse.api.agent import OutputRule, OutputState, SealRequest
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import ChosenDestination, FrozenInput, Outcome, RSERecordSpec, RSERecordStatus
+from volatile_rse.api.rserecord import (
+    ChosenDestination,
+    Discarded,
+    FrozenInput,
+    Outcome,
+    RSERecordSpec,
+    RSERecordStatus,
+)
 from volatile_rse.api.schema import parse_duration
-from volatile_rse.api.volatilerse import Output, VolatileRSESpec
+from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lost_of, refused_consent
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
-from volatile_rse.domain.frozen import digest_of, distinct
+from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.problems import Problem, problems_of_inputs, problems_of_request
+from volatile_rse.domain.outputs import at_risk, chosen_of, copying_of, next_steps, sealed_files
+from volatile_rse.domain.problems import Problem, problem_of_quarantine, problems_of_inputs, problems_of_request
 from volatile_rse.domain.session import Limits, Observation, SessionState, advance
-from volatile_rse.domain.stage import FENCED, SEALED, Stage, session_state, session_truth, stage_of, stamp
+from volatile_rse.domain.stage import FENCED, SEALED, Stage, session_state, session_truth, stage_of, stamp, when
 
-__all__ = ["GENERATION", "Plan", "is_usable", "limits_of", "plan", "sealed_files"]
+__all__ = ["GENERATION", "Plan", "Risk", "is_usable", "latest_end", "limits_of", "plan", "warns_at"]
 
 GENERATION = 1
 """Of the fence: a session ends once."""
 
+DISCARDING = "discarding"
+"""Step: the consent to a discard was seen."""
 _SHOWN = 3
 """Files that a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """Outputs that are not safe."""
+
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,8 @@ class Plan:
     """What has to happen first, elsewhere."""
     wake: datetime | None = None
     """A time at which the facts change by themselves."""
+    risk: Risk | None = None
+    """What is not safe, where that is known."""
 
 
 def plan(facts: Facts, instance: str) -> Plan:
@@ -63,6 +85,8 @@ def plan(facts: Facts, instance: str) -> Plan:
     if stage in _WITH_STORAGE and (noticed := _volume(facts, record)):
         return Plan(effects=(noticed,), problems=facts.problems)
     decided = _STAGES[stage](facts, record)
+    if stage in _AT_RISK:
+        decided = _quarantine(facts, record, decided)
     before: list[do.Effect] = []
     if record.status.session.ended_at is not None and facts.session.remains:
         before.append(do.RevokeSession())
@@ -86,6 +110,8 @@ def _without_record(facts: Facts, instance: str) -> Plan:
     wrong = problems_of_request(request.namespace, request.spec, facts.class_, connection_exists=connected)
     if wrong or facts.problems or facts.class_ is None or facts.connection is None:
         return Plan(problems=facts.problems + wrong)
+    if full := problem_of_quarantine(request.spec.class_name, facts.class_.quarantine, facts.quarantined, facts.now):
+        return Plan(problems=(full,))
     if not request.held:
         return Plan(effects=(do.HoldRequest(),))
     return Plan(effects=(do.CreateRecord(_record(request, request.spec, facts, instance)),))
@@ -144,7 +170,15 @@ def _preparing(facts: Facts, record: Record) -> Plan:
 def _serving(facts: Facts, record: Record) -> Plan:
     usable = is_usable(facts, record)
     session = _session(facts, record, usable=usable)
-    effects = [*_storage(facts, record), *_catalogue(facts, record), *_work(facts), *_arrived(facts)]
+    room = _no_room(facts)
+    work = () if room else _work(facts)
+    effects = [
+        *_storage(facts, record),
+        *_catalogue(facts, record),
+        *work,
+        *_arrived(facts, record),
+        *_lost(facts, record),
+    ]
     # A session that is over gets nothing: its namespace may refuse new objects, and its end must be written.
     if usable and record.status.session.ready_at and session.ended_at is None and not facts.session.objects:
         effects.append(do.IssueSession())
@@ -153,8 +187,10 @@ def _serving(facts: Facts, record: Record) -> Plan:
         effects.append(_remember(record, session=truth))
     elif address := _address(facts, record):
         effects.append(address)
-    problems = () if not facts.session.foreign else (_foreign_object(facts.session.foreign),)
-    return Plan(tuple(effects), problems, _awaited(facts, record), _deadline(session, record))
+    problems = [*room, *_stalled(facts, record)]
+    if facts.session.foreign:
+        problems.append(_foreign_object(facts.session.foreign))
+    return Plan(tuple(effects), tuple(problems), _awaited(facts, record), _wake(facts, session, record))
 
 
 def _fencing(facts: Facts, record: Record) -> Plan:
@@ -185,7 +221,10 @@ def _sealing(facts: Facts, record: Record) -> Plan:
     seal = facts.report.seal
     if seal is not None and seal.state == "done":
         # Files that could not be sealed do not keep the others back: they are tried again until all is safe.
-        effects.append(_remember(record, steps={**record.status.steps, SEALED: stamp(facts.now)}))
+        steps = {**record.status.steps, SEALED: stamp(facts.now)}
+        found = [total for total in facts.report.outputs if total.name is not None]
+        risk = Risk(sum(total.sealed + total.failed for total in found), sum(total.bytes for total in found))
+        effects.append(_remember(record, steps=steps, **_risky(risk)))
         return Plan(tuple(effects))
     wrong: tuple[Problem, ...] = ()
     if seal is not None and seal.state == "failed":
@@ -196,25 +235,26 @@ def _sealing(facts: Facts, record: Record) -> Plan:
 
 
 def _keeping(facts: Facts, record: Record) -> Plan:
-    effects = [*_storage(facts, record), *_work(facts)]
+    effects = [*_storage(facts, record), *_work(facts), *_lost(facts, record)]
     if facts.outputs is None or facts.registered is None or facts.copies is None:
         return Plan(tuple(effects), waiting="the agent of the buffer and Rucio")
-    by_output = sealed_files(facts.outputs)
-    files = [file for group in by_output.values() for file in group]
-    if missing := [file for file in files if file.did not in facts.registered]:
-        return Plan((*effects, *_catalogue(facts, record), do.Register(missing)))
-    ordered, verified = _copies(facts, record, by_output)
-    if ordered:
-        return Plan((*effects, do.Copy(Copies(copies=ordered))), _copy_problems(facts), "the copies")
-    if not verified:
-        return Plan(tuple(effects), _copy_problems(facts), "the copies")
-    if kept := _keep(facts, record, by_output):
-        return Plan((*effects, *kept), waiting="the rules of the outputs")
+    groups = sealed_files(facts.outputs)
+    copying = copying_of(groups, facts.copies, chosen_of(record.status))
+    steps = next_steps(facts, record, groups, copying)
+    if any(isinstance(step, do.Register) for step in steps):
+        effects += _catalogue(facts, record)
+    left = at_risk(facts, record) or ()
+    risk = Risk(len(left), sum(state.bytes for state in left))
+    if steps or copying.moving or copying.wanted:
+        return Plan((*effects, *steps), _copy_problems(facts), "the copies", risk=risk)
     if facts.unsafe is None or facts.unlocked is None:
-        return Plan(tuple(effects), waiting="Rucio")
+        return Plan(tuple(effects), _copy_problems(facts), "the copies and Rucio", risk=risk)
     if wrong := _unsealed(facts):
-        return Plan((*effects, do.Seal(_seal_request(record))), wrong)
-    return Plan((*effects, _remember(record, safe_at=stamp(facts.now), outcome=_outcome(facts, record, by_output))))
+        return Plan((*effects, do.Seal(_seal_request(record))), wrong, risk=risk)
+    if left:
+        return Plan(tuple(effects), _copy_problems(facts), "the copies and the rules of the outputs", risk=risk)
+    safe = _remember(record, safe_at=stamp(facts.now), outcome=_outcome(facts, record), **_risky(None))
+    return Plan((*effects, safe), risk=risk)
 
 
 def _hiding(facts: Facts, record: Record) -> Plan:
@@ -228,7 +268,7 @@ def _hiding(facts: Facts, record: Record) -> Plan:
         kept = record.status.outcome is not None and record.status.outcome.files
         return Plan(tuple(_storage(facts, record)) if kept else (), waiting="the agent of the buffer and Rucio")
     if wrong := _not_yet(facts, record):
-        return Plan(problems=wrong)
+        return _written_off(facts, record) or Plan(problems=(*refused_consent(facts, record), *wrong))
     if facts.foreign_rules:
         return Plan(tuple(do.ExpireRule(rule.id) for rule in facts.foreign_rules), waiting="Rucio's judge-cleaner")
     if shown := [did for did, state in facts.replicas.items() if state != "B"]:
@@ -282,6 +322,7 @@ _STAGES: Mapping[Stage, Callable[[Facts, Record], Plan]] = {
 
 
 _WITH_STORAGE = {Stage.SERVING, Stage.FENCING, Stage.SEALING, Stage.KEEPING}
+_AT_RISK = {Stage.FENCING, Stage.SEALING, Stage.KEEPING}
 
 # Parts of stages.
 
@@ -337,8 +378,8 @@ def _work(facts: Facts) -> Iterable[do.Effect]:
         yield do.SendManifest(facts.manifest)
 
 
-def _arrived(facts: Facts) -> Iterable[do.Effect]:
-    """Register what has been staged since."""
+def _arrived(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """Register what has been staged since, as far as the class allows."""
     if facts.inputs is None or facts.registered is None or facts.rse is None or not facts.rse.complete:
         return
     files = [
@@ -346,28 +387,84 @@ def _arrived(facts: Facts) -> Iterable[do.Effect]:
         for state in facts.inputs
         if state.state == "staged" and (did := Did(state.scope, state.name)) not in facts.registered
     ]
-    if files:
-        yield do.Register(files)
+    room = max(record.spec.class_snapshot.max_registered_replicas - len(facts.registered), 0)
+    if files[:room]:
+        yield do.Register(files[:room])
+
+
+def _lost(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """After a loss: have nobody sent to what is not there, until it is there again."""
+    if not record.status.losses or facts.replicas is None or (facts.inputs is None and facts.outputs is None):
+        return
+    staged = {Did(state.scope, state.name) for state in facts.inputs or () if state.state == "staged"}
+    sealed = {Did(state.scope or "", state.name or "") for state in facts.outputs or () if state.state == "sealed"}
+    here = staged | sealed
+    if shown := sorted(did for did, state in facts.replicas.items() if state == "A" and did not in here):
+        yield do.Suspend(shown)
+    if back := sorted(did for did, state in facts.replicas.items() if state == "T" and did in here):
+        yield do.Resume(back)
+
+
+def _no_room(facts: Facts) -> tuple[Problem, ...]:
+    """Compare what is to come with the volume, before a byte moves."""
+    if facts.manifest is None or facts.report is None:
+        return ()
+    there = {total.name: total for total in facts.report.inputs}
+    files = size = 0
+    for name, entries in (facts.frozen or {}).items():
+        staged = there.get(name)
+        files += len(entries) - (staged.staged if staged else 0)
+        size += sum(file.bytes for file in entries) - (staged.staged_bytes if staged else 0)
+    space = facts.report.space
+    if size <= space.bytes_free and (files <= space.inodes_free or not space.inodes):
+        return ()
+    what = (
+        f"The inputs need {size} bytes and {files} inodes more, and the volume has {space.bytes_free} bytes and "
+        f"{space.inodes_free} inodes free."
+    )
+    return (Problem(Reason.INPUTS_TOO_LARGE, what),)
+
+
+def _stalled(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Name the inputs that the session waits for, and of which nothing has come for longer than their deadline."""
+    if facts.report is None or record.status.session.ready_at is not None:
+        return ()
+    late = []
+    totals = {total.name: total for total in facts.report.inputs}
+    for entry in _request(record).inputs:
+        total = totals.get(entry.name)
+        idle = None if total is None else total.idle
+        if idle is not None and idle >= parse_duration(entry.deadline).total_seconds():
+            late += [f"{entry.name} ({entry.deadline})"] if not _enough(facts, record, entry.name) else []
+    if not late:
+        return ()
+    said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:_SHOWN])
+    what = f"Nothing of these inputs has arrived within their deadline: {', '.join(late)}. {said}".strip()
+    return (Problem(Reason.STAGING_STALLED, what),)
 
 
 def is_usable(facts: Facts, record: Record) -> bool:
-    """Tell whether the session can read all its inputs through its endpoint now."""
+    """Tell whether the session can read the inputs that it cannot start without, through its endpoint, now."""
     if facts.report is None or facts.manifest is not None or facts.unusable != "":
         return False
-    if not _all_staged(facts, record):
+    if not all(_enough(facts, record, entry.name) for entry in record.status.inputs or ()):
         return False
     # While Rucio does not answer, the session goes on with what was true before.
     if facts.rse is None or facts.registered is None:
         return not facts.rse_asked and record.status.session.ready_at is not None
-    registered = len(facts.registered) >= len(distinct(facts.frozen or {}))
-    return facts.rse.complete and registered
+    # What arrives later does not interrupt a session that has begun.
+    behind = record.status.session.ready_at is None and any(True for _ in _arrived(facts, record))
+    return facts.rse.complete and not behind
 
 
-def _all_staged(facts: Facts, record: Record) -> bool:
+def _enough(facts: Facts, record: Record, name: str) -> bool:
+    """Tell whether as many files of an input are there as the session cannot start without."""
     if facts.report is None:
         return False
-    staged = {total.name: total.staged for total in facts.report.inputs}
-    return all(staged.get(entry.name, 0) >= entry.files for entry in record.status.inputs or ())
+    percent = next(entry.minimum_percent for entry in _request(record).inputs if entry.name == name)
+    files = next((entry.files for entry in record.status.inputs or () if entry.name == name), 0)
+    staged = next((total.staged for total in facts.report.inputs if total.name == name), 0)
+    return staged >= math.ceil(files * percent / 100)
 
 
 def _awaited(facts: Facts, record: Record) -> str:
@@ -375,7 +472,7 @@ def _awaited(facts: Facts, record: Record) -> str:
         return "the storage pod"
     if facts.report is None:
         return "the agent of the buffer"
-    if not _all_staged(facts, record):
+    if not all(_enough(facts, record, entry.name) for entry in record.status.inputs or ()):
         return "the inputs"
     if facts.unusable:
         return f"the endpoint: {facts.unusable}"
@@ -391,34 +488,6 @@ def _seal_request(record: Record) -> SealRequest:
         for output in claim.request.outputs
     ]
     return SealRequest(generation=GENERATION, record_id=record.spec.record_id, outputs=rules)
-
-
-def sealed_files(states: Sequence[OutputState]) -> dict[str, list[File]]:
-    """Group the sealed files by output."""
-    groups: dict[str, list[File]] = {}
-    for state in states:
-        if state.state != "sealed" or state.output is None or state.scope is None or state.name is None:
-            continue
-        file = File(Did(state.scope, state.name), state.bytes, state.adler32 or "")
-        groups.setdefault(state.output, []).append(file)
-    return groups
-
-
-def _copies(facts: Facts, record: Record, by_output: Mapping[str, Sequence[File]]) -> tuple[list[CopyOrder], bool]:
-    """Give the copies to order, and whether all copies are verified."""
-    states = {(copy.rse, Did(copy.scope, copy.name)): copy.state for copy in facts.copies or ()}
-    orders, verified = [], True
-    for output, rses in _chosen(record).items():
-        for file in by_output.get(output, ()):
-            targets = [(rse, file.did) for rse in rses]
-            verified &= all(states.get(target) == "verified" for target in targets)
-            missing = [
-                target for target in targets if states.get(target, "failed") == "failed" and target in facts.pfns
-            ]
-            if missing:
-                pfns = [CopyTarget(rse=rse, pfn=facts.pfns[rse, did]) for rse, did in missing]
-                orders.append(CopyOrder(scope=file.did.scope, name=file.did.name, destinations=pfns))
-    return orders, verified
 
 
 def _unsealed(facts: Facts) -> tuple[Problem, ...]:
@@ -438,48 +507,116 @@ def _copy_problems(facts: Facts) -> tuple[Problem, ...]:
     return (Problem(Reason.COPY_FAILED, f"{len(failing)} copies have failed so far: {said}"),)
 
 
-def _keep(facts: Facts, record: Record, by_output: Mapping[str, Sequence[File]]) -> list[do.Effect]:
-    """Attach what is verified, and hold it by rules only when Rucio knows every replica."""
-    if facts.unsafe is None or facts.unlocked is None:
-        return []
-    account, chosen = record.spec.claims[0].account, _chosen(record)
-    effects: list[do.Effect] = []
-    for output in _outputs(record):
-        unsafe = set(facts.unsafe.get(output.name, ()))
-        files = [file for file in by_output.get(output.name, ()) if file.did in unsafe]
-        dataset = Did(output.scope, output.dataset)
-        if files:
-            effects.append(do.EnsureDataset(dataset, account))
-            effects += [do.Attach(dataset, rse, files) for rse in chosen[output.name]]
-        elif output.name in facts.unlocked and by_output.get(output.name):
-            lifetime = output.destination.lifetime
-            seconds = None if lifetime is None else int(parse_duration(lifetime).total_seconds())
-            effects.append(do.EnsureRule(dataset, account, chosen[output.name], seconds))
-    return effects
-
-
-def _outcome(facts: Facts, record: Record, by_output: Mapping[str, Sequence[File]]) -> Outcome:
-    files = [file for group in by_output.values() for file in group]
-    left = [state for state in facts.outputs or () if state.state != "sealed"]
-    outputs = [output for output in _outputs(record) if by_output.get(output.name)]
+def _outcome(facts: Facts, record: Record, given_up: Iterable[OutputState] = ()) -> Outcome:
+    lost = set(given_up)
+    kept = [state for state in facts.outputs or () if state.state == "sealed" and state not in lost]
+    left = [state for state in facts.outputs or () if state.state != "sealed" and state not in lost]
+    taken = {state.output for state in kept}
+    said = [
+        *record.status.losses,
+        *(f"discarded: {state.path} ({state.bytes} bytes)" for state in facts.outputs or () if state in lost),
+        *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left),
+    ]
     return Outcome(
-        files=len(files),
-        bytes=sum(file.bytes for file in files),
-        datasets=sorted({f"{output.scope}:{output.dataset}" for output in outputs}),
-        exceptions=[*record.status.losses, *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left)][
-            :100
-        ],
+        files=len(kept),
+        bytes=sum(state.bytes for state in kept),
+        datasets=sorted(
+            {f"{entry.scope}:{entry.dataset}" for entry in _request(record).outputs if entry.name in taken}
+        ),
+        exceptions=[text[:512] for text in said[:100]],
     )
+
+
+def _quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
+    """Keep what is not safe in time, and give it up only by consent."""
+    ended = when(record.status.session.ended_at)
+    if ended is None or record.status.session.ready_at is None:
+        return decided
+    if any(isinstance(effect, do.Remember) and effect.status.safe_at for effect in decided.effects):
+        return decided
+    deadline = ended + parse_duration(_request(record).teardown.deadline)
+    late = facts.now >= deadline
+    given_up = _discarding(facts, record, decided, late=late)
+    if given_up is not None:
+        return given_up
+    problems = (*decided.problems, *refused_consent(facts, record))
+    if late:
+        risk = decided.risk or _known_risk(record)
+        what = f"{risk.files} output files ({risk.bytes} bytes) of {record.spec.rse_name} are not safe; they are kept."
+        problems = (*problems, Problem(Reason.QUARANTINED, what))
+        truth = _remember(record, quarantined_at=record.status.quarantined_at or stamp(facts.now), **_risky(risk))
+        if truth.status != record.status:
+            # Alone: it depends on no deed, and what is tried in vain each time must not keep it back.
+            return replace(decided, effects=(truth,), problems=problems)
+    wake = decided.wake if late else deadline
+    return replace(decided, problems=problems, wake=wake)
+
+
+def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> Plan | None:
+    """Carry out a consent: after a last try, and without Rucio's answer never."""
+    consent = consent_of(facts, record)
+    if consent is None:
+        return None
+    begun = when(record.status.steps.get(DISCARDING))
+    if begun is None:
+        steps = {**record.status.steps, DISCARDING: stamp(facts.now)}
+        return replace(decided, effects=(_remember(record, steps=steps),))
+    if facts.now < begun + LAST_TRY:
+        return replace(decided, wake=begun + LAST_TRY)
+    left = at_risk(facts, record)
+    asked = facts.unsafe is not None and facts.unlocked is not None
+    if left is None and late and facts.report is None:
+        left, asked = (), True  # Nobody knows what there was, and it will not become safe any more.
+    if left is None or not asked:
+        return None
+    lost = lost_of(left)
+    discarded = Discarded(
+        requested_by=consent.requested_by,
+        at=stamp(facts.now),
+        files=len(lost),
+        bytes=sum(file.bytes for file in lost),
+        digest=digest_of_lost(lost),
+    )
+    outcome = _outcome(facts, record, left)
+    truth = _remember(record, discarded=discarded, safe_at=stamp(facts.now), outcome=outcome, **_risky(None))
+    return Plan((do.WriteOff(lost), truth))
+
+
+def _written_off(facts: Facts, record: Record) -> Plan | None:
+    """Give up what was lost with the medium: the one exception to the rule that no last copy is destroyed."""
+    consent = consent_of(facts, record)
+    left = [did for did in facts.last_copies or () if did not in facts.given_up]
+    if consent is None or not record.status.losses or not left:
+        return None
+    lost = lost_of((), {*facts.given_up, *left})
+    before = record.status.discarded
+    discarded = Discarded(
+        requested_by=consent.requested_by,
+        at=stamp(facts.now),
+        files=len(lost),
+        bytes=0 if before is None else before.bytes,
+        digest=digest_of_lost(lost),
+    )
+    return Plan((do.WriteOff(lost), _remember(record, discarded=discarded)))
+
+
+def _known_risk(record: Record) -> Risk:
+    return Risk(record.status.files_at_risk or 0, record.status.bytes_at_risk or 0)
+
+
+def _risky(risk: Risk | None) -> dict[str, object]:
+    return {
+        "files_at_risk": None if risk is None else risk.files,
+        "bytes_at_risk": None if risk is None else risk.bytes,
+    }
 
 
 def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
     """Say what forbids to destroy anything."""
     wrong = []
-    if facts.last_copies:
-        wrong.append(
-            Problem(Reason.LAST_COPY, f"{record.spec.rse_name} holds the last copy of {_some(facts.last_copies)}.")
-        )
-    lost = sorted({did for group in (facts.unsafe or {}).values() for did in group})
+    if last := [did for did in facts.last_copies or () if did not in facts.given_up]:
+        wrong.append(Problem(Reason.LAST_COPY, f"{record.spec.rse_name} holds the last copy of {_some(last)}."))
+    lost = sorted({did for group in (facts.unsafe or {}).values() for did in group} - facts.given_up)
     if lost:
         wrong.append(Problem(Reason.LAST_COPY, f"No longer safe at their destination: {_some(lost)}."))
     for rule in facts.foreign_rules or ():
@@ -518,12 +655,14 @@ def _release(facts: Facts, record: Record) -> tuple[do.Effect, ...]:
 
 def _session(facts: Facts, record: Record, *, usable: bool) -> SessionState:
     gone = facts.request is None or facts.request.deleting
+    asked = facts.request is not None and facts.request.spec is not None and facts.request.spec.end_requested
     seen = Observation(
         now=facts.now,
         usable=usable,
         pods_running=facts.session.running,
         pods_finished=facts.session.finished,
         deleting=gone,
+        requested=asked,
     )
     return advance(session_state(record.status.session), seen, limits_of(record))
 
@@ -538,15 +677,26 @@ def limits_of(record: Record) -> Limits:
     )
 
 
-def _deadline(state: SessionState, record: Record) -> datetime | None:
+def warns_at(state: SessionState, record: Record) -> datetime | None:
+    """Tell from when on a session is warned of its latest end."""
+    end = latest_end(state, record)
+    return None if end is None else end - parse_duration(_request(record).session.end_warning)
+
+
+def latest_end(state: SessionState, record: Record) -> datetime | None:
+    """Tell when a session ends at the latest, as far as it has come."""
     limits = limits_of(record)
-    times: list[tuple[datetime | None, timedelta]] = [
-        (state.ready_at, limits.ttl),
-        (state.last_seen_at, limits.end_grace),
-    ]
-    if state.started_at is None:
-        times.append((state.ready_at, limits.start_timeout))
-    return min((time + span for time, span in times if time is not None), default=None)
+    if state.ready_at is None:
+        return None
+    return state.ready_at + (limits.ttl if state.started_at else min(limits.ttl, limits.start_timeout))
+
+
+def _wake(facts: Facts, state: SessionState, record: Record) -> datetime | None:
+    limits = limits_of(record)
+    times = [latest_end(state, record), warns_at(state, record)]
+    if state.last_seen_at is not None:
+        times.append(state.last_seen_at + limits.end_grace)
+    return min((time for time in times if time is not None and time > facts.now), default=None)
 
 
 def _remember(record: Record, **changes: object) -> do.Remember:
@@ -560,14 +710,6 @@ def _foreign_object(what: str) -> Problem:
 
 def _request(record: Record) -> VolatileRSESpec:
     return record.spec.claims[0].request
-
-
-def _outputs(record: Record) -> list[Output]:
-    return _request(record).outputs
-
-
-def _chosen(record: Record) -> dict[str, list[str]]:
-    return {entry.output: entry.rses for entry in record.status.destinations or ()}
 
 
 def _some(dids: Sequence[Did]) -> str:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
+from typing import get_args
 
 from volatile_rse.api.conditions import REMEDIES, Reason
-from volatile_rse.api.schema import parse_quantity
+from volatile_rse.api.schema import Durability, parse_duration, parse_quantity
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
-from volatile_rse.api.volatilerseclass import Tenancy, VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import Quarantine, Tenancy, VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState
 
-__all__ = ["Problem", "problem_of_dataset", "problems_of_inputs", "problems_of_request"]
+__all__ = [
+    "Problem",
+    "Quarantined",
+    "problem_of_dataset",
+    "problem_of_quarantine",
+    "problems_of_inputs",
+    "problems_of_request",
+]
+
+
+_SHOWN = 5
+"""Records that a message names."""
+_DURABILITIES = get_args(Durability)
+"""In their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,14 @@ def problems_of_request(
     problems = [] if connection_exists else [_unknown_connection(class_)]
     problems += _tenancy(namespace, spec, class_.tenancy)
     problems += [problem for output in spec.outputs if (problem := _escapes(output))]
+    if _DURABILITIES.index(class_.outlives()) < _DURABILITIES.index(spec.minimum_durability):
+        problems.append(
+            Problem(
+                Reason.DURABILITY_TOO_LOW,
+                f"spec.minimumDurability is {spec.minimum_durability}, and the storage of class {spec.class_name!r} "
+                f"outlives its {class_.outlives()} only.",
+            )
+        )
     if class_.max_capacity is not None and parse_quantity(spec.capacity) > parse_quantity(class_.max_capacity):
         problems.append(
             Problem(
@@ -77,6 +100,30 @@ def problems_of_inputs(spec: VolatileRSESpec, sizes: dict[str, int]) -> tuple[Pr
             f"The inputs have {total} bytes ({parts}) and spec.capacity is {spec.capacity} ({capacity} bytes).",
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """The buffers of a class whose outputs are not safe in time."""
+
+    bytes: int = 0
+    oldest: datetime | None = None
+    """End of the session that has waited longest."""
+    records: tuple[str, ...] = ()
+
+
+def problem_of_quarantine(class_name: str, limits: Quarantine, found: Quarantined, now: datetime) -> Problem | None:
+    """Refuse new sessions of a class whose quarantine is over its limits."""
+    over = []
+    if limits.max_bytes is not None and found.bytes > parse_quantity(limits.max_bytes):
+        over.append(f"{found.bytes} bytes, more than {limits.max_bytes}")
+    if limits.max_age is not None and found.oldest is not None and now > found.oldest + parse_duration(limits.max_age):
+        over.append(f"outputs older than {limits.max_age}")
+    if not over:
+        return None
+    records = ", ".join(found.records[:_SHOWN])
+    what = f"Class {class_name!r} has {' and '.join(over)} in quarantine ({records}) and takes no new sessions."
+    return Problem(Reason.QUARANTINE_FULL, what)
 
 
 def problem_of_dataset(output: Output, account: str, known: DatasetState | None) -> Problem | None:

@@ -16,6 +16,7 @@ class EndReason(StrEnum):
     NOBODY_CAME = "NobodyCame"
     TTL_EXPIRED = "TtlExpired"
     DELETED = "Deleted"
+    REQUESTED = "Requested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Observation:
     pods_finished: bool = False
     """Some selected pod has finished: the session came, even if nobody saw it run."""
     deleting: bool = False
+    requested: bool = False
+    """Its owner has asked for its end."""
 
 
 def advance(state: SessionState, seen: Observation, limits: Limits) -> SessionState:
@@ -66,6 +69,8 @@ def advance(state: SessionState, seen: Observation, limits: Limits) -> SessionSt
         state = replace(state, ready_at=seen.now)
     if seen.deleting:
         return _ended(state, seen.now, EndReason.DELETED)
+    if seen.requested:
+        return _ended(state, seen.now, EndReason.REQUESTED)
     if state.ready_at is None:
         return state
     state = _pods(state, seen)

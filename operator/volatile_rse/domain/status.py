@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from volatile_rse.api.conditions import Condition, ConditionType, Reason, Status
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, VolatileRSEStatus
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Record
-from volatile_rse.domain.plan import Plan, is_usable, sealed_files
+from volatile_rse.domain.outputs import sealed_files
+from volatile_rse.domain.plan import Plan, is_usable, latest_end, warns_at
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, session_state, stage_of, stamp
 
@@ -30,6 +32,9 @@ STALLING = frozenset(
         Reason.INPUTS_TOO_LARGE,
         Reason.NO_DESTINATION,
         Reason.DATASET_REFUSED,
+        Reason.DURABILITY_TOO_LOW,
+        Reason.QUARANTINE_FULL,
+        Reason.DISCARD_REFUSED,
         Reason.QUOTA_EXCEEDED,
         Reason.CREDENTIAL_MISSING,
         Reason.FOREIGN_OBJECT,
@@ -128,7 +133,9 @@ def _ready(facts: Facts, record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.READY
     if record.status.safe_at is not None:
         kept = record.status.outcome.files if record.status.outcome else 0
-        return _Said(type_, "True", Reason.COMPLETED, f"The session is over; {kept} output files are safe.")
+        gone = record.status.discarded
+        lost = "" if gone is None else f" {gone.files} were discarded by {gone.requested_by}."
+        return _Said(type_, "True", Reason.COMPLETED, f"The session is over; {kept} output files are safe.{lost}")
     if _serves(facts, record):
         return _Said(type_, "True", Reason.USABLE, "The session can read its inputs and write its outputs.")
     return _Said(type_, "False", *_why_not(record, plan))
@@ -191,11 +198,15 @@ def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:
     for reason in wrong:
         if problem := _find(plan, reason):
             return _Said(type_, "False", *_because(problem))
-    if record.status.session.ready_at is not None:
-        return _Said(type_, "True", Reason.SUCCEEDED, "Every input is on the buffer.")
-    if facts.report is None:
+    if problem := _find(plan, Reason.STAGING_STALLED):
+        return _Said(type_, "False", *_because(problem))
+    if facts.report is None or not facts.report.inputs:
+        if record.status.session.ready_at is not None:
+            return _Said(type_, "True", Reason.SUCCEEDED, "The inputs were on the buffer when the session began.")
         return _Said(type_, "False", Reason.PENDING)
     files, staged = (sum(entry.files for entry in record.status.inputs or ()), _staged_files(facts))
+    if staged < files and record.status.session.ready_at is not None:
+        return _Said(type_, "True", Reason.IN_PROGRESS, f"{_whole(staged, files)}, which is enough to begin with.")
     failed = sum(total.failed for total in facts.report.inputs)
     if failed:
         said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:3])
@@ -203,7 +214,11 @@ def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:
         return _Said(type_, "False", *_because(Problem(Reason.STAGING_FAILED, what)))
     if staged >= files:
         return _Said(type_, "True", Reason.SUCCEEDED, "Every input is on the buffer.")
-    return _Said(type_, "False", Reason.IN_PROGRESS, f"{staged} of {files} files are staged.")
+    return _Said(type_, "False", Reason.IN_PROGRESS, f"{_whole(staged, files)}.")
+
+
+def _whole(staged: int, files: int) -> str:
+    return f"{staged} of {files} files are staged"
 
 
 def _staged_files(facts: Facts) -> int:
@@ -228,11 +243,23 @@ def _session(facts: Facts, record: Record) -> _Said:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if truth.ready_at is None:
         return _Said(type_, "False", Reason.PENDING)
+    if warning := _warning(facts, record):
+        return _Said(type_, "True" if facts.session.running else "False", *_because(warning))
     if facts.session.running:
         return _Said(type_, "True", Reason.SESSION_RUNNING)
     if truth.started_at is None:
         return _Said(type_, "False", Reason.WAITING_FOR_SESSION, "No pod matches session.podSelector yet.")
     return _Said(type_, "False", Reason.IN_PROGRESS, "No pod of the session runs; its grace has begun.")
+
+
+def _warning(facts: Facts, record: Record) -> Problem | None:
+    """Warn of an end that comes by the clock."""
+    state = session_state(record.status.session)
+    begin, end = warns_at(state, record), latest_end(state, record)
+    if begin is None or end is None or facts.now < begin:
+        return None
+    why = "its ttl" if state.started_at else "no pod has come, and its startTimeout or ttl"
+    return Problem(Reason.SESSION_ENDING, f"The session ends at {stamp(end)}: {why} is over then.")
 
 
 def _safe(record: Record, plan: Plan) -> _Said:
@@ -241,7 +268,13 @@ def _safe(record: Record, plan: Plan) -> _Said:
         kept = record.status.outcome.files if record.status.outcome else 0
         if problem := _find(plan, Reason.LAST_COPY):
             return _Said(type_, "False", *_because(problem))
+        if (gone := record.status.discarded) is not None:
+            what = f"{gone.files} files ({gone.bytes} bytes) were discarded at {gone.at}, as {gone.requested_by} asked."
+            return _Said(type_, "False", Reason.DISCARDED, f"{what} {kept} files are verified at their destination.")
         return _Said(type_, "True", Reason.SUCCEEDED, f"{kept} files, verified at their destination.{_lost(record)}")
+    if problem := _find(plan, Reason.QUARANTINED):
+        others = (entry.message for entry in plan.problems if entry is not problem)
+        return _Said(type_, "False", problem.reason, " ".join((problem.message, *others)))
     if record.status.losses:
         return _Said(type_, "False", *_because(Problem(Reason.STORAGE_LOST, f"{record.status.losses[-1]}.")))
     if record.status.session.ended_at is None:
@@ -281,7 +314,7 @@ def _phase(facts: Facts, plan: Plan) -> str:
     if record.status.safe_at is not None:
         return "Completed"
     if record.status.session.ended_at is not None:
-        return "Ending"
+        return "Ending" if record.status.quarantined_at is None else "Quarantined"
     if not _serves(facts, record):
         return "Staging" if facts.report is not None else "Pending"
     return "Active" if facts.session.running else "Ready"
@@ -300,13 +333,35 @@ def _inputs(facts: Facts, record: Record) -> list[InputStatus] | None:
             staged=totals[entry.name].staged if entry.name in totals else 0,
             failed=totals[entry.name].failed if entry.name in totals else 0,
             bytes=entry.bytes,
+            registered=_registered(facts, record, entry.name),
+            eta=_eta(facts, entry.name),
         )
         for entry in record.status.inputs
     ]
 
 
+def _registered(facts: Facts, record: Record, name: str) -> int | None:
+    """Count what Rucio knows, where the class keeps it from knowing all."""
+    limit = record.spec.class_snapshot.max_registered_replicas
+    if facts.registered is None or sum(entry.files for entry in record.status.inputs or ()) <= limit:
+        return None
+    return sum(file.did in facts.registered for file in (facts.frozen or {}).get(name, ()))
+
+
+def _eta(facts: Facts, name: str) -> str | None:
+    """Tell when an input will be there, by the minute: all inputs share the rate."""
+    report = facts.report
+    total = None if report is None else next((entry for entry in report.inputs if entry.name == name), None)
+    if report is None or total is None or not report.staging_rate or total.staged >= total.files:
+        return None
+    left = sum(entry.bytes - entry.staged_bytes for entry in report.inputs)
+    eta = facts.now + timedelta(seconds=left / report.staging_rate)
+    return stamp(eta.replace(second=0, microsecond=0) + timedelta(minutes=1))
+
+
 def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
-    if facts.outputs is None:
+    if facts.outputs is None or (facts.unsafe is None and any(copy.state == "verified" for copy in facts.copies or ())):
+        # Nothing is said to be less safe than it was because nobody has asked just now.
         return None
     known = facts.registered or ()
     unsafe = None if facts.unsafe is None else {name: set(dids) for name, dids in facts.unsafe.items()}

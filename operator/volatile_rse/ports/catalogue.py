@@ -31,10 +31,13 @@ class Catalogue(Protocol):
             DID_NOT_FOUND: there is none, or it has no file with a size and a checksum.
         """
 
-    def sources(self, files: Collection[File], rse_expression: str) -> Mapping[Did, tuple[str, ...]]:
-        """Give the davs PFNs of each file's AVAILABLE replicas on permanent RSEs of the expression.
+    def sources(
+        self, files: Collection[File], rse_expression: str, near: str | None = None
+    ) -> Mapping[Did, tuple[str, ...]]:
+        """Give the davs PFNs of each file's AVAILABLE replicas on permanent RSEs of the expression, the nearest first.
 
-        Volatile RSEs (attribute ``vrse_instance``) are never a source. A file without replica is absent.
+        Distances are Rucio's, from each RSE to ``near``; RSEs without one come last. Volatile RSEs (attribute
+        ``vrse_instance``) are never a source. A file without replica is absent.
 
         Raises
         ------
@@ -82,7 +85,7 @@ class Catalogue(Protocol):
         Raises
         ------
         RefusedError
-            CATALOGUE_REFUSED: a file is known with another size or checksum (named).
+            CATALOGUE_REFUSED: files are known with another size or checksum (named); all others are registered.
         """
 
     def registered(self, ledger: Did) -> frozenset[Did]:
@@ -141,7 +144,8 @@ class Catalogue(Protocol):
         Raises
         ------
         RefusedError
-            CATALOGUE_REFUSED: closed dataset, or a file known with another size or checksum.
+            CATALOGUE_REFUSED: closed dataset; or files known with another size or checksum (named), and all others
+            are attached.
         """
 
     def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
@@ -180,6 +184,15 @@ class Catalogue(Protocol):
 
         One that is gone already is fine.
         """
+
+    def suspend(self, rse: str, files: Collection[Did]) -> None:
+        """Set replicas on the buffer TEMPORARY_UNAVAILABLE: hidden, and never reaped.
+
+        One that is gone already is fine.
+        """
+
+    def resume(self, rse: str, files: Collection[Did]) -> None:
+        """Set suspended replicas AVAILABLE again."""
 
     def allow_deletion(self, rse: str) -> None:
         """Let Rucio's reaper delete on the buffer."""

@@ -27,6 +27,7 @@ from volatile_rse.builders.session import session_objects
 from volatile_rse.builders.storage import (
     agent_service,
     config_map,
+    discarded_map,
     drain_objects,
     inputs_map,
     pod,
@@ -121,6 +122,7 @@ class _Hand:
         before, status = self._record.status.dump(), effect.status.dump()
         for part in ("session", "steps"):
             status[part] |= {key: None for key in before[part] if key not in status[part]}
+        status |= {key: None for key in before if key not in status}
         patch = {"metadata": {"resourceVersion": self._record.version}, "status": status}
         self._cluster.merge(Ref("RSERecord", None, self._record.name), patch, subresource="status")
 
@@ -246,6 +248,15 @@ class _Hand:
     def hide(self, effect: do.Hide) -> None:
         self._catalogue().hide(self._spec.rse_name, effect.files)
 
+    def suspend(self, effect: do.Suspend) -> None:
+        self._catalogue().suspend(self._spec.rse_name, effect.files)
+
+    def resume(self, effect: do.Resume) -> None:
+        self._catalogue().resume(self._spec.rse_name, effect.files)
+
+    def write_off(self, effect: do.WriteOff) -> None:
+        self._cluster.apply(discarded_map(self._settings, self._spec, self._record.uid, effect.files))
+
     def allow_deletion(self, _effect: do.AllowDeletion) -> None:
         self._catalogue().allow_deletion(self._spec.rse_name)
 
@@ -324,6 +335,9 @@ _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
     do.EnsureRule: _Hand.ensure_rule,
     do.ExpireRule: _Hand.expire_rule,
     do.Hide: _Hand.hide,
+    do.Suspend: _Hand.suspend,
+    do.Resume: _Hand.resume,
+    do.WriteOff: _Hand.write_off,
     do.AllowDeletion: _Hand.allow_deletion,
     do.DeleteRse: _Hand.delete_rse,
     do.ExpireLedger: _Hand.expire_ledger,

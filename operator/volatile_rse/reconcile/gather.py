@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from volatile_rse.api.agent import DAVS_PORT, OutputState
+from volatile_rse.api.agent import DAVS_PORT
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import PublicAddress
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -16,14 +16,23 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
-from volatile_rse.builders.objects import KINDS, RECORD, drain_name, hosts_of, name_of, record_name, session_name
+from volatile_rse.builders.objects import (
+    KINDS,
+    RECORD,
+    discarded_name,
+    drain_name,
+    hosts_of,
+    name_of,
+    record_name,
+    session_name,
+)
 from volatile_rse.builders.rse import buffer_rse
 from volatile_rse.builders.session import outbox, store_path, token_scope
-from volatile_rse.builders.storage import read_inputs, session_audience, session_issuer
+from volatile_rse.builders.storage import read_discarded, read_inputs, session_audience, session_issuer
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.plan import sealed_files
+from volatile_rse.domain.outputs import chosen_of, copying_of, sealed_files
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.stage import Stage, stage_of
 from volatile_rse.ports.buffer import Buffer
@@ -35,6 +44,7 @@ from volatile_rse.reconcile.connections import Connections, authorities_of
 from volatile_rse.reconcile.reading import (
     expires_soon,
     read_pod,
+    read_quarantined,
     read_record,
     read_request,
     read_service,
@@ -90,7 +100,8 @@ def _class_and_connection(world: World, facts: Facts, request: Request) -> Facts
     class_ = VolatileRSEClassSpec.model_validate(body["spec"])
     body = world.cluster.get(Ref("RucioConnection", None, class_.connection_name))
     connection = None if body is None else RucioConnectionSpec.model_validate(body["spec"])
-    return dataclasses.replace(facts, class_=class_, connection=connection)
+    quarantined = read_quarantined(world.cluster.list("RSERecord"), request.spec.class_name)
+    return dataclasses.replace(facts, class_=class_, connection=connection, quarantined=quarantined)
 
 
 def session_token(world: World, record: Record, key: str) -> str:
@@ -211,7 +222,8 @@ class _Gathering:
         pods = cluster.list("Pod", claim.namespace, claim.request.session.pod_selector.match_labels)
         secret = self._ask(cluster.get, Ref("Secret", claim.namespace, name))
         config = self._ask(cluster.get, Ref("ConfigMap", claim.namespace, name))
-        fact = read_session(pods, (secret, config), claim.uid, self._record.status.session.ready_at)
+        ready_at = self._record.status.session.ready_at
+        fact = read_session(pods, (secret, config), claim.uid, ready_at, self._facts.now)
         if fact.objects and secret is not None:
             self._session_token = secret_of(secret).get("token")
         return fact
@@ -298,7 +310,13 @@ class _Gathering:
         report, registered = self._facts.report, self._facts.registered
         if report is None:
             return
-        if registered is not None and sum(total.staged for total in report.inputs) > len(registered):
+        lost = bool(self._record.status.losses)
+        if lost:
+            self._replicas()
+        staged = sum(total.staged for total in report.inputs)
+        room = registered is not None and len(registered) < self._spec.class_snapshot.max_registered_replicas
+        partial = staged < sum(total.files for total in report.inputs)
+        if (room and staged > len(registered or ())) or partial or lost:
             self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
         self._set(unusable=self._ask(self._unusable))
 
@@ -325,16 +343,22 @@ class _Gathering:
         self._set(outputs=outputs, copies=copies)
         if outputs is None or copies is None:
             return
-        by_output = sealed_files(outputs)
-        wanted = {(rse, file.did) for name, rses in self._chosen() for rse in rses for file in by_output.get(name, ())}
-        verified = {(copy.rse, Did(copy.scope, copy.name)) for copy in copies if copy.state == "verified"}
-        if wanted - verified:
-            self._set(pfns=self._ask(self._pfns, wanted - verified) or {})
-            return
-        self._unsafe(outputs)
-        self._set(unlocked=self._ask(self._unlocked, by_output))
+        copying = copying_of(sealed_files(outputs), copies, chosen_of(self._record.status))
+        if copying.wanted:
+            self._set(pfns=self._ask(self._pfns, copying.wanted) or {})
+        if not copying.moving:
+            # While copies run nothing is asked about the others: it would be asked again for each of them.
+            self._unsafe(copying.arrived)
+            self._set(unlocked=self._ask(self._unlocked, copying.arrived))
+        if self._record.status.losses:
+            self._replicas()
+            self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
 
     def _hiding(self) -> None:
+        if self._record.status.discarded is not None:
+            name = discarded_name(self._spec.record_id)
+            body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
+            self._set(given_up=frozenset() if body is None else read_discarded(body))
         self._rse()
         if self._facts.rse is None:
             return
@@ -349,7 +373,7 @@ class _Gathering:
         if self._facts.report is not None:
             outputs = self._ask(lambda: tuple(_pages(self._buffer().outputs)))
             if outputs is not None:
-                self._unsafe(outputs)
+                self._unsafe(sealed_files(outputs))
 
     def _draining(self) -> None:
         self._rse()
@@ -424,7 +448,8 @@ class _Gathering:
         found: dict[Did, tuple[str, ...]] = {}
         for entry in self._claim.request.inputs:
             if files := inputs.get(entry.name):
-                found.update(self._catalogue().sources(files, entry.source_rse_expression))
+                near = self._spec.class_snapshot.near_rse
+                found.update(self._catalogue().sources(files, entry.source_rse_expression, near))
         return found
 
     def _unusable(self) -> str | None:
@@ -433,15 +458,23 @@ class _Gathering:
         if public is None or token is None:
             return "it has no address yet"
         inside = hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.SERVICE))[0]
-        samples = [store_path(files[0].did) for files in list((self._facts.frozen or {}).values())[:_SAMPLES] if files]
+        samples = [store_path(did) for did in self._samples()]
         for host, port in ((inside, DAVS_PORT), (public.host, public.davs_port)):
             for path in samples or [f"{outbox(self._claim)}/"]:
                 if why := self._world.endpoints.can_read(host, port, path, token):
                     return why
         return ""
 
-    def _chosen(self) -> list[tuple[str, list[str]]]:
-        return [(entry.output, entry.rses) for entry in self._record.status.destinations or ()]
+    def _samples(self) -> list[Did]:
+        """Choose one staged file of each of the first inputs."""
+        staged = self._facts.inputs and {
+            Did(state.scope, state.name) for state in self._facts.inputs if state.state == "staged"
+        }
+        found = []
+        for files in list((self._facts.frozen or {}).values())[:_SAMPLES]:
+            there = [file.did for file in files if staged is None or file.did in staged]
+            found += there[:1]
+        return found
 
     def _pfns(self, wanted: Iterable[tuple[str, Did]]) -> dict[tuple[str, Did], str]:
         by_rse: dict[str, list[Did]] = {}
@@ -451,16 +484,15 @@ class _Gathering:
             (rse, did): pfn for rse, dids in by_rse.items() for did, pfn in self._catalogue().pfns(rse, dids).items()
         }
 
-    def _unsafe(self, outputs: tuple[OutputState, ...]) -> None:
-        by_output = sealed_files(outputs)
-
+    def _unsafe(self, by_output: Mapping[str, Sequence[File]]) -> None:
         def ask() -> dict[str, tuple[Did, ...]]:
-            return {name: self._catalogue().unsafe(by_output.get(name, []), rses) for name, rses in self._chosen()}
+            chosen = chosen_of(self._record.status)
+            return {name: self._catalogue().unsafe(by_output.get(name, ()), rses) for name, rses in chosen.items()}
 
         self._set(unsafe=self._ask(ask))
 
-    def _unlocked(self, by_output: Mapping[str, list[File]]) -> frozenset[str]:
-        chosen, missing = dict(self._chosen()), set()
+    def _unlocked(self, by_output: Mapping[str, Sequence[File]]) -> frozenset[str]:
+        chosen, missing = chosen_of(self._record.status), set()
         for output in self._claim.request.outputs:
             dataset, account = Did(output.scope, output.dataset), self._claim.account
             if by_output.get(output.name) and not self._catalogue().locked_by(dataset, account, chosen[output.name]):

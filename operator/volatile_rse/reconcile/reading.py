@@ -15,12 +15,14 @@ from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER
 from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
+from volatile_rse.domain.problems import Quarantined
 from volatile_rse.domain.stage import when
 
 __all__ = [
     "data_of",
     "expires_soon",
     "read_pod",
+    "read_quarantined",
     "read_record",
     "read_request",
     "read_service",
@@ -30,6 +32,7 @@ __all__ = [
     "uid_of",
 ]
 
+_OVERDUE = timedelta(minutes=2)
 _RENEW = timedelta(days=30)
 """Before a certificate's end."""
 
@@ -93,6 +96,22 @@ def read_record(body: Object) -> Record:
     )
 
 
+def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
+    """Add up the records of a class whose outputs are in quarantine."""
+    found = [
+        body
+        for body in bodies
+        if body["spec"]["className"] == class_name and (status := body.get("status") or {}).get("quarantinedAt")
+        if not status.get("safeAt")
+    ]
+    ends = [when(body["status"]["session"].get("endedAt")) for body in found]
+    return Quarantined(
+        bytes=sum(body["status"].get("bytesAtRisk") or 0 for body in found),
+        oldest=min((end for end in ends if end is not None), default=None),
+        records=tuple(sorted(body["metadata"]["name"] for body in found)),
+    )
+
+
 def read_pod(body: Object) -> PodFact:
     """Read the storage pod."""
     status = body.get("status") or {}
@@ -117,7 +136,7 @@ def read_service(body: Object) -> ServiceFact:
 
 
 def read_session(
-    pods: Iterable[Object], objects: Iterable[Object | None], claim: str, ready_at: str | None
+    pods: Iterable[Object], objects: Iterable[Object | None], claim: str, ready_at: str | None, now: datetime
 ) -> SessionFact:
     """Read the session's pods, and the two objects that it is given.
 
@@ -127,8 +146,11 @@ def read_session(
         UID of the VolatileRSE.
     ready_at
         When the session could begin: a pod that had finished before was another's.
+    now
+        A pod whose deletion is overdue by minutes runs on a dead node, if anywhere: nobody will say that it has ended.
     """
     pods = [pod for pod in pods if not _finished_before(pod, ready_at)]
+    pods = [pod for pod in pods if not _is_lost(pod, now)]
     phases = [((pod.get("status") or {}).get("phase"), pod["spec"].get("nodeName")) for pod in pods]
     over = {"Succeeded", "Failed"}
     found = list(objects)
@@ -148,6 +170,12 @@ def expires_soon(body: Object, now: datetime) -> bool:
     """Tell whether the certificate in a Secret is to be renewed."""
     end = when((body["metadata"].get("annotations") or {}).get(NOT_AFTER))
     return end is not None and now >= end - _RENEW
+
+
+def _is_lost(pod: Object, now: datetime) -> bool:
+    # The deletion's time is the one at which its grace is over.
+    deleted = when(pod["metadata"].get("deletionTimestamp"))
+    return deleted is not None and now > deleted + _OVERDUE
 
 
 def _finished_before(pod: Object, time: str | None) -> bool:

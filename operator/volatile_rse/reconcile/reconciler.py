@@ -18,7 +18,7 @@ from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import stage_of, when
 from volatile_rse.domain.status import status_of
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import PortError
+from volatile_rse.ports.errors import PortError, UnreachableError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.gather import gather
@@ -34,7 +34,13 @@ _POLL = 1.5
 """Seconds until the next look while something is awaited."""
 _FIRST, _LAST = 2.0, 60.0
 """Seconds until the next visit after a failure; doubled each time."""
-_EVENTS = {ConditionType.READY, ConditionType.USABLE, ConditionType.OUTPUTS_SAFE, ConditionType.STALLED}
+_EVENTS = {
+    ConditionType.READY,
+    ConditionType.USABLE,
+    ConditionType.SESSION_ACTIVE,
+    ConditionType.OUTPUTS_SAFE,
+    ConditionType.STALLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +93,27 @@ class Reconciler:
 
     def _converge(self, record_id: str, known: tuple[str, str] | None) -> _Outcome:
         before: tuple[do.Effect, ...] | None = None
+        refused: tuple[Problem, ...] = ()
         for _ in range(_ROUNDS):
             facts = gather(self._world, self._connections, record_id, known)
             decided = plan(facts, self._world.settings.instance)
             if not decided.effects or decided.effects == before:
-                return _Outcome(facts, decided)
+                return _Outcome(facts, replace(decided, problems=(*refused, *decided.problems)))
             # Said at every step: who watches sees how far it is, and a step that fails has its story before it.
             self._say_request(_Outcome(facts, decided))
             failed = self._carry_out(record_id, facts, decided)
-            if failed is not None and failed.reason is not Reason.CHANGED_MEANWHILE:
-                return _Outcome(facts, replace(decided, problems=(*decided.problems, failed)))
-            before = decided.effects if failed is None else None
+            if isinstance(failed, UnreachableError):
+                problem = Problem(failed.reason, failed.what)
+                return _Outcome(facts, replace(decided, problems=(*decided.problems, problem)))
+            changed = failed is not None and failed.reason is Reason.CHANGED_MEANWHILE
+            # What is refused for one file does not keep the others back: they go on as far as they can.
+            refused = () if failed is None or changed else (Problem(failed.reason, failed.what),)
+            before = None if changed else decided.effects
         return _Outcome(facts, replace(decided, waiting=decided.waiting or "the next visit"))
 
-    def _carry_out(self, record_id: str, facts: Facts, decided: Plan) -> Problem | None:
+    def _carry_out(self, record_id: str, facts: Facts, decided: Plan) -> PortError | None:
         """Apply all effects that can be; give what went wrong first."""
-        failed: Problem | None = None
+        failed: PortError | None = None
         for effect in decided.effects:
             if failed is not None and isinstance(effect, do.Remember | do.ReleaseRequest):
                 # A truth is not written upon a deed that failed.
@@ -115,7 +126,7 @@ class Reconciler:
                 self._world.telemetry.applied(name, failed=True)
                 reason = error.reason.value
                 _log.warning("%s: %s: %s: %s", record_id, name, reason, error.what, extra={**named, "reason": reason})
-                failed = failed or Problem(error.reason, error.what)
+                failed = failed or error
             else:
                 self._world.telemetry.applied(name, failed=False)
                 self._tell_times(facts, effect)
@@ -184,11 +195,11 @@ class Reconciler:
         before = {entry["type"]: entry for entry in old.get("conditions") or ()}
         for entry in new.get("conditions") or ():
             was = before.get(entry["type"], {})
-            if entry["type"] not in _EVENTS or was.get("status") == entry["status"] == "False":
+            remedy = REMEDIES.get(Reason(entry["reason"]))
+            bad = remedy is not None and remedy.actor is not Actor.NOBODY
+            if entry["type"] not in _EVENTS or (was.get("status") == entry["status"] == "False" and not bad):
                 continue
             if (was.get("status"), was.get("reason")) != (entry["status"], entry["reason"]) and was:
-                remedy = REMEDIES.get(Reason(entry["reason"]))
-                bad = remedy is not None and remedy.actor is not Actor.NOBODY
                 type_ = "Warning" if bad else "Normal"
                 about = f"{entry['type']}={entry['status']}: {entry['message'] or entry['reason']}"
                 self._world.cluster.event(body, type_=type_, reason=entry["reason"], message=about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Piece
 
@@ -37,18 +38,28 @@ def _of_session(small: Small, effect: do.Effect) -> None:
         assert request["metadata"].get("finalizers"), "a buffer whose VolatileRSE may vanish"
     if isinstance(effect, do.ReleaseRecord):
         assert small.truth.get("closedAt"), "I2: the record goes before its buffer"
-    if isinstance(effect, do.ReleaseRequest) and small.record and small.written and not small.may_go:
-        assert small.is_kept(*small.written), "I1: the VolatileRSE goes while its outputs are not safe"
+    if isinstance(effect, do.ReleaseRequest) and small.record and small.owed and not small.may_go:
+        assert small.is_kept(*small.owed), "I1: the VolatileRSE goes while its outputs are not safe"
+    if isinstance(effect, do.WriteOff):
+        assert _consented(small), "I1: outputs are given up, and nobody asked for it"
+        named = {file.path for file in effect.files}
+        assert not named & (set(small.written) - set(small.given_up)), "I1: more is given up than has to be"
     if isinstance(effect, do.Seal):
         assert small.buffer.gate.mode == "fenced", "an inventory while somebody may write"
         assert not small.has_session(), "an inventory while the session has its token"
+
+
+def _consented(small: Small) -> bool:
+    asked = (small.cluster.get(REQUEST) or {}).get("spec", {}).get("teardown", {}).get("discard")
+    consents = [consent for consent in (asked, small.record["spec"].get("discard")) if consent]
+    return any(consent["rse"] == small.rse for consent in consents)
 
 
 def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
     freeing = isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.truth.get("freedAt")
     restarting = isinstance(effect, do.DropPiece) and effect.piece is Piece.POD and not freeing
     if isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.written and not restarting:
-        assert small.is_kept(*small.written), f"I1: {effect} while outputs are not safe"
+        assert small.is_kept(*small.owed), f"I1: {effect} while outputs are not safe"
         assert small.truth.get("safeAt"), f"I1: {effect} while nobody remembers that they are safe"
     if isinstance(effect, _DESTRUCTIVE) and not restarting:
         assert not down, f"I5: {effect} while Rucio does not answer"
@@ -72,8 +83,14 @@ def _of_rucio(small: Small, effect: do.Effect) -> None:
         shown = [did for did, state in replicas.items() if state == "A"]
         assert not shown, f"{effect} while Rucio still sends people to {shown}"
     if isinstance(effect, do.Hide):
-        last = set(small.catalogue.last_copies(small.rse, small.ledger)) & set(effect.files)
+        last = set(small.catalogue.last_copies(small.rse, small.ledger)) & set(effect.files) - small.discarded
         assert not last, f"I1b: {effect} would hide last copies"
+    if isinstance(effect, do.Suspend):
+        here = [did for did in effect.files if small.buffer.holds(store_path(did))]
+        assert not here, f"{here} are hidden, and their bytes are there"
+    if isinstance(effect, do.Resume):
+        gone = [did for did in effect.files if not small.buffer.holds(store_path(did))]
+        assert not gone, f"I4: {gone} are shown, and their bytes are not there"
     if isinstance(effect, do.ExpireRule):
         spans = {
             rule.id for rule in small.catalogue.foreign_rules(small.rse, small.ledger) if not rule.only_here

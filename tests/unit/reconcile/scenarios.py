@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.unit.reconcile.small_world import OUT, Small
-from volatile_rse.builders.objects import name_of
+from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from volatile_rse.builders.objects import name_of, record_name
+from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.ports.cluster import Ref
@@ -34,7 +35,7 @@ def _play(small: Small, *paths: str, **spec: object) -> None:
 
 def _ends(small: Small) -> None:
     small.until(small.is_closed, _LONG)
-    assert small.is_kept(*small.written)
+    assert small.is_kept(*small.owed)
 
 
 def comes_and_goes(small: Small) -> None:
@@ -46,6 +47,7 @@ def comes_and_goes(small: Small) -> None:
     small.end_pod()
     small.until(small.is_closed)
     assert small.condition("Ready")["reason"] == "Completed"
+    assert small.condition("OutputsSafe")["status"] == "True"
     assert small.is_kept(*FILES)
     small.delete()
     small.until(lambda: small.is_gone)
@@ -242,6 +244,107 @@ def a_pod_that_nobody_saw_run(small: Small) -> None:
     _ends(small)
 
 
+def some_inputs_never_come(small: Small) -> None:
+    """The session begins with as many as it needs, and the others stay away."""
+    small.buffer.broken = {store_path(_IN): "no source"}
+    small.request(inputs=[{"name": "in", "did": "user.alice:in", "minimumPercent": 50}])
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
+def its_owner_ends_it(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.patch(REQUEST, endRequested=True)
+    _ends(small)
+    assert small.truth["session"]["endReason"] == "Requested"
+
+
+def _discard(small: Small, rse: str = "") -> dict[str, object]:
+    return {"discard": {"rse": rse or small.rse, "requestedBy": "alice"}}
+
+
+def one_file_is_refused(small: Small) -> None:
+    """Somebody else has its name; the others are kept, and the owner gives it up."""
+    _play(small, *FILES)
+    name = Did("user.alice", f"out.{small.record_id}.kept--a")
+    small.catalogue.add_files(Did("user.alice", "theirs"), "SITE-A", [File(name, 7, "00000007")])
+    small.until(lambda: small.is_kept("kept/b") and small.condition("OutputsSafe").get("reason") == "CatalogueRefused")
+    assert str(name) in small.condition("OutputsSafe")["message"]
+    small.given_up = ("kept/a",)
+    small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+    assert small.truth["discarded"]["files"] == 1
+    assert small.condition("Ready")["reason"] == "Completed"
+    assert small.condition("OutputsSafe")["reason"] == "Discarded"
+    assert small.catalogue.resolve(Did("user.alice", "theirs"))
+
+
+def its_owner_discards(small: Small) -> None:
+    small.fail_copies(steps=10_000)
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "Quarantined", _LONG)
+    assert small.truth["bytesAtRisk"] == sum(len(path) for path in FILES)
+    small.patch(REQUEST, teardown=_discard(small, "VRSE-OTHER"))
+    small.until(lambda: small.condition("Stalled").get("reason") == "DiscardRefused", _LONG)
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+    assert small.truth["discarded"] | {"at": "", "digest": ""} == {
+        "requestedBy": "alice", "at": "", "files": 2, "bytes": 12, "digest": "",
+    }  # fmt: skip
+    assert len(small.discarded) == 2
+
+
+def an_admin_discards(small: Small) -> None:
+    """The VolatileRSE is gone; the record carries on alone until an admin gives it up."""
+    small.fail_copies(steps=10_000)
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.delete()
+    small.may_go = True
+    small.until(lambda: small.is_gone and small.truth.get("quarantinedAt"), _LONG)
+    assert not small.truth.get("safeAt")
+    small.given_up = FILES
+    small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
+    _ends(small)
+
+
+def a_loss_is_acknowledged(small: Small) -> None:
+    """The storage is lost after its outputs were registered: their RSE stays until somebody says that it may go."""
+    small.fail_copies(steps=8)
+    _play(small, *FILES)
+    small.until(lambda: any(did.name.startswith("out.") for did in small.catalogue.registered(small.ledger)))
+    small.given_up = FILES
+    small.buffer.lose_volume()
+    small.until(lambda: "holds the last copy" in small.message, _LONG)
+    replicas = small.catalogue.replicas(small.rse, small.ledger)
+    assert set(replicas.values()) == {"T"}, "people are sent to what is lost, or files vanish from Rucio"
+    small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
+    _ends(small)
+
+
+def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
+    """Inputs are out of sight until they have come again."""
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.buffer.lose_volume()
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "StorageLost")
+    small.until(lambda: small.condition("Usable").get("status") == "True")
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"A"})
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
 QUICK: tuple[Scenario, ...] = (comes_and_goes, deleted_before_it_was_ready)
 """Played to the end with every strike also where time is short."""
 ALL: tuple[Scenario, ...] = (
@@ -266,4 +369,11 @@ ALL: tuple[Scenario, ...] = (
     a_second_session_writes_to_the_same_dataset,
     no_event_arrives,
     a_pod_that_nobody_saw_run,
+    some_inputs_never_come,
+    its_owner_ends_it,
+    one_file_is_refused,
+    its_owner_discards,
+    an_admin_discards,
+    a_loss_is_acknowledged,
+    the_storage_is_lost_while_the_session_lives,
 )

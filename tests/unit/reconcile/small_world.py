@@ -15,7 +15,8 @@ from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.builders.objects import hosts_of, name_of, record_name
+from volatile_rse.builders.objects import discarded_name, hosts_of, name_of, record_name
+from volatile_rse.builders.storage import read_discarded
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece
@@ -60,6 +61,8 @@ class Small:
         self._configure()
         self.apply: Apply = execute
         self.written: tuple[str, ...] = ()
+        self.given_up: tuple[str, ...] = ()
+        """What of it somebody consented to lose; it counts once the record says so."""
         self.destinations: tuple[str, ...] = ("SITE-B",)
         self.may_go = False
         """The VolatileRSE may go before its outputs are safe: its deadline is over, or its namespace goes."""
@@ -116,6 +119,7 @@ class Small:
         }
         whole = {
             "className": "standard",
+            "minimumDurability": "Pod",
             "account": "alice",
             "capacity": "1Gi",
             "session": {"podSelector": {"matchLabels": {"session": "run"}}, "endGrace": "1s"},
@@ -141,6 +145,10 @@ class Small:
         body = self.cluster.get(REQUEST)
         if body is not None:
             self.cluster.delete(REQUEST, body["metadata"]["uid"])
+
+    def patch(self, ref: Ref, **spec: object) -> None:
+        """Change a spec as a person does."""
+        self.cluster.merge(ref, {"spec": spec})
 
     def write(self, *paths: str) -> None:
         for path in paths:
@@ -254,6 +262,18 @@ class Small:
     def ledger(self) -> Did:
         return Did("vrse", f"vrse-{self.record_id}.ledger")
 
+    @property
+    def owed(self) -> tuple[str, ...]:
+        """What has to be kept."""
+        gone = self.given_up if self.truth.get("discarded") else ()
+        return tuple(path for path in self.written if path not in gone)
+
+    @property
+    def discarded(self) -> frozenset[Did]:
+        """What the stored list says was given up."""
+        body = self.cluster.get(Ref("ConfigMap", "bufs", discarded_name(self.record_id)))
+        return frozenset() if body is None else read_discarded(body)
+
     def kept_rules(self) -> frozenset[str]:
         """Give the rules that hold outputs."""
         return self.catalogue.rules(OUT)
@@ -299,7 +319,7 @@ class Small:
             return True
         rses = rses or self.destinations
         with self.peeking():
-            if self.catalogue.dataset(dataset) is None:
+            if not self.catalogue.registered(dataset):
                 return False
             files = self.catalogue.resolve(dataset)
             held = self.catalogue.locked_by(dataset, "alice", list(rses))

@@ -1,0 +1,69 @@
+"""The owner's or an admin's consent to the loss of outputs that are not safe, and what it is a consent to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+from volatile_rse.api.agent import OutputState
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.volatilerse import Discard
+from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.facts import Facts, Lost, Record
+from volatile_rse.domain.problems import Problem
+
+__all__ = ["LAST_TRY", "consent_of", "digest_of_lost", "lost_of", "read_lost", "refused_consent", "write_lost"]
+
+LAST_TRY = timedelta(seconds=30)
+"""From the consent until it is used: what can still become safe does."""
+
+
+def consent_of(facts: Facts, record: Record) -> Discard | None:
+    """Give the consent that names this very buffer."""
+    return next((consent for consent in _all(facts, record) if consent.rse == record.spec.rse_name), None)
+
+
+def refused_consent(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Say which consent names another buffer."""
+    wrong = [consent for consent in _all(facts, record) if consent.rse != record.spec.rse_name]
+    what = "The discard names RSE {!r}, and this buffer's is {!r}: nothing is discarded."
+    return tuple(
+        Problem(Reason.DISCARD_REFUSED, what.format(consent.rse, record.spec.rse_name)) for consent in wrong[:1]
+    )
+
+
+def _all(facts: Facts, record: Record) -> Sequence[Discard]:
+    asked = (
+        facts.request.spec.teardown.discard if facts.request is not None and facts.request.spec is not None else None
+    )
+    return [consent for consent in (asked, record.spec.discard) if consent is not None]
+
+
+def lost_of(states: Iterable[OutputState], dids: Iterable[Did] = ()) -> tuple[Lost, ...]:
+    """List what is given up: files of the buffer, and files that only the catalogue knows of."""
+    files = {
+        Lost(state.path, f"{state.scope}:{state.name}" if state.name else "", state.bytes, state.adler32 or "")
+        for state in states
+    }
+    named = {file.did for file in files}
+    return tuple(sorted(files | {Lost("", str(did), 0, "") for did in dids if str(did) not in named}))
+
+
+def write_lost(files: Iterable[Lost]) -> str:
+    """Write the list, one line of JSON a file."""
+    return "".join(
+        json.dumps({"path": file.path, "did": file.did, "bytes": file.bytes, "adler32": file.adler32}) + "\n"
+        for file in files
+    )
+
+
+def read_lost(text: str) -> frozenset[Did]:
+    """Read the names from the list."""
+    return frozenset(Did.parse(did) for line in text.splitlines() if (did := json.loads(line)["did"]))
+
+
+def digest_of_lost(files: Iterable[Lost]) -> str:
+    """Give SHA-256 of the list, in hex."""
+    return hashlib.sha256(write_lost(files).encode()).hexdigest()

@@ -1,0 +1,128 @@
+"""Outputs on their way to safety: every file goes as far as it can, whatever keeps another one back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
+from volatile_rse.api.rserecord import RSERecordStatus
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Facts, Record
+
+__all__ = ["Copying", "at_risk", "chosen_of", "copying_of", "next_steps", "sealed_files"]
+
+_ORDERS = 5000
+"""Files of one order; the protocol takes 10,000."""
+
+Target = tuple[str, Did]
+"""A destination RSE and the file that goes there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """Where the copies of sealed outputs are."""
+
+    wanted: frozenset[Target]
+    """To be ordered: nobody works on them, or all attempts have failed."""
+    moving: bool
+    """Some are under way that have not failed so far."""
+    arrived: Mapping[str, tuple[File, ...]]
+    """Output -> files whose every copy is verified."""
+
+
+def sealed_files(states: Sequence[OutputState]) -> dict[str, list[File]]:
+    """Group the sealed files by output."""
+    groups: dict[str, list[File]] = {}
+    for state in states:
+        if state.state != "sealed" or state.output is None or state.scope is None or state.name is None:
+            continue
+        file = File(Did(state.scope, state.name), state.bytes, state.adler32 or "")
+        groups.setdefault(state.output, []).append(file)
+    return groups
+
+
+def chosen_of(status: RSERecordStatus) -> dict[str, list[str]]:
+    """Give each output's destination RSEs."""
+    return {entry.output: entry.rses for entry in status.destinations or ()}
+
+
+def copying_of(
+    groups: Mapping[str, Sequence[File]], copies: Sequence[CopyState], chosen: Mapping[str, Sequence[str]]
+) -> Copying:
+    """Sort the copies by what has become of them."""
+    states = {(copy.rse, Did(copy.scope, copy.name)): copy for copy in copies}
+    wanted: set[Target] = set()
+    arrived: dict[str, tuple[File, ...]] = {}
+    moving = False
+    for output, rses in chosen.items():
+        whole = []
+        for file in groups.get(output, ()):
+            found = [(target, states.get(target)) for target in ((rse, file.did) for rse in rses)]
+            wanted |= {target for target, copy in found if copy is None or copy.state == "failed"}
+            moving |= any(copy is not None and copy.state == "wanted" and copy.error is None for _, copy in found)
+            if all(copy is not None and copy.state == "verified" for _, copy in found):
+                whole.append(file)
+        arrived[output] = tuple(whole)
+    return Copying(frozenset(wanted), moving, arrived)
+
+
+def next_steps(facts: Facts, record: Record, groups: Mapping[str, Sequence[File]], copying: Copying) -> list[do.Effect]:
+    """Register, copy, attach and hold, in this order for each file; a rule comes when Rucio knows every replica."""
+    registered = facts.registered or frozenset()
+    effects: list[do.Effect] = []
+    files = [file for group in groups.values() for file in group]
+    if missing := [file for file in files if file.did not in registered]:
+        effects.append(do.Register(missing))
+    orders = _orders(copying.wanted, facts.pfns, registered)
+    effects += [do.Copy(Copies(copies=orders[at : at + _ORDERS])) for at in range(0, len(orders), _ORDERS)]
+    return [*effects, *_kept(facts, record, copying)]
+
+
+def _orders(wanted: Collection[Target], pfns: Mapping[Target, str], registered: Collection[Did]) -> list[CopyOrder]:
+    by_file: dict[Did, list[CopyTarget]] = {}
+    for rse, did in sorted(wanted):
+        if did in registered and (rse, did) in pfns:
+            by_file.setdefault(did, []).append(CopyTarget(rse=rse, pfn=pfns[rse, did]))
+    return [CopyOrder(scope=did.scope, name=did.name, destinations=goals) for did, goals in by_file.items()]
+
+
+def _kept(facts: Facts, record: Record, copying: Copying) -> list[do.Effect]:
+    """Attach what has arrived; hold it by rules once all of it is attached."""
+    if facts.unsafe is None or facts.unlocked is None:
+        return []
+    claim, chosen = record.spec.claims[0], chosen_of(record.status)
+    effects: list[do.Effect] = []
+    for output in claim.request.outputs:
+        unsafe = set(facts.unsafe.get(output.name, ()))
+        arrived = copying.arrived.get(output.name, ())
+        files = [file for file in arrived if file.did in unsafe]
+        dataset = Did(output.scope, output.dataset)
+        if files:
+            effects.append(do.EnsureDataset(dataset, claim.account))
+            effects += [do.Attach(dataset, rse, files) for rse in chosen[output.name]]
+        # With several destinations a file that is only at some of them would start transfers to the others.
+        attached = len(files) < len(arrived) if len(chosen[output.name]) == 1 else not files and arrived
+        if attached and output.name in facts.unlocked:
+            lifetime = output.destination.lifetime
+            seconds = None if lifetime is None else int(parse_duration(lifetime).total_seconds())
+            effects.append(do.EnsureRule(dataset, claim.account, chosen[output.name], seconds))
+    return effects
+
+
+def at_risk(facts: Facts, record: Record) -> tuple[OutputState, ...] | None:
+    """Give the files of declared outputs that are not safe, as far as anyone knows; None: nobody can tell."""
+    if facts.outputs is None:
+        return None
+    copying = copying_of(sealed_files(facts.outputs), facts.copies or (), chosen_of(record.status))
+    safe: set[Did] = set()
+    if facts.unsafe is not None and facts.unlocked is not None:
+        for output, files in copying.arrived.items():
+            if output not in facts.unlocked:
+                safe |= {file.did for file in files} - set(facts.unsafe.get(output, ()))
+    ours = [
+        state for state in facts.outputs if state.output is not None and state.state in {"sealed", "failed", "found"}
+    ]
+    return tuple(state for state in ours if Did(state.scope or "", state.name or "") not in safe)
