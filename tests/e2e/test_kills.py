@@ -13,7 +13,6 @@ def test_nothing_acknowledged_is_lost_and_nothing_stays_behind() -> None:
     installation.up()
     plan = kills.Plan(sessions=2, files=40, kills=8, pace=0.3)
     outcome = kills.run(plan)
-    print(kills.table(plan, outcome))
     assert outcome.lost == []
     assert outcome.orphans == []
     assert sum(verdict.acknowledged for verdict in outcome.verdicts) == plan.files
