@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv generate lint test test-unit test-fast test-mutants test-model test-kills up down
+.PHONY: help demo venv generate lint test test-unit test-fast test-mutants test-model test-kills test-faults up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ test-model: venv ## explore what may happen to one session, for ten minutes
 test-kills: up ## 10 sessions, 2,000 files, 100 random kills: what is lost? (KILLS="--seed 2 --kills 20" changes it)
 	@$(BIN)/python -m testbed.kills $(KILLS)
 
+test-faults: up ## everything that may fail around a session fails, on the cluster
+	@$(PYTEST) tests/e2e/test_faults.py
+
 test: venv lint ## everything, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh
-	@status=0; $(PYTEST) tests || status=$$?; $(BIN)/python -m testbed down >/dev/null 2>&1 || true; exit $$status
+	@status=0; $(PYTEST) -m "not long" tests || status=$$?; $(BIN)/python -m testbed down >/dev/null 2>&1 || true; exit $$status

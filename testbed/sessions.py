@@ -63,8 +63,14 @@ class Session:
         }
         installation.apply([body])
 
-    def job(self, script: str, *, retries: int = 0) -> None:
-        """Start a Job of the session that runs a shell script with XRootD's clients, its token and authorities."""
+    def job(self, script: str, *, retries: int = 0, name: str = "") -> None:
+        """Start a Job of the session that runs a shell script with XRootD's clients, its token and authorities.
+
+        Parameters
+        ----------
+        name
+            Of the Job, if not the session's own.
+        """
         closed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
         container = {
             "name": "main",
@@ -94,7 +100,7 @@ class Session:
         body = {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": {"name": self.name, "namespace": self.namespace},
+            "metadata": {"name": name or self.name, "namespace": self.namespace},
             "spec": {"backoffLimit": retries, "template": template},
         }
         installation.apply([body])
@@ -112,6 +118,11 @@ class Session:
         """Tell whether the Job has succeeded."""
         job = _read("-n", self.namespace, "get", "job", self.name) or {}
         return bool((job.get("status") or {}).get("succeeded"))
+
+    def pods(self) -> list[str]:
+        """Name its pods that run."""
+        selector = ("-l", f"session={self.name}", "--field-selector", "status.phase=Running", "-o", "name")
+        return cluster.kubectl("-n", self.namespace, "get", "pods", *selector).split()
 
     def delete(self) -> None:
         """Ask for the deletion, and do not wait for it."""

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from testbed import cluster
+from tests.e2e.flows import fresh_namespace
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 
@@ -24,9 +24,5 @@ def crds() -> list[str]:
 
 @pytest.fixture
 def namespace() -> Iterator[str]:
-    cluster.guard()
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    with fresh_namespace() as name:
+        yield name

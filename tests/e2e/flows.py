@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from testbed import asking, cluster, installation
@@ -13,11 +15,23 @@ NANO = {"name": "nano", "did": "user.alice:nano_dimuon"}
 WRITE = """
 seq 1 1000 > /tmp/one.txt
 head -c 2000000 /dev/urandom > /tmp/two.bin
-xrdcp /tmp/one.txt $ROOT_URL/$OUTBOX/kept/one.txt
-xrdcp /tmp/two.bin $ROOT_URL/$OUTBOX/kept/deep/two.bin
-xrdcp /tmp/one.txt $ROOT_URL/$OUTBOX/scratch.txt
+xrdcp -f /tmp/one.txt $ROOT_URL/$OUTBOX/kept/one.txt
+xrdcp -f /tmp/two.bin $ROOT_URL/$OUTBOX/kept/deep/two.bin
+xrdcp -f /tmp/one.txt $ROOT_URL/$OUTBOX/scratch.txt
 xrdadler32 /tmp/one.txt /tmp/two.bin
 """
+SIZES = [3893, 2000000]
+"""Of the files that are kept of what WRITE writes."""
+
+
+@contextmanager
+def fresh_namespace() -> Iterator[str]:
+    cluster.guard()
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 def new_session(namespace: str) -> Iterator[Session]:
@@ -27,11 +41,16 @@ def new_session(namespace: str) -> Iterator[Session]:
     installation.apply([installation.class_of(namespace, grants)])
     made = Session(namespace, "run", namespace)
     yield made
-    if made.body() is not None:
-        made.delete()
-    if made.record():
-        made.wait_closed()
+    end_of(made)
     cluster.kubectl("delete", "volatilerseclasses", namespace, "--ignore-not-found")
+
+
+def end_of(session: Session) -> None:
+    """Have nothing left of a session but its record."""
+    if session.body() is not None:
+        session.delete()
+    if session.record():
+        session.wait_closed()
 
 
 def output(dataset: str, **destination: object) -> dict[str, Any]:
@@ -48,10 +67,10 @@ def new_dataset() -> str:
     return f"out.{uuid.uuid4().hex[:10]}"
 
 
-def assert_kept(dataset: str, record: dict[str, Any], sizes: list[int]) -> None:
+def assert_kept(dataset: str, record: dict[str, Any], sizes: Sequence[int]) -> None:
     """Rucio and SITE-B themselves say that the outputs are there, held by a rule."""
     files = asking.kept("user.alice", dataset, "SITE-B")
-    assert sorted(file.bytes for file in files) == sizes
+    assert sorted(file.bytes for file in files) == sorted(sizes)
     for file in files:
         assert file.states == {"SITE-B": "AVAILABLE"}
         assert (file.site_bytes, file.site_adler32) == (file.bytes, file.adler32)
@@ -64,3 +83,30 @@ def assert_kept(dataset: str, record: dict[str, Any], sizes: list[int]) -> None:
 def assert_nothing_left(record: dict[str, Any]) -> None:
     # Kubernetes takes a volume away a moment after its claim.
     wait_for("every trace to go", lambda: not asking.remains(record), 60)
+
+
+def docker(*argv: str) -> str:
+    return subprocess.run(["docker", *argv], check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def running(session: Session, script: str = WRITE, *, retries: int = 0, **request: Any) -> str:
+    """Bring a session to the point at which it has written and still runs; give its dataset."""
+    dataset = new_dataset()
+    session.request(**{"inputs": [NANO], "outputs": [output(dataset)], **request})
+    session.job(f"{script}\necho written\nwhile [ ! -e /tmp/go ]; do sleep 0.2; done\n", retries=retries)
+    wait_for("the Job has written", lambda: session.is_true("Usable") and "written" in session.log())
+    return dataset
+
+
+def let_go(session: Session) -> None:
+    """Let a running session end by itself."""
+    for pod in session.pods():
+        cluster.kubectl("-n", session.namespace, "exec", pod, "--", "touch", "/tmp/go")  # noqa: S108
+
+
+def finish(session: Session, dataset: str, seconds: float = 240) -> dict[str, Any]:
+    """Await the end; all that was written is kept, and nothing remains."""
+    record = session.wait_closed(seconds)
+    assert_kept(dataset, record, SIZES)
+    assert_nothing_left(record)
+    return record

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import subprocess
+import dataclasses
+import json
+import os
+import shutil
+import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
-from testbed import cluster, installation
-from testbed.layout import DATABASE, NODE, RUCIO, SITES
+from testbed import cluster, grid, installation, samples
+from testbed.layout import CLIENT, DATABASE, NODE, RUCIO, SITES
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, new_dataset, new_session, output
+from tests.e2e.flows import (
+    NANO,
+    WRITE,
+    docker,
+    end_of,
+    finish,
+    let_go,
+    new_dataset,
+    new_session,
+    output,
+    running,
+)
+from tests.e2e.outages import cut_off, frozen, operators, paused, process_of, stopped
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
-SIZES = [3893, 2000000]
 WAITING = """
 while ! xrdfs $ROOT_URL stat $OUTBOX/go >/dev/null 2>&1; do sleep 0.5; done
 """
-READ = "xrdcp $(grep -o 'root://[^\"]*' /etc/vrse/inputs.jsonl | head -1) /tmp/in"
+long = pytest.mark.long
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,22 +48,12 @@ def session(namespace: str) -> Iterator[Session]:
     yield from new_session(namespace)
 
 
-def docker(*argv: str) -> None:
-    subprocess.run(["docker", *argv], check=True, capture_output=True, timeout=60)
-
-
 @pytest.fixture
-def stopped() -> Iterator[Callable[[str], None]]:
-    """Stop a container; it runs again afterwards, whatever happens."""
-    names: list[str] = []
-
-    def stop(name: str) -> None:
-        names.append(name)
-        docker("stop", "--time", "1", name)
-
-    yield stop
-    for name in names:
-        docker("start", name)
+def another(session: Session) -> Iterator[Session]:
+    """Give a second session of the same namespace."""
+    made = dataclasses.replace(session, name="another")
+    yield made
+    end_of(made)
 
 
 def in_container(session: Session, container: str, script: str) -> None:
@@ -54,41 +61,42 @@ def in_container(session: Session, container: str, script: str) -> None:
     cluster.kubectl("-n", installation.BUFFERS, "exec", pod, "-c", container, "--", "sh", "-c", script)
 
 
-def running(session: Session, script: str = WRITE) -> str:
-    """Bring a session to the point at which it has written and still runs."""
-    dataset = new_dataset()
-    session.request(inputs=[NANO], outputs=[output(dataset)])
-    session.job(f"{script}\necho written\nwhile [ ! -e /tmp/go ]; do sleep 0.2; done\n")
-    wait_for("the Job has written", lambda: session.is_true("Usable") and "written" in session.log())
-    return dataset
+def reason(session: Session, condition: str) -> str:
+    return str(session.condition(condition).get("reason", ""))
 
 
-def let_go(session: Session) -> None:
-    cluster.kubectl("-n", session.namespace, "exec", f"job/{session.name}", "--", "touch", "/tmp/go")  # noqa: S108
+def wait_for_stage(session: Session, *stages: str) -> None:
+    wait_for(" or ".join(stages), lambda: session.phase() in stages, pause=0.05)
 
 
-def finish(session: Session, dataset: str) -> None:
-    record = session.wait_closed(240)
-    assert_kept(dataset, record, SIZES)
-    assert_nothing_left(record)
+AFTER = ("Fencing", "Sealing", "Keeping", "Hiding", "Draining", "Closed")
 
 
-def test_the_catalogue_is_down_from_the_middle_of_the_session_to_after_its_end(
-    session: Session, stopped: Callable[[str], None]
+@pytest.mark.parametrize(
+    "outage",
+    [stopped, pytest.param(paused, marks=long), pytest.param(cut_off, marks=long)],
+    ids=lambda way: way.__name__,
+)
+def test_the_catalogue_fails_from_the_middle_of_the_session_to_after_its_end(
+    session: Session, outage: Callable[[str], AbstractContextManager[None]]
 ) -> None:
     dataset = running(session)
-    stopped(RUCIO)
-    let_go(session)
-    wait_for("the session has ended", lambda: session.record()["status"]["session"].get("endedAt"))
-    wait_for("the outage is told", lambda: session.condition("OutputsSafe")["reason"] == "CatalogueUnreachable")
-    assert "ADMIN must act" in session.condition("OutputsSafe")["message"]
-    assert "safeAt" not in session.record()["status"]
-    docker("start", RUCIO)
+    with outage(RUCIO):
+        let_go(session)
+        wait_for("the session has ended", lambda: session.record()["status"]["session"].get("endedAt"))
+        wait_for("the outage is told", lambda: reason(session, "OutputsSafe") == "CatalogueUnreachable")
+        assert "ADMIN must act" in session.condition("OutputsSafe")["message"]
+        assert "safeAt" not in session.record()["status"]
     finish(session, dataset)
 
 
-def test_the_session_reads_and_writes_while_the_catalogue_is_down(
-    session: Session, stopped: Callable[[str], None]
+@pytest.mark.parametrize(
+    "outage",
+    [paused, pytest.param(stopped, marks=long), pytest.param(cut_off, marks=long)],
+    ids=lambda way: way.__name__,
+)
+def test_the_session_reads_and_writes_while_the_catalogue_fails(
+    session: Session, outage: Callable[[str], AbstractContextManager[None]]
 ) -> None:
     dataset = new_dataset()
     session.request(inputs=[NANO], outputs=[output(dataset)])
@@ -96,30 +104,91 @@ def test_the_session_reads_and_writes_while_the_catalogue_is_down(
         f"{WAITING}\nurl=$(grep -o 'root://[^\"]*' /etc/vrse/inputs.jsonl | head -1)\nxrdcp $url /tmp/in\n{WRITE}"
     )
     wait_for("the session runs", lambda: session.is_true("SessionActive"))
-    stopped(RUCIO)
-    uid = session.record()["spec"]["claims"][0]["uid"]
-    in_container(session, "agent", f"touch /data/ns/outbox/{uid}/go")
-    wait_for("the Job has succeeded", session.succeeded)
-    docker("start", RUCIO)
+    with outage(RUCIO):
+        uid = session.record()["spec"]["claims"][0]["uid"]
+        in_container(session, "agent", f"touch /data/ns/outbox/{uid}/go")
+        wait_for("the Job has succeeded", session.succeeded)
     finish(session, dataset)
 
 
-def test_the_database_restarts_while_outputs_are_registered(session: Session) -> None:
+@pytest.mark.parametrize("container", [DATABASE, pytest.param(RUCIO, marks=long)])
+def test_the_catalogue_is_killed_while_outputs_are_registered(session: Session, container: str) -> None:
     dataset = running(session)
     let_go(session)
-    wait_for("the end", lambda: session.phase() not in {"", "Preparing", "Serving"}, pause=0.05)
-    docker("restart", "--time", "1", DATABASE)
+    wait_for_stage(session, "Sealing", "Keeping")
+    docker("kill", "-s", "KILL", container)
+    time.sleep(1)
+    docker("start", container)
     finish(session, dataset)
 
 
-def test_the_destination_is_down_when_the_copies_begin(session: Session, stopped: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("outage", [stopped, pytest.param(cut_off, marks=long)], ids=lambda way: way.__name__)
+def test_the_destination_fails_when_the_copies_begin(
+    session: Session, outage: Callable[[str], AbstractContextManager[None]]
+) -> None:
     dataset = running(session)
-    stopped(SITES["SITE-B"])
-    let_go(session)
-    wait_for("the failure is told", lambda: session.condition("OutputsSafe").get("reason") == "CopyFailed", 90)
-    assert session.phase() == "Keeping"
-    docker("start", SITES["SITE-B"])
+    with outage(SITES["SITE-B"]):
+        let_go(session)
+        wait_for("the failure is told", lambda: reason(session, "OutputsSafe") == "CopyFailed", 180)
+        assert session.phase() == "Keeping"
     finish(session, dataset)
+
+
+@pytest.fixture
+def twice() -> Iterator[str]:
+    """A dataset whose files are on both sites."""
+    dataset = f"twice_{uuid.uuid4().hex[:10]}"
+    folder = samples.SAMPLES / dataset
+    folder.mkdir(parents=True)
+    paths = [folder / f"{dataset}_{number}" for number in range(8)]
+    for path in paths:
+        path.write_bytes(os.urandom(100_000))
+    samples.publish(dataset, paths)
+    inside = [f"/samples/{dataset}/{path.name}" for path in paths]
+    docker("exec", CLIENT, "rucio", "upload", "--rse", "SITE-B", "--scope", samples.SCOPE, *inside)
+    yield f"{samples.SCOPE}:{dataset}"
+    shutil.rmtree(folder)
+
+
+def test_a_source_fails_while_inputs_are_staged(session: Session, another: Session, twice: str) -> None:
+    dataset, other = new_dataset(), new_dataset()
+    with stopped(SITES["SITE-A"]):
+        session.request(inputs=[{"name": "twice", "did": twice}], outputs=[output(dataset)])
+        session.job(WRITE)
+        another.request(inputs=[NANO], outputs=[output(other)])
+        another.job(WRITE)
+        wait_for("the other replica is taken", lambda: session.is_true("InputsStaged"))
+        wait_for("the failure is told", lambda: reason(another, "InputsStaged") == "StagingFailed")
+        assert "ADMIN must act" in another.condition("InputsStaged")["message"]
+    finish(another, other)
+    finish(session, dataset)
+
+
+def test_the_credential_of_a_site_is_wrong_for_a_while(session: Session) -> None:
+    good = dict.fromkeys(SITES.values(), grid.grid().tokens[grid.OPERATOR])
+    secret = {"name": session.namespace, "namespace": installation.NAMESPACE}
+
+    def store(tokens: dict[str, str]) -> None:
+        cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace, "--ignore-not-found")
+        installation.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": tokens}])
+
+    grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
+    credentials = {"secretName": session.namespace, "caConfigMap": "grid-ca"}
+    installation.apply([installation.class_of(session.namespace, grants, siteCredentials=credentials)])
+    dataset = new_dataset()
+    try:
+        store({SITES["SITE-A"]: good[SITES["SITE-A"]]})
+        session.request(inputs=[NANO], outputs=[output(dataset)])
+        wait_for("it is told what is missing", lambda: reason(session, "CredentialsValid") == "CredentialMissing")
+        assert SITES["SITE-B"] in session.condition("CredentialsValid")["message"]
+        store({**good, SITES["SITE-B"]: "no-token"})
+        session.job(WRITE)
+        wait_for("the failure is told", lambda: reason(session, "OutputsSafe") == "CopyFailed")
+        assert "403" in session.condition("OutputsSafe")["message"]
+        store(good)
+        finish(session, dataset)
+    finally:
+        cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace, "--ignore-not-found")
 
 
 def test_the_storage_pod_is_deleted_and_its_volume_comes_back(session: Session) -> None:
@@ -130,7 +199,17 @@ def test_the_storage_pod_is_deleted_and_its_volume_comes_back(session: Session) 
     finish(session, dataset)
 
 
+@long
+def test_the_claim_of_the_volume_is_deleted(session: Session) -> None:
+    dataset = running(session)
+    name = session.record()["metadata"]["name"]
+    cluster.kubectl("-n", installation.BUFFERS, "delete", "persistentvolumeclaim", name, "--wait=false")
+    let_go(session)
+    finish(session, dataset)
+
+
 @pytest.mark.parametrize("process", ["volatile_rse[.]agent$", "xrootd -c .*/open[.]cfg"])
+@long
 def test_a_process_of_the_storage_pod_is_killed(session: Session, process: str) -> None:
     dataset = running(session)
     # From the node: no process of a container can kill its first one.
@@ -139,18 +218,61 @@ def test_a_process_of_the_storage_pod_is_killed(session: Session, process: str) 
     finish(session, dataset)
 
 
+@long
 def test_a_session_comes_and_goes_while_the_operator_is_down(session: Session) -> None:
     dataset = running(session)
-    deployment = ("-n", installation.NAMESPACE, "scale", "deployment/volatile-rse")
-    cluster.kubectl(*deployment, "--replicas=0")
-    try:
+    with operators(0):
         let_go(session)
         wait_for("the Job has succeeded", session.succeeded)
-    finally:
-        cluster.kubectl(*deployment, "--replicas=1")
     finish(session, dataset)
 
 
+def leader() -> str:
+    lease = json.loads(cluster.kubectl("-n", installation.NAMESPACE, "get", "lease", "volatile-rse", "-o", "json"))
+    return str(lease["spec"].get("holderIdentity"))
+
+
+def test_the_operator_stands_still_for_longer_than_its_lease(session: Session) -> None:
+    dataset = running(session)
+    first = leader()
+    with operators(2):
+        let_go(session)
+        wait_for_stage(session, *AFTER)
+        with frozen(process_of(first)):
+            wait_for("another one takes over", lambda: leader() not in {first, "None"}, 60)
+        ended = "jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}"
+        look = ("-n", installation.NAMESPACE, "get", "pod", first, "-o", ended)
+        # 3: it saw that it is not the one any more, and ended.
+        wait_for("the first one ends", lambda: cluster.kubectl(*look) == "3", 30)
+        finish(session, dataset)
+
+
+@long
+def test_the_node_restarts_while_one_session_runs_and_another_ends(session: Session, another: Session) -> None:
+    patient = {"podSelector": {"matchLabels": {"session": session.name}}, "endGrace": "1m", "ttl": "30m"}
+    dataset = running(session, retries=3, session=patient)
+    other = running(another)
+    let_go(another)
+    wait_for_stage(another, *AFTER)
+    pods = set(session.pods())
+    docker("restart", "-t", "1", NODE)
+    wait_for("the API server answers", answers, 180)
+    finish(another, other, 400)
+    # Its pod died with the node, and came again within its grace.
+    wait_for("the Job's next pod has written", lambda: set(session.pods()) - pods and "written" in session.log(), 180)
+    assert session.phase() == "Serving"
+    let_go(session)
+    finish(session, dataset)
+
+
+def answers() -> bool:
+    try:
+        return bool(cluster.kubectl("get", "nodes"))
+    except Exception:  # noqa: BLE001 (whatever it says while it starts)
+        return False
+
+
+@long
 def test_the_namespace_of_the_session_is_deleted(session: Session) -> None:
     dataset = running(session)
     cluster.kubectl("delete", "namespace", session.namespace, "--wait=false")

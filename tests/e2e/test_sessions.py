@@ -1,0 +1,114 @@
+"""When a session begins and ends, and what comes after; all sessions of this file run at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from testbed import cluster, installation
+from testbed.sessions import Session, wait_for
+from tests.e2e.flows import (
+    WRITE,
+    assert_kept,
+    assert_nothing_left,
+    end_of,
+    fresh_namespace,
+    new_dataset,
+    new_session,
+    output,
+)
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+
+ON = "while [ ! -e /tmp/go ]; do sleep 0.2; done\n"
+TIMES: dict[str, dict[str, str]] = {
+    "nobody": {"startTimeout": "2s"},
+    "expired": {"ttl": "25s"},
+    "several": {"endGrace": "2s"},
+    "retried": {"endGrace": "30s"},
+}
+RETRIED = """
+if ! xrdfs $ROOT_URL stat $OUTBOX/kept/one.txt; then seq 1 1000 | xrdcp - $ROOT_URL/$OUTBOX/kept/one.txt; exit 1; fi
+seq 1 2000 | xrdcp - $ROOT_URL/$OUTBOX/kept/two.txt
+"""
+JOBS: dict[str, dict[str, str]] = {
+    "expired": {"expired": WRITE + ON},
+    # The second one writes when the first is gone for longer than the grace.
+    "several": {"first": "true\n", "several": "sleep 8\n" + WRITE},
+    "retried": {"retried": RETRIED},
+}
+"""Session -> Job -> script."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A session that was asked for, with the dataset of its outputs."""
+
+    session: Session
+    dataset: str
+
+    def ended(self, reason: str) -> dict[str, Any]:
+        record = self.session.wait_closed(300)
+        assert record["status"]["session"]["endReason"] == reason
+        assert (self.session.condition("Ready")["status"], self.session.condition("Ready")["reason"]) == (
+            "True",
+            "Completed",
+        )
+        assert_nothing_left(record)
+        return record
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[dict[str, Asked]]:
+    installation.up()
+    with fresh_namespace() as namespace:
+        made = {}
+        for first in new_session(namespace):
+            for name, times in TIMES.items():
+                session = dataclasses.replace(first, name=name)
+                made[name] = Asked(session, new_dataset())
+                selector = {"matchLabels": {"session": name}}
+                all_times = {"podSelector": selector, "endGrace": "2s", "ttl": "30m", **times}
+                session.request(outputs=[output(made[name].dataset)], session=all_times)
+                for job, script in JOBS.get(name, {}).items():
+                    session.job(script, retries=2, name=job)
+            yield made
+            for one in made.values():
+                end_of(one.session)
+
+
+def test_nobody_came_and_a_late_pod_is_told_and_gets_nothing(asked: dict[str, Asked]) -> None:
+    session = asked["nobody"].session
+    record = asked["nobody"].ended("NobodyCame")
+    session.job("cat /etc/vrse-secret/token\n")
+    late = wait_for(
+        "the late pod is told", lambda: session.condition("SessionActive").get("reason") == "SessionOver", 30
+    )
+    assert late
+    assert "NobodyCame" in session.condition("SessionActive")["message"]
+    phases = cluster.kubectl(
+        "-n", session.namespace, "get", "pods", "-l", "session=nobody", "-o", "jsonpath={.items[*].status.phase}"
+    )
+    assert phases == "Pending"
+    again = session.record()
+    assert (again["metadata"]["uid"], again["status"]["phase"]) == (record["metadata"]["uid"], "Closed")
+    assert_nothing_left(again)
+
+
+def test_the_longest_life_ends_a_session_that_runs(asked: dict[str, Asked]) -> None:
+    record = asked["expired"].ended("TtlExpired")
+    assert_kept(asked["expired"].dataset, record, [3893, 2000000])
+
+
+def test_the_last_of_several_pods_ends_the_session(asked: dict[str, Asked]) -> None:
+    record = asked["several"].ended("PodsGone")
+    assert_kept(asked["several"].dataset, record, [3893, 2000000])
+
+
+def test_a_pod_that_returns_within_the_grace_goes_on(asked: dict[str, Asked]) -> None:
+    record = asked["retried"].ended("PodsGone")
+    assert asked["retried"].session.succeeded()
+    assert_kept(asked["retried"].dataset, record, [3893, 8893])
