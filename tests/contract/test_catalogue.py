@@ -39,6 +39,7 @@ class World(Protocol):
     def rule(self, did: Did, rses: Sequence[str]) -> str: ...
     def limit(self, account: str, rse: str, limit: int) -> None: ...
     def half_made(self, rse: str) -> None: ...
+    def distance(self, source: str, destination: str, distance: int) -> None: ...
     def rules(self, did: Did) -> set[str]: ...
     def settle(self, holds: Callable[[], bool]) -> None: ...
 
@@ -68,6 +69,9 @@ class FakeWorld(World):
 
     def half_made(self, rse: str) -> None:
         self.catalogue.add_half_made(rse, INSTANCE)
+
+    def distance(self, source: str, destination: str, distance: int) -> None:
+        self.catalogue.distances[source, destination] = distance
 
     def rules(self, did: Did) -> set[str]:
         return set(self.catalogue.rules(did))
@@ -107,6 +111,10 @@ class RealWorld(World):
 
     def half_made(self, rse: str) -> None:
         self.client.add_rse(rse, ISP=INSTANCE, availability_write=False, availability_delete=False)
+
+    def distance(self, source: str, destination: str, distance: int) -> None:
+        if not list(self.client.get_distance(source, destination)):
+            self.client.add_distance(source, destination, {"distance": distance})
 
     def rules(self, did: Did) -> set[str]:
         return {str(rule["id"]) for rule in self.client.list_did_rules(did.scope, did.name)}
@@ -357,13 +365,42 @@ def test_files_are_registered_once(made: Made, catalogue: Catalogue) -> None:
     assert catalogue.replicas("SITE-A", ledger) == {}
 
 
-def test_a_file_known_otherwise_is_refused_with_all(made: Made, catalogue: Catalogue) -> None:
-    known, new = made.files()
+def test_files_known_otherwise_are_refused_alone(made: Made, catalogue: Catalogue) -> None:
+    known, *new = made.files(6)
     rse, ledger = made.buffer([known])
     for wrong in (dataclasses.replace(known, adler32="deadbeef"), dataclasses.replace(known, bytes=7)):
-        what = refused(Reason.CATALOGUE_REFUSED, catalogue.register, rse.name, ledger, [new, wrong])
+        what = refused(Reason.CATALOGUE_REFUSED, catalogue.register, rse.name, ledger, [*new[:3], wrong, *new[3:]])
         assert known.did.name in what
-    assert catalogue.replicas(rse.name, ledger) == {known.did: "A"}
+    assert catalogue.replicas(rse.name, ledger) == dict.fromkeys(dids([known, *new]), "A")
+
+
+def test_lost_replicas_are_out_of_sight_until_they_are_back(made: Made, catalogue: Catalogue) -> None:
+    files = made.files(3)
+    rse, ledger = made.buffer(files)
+    for _ in range(2):
+        catalogue.suspend(rse.name, dids(files[:2]))
+        assert catalogue.replicas(rse.name, ledger) == dict(zip(dids(files), "TTA", strict=True))
+        assert catalogue.unsafe(files, [rse.name]) == tuple(dids(files[:2]))
+    # No file vanishes with its lost replica, not even where the reaper may work.
+    assert catalogue.resolve(ledger) == tuple(files)
+    for _ in range(2):
+        catalogue.resume(rse.name, dids(files[:1]))
+        assert catalogue.replicas(rse.name, ledger) == dict(zip(dids(files), "ATA", strict=True))
+    assert catalogue.unsafe(files, [rse.name]) == (files[1].did,)
+    catalogue.hide(rse.name, dids(files))
+    assert set(catalogue.replicas(rse.name, ledger).values()) == {"B"}
+
+
+def test_the_nearest_source_comes_first(world: World, made: Made, catalogue: Catalogue) -> None:
+    files = made.files()
+    made.dataset("SITE-A", "SITE-B", files=files)
+    world.distance("SITE-A", "SITE-B", 7)
+    world.distance("SITE-B", "SITE-A", 7)
+    for near, first in (("SITE-B", "SITE-B"), ("SITE-A", "SITE-A")):
+        pfns = catalogue.pfns(first, dids(files))
+        found = catalogue.sources(files, "*", near)
+        assert {did: sources[0] for did, sources in found.items()} == pfns
+        assert {len(sources) for sources in found.values()} == {2}
 
 
 def test_nothing_is_registered_in_what_is_absent(made: Made, catalogue: Catalogue) -> None:

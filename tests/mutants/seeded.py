@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
 from typing import Any
 
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
+from volatile_rse.api.volatilerse import Discard
+from volatile_rse.domain import discard, outputs, session
 from volatile_rse.domain import effects as do
 from volatile_rse.domain import plan as planning
-from volatile_rse.domain import session
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.identity import identify
+from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.stage import FENCED, Stage, stamp
 from volatile_rse.reconcile import execute, gather, reconciler
@@ -198,8 +201,11 @@ def safe_before_anything_is_kept() -> None:
 
 @mutant
 def safe_before_verify() -> None:
-    swap(planning, "_copies", lambda _real: lambda *_: ((), True))
-    swap(gather._Gathering, "_pfns", lambda _real: lambda *_: {})
+    def arrived(groups: Any, _copies: Any, _chosen: Any) -> Copying:
+        return Copying(frozenset(), moving=False, arrived={name: tuple(files) for name, files in groups.items()})
+
+    for owner in (planning, gather, outputs):
+        swap(owner, "copying_of", lambda _real: arrived)
 
 
 @mutant
@@ -215,8 +221,8 @@ def rules_are_not_asked() -> None:
 @mutant
 def the_rule_before_the_replicas() -> None:
     def early(real: Any) -> Any:
-        def keep(facts: Facts, record: Record, by_output: Any) -> Any:
-            kept = list(real(facts, record, by_output))
+        def keep(facts: Facts, record: Record, copying: Any) -> Any:
+            kept = list(real(facts, record, copying))
             rules = [
                 do.EnsureRule(effect.dataset, record.spec.claims[0].account, [effect.rse], None)
                 for effect in kept
@@ -227,7 +233,7 @@ def the_rule_before_the_replicas() -> None:
 
         return keep
 
-    swap(planning, "_keep", early)
+    swap(outputs, "_kept", early)
 
 
 @mutant
@@ -251,7 +257,83 @@ def registered_without_checksum() -> None:
 
 @mutant
 def one_of_two_copies() -> None:
-    swap(planning, "_chosen", lambda real: lambda record: {name: rses[:1] for name, rses in real(record).items()})
+    for owner in (planning, gather, outputs):
+        swap(owner, "chosen_of", lambda real: lambda status: {name: rses[:1] for name, rses in real(status).items()})
+
+
+# What is given up.
+
+
+@mutant
+def a_discard_that_names_another_buffer() -> None:
+    swap(
+        planning,
+        "consent_of",
+        lambda _real: lambda facts, record: next(iter(discard._all(facts, record)), None),
+    )
+
+
+@mutant
+def a_discard_that_nobody_asked_for() -> None:
+    swap(planning, "consent_of", lambda _real: lambda _facts, _record: Discard(rse="x", requested_by="nobody"))
+
+
+@mutant
+def a_discard_without_a_list() -> None:
+    leave_out(Stage.KEEPING, do.WriteOff)
+    swap(planning, "_discarding", lambda real: lambda *args, **late: _unlisted(real(*args, **late)))
+
+
+def _unlisted(plan: Plan | None) -> Plan | None:
+    return None if plan is None else replace(plan, effects=_without(plan.effects, do.WriteOff))
+
+
+@mutant
+def a_discard_of_all() -> None:
+    swap(planning, "at_risk", lambda _real: lambda facts, _record: facts.outputs)
+
+
+@mutant
+def a_deadline_that_destroys() -> None:
+    def late(facts: Facts, record: Record, decided: Plan) -> Plan:
+        if not any(problem.reason is Reason.QUARANTINED for problem in real(facts, record, decided).problems):
+            return real(facts, record, decided)
+        return Plan((planning._remember(record, safe_at=stamp(facts.now), outcome=Outcome(files=0, bytes=0)),))
+
+    real = planning._quarantine
+    swap(planning, "_quarantine", lambda _real: late)
+
+
+@mutant
+def one_refused_file_keeps_the_others_back() -> None:
+    def all_or_nothing(real: Any) -> Any:
+        def steps(facts: Facts, record: Record, groups: Any, copying: Any) -> Any:
+            found = real(facts, record, groups, copying)
+            first_ones = [effect for effect in found if isinstance(effect, do.Register)]
+            return first_ones or found
+
+        return steps
+
+    swap(planning, "next_steps", all_or_nothing)
+
+
+@mutant
+def people_are_sent_to_what_is_lost() -> None:
+    swap(planning, "_lost", lambda _real: lambda _facts, _record: ())
+
+
+@mutant
+def a_session_without_enough_inputs() -> None:
+    swap(planning, "_enough", lambda _real: lambda *_: True)
+
+
+@mutant
+def an_end_that_nobody_hears() -> None:
+    swap(
+        planning,
+        "advance",
+        lambda real: lambda state, seen, limits: real(state, replace(seen, requested=False), limits),
+    )
 
 
 @mutant

@@ -52,6 +52,8 @@ _LETTERS = {
     "BAD": "D",
     "TEMPORARY_UNAVAILABLE": "T",
 }
+_ABOUT_FILES: Mapping[str, None] = dict.fromkeys(("FileConsistencyMismatch", "UnsupportedOperation", "InvalidObject"))
+"""How Rucio refuses all files of a call because of one: known otherwise, LOST, or of a name that it does not take."""
 _DOMAINS = {
     "lan": {"read": 1, "write": 1, "delete": 1},
     "wan": {"read": 1, "write": 1, "delete": 1, "third_party_copy_read": 1, "third_party_copy_write": 1},
@@ -455,20 +457,21 @@ class RucioCatalogue(Catalogue):
             for file in part
         ]
         body = [{"scope": collection.scope, "name": collection.name, "rse": rse, "dids": dids}]
-        about = str(part[0].did) if len(part) == 1 else f"{len(part)} files"
-        try:
-            self._call(f"{about} for {collection} on {rse}", "attach_dids_to_dids", body, ignore_duplicate=True)
-        except RefusedError as error:
-            if len(part) == 1:
-                return [error]
-            if not self._takes_files(collection):
+        about = f"{part[0].did if len(part) == 1 else f'{len(part)} files'} for {collection} on {rse}"
+        call = "attach_dids_to_dids"
+        if self._call(about, call, body, ignore_duplicate=True, tolerate=_ABOUT_FILES) is not None:
+            return []
+        if len(part) == 1 or not self._takes_files(collection):
+            try:
+                self._call(about, call, body, ignore_duplicate=True)
+            except RefusedError as error:
+                if len(part) == 1:
+                    return [error]
                 raise
-            middle = len(part) // 2
-            return [
-                *self._attach_part(collection, rse, part[:middle]),
-                *self._attach_part(collection, rse, part[middle:]),
-            ]
-        return []
+            return []
+        middle = len(part) // 2
+        halves = part[:middle], part[middle:]
+        return [error for half in halves for error in self._attach_part(collection, rse, half)]
 
     def _takes_files(self, collection: Did) -> bool:
         """Tell whether a refusal can be about single files: a closed dataset refuses them all."""
