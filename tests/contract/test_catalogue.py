@@ -510,7 +510,7 @@ def test_no_rule_without_quota_dataset_or_place(world: World, made: Made, catalo
     world.limit("root", "SITE-A", 0)
     dataset = made.dataset("SITE-A", files=made.files())
     rse, _ = made.buffer()
-    assert str(dataset) in refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_rule, dataset, "root", ["SITE-A"], None)
+    assert str(dataset) in refused(Reason.QUOTA_EXCEEDED, catalogue.ensure_rule, dataset, "root", ["SITE-A"], None)
     refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_rule, ABSENT, grid.ALICE, ["SITE-A"], 3600)
     for place in ("NO-SUCH-RSE", rse.name):
         refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_rule, dataset, grid.ALICE, [place], 3600)

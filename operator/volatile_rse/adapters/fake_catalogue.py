@@ -407,7 +407,8 @@ class FakeCatalogue(Catalogue):
             why = "RSEWriteBlocked" if self._known(rse).volatile else "InsufficientAccountLimit"
             if self._known(rse).volatile or (left is not None and left < size):
                 what = f"Rucio refused a rule of account {account} for {dataset} on {rse}: {why}."
-                raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+                reason = Reason.CATALOGUE_REFUSED if self._known(rse).volatile else Reason.QUOTA_EXCEEDED
+                raise RefusedError(reason, what)
 
     def _put(self, collection: Did, rse: str, files: Sequence[File]) -> None:
         self._known(rse)

@@ -299,7 +299,7 @@ class RucioCatalogue(Catalogue):
             lifetime=lifetime,
             account=account,
             comment="outputs of a session",
-            tolerate={"DuplicateRule": None},
+            tolerate={"DuplicateRule": None, "InsufficientAccountLimit": Reason.QUOTA_EXCEEDED},
         )
         if made is not None:
             return str(made[0])

@@ -46,6 +46,17 @@ STALLING = frozenset(
 """Reasons that no waiting cures."""
 
 
+_KEPT_BACK = (
+    Reason.SEALING_FAILED,
+    Reason.COPY_FAILED,
+    Reason.QUOTA_EXCEEDED,
+    Reason.CATALOGUE_REFUSED,
+    Reason.CATALOGUE_UNREACHABLE,
+    Reason.BUFFER_UNREACHABLE,
+)
+"""What keeps outputs from being safe; the first that holds is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Said:
     type: ConditionType
@@ -279,7 +290,7 @@ def _safe(record: Record, plan: Plan) -> _Said:
         return _Said(type_, "False", *_because(Problem(Reason.STORAGE_LOST, f"{record.status.losses[-1]}.")))
     if record.status.session.ended_at is None:
         return _Said(type_, "False", Reason.PENDING, "The session has not ended.")
-    for reason in (Reason.SEALING_FAILED, Reason.COPY_FAILED, Reason.CATALOGUE_REFUSED, Reason.CATALOGUE_UNREACHABLE):
+    for reason in _KEPT_BACK:
         if problem := _find(plan, reason):
             return _Said(type_, "False", *_because(problem))
     return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))

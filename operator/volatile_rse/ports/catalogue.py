@@ -159,7 +159,7 @@ class Catalogue(Protocol):
         Raises
         ------
         RefusedError
-            CATALOGUE_REFUSED: not enough quota, for example.
+            QUOTA_EXCEEDED: the account may not lock so much there. CATALOGUE_REFUSED: anything else.
         """
 
     def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
@@ -34,6 +35,8 @@ _POLL = 1.5
 """Seconds until the next look while something is awaited."""
 _FIRST, _LAST = 2.0, 60.0
 """Seconds until the next visit after a failure; doubled each time."""
+_PROGRESS = timedelta(seconds=10)
+"""Between two writes of numbers and words that decide nothing."""
 _EVENTS = {
     ConditionType.READY,
     ConditionType.USABLE,
@@ -63,6 +66,8 @@ class Reconciler:
         self._apply = apply
         self._connections = Connections(world)
         self._failures: dict[str, int] = {}
+        self._said: dict[str, datetime] = {}
+        """When progress was last written."""
 
     def visit(self, record_id: str, known: tuple[str, str] | None) -> float | None:
         """Do what can be done for a buffer now.
@@ -173,9 +178,18 @@ class Reconciler:
             return
         old = body.get("status") or {}
         new = _keep_times(status, old)
-        if any(old.get(key) != value for key, value in new.items()):
-            self._world.cluster.merge(ref, {"status": new}, subresource="status")
-            self._tell(body, new, old)
+        if all(old.get(key) == value for key, value in new.items()):
+            return
+        if outcome.plan.waiting and _gist(old | new) == _gist(old) and not self._may_say(f"{ref}"):
+            return
+        self._world.cluster.merge(ref, {"status": new}, subresource="status")
+        self._said[f"{ref}"] = self._world.clock.now()
+        self._tell(body, new, old)
+
+    def _may_say(self, what: str) -> bool:
+        """Tell whether mere progress may be written again."""
+        said = self._said.get(what)
+        return said is None or self._world.clock.now() >= said + _PROGRESS
 
     def _say_record(self, outcome: _Outcome) -> None:
         record = outcome.facts.record
@@ -186,7 +200,10 @@ class Reconciler:
             said = f"Waiting for {outcome.plan.waiting}."
         message = said[:4096]
         phase = stage_of(record.status).value
-        if message != (record.status.message or "") or record.status.phase != phase:
+        if message == (record.status.message or "") and record.status.phase == phase:
+            return
+        if not outcome.plan.waiting or record.status.phase != phase or self._may_say(record.name):
+            self._said[record.name] = self._world.clock.now()
             patch = {"status": {"message": message, "phase": phase}}
             self._world.cluster.merge(Ref("RSERecord", None, record.name), patch, subresource="status")
 
@@ -203,6 +220,13 @@ class Reconciler:
                 type_ = "Warning" if bad else "Normal"
                 about = f"{entry['type']}={entry['status']}: {entry['message'] or entry['reason']}"
                 self._world.cluster.event(body, type_=type_, reason=entry["reason"], message=about)
+
+
+def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:
+    """Give what people and programs act upon."""
+    conditions = [(entry["type"], entry["status"], entry["reason"]) for entry in status.get("conditions") or ()]
+    rest = {key: value for key, value in status.items() if key not in {"conditions", "inputs", "outputs"}}
+    return conditions, rest
 
 
 def _keep_times(status: VolatileRSEStatus, old: Mapping[str, Any]) -> dict[str, Any]:
