@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from testbed import cluster, installation
+from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import (
     WRITE,
@@ -29,6 +30,7 @@ TIMES: dict[str, dict[str, str]] = {
     "expired": {"ttl": "25s"},
     "several": {"endGrace": "2s"},
     "retried": {"endGrace": "30s"},
+    "asked": {},
 }
 RETRIED = """
 if ! xrdfs $ROOT_URL stat $OUTBOX/kept/one.txt; then seq 1 1000 | xrdcp - $ROOT_URL/$OUTBOX/kept/one.txt; exit 1; fi
@@ -39,6 +41,7 @@ JOBS: dict[str, dict[str, str]] = {
     # The second one writes when the first is gone for longer than the grace.
     "several": {"first": "true\n", "several": "sleep 8\n" + WRITE},
     "retried": {"retried": RETRIED},
+    "asked": {"asked": WRITE + "echo written\n" + ON},
 }
 """Session -> Job -> script."""
 
@@ -98,9 +101,25 @@ def test_nobody_came_and_a_late_pod_is_told_and_gets_nothing(asked: dict[str, As
     assert_nothing_left(again)
 
 
-def test_the_longest_life_ends_a_session_that_runs(asked: dict[str, Asked]) -> None:
+def test_the_longest_life_ends_a_session_that_runs_and_was_warned(asked: dict[str, Asked]) -> None:
+    session = asked["expired"].session
     record = asked["expired"].ended("TtlExpired")
     assert_kept(asked["expired"].dataset, record, [3893, 2000000])
+    selector = "involvedObject.kind=VolatileRSE,involvedObject.name=expired,reason=SessionEnding"
+    warned = cluster.kubectl("-n", session.namespace, "get", "events", "--field-selector", selector, "-o", "name")
+    assert len(warned.split()) == 1
+
+
+def test_an_end_that_was_asked_for_comes_at_once(asked: dict[str, Asked]) -> None:
+    session = asked["asked"].session
+    wait_for("the Job has written", lambda: "written" in session.log())
+    request = ("-n", session.namespace, "patch", "volatilerse", session.name, "--type=merge", "-p")
+    cluster.kubectl(*request, '{"spec":{"endRequested":true}}')
+    record = asked["asked"].ended("Requested")
+    assert session.condition("SessionActive")["reason"] == "SessionOver"
+    with pytest.raises(StepError, match="cannot be taken back"):
+        cluster.kubectl(*request, '{"spec":{"endRequested":false}}')
+    assert_kept(asked["asked"].dataset, record, [3893, 2000000])
 
 
 def test_the_last_of_several_pods_ends_the_session(asked: dict[str, Asked]) -> None:
