@@ -63,6 +63,9 @@ class FakeBuffer(Buffer):
         """Path or PFN -> error: staging, sealing or copying it fails while it stands here."""
         self.sites: dict[str, tuple[int, str]] = {}
         """PFN -> size and adler32 of what was copied there."""
+        self.idle: dict[str, int] = {}
+        """Input entry -> seconds since something of it arrived."""
+        self.staging_rate: int | None = None
         self.journal: list[str] = []
         """Accepted orders."""
         self.volume = "0" * 32
@@ -156,6 +159,7 @@ class FakeBuffer(Buffer):
             copies=self._copy_totals(),
             failures=self._failed()[:_SHOWN],
             space=Space(bytes=self._capacity, bytes_free=self._free(), inodes=1_000_000, inodes_free=1_000_000),
+            staging_rate=self.staging_rate,
         )
 
     def send_manifest(self, manifest: Manifest) -> None:
@@ -307,6 +311,7 @@ class FakeBuffer(Buffer):
                 staged=_count(states, "staged"),
                 failed=_count(states, "failed"),
                 staged_bytes=_bytes(state for state in states if state.state == "staged"),
+                idle=self.idle.get(name),
             )
             for name, states in groups.items()
         ]

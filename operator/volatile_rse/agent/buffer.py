@@ -96,12 +96,16 @@ class Buffer:
             manifest=manifest.digest if manifest else None,
             desired=gates[0],
             actual=gates[1],
-            inputs=self.ledger.input_totals(),
+            inputs=[
+                total.model_copy(update={"idle": self.staging.progress.idle(total.name)})
+                for total in self.ledger.input_totals()
+            ],
             seal=self.sealing.state(),
             outputs=self.ledger.output_totals(),
             copies=self.ledger.copy_totals(),
             failures=self.ledger.failures(),
             space=self._space(),
+            staging_rate=self.staging.progress.rate(),
         )
 
     def _gates(self) -> tuple[GateState, GateState]:

@@ -15,6 +15,7 @@ from volatile_rse.agent import checksum
 from volatile_rse.agent.crew import Crew, backoff
 from volatile_rse.agent.ledger import Ledger, Row, input_row
 from volatile_rse.agent.places import Places, sync
+from volatile_rse.agent.progress import Progress
 from volatile_rse.agent.transfer import Access, Line, TransferError
 from volatile_rse.api.agent import InputFile, InputState
 
@@ -43,6 +44,7 @@ class Staging:
     ) -> None:
         self._places = places
         self._ledger = ledger
+        self.progress = Progress()
         self._first, self._cap = first, cap
         self._lock = threading.Lock()
         self._files: dict[str, InputFile] = {}
@@ -63,6 +65,7 @@ class Staging:
     def take(self, files: list[InputFile], access: Access) -> None:
         """Work on these files from now on, and on no others; what the disk has already is staged."""
         self._crew.forget()
+        self.progress.expect({name for file in files for name in file.entries})
         rows, missing = [], []
         before = {state.path: state for state in self._ledger.every(InputState).values()}
         for file in files:
@@ -129,7 +132,7 @@ class Staging:
         if arrived > file.bytes:
             partial.unlink()
             arrived = 0
-        download = _Download(file, partial, arrived)
+        download = _Download(file, partial, arrived, self.progress)
         try:
             with self._room(file, download):
                 if download.missing:
@@ -173,7 +176,8 @@ class Staging:
 class _Download:
     """A file that arrives, and its checksum."""
 
-    def __init__(self, file: InputFile, partial: Path, arrived: int) -> None:
+    def __init__(self, file: InputFile, partial: Path, arrived: int, progress: Progress) -> None:
+        self._progress = progress
         self._file = file
         self._partial = partial
         self._size = arrived
@@ -201,6 +205,7 @@ class _Download:
         self._stream.write(data)
         self._sum = checksum.extend(self._sum, data)
         self._size += len(data)
+        self._progress.arrived(self._file.entries, len(data))
 
     def close(self) -> None:
         """Close the file."""
