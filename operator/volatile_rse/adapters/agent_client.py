@@ -63,7 +63,8 @@ class AgentClient(Buffer):
 
     def send_manifest(self, manifest: Manifest) -> None:
         """Give it its work."""
-        body = manifest.dump()
+        # An older agent refuses what it does not know, even if it is empty.
+        body = manifest.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
         # Only here do the secrets leave their wrapping.
         body["credentials"] = {host: secret.get_secret_value() for host, secret in manifest.credentials.items()}
         self._call("PUT", "manifest", body=body)

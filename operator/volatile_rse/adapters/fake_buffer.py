@@ -41,6 +41,7 @@ __all__ = ["FakeBuffer", "FakeEndpoints"]
 
 _State = TypeVar("_State", InputState, OutputState, CopyState)
 _SHOWN = 60
+_EXAMPLES = 20
 
 
 class FakeBuffer(Buffer):
@@ -66,6 +67,8 @@ class FakeBuffer(Buffer):
         self.idle: dict[str, int] = {}
         """Input entry -> seconds since something of it arrived."""
         self.staging_rate: int | None = None
+        self.knows = ["outputs"]
+        """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
         self.volume = "0" * 32
@@ -118,6 +121,11 @@ class FakeBuffer(Buffer):
         if self._wanted is not None and self._seal is not None and self._seal.state == "running":
             self._inventory(self._wanted)
 
+    @property
+    def rules(self) -> list[OutputRule]:
+        """What it tells files by while sessions write."""
+        return [] if self._manifest is None else self._manifest.outputs
+
     def lose_volume(self) -> None:
         """Replace the volume: all is gone, and the agent begins anew."""
         self.__init__(self._capacity, self._page)  # type: ignore[misc]
@@ -160,6 +168,8 @@ class FakeBuffer(Buffer):
             failures=self._failed()[:_SHOWN],
             space=Space(bytes=self._capacity, bytes_free=self._free(), inodes=1_000_000, inodes_free=1_000_000),
             staging_rate=self.staging_rate,
+            unmatched=[state.path for state in self._outputs.values() if self._output_of(state) is None][:_EXAMPLES],
+            knows=self.knows,
         )
 
     def send_manifest(self, manifest: Manifest) -> None:
@@ -319,19 +329,27 @@ class FakeBuffer(Buffer):
     def _output_totals(self) -> list[OutputTotals]:
         groups: dict[tuple[str, str | None], list[OutputState]] = {}
         for state in self._outputs.values():
-            groups.setdefault((state.claim, state.output), []).append(state)
+            groups.setdefault((state.claim, self._output_of(state)), []).append(state)
         return [
             OutputTotals(
                 claim=claim,
                 name=name,
                 files=len(states),
                 bytes=_bytes(states),
+                open=sum(state.state == "found" and (state.claim, state.path) in self._torn for state in states),
                 sealed=_count(states, "sealed"),
                 torn=_count(states, "torn"),
                 failed=_count(states, "failed"),
             )
             for (claim, name), states in groups.items()
         ]
+
+    def _output_of(self, state: OutputState) -> str | None:
+        """Tell which output takes a file, before the inventory by the manifest's rules."""
+        if state.state != "found":
+            return state.output
+        rule = _rule(state, self.rules)
+        return None if rule is None else rule.name
 
     def _copy_totals(self) -> CopyTotals:
         copies, sealed = list(self._copies.values()), self._sealed()

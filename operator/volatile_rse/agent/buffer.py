@@ -10,6 +10,7 @@ from pathlib import Path
 from volatile_rse.agent import ballast
 from volatile_rse.agent.copying import Copying
 from volatile_rse.agent.gate import Gate
+from volatile_rse.agent.inventory import Inventory, with_live
 from volatile_rse.agent.ledger import Ledger
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.sealing import Sealing
@@ -18,6 +19,8 @@ from volatile_rse.agent.transfer import Access
 from volatile_rse.api.agent import GateState, Manifest, Report, Space
 
 __all__ = ["Buffer"]
+
+_KNOWS = ["outputs"]
 
 
 class Buffer:
@@ -38,6 +41,7 @@ class Buffer:
         self.gate = Gate(places)
         self.staging = Staging(places, self.ledger, first=first)
         self.sealing = Sealing(places, self.ledger, self.gate)
+        self.inventory = Inventory(places, self.ledger.bump)
         self.copying = Copying(places, self.ledger, first=first)
         self._taking = threading.Lock()
         self._telling = threading.Lock()
@@ -53,9 +57,11 @@ class Buffer:
         self.staging.start()
         self.copying.start()
         self.sealing.start()
+        self.inventory.start()
 
     def stop(self) -> None:
         """End; all that was done is kept."""
+        self.inventory.stop()
         self.staging.stop()
         self.copying.stop()
         self._trust.cleanup()
@@ -69,6 +75,7 @@ class Buffer:
             access = Access.of(manifest, Path(self._trust.name))
             self.staging.take(manifest.inputs, access)
             self.copying.take(access)
+            self.inventory.take(manifest.claims, manifest.outputs)
             self._manifest = manifest
             self.ledger.bump()
 
@@ -90,6 +97,9 @@ class Buffer:
                 self.ledger.bump()
         # Read first: what changes meanwhile is told again, under a later version.
         version = self.ledger.version
+        seal = self.sealing.state()
+        taken = self.ledger.output_totals()
+        seen = self.inventory.seen if seal is None else None
         return Report(
             version=version,
             volume=self._volume,
@@ -100,12 +110,14 @@ class Buffer:
                 total.model_copy(update={"idle": self.staging.progress.idle(total.name)})
                 for total in self.ledger.input_totals()
             ],
-            seal=self.sealing.state(),
-            outputs=self.ledger.output_totals(),
+            seal=seal,
+            outputs=taken if seen is None else with_live(taken, seen),
             copies=self.ledger.copy_totals(),
             failures=self.ledger.failures(),
             space=self._space(),
             staging_rate=self.staging.progress.rate(),
+            unmatched=self.ledger.unmatched() if seen is None else list(seen.unmatched),
+            knows=_KNOWS,
         )
 
     def _gates(self) -> tuple[GateState, GateState]:

@@ -69,7 +69,9 @@ def input_row(state: InputState, entries: Sequence[str]) -> Row:
 def output_row(state: OutputState, path: bytes) -> Row:
     """Place an output; ``path`` is the one that the disk has."""
     key = f"{state.claim}/".encode() + path
-    return Row(key, state, f"{state.scope}:{state.name}", [json.dumps([state.claim, state.output])], state.bytes)
+    # What programs leave lying about is nobody's file, and missed by nobody.
+    groups = [] if state.state == "excluded" else [json.dumps([state.claim, state.output])]
+    return Row(key, state, f"{state.scope}:{state.name}", groups, state.bytes)
 
 
 def copy_row(state: CopyState, size: int) -> Row:
@@ -185,6 +187,11 @@ class Ledger:
             bodies = [json.loads(body) for (body,) in self._read(query, kind, _SHOWN)]
             failures += [Failure(what=body[field], error=body["error"]) for body in bodies]
         return failures
+
+    def unmatched(self) -> list[str]:
+        """Name some files that no output takes."""
+        query = "SELECT body FROM item WHERE kind = 'output' AND state = 'unmatched' ORDER BY version LIMIT ?"
+        return [json.loads(body)["path"] for (body,) in self._read(query, _SHOWN)]
 
     def seal(self) -> tuple[SealRequest, SealState] | None:
         """Tell what was asked to be sealed, and how far that is."""

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,16 +45,26 @@ def walk(outbox: Path) -> Iterator[Found]:
 
 def _walk(folder: bytes, prefix: bytes) -> Iterator[Found]:
     # Sessions may have closed their own directories; the server's user owns them all.
-    if os.stat(folder).st_mode & _OWNER != _OWNER:  # noqa: PTH116 (paths are bytes here)
-        os.chmod(folder, _OWNER)  # noqa: PTH101 (as above)
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+    # A session that still runs may rename and delete meanwhile: what has gone is not there.
+    listed: list[os.DirEntry[bytes]] = []
+    with suppress(FileNotFoundError):
+        if os.stat(folder).st_mode & _OWNER != _OWNER:  # noqa: PTH116 (paths are bytes here)
+            os.chmod(folder, _OWNER)  # noqa: PTH101 (as above)
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         path = prefix + entry.name
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path, path + b"/")
-        else:
-            yield Found(path, entry.stat(follow_symlinks=False))
+        elif (status := _status(entry)) is not None:
+            yield Found(path, status)
+
+
+def _status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def shown(path: bytes) -> str:

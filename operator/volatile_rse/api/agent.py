@@ -98,6 +98,17 @@ class InputFile(ApiModel):
     _path = field_validator("path")(_stays_below)
 
 
+class OutputRule(ApiModel):
+    """Which files of a claim an output takes, and what they are called."""
+
+    claim: ClaimUid
+    name: DnsLabel
+    patterns: Annotated[list[RelativePattern], Field(min_length=1, max_length=32)]
+    """Globs below the claim's outbox; ``**`` is any number of directories."""
+    scope: Scope
+    dataset: Name
+
+
 class Manifest(ApiModel):
     """All that the agent works with; sent anew whenever a report says that the agent has none, or another."""
 
@@ -109,6 +120,8 @@ class Manifest(ApiModel):
     """Host name -> bearer token. Kept in memory only."""
     trust: Annotated[str, Field(max_length=1_000_000)] | None = None
     """Certificates of the authorities that sites are trusted by (PEM); absent: the system's."""
+    outputs: Annotated[list[OutputRule], Field(max_length=2048)] = []
+    """What the files of the outboxes are told by while sessions write; only for an agent whose report knows it."""
 
     @model_validator(mode="after")
     def _one_name_one_path(self) -> Self:
@@ -134,17 +147,6 @@ class FenceRequest(ApiModel):
     """Close the outboxes for good."""
 
     generation: Annotated[int, Field(ge=1)]
-
-
-class OutputRule(ApiModel):
-    """Which files of a claim an output takes, and what they are called."""
-
-    claim: ClaimUid
-    name: DnsLabel
-    patterns: Annotated[list[RelativePattern], Field(min_length=1, max_length=32)]
-    """Globs below the claim's outbox; ``**`` is any number of directories."""
-    scope: Scope
-    dataset: Name
 
 
 class SealRequest(ApiModel):
@@ -272,6 +274,8 @@ class OutputTotals(ApiModel):
     claim: ClaimUid
     name: DnsLabel | None = None
     files: Count = 0
+    open: Count = 0
+    """Files whose upload has not ended, of a buffer that is not fenced."""
     sealed: Count = 0
     torn: Count = 0
     failed: Count = 0
@@ -324,3 +328,7 @@ class Report(ApiModel):
     space: Space
     staging_rate: Count | None = None
     """Bytes of inputs in a second, of late; absent: an agent that does not tell."""
+    unmatched: Annotated[list[str], Field(max_length=20)] = []
+    """Some of the files that no output names, as outputs show their paths."""
+    knows: Annotated[list[str], Field(max_length=32)] = []
+    """Parts of the protocol that came later: an agent refuses what it does not know."""

@@ -102,6 +102,7 @@ class Reason(StrEnum):
     DISCARDED = "Discarded"
     DISCARD_REFUSED = "DiscardRefused"
     SESSION_ENDING = "SessionEnding"
+    UNMATCHED_FILES = "UnmatchedFiles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,11 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.DISCARD_REFUSED: Remedy(Actor.USER, "Write the name of this buffer's RSE (status.rse) into discard.rse."),
     Reason.SESSION_ENDING: Remedy(
         Actor.USER, "Write what is to be kept into the outbox before that time; a longer session needs a greater ttl."
+    ),
+    Reason.UNMATCHED_FILES: Remedy(
+        Actor.USER,
+        "Move the named files to where spec.outputs[].path takes them before the session ends, or have them declared "
+        "in a new VolatileRSE: files of no output go with the buffer.",
     ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."

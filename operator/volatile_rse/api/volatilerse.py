@@ -32,6 +32,7 @@ __all__ = [
     "OutputStatus",
     "Session",
     "Teardown",
+    "UnmatchedStatus",
     "VolatileRSESpec",
     "VolatileRSEStatus",
 ]
@@ -226,6 +227,10 @@ class OutputStatus(ApiModel):
 
     name: DnsLabel
     """Of the output."""
+    files: Annotated[int, Field(ge=0)] = 0
+    """Files that it takes, of those that are in the outbox or sealed."""
+    open: Annotated[int, Field(ge=0)] = 0
+    """Files among them whose upload has not ended."""
     sealed: Annotated[int, Field(ge=0)] = 0
     """Files that the session can no longer change."""
     registered: Annotated[int, Field(ge=0)] = 0
@@ -234,6 +239,15 @@ class OutputStatus(ApiModel):
     """Files that are verified and held at their destination."""
     bytes_at_risk: Annotated[int, Field(ge=0)] = 0
     """Size of those that are not safe yet."""
+
+
+class UnmatchedStatus(ApiModel):
+    """What no output takes: it goes with the buffer."""
+
+    files: Annotated[int, Field(ge=0)] = 0
+    """How many files."""
+    bytes: Annotated[int, Field(ge=0)] = 0
+    """Their size."""
 
 
 class VolatileRSEStatus(ApiModel):
@@ -255,6 +269,8 @@ class VolatileRSEStatus(ApiModel):
     """Progress of the inputs."""
     outputs: Annotated[list[OutputStatus], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] | None = None
     """Progress of the outputs."""
+    unmatched: UnmatchedStatus | None = None
+    """Files of the outbox that no output takes."""
     conditions: (
         Annotated[
             list[Condition],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from volatile_rse.api.agent import InputFile, Manifest
+from volatile_rse.api.agent import InputFile, Manifest, OutputRule
 from volatile_rse.api.rserecord import FrozenInput, RSERecordSpec
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
@@ -28,7 +28,9 @@ class SiteAccess:
     """Certificates of the sites' authorities (PEM); None: the system's."""
 
 
-def manifest_digest(inputs: Iterable[FrozenInput], access: SiteAccess, *, staging: bool) -> str:
+def manifest_digest(
+    inputs: Iterable[FrozenInput], access: SiteAccess, rules: Sequence[OutputRule] = (), *, staging: bool
+) -> str:
     """Identify the work without asking where the inputs are: the same while list and credentials are.
 
     Parameters
@@ -36,12 +38,14 @@ def manifest_digest(inputs: Iterable[FrozenInput], access: SiteAccess, *, stagin
     staging
         Whether inputs are still wanted; not after the session's end.
     """
-    parts = [
+    parts: list[object] = [
         sorted((entry.name, entry.digest) for entry in inputs),
         sorted(access.tokens.items()),
         access.trust,
         staging,
     ]
+    if rules:
+        parts.append([rule.dump() for rule in rules])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

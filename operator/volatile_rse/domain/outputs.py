@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
-from volatile_rse.api.rserecord import RSERecordStatus
+from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputRule, OutputState
+from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
 
-__all__ = ["Copying", "at_risk", "chosen_of", "copying_of", "next_steps", "sealed_files"]
+__all__ = ["Copying", "at_risk", "chosen_of", "copying_of", "next_steps", "output_rules", "sealed_files"]
 
 _ORDERS = 5000
 """Files of one order; the protocol takes 10,000."""
@@ -31,6 +31,17 @@ class Copying:
     """Some are under way that have not failed so far."""
     arrived: Mapping[str, tuple[File, ...]]
     """Output -> files whose every copy is verified."""
+
+
+def output_rules(record: RSERecordSpec) -> list[OutputRule]:
+    """Say which output takes which files of the session's outbox."""
+    claim = record.claims[0]
+    return [
+        OutputRule(
+            claim=claim.uid, name=output.name, patterns=[output.path], scope=output.scope, dataset=output.dataset
+        )
+        for output in claim.request.outputs
+    ]
 
 
 def sealed_files(states: Sequence[OutputState]) -> dict[str, list[File]]:

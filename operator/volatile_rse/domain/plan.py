@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from volatile_rse.api.agent import OutputRule, OutputState, SealRequest
+from volatile_rse.api.agent import OutputState, SealRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import (
     ChosenDestination,
@@ -29,7 +29,7 @@ from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lo
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
 from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.outputs import at_risk, chosen_of, copying_of, next_steps, sealed_files
+from volatile_rse.domain.outputs import at_risk, chosen_of, copying_of, next_steps, output_rules, sealed_files
 from volatile_rse.domain.problems import Problem, problem_of_quarantine, problems_of_inputs, problems_of_request
 from volatile_rse.domain.session import Limits, Observation, SessionState, advance
 from volatile_rse.domain.stage import FENCED, SEALED, Stage, session_state, session_truth, stage_of, stamp, when
@@ -480,14 +480,7 @@ def _awaited(facts: Facts, record: Record) -> str:
 
 
 def _seal_request(record: Record) -> SealRequest:
-    claim = record.spec.claims[0]
-    rules = [
-        OutputRule(
-            claim=claim.uid, name=output.name, patterns=[output.path], scope=output.scope, dataset=output.dataset
-        )
-        for output in claim.request.outputs
-    ]
-    return SealRequest(generation=GENERATION, record_id=record.spec.record_id, outputs=rules)
+    return SealRequest(generation=GENERATION, record_id=record.spec.record_id, outputs=output_rules(record.spec))
 
 
 def _unsealed(facts: Facts) -> tuple[Problem, ...]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from volatile_rse.api.agent import OutputTotals, Report
 from volatile_rse.api.conditions import Condition, ConditionType, Reason, Status
 from volatile_rse.api.schema import parse_duration
-from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, VolatileRSEStatus
+from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, UnmatchedStatus, VolatileRSEStatus
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.outputs import sealed_files
@@ -57,6 +58,11 @@ _KEPT_BACK = (
 """What keeps outputs from being safe; the first that holds is told."""
 
 
+_SHOWN = 20
+"""Paths that a warning names."""
+_NONE = OutputTotals(claim="none")
+
+
 @dataclass(frozen=True, slots=True)
 class _Said:
     type: ConditionType
@@ -99,6 +105,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         endpoints=list(endpoints) if ready_at is not None else None,
         inputs=None if record is None else _inputs(facts, record),
         outputs=None if record is None else _outputs(facts, record),
+        unmatched=_unmatched(facts),
         conditions=conditions,
     )
 
@@ -254,7 +261,7 @@ def _session(facts: Facts, record: Record) -> _Said:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if truth.ready_at is None:
         return _Said(type_, "False", Reason.PENDING)
-    if warning := _warning(facts, record):
+    if warning := _warning(facts, record) or _missed(facts):
         return _Said(type_, "True" if facts.session.running else "False", *_because(warning))
     if facts.session.running:
         return _Said(type_, "True", Reason.SESSION_RUNNING)
@@ -270,7 +277,28 @@ def _warning(facts: Facts, record: Record) -> Problem | None:
     if begin is None or end is None or facts.now < begin:
         return None
     why = "its ttl" if state.started_at else "no pod has come, and its startTimeout or ttl"
-    return Problem(Reason.SESSION_ENDING, f"The session ends at {stamp(end)}: {why} is over then.")
+    also = _missed(facts)
+    said = f" {also.what}" if also else ""
+    return Problem(Reason.SESSION_ENDING, f"The session ends at {stamp(end)}: {why} is over then.{said}")
+
+
+def _missed(facts: Facts) -> Problem | None:
+    """Warn of whole files that nothing takes, while the session can still move them."""
+    report = facts.report
+    if report is None:
+        return None
+    files = sum(total.files - total.open for total in report.outputs if total.name is None)
+    if not files:
+        return None
+    named = ", ".join(report.unmatched[:_SHOWN])
+    return Problem(Reason.UNMATCHED_FILES, f"No output takes {files} files of the outbox, for example {named}.")
+
+
+def _unmatched(facts: Facts) -> UnmatchedStatus | None:
+    if facts.report is None or not facts.report.knows:
+        return None
+    totals = [total for total in facts.report.outputs if total.name is None]
+    return UnmatchedStatus(files=sum(total.files for total in totals), bytes=sum(total.bytes for total in totals))
 
 
 def _safe(record: Record, plan: Plan) -> _Said:
@@ -371,10 +399,13 @@ def _eta(facts: Facts, name: str) -> str | None:
 
 
 def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
+    if facts.outputs is None and facts.report is not None and record.status.session.ended_at is None:
+        return _written(facts.report, record)
     if facts.outputs is None or (facts.unsafe is None and any(copy.state == "verified" for copy in facts.copies or ())):
         # Nothing is said to be less safe than it was because nobody has asked just now.
         return None
     known = facts.registered or ()
+    totals = _output_totals(facts.report)
     unsafe = None if facts.unsafe is None else {name: set(dids) for name, dids in facts.unsafe.items()}
     locked = (
         set() if facts.unlocked is None else {o.name for o in record.spec.claims[0].request.outputs} - facts.unlocked
@@ -391,6 +422,8 @@ def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
         entries.append(
             OutputStatus(
                 name=output.name,
+                files=totals.get(output.name, _NONE).files,
+                open=totals.get(output.name, _NONE).open,
                 sealed=len(files),
                 registered=sum(file.did in known for file in files),
                 safe=safe,
@@ -398,6 +431,20 @@ def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
             )
         )
     return entries
+
+
+def _written(report: Report, record: Record) -> list[OutputStatus]:
+    """Tell what the session has written so far."""
+    totals = _output_totals(report)
+    return [
+        OutputStatus(name=output.name, files=total.files, open=total.open, bytes_at_risk=total.bytes)
+        for output in record.spec.claims[0].request.outputs
+        for total in (totals.get(output.name, _NONE),)
+    ]
+
+
+def _output_totals(report: Report | None) -> dict[str | None, OutputTotals]:
+    return {} if report is None else {total.name: total for total in report.outputs}
 
 
 def _find(plan: Plan, reason: Reason) -> Problem | None:

@@ -32,7 +32,7 @@ from volatile_rse.builders.storage import read_discarded, read_inputs, session_a
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.outputs import chosen_of, copying_of, sealed_files
+from volatile_rse.domain.outputs import chosen_of, copying_of, output_rules, sealed_files
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.stage import Stage, stage_of
 from volatile_rse.ports.buffer import Buffer
@@ -436,13 +436,15 @@ class _Gathering:
         report, access = self._facts.report, self._ask(self._access)
         if report is None or access is None:
             return
-        digest = manifest_digest(self._record.status.inputs or (), access, staging=staging)
+        rules = output_rules(self._spec) if staging and "outputs" in report.knows else ()
+        digest = manifest_digest(self._record.status.inputs or (), access, rules, staging=staging)
         if report.manifest == digest:
             return
         inputs = (self._facts.frozen or {}) if staging else {}
         sources = self._ask(self._sources, inputs)
         if sources is not None:
-            self._set(manifest=manifest(self._spec, digest, inputs, sources, access))
+            made = manifest(self._spec, digest, inputs, sources, access)
+            self._set(manifest=made.model_copy(update={"outputs": list(rules)}))
 
     def _sources(self, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tuple[str, ...]]:
         found: dict[Did, tuple[str, ...]] = {}

@@ -225,7 +225,7 @@ class Reconciler:
 def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:
     """Give what people and programs act upon."""
     conditions = [(entry["type"], entry["status"], entry["reason"]) for entry in status.get("conditions") or ()]
-    rest = {key: value for key, value in status.items() if key not in {"conditions", "inputs", "outputs"}}
+    rest = {key: value for key, value in status.items() if key not in {"conditions", "inputs", "outputs", "unmatched"}}
     return conditions, rest
 
 

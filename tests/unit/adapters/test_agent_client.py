@@ -77,7 +77,7 @@ def test_a_manifest_carries_its_secrets_and_no_nulls(agent: Agent) -> None:
     client(agent).send_manifest(manifest)
     ((method, path, body),) = agent.seen
     assert (method, path) == ("PUT", "/v1/manifest")
-    assert body == {"digest": "a" * 64, "claims": ["c"], "inputs": [], "credentials": {"site": "token"}}
+    assert body == {"digest": "a" * 64, "claims": ["c"], "credentials": {"site": "token"}}
     assert Manifest.model_validate(body) == manifest
 
 

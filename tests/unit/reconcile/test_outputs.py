@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from tests.unit.reconcile.small_world import REQUEST, Small
+
+
+def _status(small: Small) -> dict[str, object]:
+    return dict((small.cluster.get(REQUEST) or {}).get("status") or {})
+
+
+def _running(small: Small) -> Small:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.condition("SessionActive").get("reason") == "SessionRunning")
+    return small
+
+
+def test_files_are_counted_while_the_session_runs() -> None:
+    small = _running(Small())
+    small.write("kept/a", "kept/b")
+    small.buffer.write(small.uid, "kept/c", b"begun", torn=True)
+    seen = {"files": 3, "open": 1, "bytesAtRisk": 17}
+    small.until(lambda: seen.items() <= _status(small)["outputs"][0].items())  # type: ignore[index]
+    assert _status(small)["unmatched"] == {"files": 0, "bytes": 0}
+    assert small.condition("SessionActive")["reason"] == "SessionRunning"
+
+
+def test_a_session_is_warned_once_of_files_that_no_output_takes() -> None:
+    small = _running(Small())
+    small.write("notes/a.txt")
+    small.until(lambda: small.condition("SessionActive").get("reason") == "UnmatchedFiles")
+    said = small.condition("SessionActive")
+    assert said["status"] == "True"
+    assert "1 files" in said["message"]
+    assert "notes/a.txt" in said["message"]
+    assert "USER must act" in said["message"]
+    small.write("notes/b.txt", "kept/a")
+    small.until(lambda: _status(small)["unmatched"] == {"files": 2, "bytes": 22})
+    assert [event.type_ for event in small.cluster.events if event.reason == "UnmatchedFiles"] == ["Warning"]
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+    assert [text.split(":")[0] for text in small.truth["outcome"]["exceptions"]] == ["unmatched"] * 2
+
+
+def test_an_agent_of_an_older_version_is_sent_nothing_new() -> None:
+    small = Small()
+    small.buffer.knows = []
+    _running(small)
+    assert small.buffer.rules == []
+    small.write("kept/a", "notes/b")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
