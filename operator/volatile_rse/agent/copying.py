@@ -6,12 +6,14 @@ import logging
 import re
 import threading
 from pathlib import Path
+from typing import Literal
 
-from volatile_rse.agent.crew import Crew, backoff
+from volatile_rse.agent.batch import Batch
 from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.ledger import Ledger, copy_key, copy_row
+from volatile_rse.agent.multi import Engine, Steps, backoff
 from volatile_rse.agent.places import Places
-from volatile_rse.agent.transfer import Access, Line, TransferError
+from volatile_rse.agent.transfer import Access, Answer, TransferError, delete, digest, head, put
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
 
 __all__ = ["Copying"]
@@ -27,34 +29,41 @@ _ABSENT = 404
 class Copying:
     """Makes the copies that are wanted.
 
+    Files are sent side by side. Sites are asked for checksums one by one, which some 200 small files a second allow.
+
     Parameters
     ----------
+    slots
+        Copies under way at a time.
     first, cap
         Seconds before the first repetition, and before any.
     """
 
     def __init__(
-        self, places: Places, ledger: Ledger, *, threads: int = 4, first: float = 2.0, cap: float = 60.0
+        self, places: Places, ledger: Ledger, *, slots: int = 8, first: float = 2.0, cap: float = 60.0
     ) -> None:
         self._places = places
         self._ledger = ledger
         self._first, self._cap = first, cap
         self._lock = threading.Lock()
         self._access: Access | None = None
-        self._crew: Crew[bytes] = Crew("copying", threads, self._work)
+        self._engine: Engine[bytes] = Engine("copying", slots, self._work)
+        self._verified: Batch[tuple[CopyState, int]] = Batch("verified", self._done)
 
     def start(self) -> None:
         """Begin, as soon as there are credentials."""
-        self._crew.start()
+        self._verified.start()
+        self._engine.start()
 
     def stop(self) -> None:
         """End; what is being sent is broken off."""
-        self._crew.stop()
+        self._engine.stop()
+        self._verified.stop()
 
     def take(self, access: Access) -> None:
         """Use these credentials from now on, also for what was wanted before this agent began."""
         self._access = access
-        self._crew.call(key for key, copy in self._ledger.every(CopyState).items() if copy.state == "wanted")
+        self._engine.call(key for key, copy in self._ledger.every(CopyState).items() if copy.state == "wanted")
 
     def order(self, copies: Copies) -> None:
         """Want copies; failed ones get new attempts.
@@ -74,7 +83,7 @@ class Copying:
                 if self._is_new(order, target)
             ]
             self._ledger.put(rows)
-        self._crew.call(row.key for row in rows)
+        self._engine.call(row.key for row in rows)
 
     def _output(self, order: CopyOrder) -> OutputState:
         output = self._ledger.sealed(order.scope, order.name)
@@ -87,7 +96,7 @@ class Copying:
         known = self._ledger.get(CopyState, copy_key(order.scope, order.name, target.rse))
         return known is None or known.state == "failed" or known.pfn != target.pfn
 
-    def _work(self, line: Line, key: bytes) -> float | None:
+    def _work(self, key: bytes) -> Steps:
         copy, access = self._ledger.get(CopyState, key), self._access
         if access is None or copy is None or copy.state != "wanted":
             return None
@@ -95,42 +104,50 @@ class Copying:
         if output is None or output.store_path is None or output.adler32 is None:
             return self._failed(copy, 0, "its sealed output is gone from the ledger", last=True)
         try:
-            self._copy(line, copy, output, access)
+            yield from self._copy(copy, output, access)
         except (TransferError, OSError) as error:
             return self._failed(copy, output.bytes, str(error))
-        self._done(copy, copy.model_copy(update={"state": "verified", "error": None}), output.bytes)
+        self._verified.add((_attempted(copy, "verified"), output.bytes))
         return None
 
-    def _copy(self, line: Line, copy: CopyState, output: OutputState, access: Access) -> None:
+    def _copy(self, copy: CopyState, output: OutputState, access: Access) -> Steps:
         path = self._places.on_disk(output.store_path or "")
-        wrong = _difference(line, copy.pfn, access, output)
-        if wrong is None:
-            return
-        if wrong != _NOTHING:
-            # XRootD believes a checksum that it computed of an earlier content of the same second.
-            line.delete(copy.pfn, access)
+        there = yield head(copy.pfn, access)
+        if there.status != _ABSENT:
+            wrong = _difference((yield digest(copy.pfn, access, output.bytes)), copy.pfn, output)
+            if wrong is None:
+                return None
+            if wrong != _NOTHING:
+                # XRootD believes a checksum that it computed of an earlier content of the same second.
+                yield delete(copy.pfn, access)
         with path.open("rb") as stream:
-            line.put(copy.pfn, access, stream, _size(path, output))
-        wrong = _difference(line, copy.pfn, access, output)
+            yield put(copy.pfn, access, stream, _size(path, output))
+        wrong = _difference((yield digest(copy.pfn, access, output.bytes)), copy.pfn, output)
         if wrong is not None:
             message = f"{copy.pfn} after it was sent: {wrong}"
             raise TransferError(message)
+        return None
 
     def _failed(self, copy: CopyState, size: int, error: str, *, last: bool = False) -> float | None:
         _log.warning("%s:%s is not copied to %s: %s", copy.scope, copy.name, copy.rse, error)
-        attempts = copy.attempts + 1
-        ended = last or attempts >= _ATTEMPTS
-        update = {"state": "failed" if ended else "wanted", "error": error[:_WORDS]}
-        self._done(copy, copy.model_copy(update=update), size)
-        return None if ended else backoff(attempts, self._first, self._cap)
+        ended = last or copy.attempts + 1 >= _ATTEMPTS
+        self._done([(_attempted(copy, "failed" if ended else "wanted", error[:_WORDS]), size)])
+        return None if ended else backoff(copy.attempts + 1, self._first, self._cap)
 
-    def _done(self, before: CopyState, after: CopyState, size: int) -> None:
+    def _done(self, copies: list[tuple[CopyState, int]]) -> None:
         with self._lock:
             # A new order may have named another place meanwhile: its row must not be overwritten.
-            now = self._ledger.get(CopyState, copy_key(before.scope, before.name, before.rse))
-            if now is not None and now.pfn == before.pfn:
-                attempts = before.attempts + 1
-                self._ledger.put([copy_row(after.model_copy(update={"attempts": attempts}), size)])
+            rows = [
+                copy_row(copy, size)
+                for copy, size in copies
+                if (now := self._ledger.get(CopyState, copy_key(copy.scope, copy.name, copy.rse))) is not None
+                and now.pfn == copy.pfn
+            ]
+            self._ledger.put(rows)
+
+
+def _attempted(copy: CopyState, state: Literal["wanted", "verified", "failed"], error: str | None = None) -> CopyState:
+    return copy.model_copy(update={"state": state, "error": error, "attempts": copy.attempts + 1})
 
 
 def _wanted(order: CopyOrder, target: CopyTarget) -> CopyState:
@@ -147,9 +164,8 @@ def _size(path: Path, output: OutputState) -> int:
     return size
 
 
-def _difference(line: Line, pfn: str, access: Access, output: OutputState) -> str | None:
+def _difference(answer: Answer, pfn: str, output: OutputState) -> str | None:
     """Tell what is not as it must be at the destination."""
-    answer = line.head(pfn, access, output.bytes)
     if answer.status == _ABSENT:
         return _NOTHING
     if answer.status != _OK:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from volatile_rse.agent import checksum
-from volatile_rse.agent.crew import Crew, backoff
+from volatile_rse.agent.batch import Batch
 from volatile_rse.agent.ledger import Ledger, Row, input_row
-from volatile_rse.agent.places import Places, sync
+from volatile_rse.agent.multi import Engine, Steps, backoff
+from volatile_rse.agent.places import Places, sync_all
 from volatile_rse.agent.progress import Progress
-from volatile_rse.agent.transfer import Access, Line, TransferError
+from volatile_rse.agent.transfer import Access, TransferError, get
 from volatile_rse.api.agent import InputFile, InputState
 
 __all__ = ["Staging"]
@@ -26,6 +27,9 @@ _ROUNDS = 3
 """How often all sources fail before the file counts as failed."""
 _RESERVE = 16 << 20
 """Bytes that stay free for the ledger and the gate."""
+_PIECE = 1 << 18
+_SETTLES = 0.3
+"""Seconds after which what has arrived should have its name."""
 _WORDS = 512
 State = Literal["wanted", "staged", "failed"]
 
@@ -33,39 +37,64 @@ State = Literal["wanted", "staged", "failed"]
 class Staging:
     """Fetches the inputs of the manifest in force.
 
+    A file that has arrived waits with others for one sync of the volume, and only then gets its name: what has its name
+    is whole, also after the machine's power failed. The name itself need not be synced: without it the file is staged
+    again, from the partial one if that is there.
+
     Parameters
     ----------
+    slots
+        Files that arrive at a time.
     first, cap
         Seconds before the first repetition, and before any.
     """
 
     def __init__(
-        self, places: Places, ledger: Ledger, *, threads: int = 4, first: float = 1.0, cap: float = 300.0
+        self, places: Places, ledger: Ledger, *, slots: int = 8, first: float = 1.0, cap: float = 300.0
     ) -> None:
         self._places = places
         self._ledger = ledger
         self.progress = Progress()
         self._first, self._cap = first, cap
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._files: dict[str, InputFile] = {}
         self._access = Access()
         self._rounds: dict[str, int] = {}
         self._arriving: set[_Download] = set()
         """What will still need space."""
-        self._crew: Crew[str] = Crew("staging", threads, self._work)
+        self._settling: set[str] = set()
+        """What has arrived and has no name yet."""
+        self._engine: Engine[str] = Engine("staging", slots, self._work)
+        self._arrived: Batch[InputFile] = Batch("settling", self._settle)
 
     def start(self) -> None:
         """Begin."""
-        self._crew.start()
+        self._arrived.start()
+        self._engine.start()
 
     def stop(self) -> None:
         """End; what has arrived is kept."""
-        self._crew.stop()
+        self._engine.stop()
+        self._arrived.stop()
 
     def take(self, files: list[InputFile], access: Access) -> None:
         """Work on these files from now on, and on no others; what the disk has already is staged."""
-        self._crew.forget()
+        self._engine.forget()
         self.progress.expect({name for file in files for name in file.entries})
+        # What settles meanwhile would be written over by what was read before.
+        with self._lock:
+            rows, missing = self._compared(files)
+            if rows:
+                self._ledger.put(rows)
+            dropped = self._files.keys() - {file.path for file in files}
+            self._files = {file.path: file for file in files}
+            self._access = access
+            self._rounds.clear()
+        self._engine.cancel(dropped)
+        self._engine.call(missing)
+
+    def _compared(self, files: list[InputFile]) -> tuple[list[Row], list[str]]:
+        """Give the rows that change, and the paths that the disk has not."""
         rows, missing = [], []
         before = {state.path: state for state in self._ledger.every(InputState).values()}
         for file in files:
@@ -76,13 +105,7 @@ class Staging:
             known = before.get(file.path)
             if known is None or known.model_copy(update={"version": 0}) != row.state:
                 rows.append(row)
-        if rows:
-            self._ledger.put(rows)
-        with self._lock:
-            self._files = {file.path: file for file in files}
-            self._access = access
-            self._rounds.clear()
-        self._crew.call(missing)
+        return rows, missing
 
     def _present(self, file: InputFile) -> bool:
         path = self._places.on_disk(file.path)
@@ -91,12 +114,14 @@ class Staging:
         except OSError:
             return False
 
-    def _work(self, line: Line, path: str) -> float | None:
+    def _work(self, path: str) -> Steps:
         """Try every source once."""
         with self._lock:
-            file, access = self._files.get(path), self._access
+            file, access, settling = self._files.get(path), self._access, path in self._settling
         if file is None:
             return None
+        if settling:
+            return _SETTLES
         if self._present(file):
             # It arrived while a new manifest came.
             self._ledger.put([_row(file, "staged")])
@@ -104,13 +129,14 @@ class Staging:
         errors = []
         for source in file.sources:
             try:
-                self._fetch(line, file, source, access)
+                yield from self._fetch(file, source, access)
             except (TransferError, OSError) as error:
                 errors.append(str(error))
                 _log.warning("%s is not staged: %s", path, error)
             else:
-                self._ledger.put([_row(file, "staged")])
-                _log.info("%s is staged", path)
+                with self._lock:
+                    self._settling.add(path)
+                self._arrived.add(file)
                 return None
             if self._files.get(path) is not file:
                 return None
@@ -122,55 +148,75 @@ class Staging:
                 # The new manifest has asked for it anew, or for it no longer.
                 return None
             rounds = self._rounds[file.path] = self._rounds.get(file.path, 0) + 1
-        self._ledger.put([_row(file, "failed" if rounds >= _ROUNDS else "wanted", error)])
+            self._ledger.put([_row(file, "failed" if rounds >= _ROUNDS else "wanted", error)])
         return backoff(rounds, self._first, self._cap)
 
-    def _fetch(self, line: Line, file: InputFile, source: str, access: Access) -> None:
-        partial = self._places.partial / hashlib.sha256(file.path.encode()).hexdigest()
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    def _fetch(self, file: InputFile, source: str, access: Access) -> Steps:
+        partial = self._partial(file)
         arrived = partial.stat().st_size if partial.exists() else 0
         if arrived > file.bytes:
             partial.unlink()
             arrived = 0
         download = _Download(file, partial, arrived, self.progress)
         try:
+            yield from download.read_again()
             with self._room(file, download):
                 if download.missing:
-                    line.get(source, access, arrived, download.receive, lambda: self._files.get(file.path) is None)
+                    yield get(source, access, arrived, download.receive)
         finally:
             download.close()
         download.check(source)
-        self._finish(file, partial)
-
-    def _finish(self, file: InputFile, partial: Path) -> None:
-        target = self._places.on_disk(file.path)
         checksum.remember(partial, file.adler32)
         partial.chmod(0o444)
-        sync(partial)
+        return None
+
+    def _partial(self, file: InputFile) -> Path:
+        return self._places.partial / hashlib.sha256(file.path.encode()).hexdigest()
+
+    def _settle(self, files: list[InputFile]) -> None:
+        """Give files that have arrived their names; done again as a whole if it fails."""
+        sync_all([partial for partial in map(self._partial, files) if partial.exists()])
+        named, refused = [], []
+        for file in files:
+            try:
+                self._name(file)
+            except OSError as error:
+                refused.append((file, str(error)))
+            else:
+                named.append(file)
+        with self._lock:
+            wanted = [now for file in named if (now := self._files.get(file.path)) and now.adler32 == file.adler32]
+            self._ledger.put([_row(file, "staged") for file in wanted])
+            self._settling.difference_update(file.path for file in files)
+        _log.info("%d files are staged, the last is %s", len(named), files[-1].path)
+        for file, said in refused:
+            if (again := self._failed(file, said)) is not None:
+                self._engine.call([file.path], again)
+
+    def _name(self, file: InputFile) -> None:
+        target, partial = self._places.on_disk(file.path), self._partial(file)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial.rename(target)
-        sync(target.parent)
+        if partial.exists() or not self._present(file):
+            partial.rename(target)
 
     @contextmanager
     def _room(self, file: InputFile, download: _Download) -> Iterator[None]:
         """Keep room for a file while it arrives."""
-        with self._lock:
-            volume = os.statvfs(self._places.data)
-            # What has arrived is no longer free: only the rest of each file is still to be kept.
-            promised = sum(other.missing for other in self._arriving)
-            free = volume.f_bavail * volume.f_frsize - promised - _RESERVE
-            if download.missing > free:
-                message = (
-                    f"{file.path} needs {download.missing} bytes and the volume has {max(free, 0)} to spare: "
-                    "the owner must free space or ask for a greater volume"
-                )
-                raise TransferError(message)
-            self._arriving.add(download)
+        volume = os.statvfs(self._places.data)
+        # What has arrived is no longer free: only the rest of each file is still to be kept.
+        promised = sum(other.missing for other in self._arriving)
+        free = volume.f_bavail * volume.f_frsize - promised - _RESERVE
+        if download.missing > free:
+            message = (
+                f"{file.path} needs {download.missing} bytes and the volume has {max(free, 0)} to spare: "
+                "the owner must free space or ask for a greater volume"
+            )
+            raise TransferError(message)
+        self._arriving.add(download)
         try:
             yield
         finally:
-            with self._lock:
-                self._arriving.discard(download)
+            self._arriving.discard(download)
 
 
 class _Download:
@@ -182,10 +228,17 @@ class _Download:
         self._partial = partial
         self._size = arrived
         self._begun = False
-        # What an earlier attempt left is read again: nothing else vouches for it.
-        self._sum = checksum.of_file(partial) if arrived else checksum.EMPTY
-        self._stream = partial.open("r+b" if arrived else "wb")
-        self._stream.seek(arrived)
+        self._sum = checksum.EMPTY
+        self._stream = partial.open("r+b" if arrived else "wb", buffering=_PIECE)
+
+    def read_again(self) -> Steps:
+        """Add up what an earlier attempt left: nothing else vouches for it."""
+        left = self._size
+        while left and (data := self._stream.read(min(left, _PIECE))):
+            self._sum = checksum.extend(self._sum, data)
+            left -= len(data)
+            yield None
+        return None
 
     @property
     def missing(self) -> int:

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlsplit
 
 import pycurl
 
 from volatile_rse.api.agent import Manifest
 
-__all__ = ["Access", "Answer", "Line", "TransferError", "host_of"]
+__all__ = [
+    "Access",
+    "Answer",
+    "Request",
+    "Transfer",
+    "TransferError",
+    "delete",
+    "digest",
+    "get",
+    "head",
+    "host_of",
+    "put",
+]
 
 _CONNECT = 15
 _SILENCE = 60
 """Seconds that a site may send or take nothing."""
 _HASHED_PER_SECOND = 20_000_000
 """Bytes that a slow site reads for a checksum before it answers."""
-_CREATED = {200, 201, 204}
-_REMOVED = {200, 202, 204, 404}
-_one_at_a_time: dict[str, threading.Lock] = {}
+_PIECE = 256 * 1024
+_CREATED = frozenset({200, 201, 204})
+_REMOVED = frozenset({200, 202, 204, 404})
+_AS_IT_IS = "%:/?#[]@!$&'()*+,;=~"
+"""What a URL may hold besides letters and digits; everything else is escaped, and escapes are not escaped again."""
 
 
 class TransferError(RuntimeError):
@@ -73,159 +86,143 @@ def host_of(url: str) -> str:
     return (urlsplit(url).hostname or "").lower()
 
 
-class Line:
-    """Connections to the sites, for one thread.
+def _nothing(_data: bytes, _begin: int) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What is wanted of a site."""
+
+    method: str
+    url: str
+    access: Access
+    options: Mapping[int, Any]
+    """More options of libcurl."""
+    headers: tuple[str, ...] = ()
+    fine: frozenset[int] = frozenset()
+    """Answers that are no error; none: every one."""
+    patience: int = _SILENCE
+    """Seconds that the site may send or take nothing."""
+    offset: int = 0
+    receive: Callable[[bytes, int], None] = _nothing
+    """Takes a piece, and where the answer as a whole begins: 0 if the site ignored the offset."""
+    alone: bool = False
+    """Not to be asked of this host together with another such request."""
+
+    @property
+    def host(self) -> str:
+        """The host that is asked first."""
+        return host_of(self.url)
+
+
+def get(url: str, access: Access, offset: int, receive: Callable[[bytes, int], None]) -> Request:
+    """Read a file from an offset."""
+    options: dict[int, Any] = {pycurl.HTTPGET: 1, pycurl.FAILONERROR: 1}
+    if offset:
+        options[pycurl.RANGE] = f"{offset}-"
+    return Request("GET", url, access, options, offset=offset, receive=receive)
+
+
+def head(url: str, access: Access) -> Request:
+    """Ask whether there is a file."""
+    return Request("HEAD", url, access, {pycurl.NOBODY: 1})
+
+
+def digest(url: str, access: Access, size: int) -> Request:
+    """Ask for a file's size and checksum; ``size`` tells how long that may take."""
+    # XRootD 5.8.1 crashes or hangs when it is asked for digests on several connections at once, and on kept ones.
+    options = {pycurl.NOBODY: 1, pycurl.FRESH_CONNECT: 1, pycurl.FORBID_REUSE: 1}
+    patience = _SILENCE + size // _HASHED_PER_SECOND
+    return Request("HEAD", url, access, options, ("Want-Digest: adler32",), patience=patience, alone=True)
+
+
+def put(url: str, access: Access, stream: BinaryIO, size: int) -> Request:
+    """Write a file."""
+    options = {
+        pycurl.UPLOAD: 1,
+        pycurl.INFILESIZE_LARGE: size,
+        pycurl.UPLOAD_BUFFERSIZE: _PIECE,
+        pycurl.READFUNCTION: stream.read,
+        # After a redirection the file is sent from its begin.
+        pycurl.SEEKFUNCTION: lambda offset, whence: min(stream.seek(offset, whence), 0),
+    }
+    return Request("PUT", url, access, options, fine=_CREATED)
+
+
+def delete(url: str, access: Access) -> Request:
+    """Remove a file; an absent one is fine."""
+    return Request("DELETE", url, access, {pycurl.CUSTOMREQUEST: "DELETE"}, fine=_REMOVED)
+
+
+class Transfer:
+    """A request on a handle of libcurl.
 
     Parameters
     ----------
-    cancelled
-        Breaks off what is under way when it becomes true.
+    curl
+        New, or reset.
     """
 
-    def __init__(self, cancelled: Callable[[], bool]) -> None:
-        self._cancelled = cancelled
-        self._curl = pycurl.Curl()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._curl.close()
-
-    def get(
-        self,
-        url: str,
-        access: Access,
-        offset: int,
-        receive: Callable[[bytes, int], None],
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Read a file from an offset.
-
-        Parameters
-        ----------
-        receive
-            Takes a piece, and where the answer as a whole begins: 0 if the site ignored the offset.
-
-        Raises
-        ------
-        TransferError
-            The site did not give all of it.
-        """
-        answer = Answer()
-        errors: list[Exception] = []
-
-        def write(data: bytes) -> int:
-            try:
-                receive(data, offset if answer.status == 206 else 0)  # noqa: PLR2004 (partial content)
-            except (OSError, TransferError) as error:
-                errors.append(error)
-                return -1
-            return len(data)
-
-        self._prepare(url, access, answer, cancelled)
-        self._curl.setopt(pycurl.WRITEFUNCTION, write)
-        self._curl.setopt(pycurl.FAILONERROR, 1)
-        if offset:
-            self._curl.setopt(pycurl.RANGE, f"{offset}-")
-        self._perform("GET", url, errors)
-
-    def head(self, url: str, access: Access, size: int) -> Answer:
-        """Ask for a file's size and checksum; ``size`` tells how long that may take."""
-        answer = Answer()
-        self._prepare(url, access, answer, patience=_SILENCE + size // _HASHED_PER_SECOND)
-        self._curl.setopt(pycurl.NOBODY, 1)
-        # XRootD 5.8.1 crashes or hangs when it is asked for digests on several connections at once, and on kept ones.
-        self._curl.setopt(pycurl.FRESH_CONNECT, 1)
-        self._curl.setopt(pycurl.FORBID_REUSE, 1)
-        self._headers(url, access, "Want-Digest: adler32")
-        with _asking(host_of(url)):
-            self._perform("HEAD", url, [])
-        return answer
-
-    def put(self, url: str, access: Access, stream: BinaryIO, size: int) -> None:
-        """Write a file.
-
-        Raises
-        ------
-        TransferError
-            The site did not take it.
-        """
-        answer = Answer()
-        self._prepare(url, access, answer)
-        self._curl.setopt(pycurl.UPLOAD, 1)
-        self._curl.setopt(pycurl.INFILESIZE_LARGE, size)
-        self._curl.setopt(pycurl.READFUNCTION, stream.read)
-        # After a redirection the file is sent from its begin.
-        self._curl.setopt(pycurl.SEEKFUNCTION, lambda offset, whence: min(stream.seek(offset, whence), 0))
-        self._curl.setopt(pycurl.WRITEFUNCTION, len)
-        self._perform("PUT", url, [])
-        if answer.status not in _CREATED:
-            message = f"PUT {_shown(url)} gave {answer.status}"
-            raise TransferError(message)
-
-    def delete(self, url: str, access: Access) -> None:
-        """Remove a file; an absent one is fine.
-
-        Raises
-        ------
-        TransferError
-            The site did not remove it.
-        """
-        answer = Answer()
-        self._prepare(url, access, answer)
-        self._curl.setopt(pycurl.CUSTOMREQUEST, "DELETE")
-        self._curl.setopt(pycurl.WRITEFUNCTION, len)
-        self._perform("DELETE", url, [])
-        if answer.status not in _REMOVED:
-            message = f"DELETE {_shown(url)} gave {answer.status}"
-            raise TransferError(message)
-
-    def _prepare(
-        self,
-        url: str,
-        access: Access,
-        answer: Answer,
-        cancelled: Callable[[], bool] = lambda: False,
-        patience: int = _SILENCE,
-    ) -> None:
-        curl = self._curl
-        curl.reset()  # keeps connections
-        curl.setopt(pycurl.URL, "https" + url[url.index(":") :])
+    def __init__(self, curl: pycurl.Curl, request: Request) -> None:
+        self.request = request
+        self._curl = curl
+        self._answer = Answer()
+        self._error: Exception | None = None
+        curl.setopt(pycurl.URL, quote("https" + request.url[request.url.index(":") :], safe=_AS_IT_IS))
         curl.setopt(pycurl.NOSIGNAL, 1)
         # Proxies of the environment are meant for others; a redirection never leaves https.
         curl.setopt(pycurl.PROXY, "")
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         curl.setopt(pycurl.FOLLOWLOCATION, 1)
         curl.setopt(pycurl.MAXREDIRS, 5)
         curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT)
         curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
-        curl.setopt(pycurl.LOW_SPEED_TIME, patience)
-        curl.setopt(pycurl.BUFFERSIZE, 256 * 1024)
-        curl.setopt(pycurl.HEADERFUNCTION, answer.take)
-        curl.setopt(pycurl.NOPROGRESS, 0)
-        curl.setopt(pycurl.XFERINFOFUNCTION, lambda *_: int(self._cancelled() or cancelled()))
-        if access.trust is not None:
-            curl.setopt(pycurl.CAINFO, os.fspath(access.trust))
-        self._headers(url, access)
-
-    def _headers(self, url: str, access: Access, *more: str) -> None:
-        token = access.tokens.get(host_of(url))
+        curl.setopt(pycurl.LOW_SPEED_TIME, request.patience)
+        curl.setopt(pycurl.BUFFERSIZE, _PIECE)
+        curl.setopt(pycurl.HEADERFUNCTION, self._answer.take)
+        curl.setopt(pycurl.WRITEFUNCTION, self._write)
+        if request.access.trust is not None:
+            curl.setopt(pycurl.CAINFO, os.fspath(request.access.trust))
+        token = request.access.tokens.get(request.host)
         bearer = [f"Authorization: Bearer {token}"] if token else []
         # libcurl does not repeat the token to another host that it is redirected to.
-        self._curl.setopt(pycurl.HTTPHEADER, [*bearer, *more])
+        curl.setopt(pycurl.HTTPHEADER, [*bearer, *request.headers])
+        for option, value in request.options.items():
+            curl.setopt(option, value)
 
-    def _perform(self, method: str, url: str, errors: list[Exception]) -> None:
+    def outcome(self, error: str | None) -> Answer:
+        """Give the answer.
+
+        Parameters
+        ----------
+        error
+            What libcurl said of a transfer that failed.
+
+        Raises
+        ------
+        TransferError
+            The site did not do what was wanted.
+        """
+        status, fine = self._answer.status, self.request.fine
+        if error is not None or self._error is not None:
+            message = f"{self.request.method} {_shown(self.request.url)}: {self._error or error}"
+            raise TransferError(message) from self._error
+        if fine and status not in fine:
+            message = f"{self.request.method} {_shown(self.request.url)} gave {status}"
+            raise TransferError(message)
+        return self._answer
+
+    def _write(self, data: bytes) -> int:
         try:
-            self._curl.perform()
-        except pycurl.error as error:
-            said = str(errors[0] if errors else self._curl.errstr() or error)
-            message = f"{method} {_shown(url)}: {said}"
-            raise TransferError(message) from error
-
-
-def _asking(host: str) -> threading.Lock:
-    """Give the lock of a host: one question for a digest at a time."""
-    return _one_at_a_time.setdefault(host, threading.Lock())
+            partial = self._answer.status == 206  # noqa: PLR2004 (partial content)
+            self.request.receive(data, self.request.offset if partial else 0)
+        except (OSError, TransferError) as error:
+            self._error = error
+            return -1
+        return len(data)
 
 
 def _shown(url: str) -> str:

@@ -42,9 +42,14 @@ class Site:
         self.log: list[str] = []
         self.cut: dict[str, int] = {}
         """Path -> bytes after which the connection breaks, once."""
+        self.held: dict[str, tuple[int, threading.Event]] = {}
+        """Path -> bytes after which the answer stands still until something happens."""
         self.moved: dict[str, str] = {}
         """Path -> URL that it is redirected to."""
         self.digests = True
+        self.asked = 0
+        """Questions for a digest that are being answered."""
+        self.asked_together = 0
         self.spoil = 0
         """Uploads that will be stored wrong."""
         self.bundle = authority.bundle()
@@ -74,6 +79,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         if (data := self._data()) is not None:
+            if "Want-Digest" in self.headers:
+                self.site.asked += 1
+                self.site.asked_together = max(self.site.asked_together, self.site.asked)
+                time.sleep(0.002)
+                self.site.asked -= 1
             digest = {"Digest": f"adler32={zlib.adler32(data):x}"} if self.site.digests else {}
             self._begin(200, len(data), digest)
 
@@ -83,6 +93,11 @@ class _Handler(BaseHTTPRequestHandler):
         begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
         self._begin(206 if begin else 200, len(data) - begin, {})
         cut = self.site.cut.pop(self.path, None)
+        if self.path in self.site.held:
+            size, event = self.site.held[self.path]
+            self.wfile.write(data[begin:size])
+            event.wait(10)
+            begin = max(begin, size)
         self.wfile.write(data[begin:][:cut])
         self.close_connection = self.close_connection or cut is not None
 

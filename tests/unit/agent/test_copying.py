@@ -121,3 +121,24 @@ def test_a_repeated_order_of_a_verified_copy_is_harmless(sealed: Buffer, site: S
     version = sealed.ledger.version
     sealed.copying.order(order(sealed, site))
     assert sealed.ledger.version == version
+
+
+def test_many_are_sent_side_by_side_and_asked_for_one_by_one(buffer: Buffer, site: Site) -> None:
+    for number in range(60):
+        leave(buffer, f"out-{number}.root", DATA[number : number + 1000])
+    fence(buffer)
+    seal(buffer)
+    outputs = buffer.ledger.every(OutputState).values()
+    copies = [
+        CopyOrder(
+            scope=output.scope or "", name=output.name or "",
+            destinations=[CopyTarget(rse="SITE", pfn=site.url(f"/{output.name}"))],
+        )
+        for output in outputs
+    ]  # fmt: skip
+    buffer.take(manifest(site))
+    buffer.copying.order(Copies(copies=copies))
+    until(lambda: buffer.report().copies.verified == 60, 20)
+    assert len(site.files) == 60
+    assert site.asked_together == 1
+    assert all(copy.attempts == 1 for copy in buffer.ledger.every(CopyState).values())

@@ -4,6 +4,8 @@ import hashlib
 import os
 import subprocess
 import threading
+import tracemalloc
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from tests.unit.agent.conftest import Site, adler32, input_file, manifest, until
 from volatile_rse.agent import checksum, staging
 from volatile_rse.agent.buffer import Buffer
-from volatile_rse.agent.crew import backoff
+from volatile_rse.agent.multi import backoff
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import InputFile, InputState
 
@@ -111,15 +113,9 @@ def test_what_has_arrived_is_not_counted_twice(buffer: Buffer, site: Site, monke
     """Two files fit together: the second asks for room while a part of the first has arrived."""
     first, second = input_file(site, DATA, "first.root"), input_file(site, DATA, "second.root")
     partial = buffer.places.partial / hashlib.sha256(first.path.encode()).hexdigest()
-    waiting, go_on = threading.Event(), threading.Event()
-    receive = staging._Download.receive
-
-    def slow(download: staging._Download, data: bytes, begin: int) -> None:
-        receive(download, data, begin)
-        if download._partial == partial and not go_on.is_set():
-            download._stream.flush()
-            waiting.set()
-            assert go_on.wait(5)
+    go_on = threading.Event()
+    arrived = 1 << 18
+    site.held[first.path] = arrived, go_on
 
     def volume(_: object) -> SimpleNamespace:
         there = sum(path.stat().st_size for path in buffer.places.data.rglob("*") if path.name in names)
@@ -127,13 +123,13 @@ def test_what_has_arrived_is_not_counted_twice(buffer: Buffer, site: Site, monke
 
     names = {partial.name, hashlib.sha256(second.path.encode()).hexdigest(), "first.root", "second.root"}
     monkeypatch.setattr(staging, "_RESERVE", 0)
-    monkeypatch.setattr(staging._Download, "receive", slow)
+    monkeypatch.setattr(staging, "_PIECE", 512)
     monkeypatch.setattr(os, "statvfs", volume)
     greater = input_file(site, DATA + b"!", "greater.root")
     try:
         # One asks after the other, so that the order is the same on every machine.
         buffer.take(manifest(site, first))
-        assert waiting.wait(5)
+        until(lambda: partial.exists() and partial.stat().st_size > len(DATA) // 2)
         buffer.take(manifest(site, first, second))
         staged(buffer, second)
         buffer.take(manifest(site, first, second, greater))
@@ -228,3 +224,73 @@ def test_no_other_program_sees_the_bytes_of_a_token(buffer: Buffer, site: Site) 
 def test_repetitions_are_scattered_below_their_cap(attempts: int, longest: float) -> None:
     waits = [backoff(attempts, 1.0, 60.0) for _ in range(100)]
     assert longest / 2 <= min(waits) < max(waits) <= longest
+
+
+def test_many_files_share_their_syncs_and_transactions(
+    buffer: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [input_file(site, DATA[n : n + 100], f"f{n}.root") for n in range(300)]
+    synced: list[int] = []
+
+    def sync_all(paths: list[Path]) -> None:
+        assert not any(buffer.places.on_disk(files[number(path)].path).exists() for path in paths), "named before"
+        synced.append(len(paths))
+
+    partials = {hashlib.sha256(file.path.encode()).hexdigest(): n for n, file in enumerate(files)}
+
+    def number(path: Path) -> int:
+        return partials[path.name]
+
+    monkeypatch.setattr(staging, "sync_all", sync_all)
+    buffer.report()
+    before = buffer.ledger.version
+    buffer.take(manifest(site, *files))
+    until(lambda: buffer.report().inputs[0].staged == 300, 20)
+    assert sum(synced) == 300
+    assert len(synced) < 60
+    assert buffer.ledger.version == before + 601, "a row as wanted, a row as staged, the manifest"
+    assert not list(buffer.places.partial.iterdir())
+    assert sorted(line.split()[1] for line in site.log) == sorted(file.path for file in files), "each is read once"
+
+
+def test_a_file_that_cannot_get_its_name_does_not_keep_others_back(buffer: Buffer, site: Site) -> None:
+    good, bad = input_file(site, DATA), input_file(site, DATA, "dir/bad.root")
+    buffer.places.on_disk("/store/user/alice").mkdir(parents=True)
+    buffer.places.on_disk("/store/user/alice/dir").write_bytes(b"in the way")
+    buffer.take(manifest(site, good, bad))
+    staged(buffer, good)
+    until(lambda: state(buffer, bad).state == "failed")
+    buffer.places.on_disk("/store/user/alice/dir").unlink()
+    staged(buffer, bad)
+
+
+def test_what_is_no_longer_wanted_is_broken_off(buffer: Buffer, site: Site) -> None:
+    files = [input_file(site, DATA, f"f{n}.root") for n in range(8)]
+    go_on = threading.Event()
+    site.held = {file.path: (1000, go_on) for file in files}
+    other = input_file(site, DATA, "other.root")
+    try:
+        buffer.take(manifest(site, *files))
+        until(lambda: len(site.log) == 8)
+        buffer.take(manifest(site, other))
+        staged(buffer, other)
+    finally:
+        go_on.set()
+
+
+def test_a_name_with_blanks_and_accents_arrives(buffer: Buffer, site: Site) -> None:
+    site.files["/a%20%C3%A9.root"] = DATA
+    file = input_file(site, DATA, "f.root", site.url("/a é.root"))
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+
+
+@pytest.mark.slow
+def test_five_thousand_files_arrive_in_little_memory(buffer: Buffer, site: Site) -> None:
+    data = os.urandom(20_000)
+    files = [input_file(site, data, f"f{n}.root") for n in range(5000)]
+    tracemalloc.start()
+    buffer.take(manifest(site, *files))
+    until(lambda: buffer.report().inputs[0].staged == 5000, 120)
+    assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    tracemalloc.stop()

@@ -1,0 +1,257 @@
+"""Many transfers in one thread: named pieces of work that wait for sites, and begin when they are due.
+
+One thread with eight connections stages small files more than twice as fast as eight threads do, because it never waits
+for Python's lock. A piece of work is a generator: it yields what it wants of a site and gets the answer, or the error.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable
+from functools import partial
+from typing import Generic, TypeVar
+
+import pycurl
+
+from volatile_rse.agent.transfer import Answer, Request, Transfer, TransferError
+
+__all__ = ["Engine", "Steps", "backoff"]
+
+_log = logging.getLogger(__name__)
+_AFTER_DEFECT = 60.0
+_AFTER_ITSELF = 0.2
+_LONGEST_WAIT = 60.0
+_chance = random.SystemRandom()
+_Key = TypeVar("_Key", bound=Hashable)
+Steps = Generator[Request | None, Answer, float | None]
+"""What one piece of work wants, step by step: a request, or None to let others go on. Its value is the seconds until it
+shall be done again, or None."""
+
+
+def backoff(attempts: int, first: float, cap: float) -> float:
+    """Give the seconds to wait after so many failures: scattered, so that buffers do not return to a site together."""
+    longest = min(cap, first * 2 ** min(attempts - 1, 30))
+    return _chance.uniform(longest / 2, longest)
+
+
+class Engine(Generic[_Key]):
+    """A thread that does pieces of work side by side; none is done twice at a time.
+
+    Parameters
+    ----------
+    name
+        Of the thread.
+    slots
+        How many pieces are under way at a time.
+    work
+        Begins one piece. Between its steps it must not wait for anything.
+    """
+
+    def __init__(self, name: str, slots: int, work: Callable[[_Key], Steps]) -> None:
+        self._work = work
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._order = itertools.count()
+        self._heap: list[tuple[float, int, _Key]] = []
+        self._due: dict[_Key, int] = {}
+        """Which entry of the heap counts."""
+        self._unwanted: set[_Key] = set()
+        self._ended = threading.Event()
+        self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # What follows belongs to the thread.
+        self._multi = pycurl.CurlMulti()
+        self._idle: list[pycurl.Curl] = []
+        self._under_way: dict[_Key, Steps] = {}
+        self._transfers: dict[pycurl.Curl, tuple[_Key, Transfer]] = {}
+        self._resting: deque[_Key] = deque()
+        self._queues: dict[str, deque[tuple[_Key, Request]]] = {}
+        """Host -> what is asked of it one by one; the first is under way."""
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what is being sent or fetched is broken off."""
+        self._ended.set()
+        self._ring()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def call(self, keys: Iterable[_Key], delay: float = 0) -> None:
+        """Ask for work; for work that waits, this is its new time."""
+        with self._lock:
+            for key in keys:
+                self._push(key, delay)
+        self._ring()
+
+    def forget(self) -> None:
+        """Drop the work that waits."""
+        with self._lock:
+            self._heap.clear()
+            self._due.clear()
+
+    def cancel(self, keys: Collection[_Key]) -> None:
+        """Break off what is under way of these."""
+        with self._lock:
+            self._unwanted.update(keys)
+        self._ring()
+
+    def _push(self, key: _Key, delay: float) -> None:
+        number = next(self._order)
+        self._due[key] = number
+        heapq.heappush(self._heap, (time.monotonic() + delay, number, key))
+
+    def _ring(self) -> None:
+        try:
+            self._rope.send(b"!")
+        except BlockingIOError:
+            # It has been rung often enough.
+            return
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.is_set():
+                self._break_off()
+                self._begin()
+                self._multi.perform()
+                self._collect()
+                self._wait()
+        finally:
+            for key in list(self._under_way):
+                self._drop(key)
+            for curl in self._idle:
+                curl.close()
+            self._multi.close()
+
+    def _begin(self) -> None:
+        for rested in [self._resting.popleft() for _ in range(len(self._resting))]:
+            self._advance(rested, partial(next, self._under_way[rested]))
+        while len(self._under_way) < self._slots and (key := self._next()) is not None:
+            steps = self._under_way[key] = self._work(key)
+            self._advance(key, partial(next, steps))
+
+    def _next(self) -> _Key | None:
+        with self._lock:
+            while self._heap:
+                due, number, key = self._heap[0]
+                if self._due.get(key) == number and due > time.monotonic():
+                    return None
+                heapq.heappop(self._heap)
+                if self._due.get(key) != number:
+                    continue
+                if key in self._under_way:
+                    self._push(key, _AFTER_ITSELF)
+                    continue
+                del self._due[key]
+                return key
+        return None
+
+    def _advance(self, key: _Key, step: Callable[[], Request | None]) -> None:
+        """Let one piece take its next step."""
+        again: float | None = _AFTER_DEFECT
+        try:
+            request = step()
+        except StopIteration as end:
+            again = end.value
+        except Exception:  # noqa: BLE001 (a defect met by one file must not stop the others)
+            _log.exception("%s failed by a defect of this program", key)
+        else:
+            self._ask(key, request)
+            return
+        del self._under_way[key]
+        with self._lock:
+            # Who asked meanwhile knows a better time.
+            if again is not None and key not in self._due:
+                self._push(key, again)
+
+    def _ask(self, key: _Key, request: Request | None) -> None:
+        if request is None:
+            self._resting.append(key)
+            return
+        if request.alone:
+            queue = self._queues.setdefault(request.host, deque())
+            queue.append((key, request))
+            if len(queue) > 1:
+                return
+        self._send(key, request)
+
+    def _send(self, key: _Key, request: Request) -> None:
+        curl = self._idle.pop() if self._idle else pycurl.Curl()
+        self._transfers[curl] = key, Transfer(curl, request)
+        self._multi.add_handle(curl)
+
+    def _collect(self) -> None:
+        """Hand out the answers."""
+        left = 1
+        while left:
+            left, fine, broken = self._multi.info_read()
+            for curl, error in [*((curl, None) for curl in fine), *((curl, said) for curl, _, said in broken)]:
+                key, transfer = self._release(curl)
+                steps = self._under_way[key]
+                try:
+                    step = partial(steps.send, transfer.outcome(error))
+                except TransferError as failure:
+                    step = partial(steps.throw, failure)
+                self._advance(key, step)
+
+    def _release(self, curl: pycurl.Curl) -> tuple[_Key, Transfer]:
+        key, transfer = self._transfers.pop(curl)
+        self._multi.remove_handle(curl)
+        # What it calls back holds open files.
+        curl.reset()
+        self._idle.append(curl)
+        if transfer.request.alone:
+            queue = self._queues[transfer.request.host]
+            queue.popleft()
+            if queue:
+                self._send(*queue[0])
+            else:
+                del self._queues[transfer.request.host]
+        return key, transfer
+
+    def _break_off(self) -> None:
+        with self._lock:
+            keys, self._unwanted = self._unwanted, set()
+        for key in keys & self._under_way.keys():
+            self._drop(key)
+
+    def _drop(self, key: _Key) -> None:
+        for host, queue in self._queues.items():
+            # The first of each is under way: it leaves with its transfer.
+            self._queues[host] = deque(item for n, item in enumerate(queue) if n == 0 or item[0] != key)
+        for curl in [curl for curl, (owner, _) in self._transfers.items() if owner == key]:
+            self._release(curl)
+        if key in self._resting:
+            self._resting.remove(key)
+        self._under_way.pop(key).close()
+
+    def _wait(self) -> None:
+        reads, writes, errors = self._multi.fdset()
+        select.select([*reads, self._bell.fileno()], writes, errors, self._patience())
+        try:
+            while self._bell.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def _patience(self) -> float:
+        """Give the seconds until something is to be done, if no site answers."""
+        wait = 0.0 if self._resting else _LONGEST_WAIT
+        if (libcurl := self._multi.timeout()) >= 0:
+            wait = min(wait, libcurl / 1000)
+        with self._lock:
+            if self._heap and len(self._under_way) < self._slots:
+                wait = min(wait, max(0.0, self._heap[0][0] - time.monotonic()))
+        return wait

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.unit.agent.conftest import until
+from volatile_rse.agent import batch
+from volatile_rse.agent.batch import Batch
+
+
+def test_what_comes_while_something_is_written_is_written_together() -> None:
+    written: list[list[int]] = []
+    go_on = threading.Event()
+
+    def write(items: list[int]) -> None:
+        written.append(items)
+        go_on.wait(5)
+
+    made = Batch("test", write)
+    made.start()
+    made.add(0)
+    until(lambda: written)
+    for number in range(1, 500):
+        made.add(number)
+    go_on.set()
+    made.stop()
+    assert [len(items) for items in written] == [1, 499]
+
+
+def test_a_failed_writing_is_repeated_with_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_AFTER_FAILURE", 0.01)
+    written: list[list[int]] = []
+
+    def write(items: list[int]) -> None:
+        written.append(list(items))
+        if len(written) < 3:
+            raise OSError(28, "no space left on device")
+
+    made = Batch("test", write)
+    made.add(1)
+    made.start()
+    until(lambda: len(written) == 3)
+    made.add(2)
+    made.stop()
+    assert written[0] == written[2][: len(written[0])] == [1]
+    assert written[-1][-1] == 2
+
+
+def test_the_end_does_not_wait_for_what_cannot_be_written() -> None:
+    def write(_: list[int]) -> None:
+        raise OSError(28, "no space left on device")
+
+    made = Batch("test", write)
+    made.add(1)
+    made.start()
+    made.stop()
