@@ -67,7 +67,7 @@ class FakeBuffer(Buffer):
         self.idle: dict[str, int] = {}
         """Input entry -> seconds since something of it arrived."""
         self.staging_rate: int | None = None
-        self.knows = ["outputs"]
+        self.knows = ["outputs", "continuous"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
@@ -82,6 +82,7 @@ class FakeBuffer(Buffer):
         self._outputs: dict[tuple[str, str], OutputState] = {}
         self._copies: dict[tuple[str, str, str], CopyState] = {}
         self._torn: set[tuple[str, str]] = set()
+        self._published: set[tuple[str, str]] = set()
         self._sums: dict[tuple[str, str], str] = {}
         self._desired = self._actual = GateState(mode="open", generation=0)
         self._seal: SealState | None = None
@@ -106,6 +107,11 @@ class FakeBuffer(Buffer):
         self._sums[key] = f"{zlib.adler32(data):08x}"
         self._outputs[key] = OutputState(version=self._next(), claim=claim, path=path, state="found", bytes=len(data))
 
+    def publish(self, claim: str, path: str, data: bytes) -> None:
+        """Rename a file into the publish directory as a session does."""
+        self.write(claim, path, data)
+        self._published.add((claim, path))
+
     def advance(self) -> None:
         """Do all that is wanted."""
         if self._desired != self._actual:
@@ -118,6 +124,7 @@ class FakeBuffer(Buffer):
                 self._copies[place] = done = self._work(copy, "wanted", "verified", copy.pfn)
                 if done.state == "verified":
                     self.sites[copy.pfn] = self._sealed()[copy.scope, copy.name]
+        self._take_published()
         if self._wanted is not None and self._seal is not None and self._seal.state == "running":
             self._inventory(self._wanted)
 
@@ -270,6 +277,17 @@ class FakeBuffer(Buffer):
         if isinstance(item, CopyState):
             update["attempts"] = item.attempts + 1
         return item.model_copy(update=update)
+
+    def _take_published(self) -> None:
+        manifest = self._manifest
+        if manifest is None or manifest.record_id is None or self._desired.mode != "open":
+            return
+        rules = [rule for rule in manifest.outputs if rule.name in manifest.continuous]
+        request = SealRequest(generation=1, record_id=manifest.record_id, outputs=rules)
+        for key in self._published:
+            found = self._outputs[key]
+            if found.state in {"found", "failed"} and _rule(found, rules) is not None:
+                self._outputs[key] = self._sort(key, found, request)
 
     def _inventory(self, request: SealRequest) -> None:
         for key, found in self._outputs.items():

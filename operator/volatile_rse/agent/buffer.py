@@ -13,6 +13,7 @@ from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.inventory import Inventory, with_live
 from volatile_rse.agent.ledger import Ledger
 from volatile_rse.agent.places import Places
+from volatile_rse.agent.publishing import Publishing
 from volatile_rse.agent.sealing import Sealing
 from volatile_rse.agent.staging import Staging
 from volatile_rse.agent.transfer import Access
@@ -20,7 +21,7 @@ from volatile_rse.api.agent import GateState, Manifest, Report, Space
 
 __all__ = ["Buffer"]
 
-_KNOWS = ["outputs"]
+_KNOWS = ["outputs", "continuous"]
 
 
 class Buffer:
@@ -41,6 +42,7 @@ class Buffer:
         self.gate = Gate(places)
         self.staging = Staging(places, self.ledger, first=first)
         self.sealing = Sealing(places, self.ledger, self.gate)
+        self.publishing = Publishing(places, self.ledger, self.gate, self.sealing)
         self.inventory = Inventory(places, self.ledger.bump)
         self.copying = Copying(places, self.ledger, first=first)
         self._taking = threading.Lock()
@@ -58,10 +60,12 @@ class Buffer:
         self.copying.start()
         self.sealing.start()
         self.inventory.start()
+        self.publishing.start()
 
     def stop(self) -> None:
         """End; all that was done is kept."""
         self.inventory.stop()
+        self.publishing.stop()
         self.staging.stop()
         self.copying.stop()
         self._trust.cleanup()
@@ -76,6 +80,7 @@ class Buffer:
             self.staging.take(manifest.inputs, access)
             self.copying.take(access)
             self.inventory.take(manifest.claims, manifest.outputs)
+            self.publishing.take(manifest)
             self._manifest = manifest
             self.ledger.bump()
 

@@ -28,7 +28,7 @@ from volatile_rse.api.agent import (
     SealState,
 )
 
-__all__ = ["Ledger", "Row", "copy_row", "input_row", "output_row"]
+__all__ = ["Ledger", "Row", "copy_row", "input_row", "output_key", "output_row"]
 
 _log = logging.getLogger(__name__)
 _State = TypeVar("_State", InputState, OutputState, CopyState)
@@ -66,9 +66,14 @@ def input_row(state: InputState, entries: Sequence[str]) -> Row:
     return Row(state.path.encode(), state, f"{state.scope}:{state.name}", entries, state.bytes)
 
 
-def output_row(state: OutputState, path: bytes) -> Row:
+def output_key(claim: str, path: bytes, area: str = "") -> bytes:
+    """Name an output; ``area`` sets apart what has the path of another one."""
+    return (f"{claim}//{area}/" if area else f"{claim}/").encode() + path
+
+
+def output_row(state: OutputState, path: bytes, area: str = "") -> Row:
     """Place an output; ``path`` is the one that the disk has."""
-    key = f"{state.claim}/".encode() + path
+    key = output_key(state.claim, path, area)
     # What programs leave lying about is nobody's file, and missed by nobody.
     groups = [] if state.state == "excluded" else [json.dumps([state.claim, state.output])]
     return Row(key, state, f"{state.scope}:{state.name}", groups, state.bytes)
@@ -129,6 +134,12 @@ class Ledger:
             self._database.executemany(
                 "REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (self._values(row) for row in rows)
             )
+
+    def drop(self, keys: Sequence[bytes]) -> None:
+        """Forget outputs that are no more."""
+        with self._changing():
+            self._version += 1
+            self._database.executemany("DELETE FROM item WHERE kind = 'output' AND key = ?", [(key,) for key in keys])
 
     def get(self, model: type[_State], key: bytes) -> _State | None:
         """Read one row."""

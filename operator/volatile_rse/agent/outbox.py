@@ -12,7 +12,7 @@ from pathlib import Path
 
 from volatile_rse.api.agent import EXCLUDES, OutputRule
 
-__all__ = ["Found", "first_rule", "is_excluded", "matches", "shown", "walk"]
+__all__ = ["Found", "below", "first_rule", "is_excluded", "matches", "shown", "walk"]
 
 _PART = re.compile(r"\*\*/|\*\*|.", re.DOTALL)
 _OWNER = stat.S_IRWXU
@@ -65,6 +65,11 @@ def _status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
         return entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def below(root: Path, path: bytes) -> Path:
+    """Give the file of a path that was found below a directory."""
+    return Path(os.fsdecode(os.fsencode(root) + b"/" + path))
 
 
 def shown(path: bytes) -> str:

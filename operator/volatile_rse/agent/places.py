@@ -11,11 +11,14 @@ from pathlib import Path
 
 from volatile_rse.api.agent import CONFIG, DATA, RUN, TLS
 
-__all__ = ["Places", "sync", "sync_all"]
+__all__ = ["AREAS", "Places", "sync", "sync_all"]
 
 _FEW = 4
 """Files that are synced one by one."""
 _libc = ctypes.CDLL(None, use_errno=True)
+
+AREAS = ("taken", "publish", "outbox")
+"""Where a claim's files are until they are sealed; ``taken``: from ``publish``, and out of its session's reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class Places:
     def partial(self) -> Path:
         """Files that are still being staged, on the file system of the namespace."""
         return self.control / "partial"
+
+    def area(self, name: str, claim: str) -> Path:
+        """Give one of the ``AREAS`` of a claim."""
+        return (self.control if name == "taken" else self.namespace) / name / claim
 
     def make(self) -> None:
         """Create what belongs to the buffer on its volume."""

@@ -12,29 +12,43 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from volatile_rse.agent import checksum
 from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.gate import Gate
-from volatile_rse.agent.ledger import Ledger, Row, output_row
-from volatile_rse.agent.outbox import Found, first_rule, is_excluded, shown, walk
-from volatile_rse.agent.places import Places, sync
+from volatile_rse.agent.ledger import Ledger, Row, output_key, output_row
+from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, shown, walk
+from volatile_rse.agent.places import AREAS, Places, sync
 from volatile_rse.api.agent import GateState, OutputRule, OutputState, SealRequest, SealState
 from volatile_rse.api.names import hash_path, lfn_name
 
-__all__ = ["Sealing"]
+__all__ = ["Find", "Sealing", "set_apart"]
 
 _log = logging.getLogger(__name__)
 _IDENTITY = "user.volatile-rse.output"
 """Attribute of a sealed file: claim, path, output, scope and name, so that a lost ledger can be made anew."""
 _CLAIM = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _WORDS = 512
+_BATCH = 200
+"""Files between two writes of the ledger."""
 
 
 class SealError(RuntimeError):
     """A file cannot be sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """A file of a claim, and what is to become of it."""
+
+    path: bytes
+    source: Path
+    rule: OutputRule | None
+    state: OutputState
+    area: str
 
 
 class Sealing:
@@ -44,11 +58,14 @@ class Sealing:
         self._places = places
         self._ledger = ledger
         self._gate = gate
+        self.working = threading.RLock()
+        """Held while files are taken: by one at a time."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Go on with what was under way when the agent ended."""
+        self.miss()
         with self._lock:
             known = self._ledger.seal()
             if known is not None and known[1].state == "running":
@@ -114,57 +131,89 @@ class Sealing:
 
     def run(self, request: SealRequest) -> None:
         """Take inventory and seal."""
-        self._recover()
-        known = self._ledger.every(OutputState)
-        sealed = {key for key, state in known.items() if state.state == "sealed"}
-        work: list[tuple[OutputState, Found, OutputRule]] = []
-        rows = []
-        for claim in self._claims(request):
-            for found in walk(self._places.namespace / "outbox" / claim):
-                if f"{claim}/".encode() + found.path in sealed:
-                    self._forget_name(claim, found)
-                    continue
-                rule = first_rule(claim, found.path, request.outputs)
-                state = _inventoried(claim, found, rule)
-                rows.append(output_row(state, found.path))
-                if rule is not None and state.state == "found":
-                    work.append((state, found, rule))
-        seen = sealed.union(row.key for row in rows)
-        rows += [_vanished(key, state) for key, state in known.items() if key not in seen]
-        self._ledger.put(rows)
-        for state, found, rule in work:
-            self._take(state, found, rule, request.record_id)
+        with self.working:
+            self.recover()
+            known = self._ledger.every(OutputState)
+            finds = self._finds(request)
+            # Of two versions of one path, one that can be sealed comes first.
+            finds.sort(key=lambda find: find.state.state != "found" or find.rule is None)
+            taken = {key for key, state in known.items() if state.state == "sealed"}
+            work, rows = [], []
+            for find in finds:
+                key = output_key(find.state.claim, find.path)
+                if key in taken and self._is_sealed(known.get(key), find.source):
+                    find.source.unlink()
+                elif key in taken:
+                    rows.append(set_apart(find))
+                else:
+                    taken.add(key)
+                    rows.append(output_row(find.state, find.path))
+                    work += [find] if find.rule is not None and find.state.state == "found" else []
+            seen = taken.union(row.key for row in rows)
+            gone = [key for key in known if key not in seen]
+            rows += [_vanished(key, known[key]) for key in gone if not _is_apart(key, known[key])]
+            self._ledger.drop([key for key in gone if _is_apart(key, known[key])])
+            self._ledger.put(rows)
+            self.seal(work, request.record_id)
+
+    def _finds(self, request: SealRequest) -> list[Find]:
+        return [
+            Find(found.path, below(root, found.path), rule, _inventoried(claim, found, rule), area)
+            for claim in self._claims(request)
+            for area in AREAS
+            for root in (self._places.area(area, claim),)
+            for found in walk(root)
+            for rule in (first_rule(claim, found.path, request.outputs),)
+        ]
 
     def _claims(self, request: SealRequest) -> list[str]:
-        """Give every claim that has an outbox: also what nobody declared is told."""
-        outbox = self._places.namespace / "outbox"
-        there = {path.name for path in outbox.iterdir()} if outbox.is_dir() else set()
+        """Give every claim that has left something: also what nobody declared is told."""
+        folders = [self._places.area(area, "") for area in AREAS]
+        there = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir()}
         named = {rule.claim for rule in request.outputs}
         return sorted(name for name in there | named if _CLAIM.fullmatch(name))
 
-    def _take(self, state: OutputState, found: Found, rule: OutputRule, record_id: str) -> None:
-        try:
-            done = self._seal(state, found, rule, record_id)
-        except (OSError, SealError) as error:
-            _log.warning("%s of claim %s is not sealed: %s", state.path, state.claim, error)
-            failed = state.model_copy(update={"state": "failed", "error": str(error)[:_WORDS]})
-            self._ledger.put([output_row(failed, found.path)])
-            return
-        self._ledger.put([output_row(done, found.path)])
-        self._forget_name(state.claim, found)
+    def seal(self, work: Sequence[Find], record_id: str) -> None:
+        """Seal files, some at a time: each is synced for itself, and directories and ledger once for all of them."""
+        for at in range(0, len(work), _BATCH):
+            self._seal_some(work[at : at + _BATCH], record_id)
 
-    def _seal(self, state: OutputState, found: Found, rule: OutputRule, record_id: str) -> OutputState:
-        name = lfn_name(rule.dataset, record_id, found.path)
+    def _seal_some(self, work: Sequence[Find], record_id: str) -> None:
+        rows, sealed = [], []
+        folders: set[Path] = set()
+        for find in work:
+            try:
+                done = self._seal(find, record_id, folders)
+            except (OSError, SealError) as error:
+                _log.warning("%s of claim %s is not sealed: %s", find.state.path, find.state.claim, error)
+                failed = find.state.model_copy(update={"state": "failed", "error": str(error)[:_WORDS]})
+                rows.append(output_row(failed, find.path))
+            else:
+                rows.append(output_row(done, find.path))
+                sealed.append(find.source)
+        for folder in folders:
+            sync(folder)
+        self._ledger.put(rows)
+        # Last: only now is everything known that the names in the outbox stood for.
+        for source in sealed:
+            source.unlink()
+
+    def _seal(self, find: Find, record_id: str, folders: set[Path]) -> OutputState:
+        rule, source = find.rule, find.source
+        if rule is None:
+            message = "no output takes it"
+            raise SealError(message)
+        name = lfn_name(rule.dataset, record_id, find.path)
         store_path = f"/store/{hash_path(rule.scope, name)}"
-        done = state.model_copy(
+        done = find.state.model_copy(
             update={"state": "sealed", "scope": rule.scope, "name": name, "store_path": store_path, "error": None}
         )
-        source, target = self._source(state.claim, found), self._places.on_disk(store_path)
+        target = self._places.on_disk(store_path)
         if target.exists() and not target.samefile(source):
             message = f"{store_path} is another file already: an administrator must compare the two"
             raise SealError(message)
         adler32 = None
-        described = _describe(done, found.path)
+        described = _describe(done, find.path)
         if _closed(source) and _identity(source) == json.loads(described):
             adler32 = checksum.remembered(source)
         if adler32 is None:
@@ -177,32 +226,21 @@ class Sealing:
             sync(source)
         done = done.model_copy(update={"adler32": adler32, "bytes": source.stat().st_size})
         if not target.exists():
-            self._link(source, target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)
+        # Also of a link that an agent made which died before it had synced it.
+        folders.update(folder for folder in target.parents if folder.is_relative_to(self._places.namespace / "store"))
         return done
 
-    def _link(self, source: Path, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(source, target)
-        folder = target.parent
-        while folder != self._places.namespace:
-            sync(folder)
-            folder = folder.parent
+    def _is_sealed(self, state: OutputState | None, source: Path) -> bool:
+        """Tell whether a name stands for the file that was sealed under it."""
+        return (
+            state is not None
+            and state.store_path is not None
+            and self._places.on_disk(state.store_path).samefile(source)
+        )
 
-    def _forget_name(self, claim: str, found: Found) -> None:
-        """Remove the name in the outbox of a sealed file."""
-        state = self._ledger.get(OutputState, f"{claim}/".encode() + found.path)
-        source = self._source(claim, found)
-        if state is None or state.store_path is None or not self._places.on_disk(state.store_path).samefile(source):
-            message = (
-                f"{shown(found.path)} of claim {claim} is not the file that was sealed: an administrator must look"
-            )
-            raise SealError(message)
-        source.unlink()
-
-    def _source(self, claim: str, found: Found) -> Path:
-        return Path(os.fsdecode(os.fsencode(self._places.namespace / "outbox" / claim) + b"/" + found.path))
-
-    def _recover(self) -> None:
+    def recover(self) -> None:
         """Make the rows of sealed files anew from the disk, where the ledger has lost them."""
         known = self._ledger.every(OutputState)
         rows = []
@@ -222,6 +260,14 @@ class Sealing:
                 )  # fmt: skip
                 rows.append(output_row(state, raw))
         self._ledger.put(rows)
+        self.miss()
+
+    def miss(self) -> None:
+        """No longer count as sealed what is not there any more."""
+        sealed = [(key, state) for key, state in self._ledger.every(OutputState).items() if state.state == "sealed"]
+        gone = [(key, state) for key, state in sealed if not self._places.on_disk(state.store_path or "").is_file()]
+        if gone:
+            self._ledger.put([_vanished(key, state) for key, state in gone])
 
     def _stored(self) -> Iterator[tuple[str, Path]]:
         store = self._places.namespace / "store"
@@ -247,8 +293,22 @@ def _inventoried(claim: str, found: Found, rule: OutputRule | None) -> OutputSta
     return state if rule else state.model_copy(update={"state": "unmatched"})
 
 
+def set_apart(find: Find) -> Row:
+    """Tell of a file whose path another one was sealed under."""
+    error = (
+        f"{find.area}/{find.state.claim}/{find.state.path} has the path of a file that was taken before, and a dataset "
+        "holds one version of a path: USER must give it another name while the session runs, or delete it"
+    )
+    update = {"state": "failed", "error": error[:_WORDS]} if find.rule and find.state.state == "found" else {}
+    return output_row(find.state.model_copy(update=update), find.path, find.area)
+
+
+def _is_apart(key: bytes, state: OutputState) -> bool:
+    return key.startswith(f"{state.claim}//".encode())
+
+
 def _vanished(key: bytes, state: OutputState) -> Row:
-    error = "it was there at an earlier inventory: an administrator must find out what removed it"
+    error = f"{state.store_path or state.path} was there before: an administrator must find out what removed it"
     path = key[len(state.claim) + 1 :]
     return output_row(state.model_copy(update={"state": "failed", "error": error}), path)
 

@@ -122,6 +122,10 @@ class Manifest(ApiModel):
     """Certificates of the authorities that sites are trusted by (PEM); absent: the system's."""
     outputs: Annotated[list[OutputRule], Field(max_length=2048)] = []
     """What the files of the outboxes are told by while sessions write; only for an agent whose report knows it."""
+    continuous: Annotated[list[DnsLabel], Field(max_length=32)] = []
+    """Outputs of which a file that is renamed into ``/publish/<claim>/`` is sealed at once; as above."""
+    record_id: Annotated[str, Field(pattern=r"^[a-z2-7]{10}$")] | None = None
+    """For the names of what is sealed before the end; comes with ``continuous``."""
 
     @model_validator(mode="after")
     def _one_name_one_path(self) -> Self:

@@ -103,6 +103,7 @@ class Reason(StrEnum):
     DISCARD_REFUSED = "DiscardRefused"
     SESSION_ENDING = "SessionEnding"
     UNMATCHED_FILES = "UnmatchedFiles"
+    NOT_PUBLISHED = "NotPublished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,10 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER,
         "Move the named files to where spec.outputs[].path takes them before the session ends, or have them declared "
         "in a new VolatileRSE: files of no output go with the buffer.",
+    ),
+    Reason.NOT_PUBLISHED: Remedy(
+        Actor.USER,
+        "Give the named files another name, or delete them, before the session ends: each path is published once.",
     ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."

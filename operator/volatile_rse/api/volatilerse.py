@@ -120,8 +120,8 @@ class Output(ApiModel):
     destination: Destination
     direct: Direct | None = None
     """Method: the buffer copies the files itself (the only one, and the default)."""
-    register_: Annotated[Literal["OnSessionEnd"], Field(alias="register")] = "OnSessionEnd"
-    """When: at the session's end."""
+    register_: Annotated[Literal["OnSessionEnd", "Continuous"], Field(alias="register")] = "OnSessionEnd"
+    """When: at the session's end, or also at once whatever it renames from the outbox into its publish directory."""
 
 
 class Discard(ApiModel):

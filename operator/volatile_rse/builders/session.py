@@ -15,7 +15,7 @@ from volatile_rse.domain.frozen import distinct
 from volatile_rse.domain.names import hash_path
 from volatile_rse.domain.settings import Settings
 
-__all__ = ["endpoint", "outbox", "session_objects", "store_path", "token_scope"]
+__all__ = ["endpoint", "outbox", "publishing", "session_objects", "store_path", "token_scope"]
 
 _LIST_LIMIT = 512 * 1024
 """Bytes of the list of inputs that fit beside the rest in one ConfigMap."""
@@ -26,19 +26,26 @@ def outbox(claim: Claim) -> str:
     return f"/outbox/{claim.uid}"
 
 
+def publishing(claim: Claim) -> str | None:
+    """Give the directory of which files are taken at once, for a session that has such outputs."""
+    continuous = any(output.register_ == "Continuous" for output in claim.request.outputs)
+    return f"/publish/{claim.uid}" if continuous else None
+
+
 def store_path(did: Did) -> str:
     """Give the path of a file on the buffer, as Rucio computes it."""
     return f"/store/{hash_path(did.scope, did.name)}"
 
 
 def token_scope(claim: Claim) -> str:
-    """Say what a session may do: read its scopes, and whatever it likes in its outbox.
+    """Say what a session may do: read its scopes, and whatever it likes in its own directories.
 
     Never create without modify: XRootD deletes a file whose overwriting it denies.
     """
     scopes = {entry.did.split(":")[0] for entry in claim.request.inputs}
     reads = [f"storage.read:{_folder(scope)}" for scope in sorted(scopes)]
-    rights = [f"storage.{right}:{outbox(claim)}" for right in ("read", "create", "modify")]
+    own = [folder for folder in (outbox(claim), publishing(claim)) if folder]
+    rights = [f"storage.{right}:{folder}" for folder in own for right in ("read", "create", "modify")]
     return " ".join([*reads, *rights])
 
 
@@ -73,6 +80,8 @@ def session_objects(
         "VRSE_DAVS_URL": davs,
         "VRSE_OUTBOX": outbox(claim),
     }
+    if (publish := publishing(claim)) is not None:
+        data["VRSE_PUBLISH"] = publish
     if len(listed) <= _LIST_LIMIT:
         data["inputs.jsonl"] = listed
     labels = {**MANAGED, CLAIM: claim.uid, RECORD: record.record_id}

@@ -12,7 +12,16 @@ from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
 
-__all__ = ["Copying", "at_risk", "chosen_of", "copying_of", "next_steps", "output_rules", "sealed_files"]
+__all__ = [
+    "Copying",
+    "at_risk",
+    "chosen_of",
+    "continuous_outputs",
+    "copying_of",
+    "next_steps",
+    "output_rules",
+    "sealed_files",
+]
 
 _ORDERS = 5000
 """Files of one order; the protocol takes 10,000."""
@@ -42,6 +51,11 @@ def output_rules(record: RSERecordSpec) -> list[OutputRule]:
         )
         for output in claim.request.outputs
     ]
+
+
+def continuous_outputs(record: RSERecordSpec) -> list[str]:
+    """Name the outputs whose published files are kept while the session runs."""
+    return [output.name for output in record.claims[0].request.outputs if output.register_ == "Continuous"]
 
 
 def sealed_files(states: Sequence[OutputState]) -> dict[str, list[File]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from volatile_rse.api.agent import OutputState, SealRequest
 from volatile_rse.api.conditions import Reason
@@ -29,7 +29,15 @@ from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lo
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
 from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.outputs import at_risk, chosen_of, copying_of, next_steps, output_rules, sealed_files
+from volatile_rse.domain.outputs import (
+    at_risk,
+    chosen_of,
+    continuous_outputs,
+    copying_of,
+    next_steps,
+    output_rules,
+    sealed_files,
+)
 from volatile_rse.domain.problems import Problem, problem_of_quarantine, problems_of_inputs, problems_of_request
 from volatile_rse.domain.session import Limits, Observation, SessionState, advance
 from volatile_rse.domain.stage import FENCED, SEALED, Stage, session_state, session_truth, stage_of, stamp, when
@@ -41,6 +49,8 @@ GENERATION = 1
 
 DISCARDING = "discarding"
 """Step: the consent to a discard was seen."""
+_WATCHING = timedelta(seconds=10)
+"""Between two looks at a buffer whose session may publish."""
 _SHOWN = 3
 """Files that a message names."""
 
@@ -179,6 +189,8 @@ def _serving(facts: Facts, record: Record) -> Plan:
         *_arrived(facts, record),
         *_lost(facts, record),
     ]
+    published, going = _published(facts, record)
+    effects += published
     # A session that is over gets nothing: its namespace may refuse new objects, and its end must be written.
     if usable and record.status.session.ready_at and session.ended_at is None and not facts.session.objects:
         effects.append(do.IssueSession())
@@ -190,7 +202,7 @@ def _serving(facts: Facts, record: Record) -> Plan:
     problems = [*room, *_stalled(facts, record)]
     if facts.session.foreign:
         problems.append(_foreign_object(facts.session.foreign))
-    return Plan(tuple(effects), tuple(problems), _awaited(facts, record), _wake(facts, session, record))
+    return Plan(tuple(effects), tuple(problems), _awaited(facts, record) or going, _wake(facts, session, record))
 
 
 def _fencing(facts: Facts, record: Record) -> Plan:
@@ -403,6 +415,18 @@ def _lost(facts: Facts, record: Record) -> Iterable[do.Effect]:
         yield do.Suspend(shown)
     if back := sorted(did for did, state in facts.replicas.items() if state == "T" and did in here):
         yield do.Resume(back)
+
+
+def _published(facts: Facts, record: Record) -> tuple[list[do.Effect], str]:
+    """Bring what the session has published to safety, as at its end; the rule comes after the replicas here, too."""
+    if facts.outputs is None or facts.copies is None or facts.registered is None:
+        return [], ""
+    if facts.rse is None or not facts.rse.complete:
+        return [], ""
+    groups = sealed_files(facts.outputs)
+    copying = copying_of(groups, facts.copies, chosen_of(record.status))
+    steps = next_steps(facts, record, groups, copying)
+    return steps, "the copies of what was published" if steps or copying.moving or copying.wanted else ""
 
 
 def _no_room(facts: Facts) -> tuple[Problem, ...]:
@@ -689,6 +713,8 @@ def _wake(facts: Facts, state: SessionState, record: Record) -> datetime | None:
     times = [latest_end(state, record), warns_at(state, record)]
     if state.last_seen_at is not None:
         times.append(state.last_seen_at + limits.end_grace)
+    if state.ready_at is not None and continuous_outputs(record.spec):
+        times.append(facts.now + _WATCHING)
     return min((time for time in times if time is not None and time > facts.now), default=None)
 
 

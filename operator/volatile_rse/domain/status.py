@@ -261,7 +261,7 @@ def _session(facts: Facts, record: Record) -> _Said:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if truth.ready_at is None:
         return _Said(type_, "False", Reason.PENDING)
-    if warning := _warning(facts, record) or _missed(facts):
+    if warning := _warning(facts, record) or _refused(facts) or _missed(facts):
         return _Said(type_, "True" if facts.session.running else "False", *_because(warning))
     if facts.session.running:
         return _Said(type_, "True", Reason.SESSION_RUNNING)
@@ -277,9 +277,19 @@ def _warning(facts: Facts, record: Record) -> Problem | None:
     if begin is None or end is None or facts.now < begin:
         return None
     why = "its ttl" if state.started_at else "no pod has come, and its startTimeout or ttl"
-    also = _missed(facts)
-    said = f" {also.what}" if also else ""
+    also = [problem.what for problem in (_refused(facts), _missed(facts)) if problem]
+    said = "".join(f" {what}" for what in also)
     return Problem(Reason.SESSION_ENDING, f"The session ends at {stamp(end)}: {why} is over then.{said}")
+
+
+def _refused(facts: Facts) -> Problem | None:
+    """Warn of published files that were not taken, while the session can still do something about it."""
+    report = facts.report
+    failed = 0 if report is None else sum(total.failed for total in report.outputs if total.name is not None)
+    if report is None or not failed:
+        return None
+    said = "; ".join(f"{failure.what}: {failure.error}" for failure in report.failures[:3])
+    return Problem(Reason.NOT_PUBLISHED, f"{failed} published files were not taken: {said}.")
 
 
 def _missed(facts: Facts) -> Problem | None:
@@ -419,6 +429,8 @@ def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
         )
         safe = 0 if missing is None else sum(file.did not in missing for file in files)
         risk = sum(file.bytes for file in files if missing is None or file.did in missing)
+        if record.status.session.ended_at is None and output.name in totals:
+            risk += max(totals[output.name].bytes - sum(file.bytes for file in files), 0)
         entries.append(
             OutputStatus(
                 name=output.name,

@@ -27,12 +27,12 @@ from volatile_rse.builders.objects import (
     session_name,
 )
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.builders.session import outbox, store_path, token_scope
+from volatile_rse.builders.session import outbox, publishing, store_path, token_scope
 from volatile_rse.builders.storage import read_discarded, read_inputs, session_audience, session_issuer
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.outputs import chosen_of, copying_of, output_rules, sealed_files
+from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.stage import Stage, stage_of
 from volatile_rse.ports.buffer import Buffer
@@ -314,9 +314,12 @@ class _Gathering:
         if lost:
             self._replicas()
         staged = sum(total.staged for total in report.inputs)
+        published = sum(total.sealed for total in report.outputs)
+        if published or lost:
+            self._outgoing()
         room = registered is not None and len(registered) < self._spec.class_snapshot.max_registered_replicas
         partial = staged < sum(total.files for total in report.inputs)
-        if (room and staged > len(registered or ())) or partial or lost:
+        if (room and staged + published > len(registered or ())) or partial or lost:
             self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
         self._set(unusable=self._ask(self._unusable))
 
@@ -328,8 +331,12 @@ class _Gathering:
         if report is None or token is None or report.actual.mode != "fenced":
             return
         host = hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.SERVICE))[0]
-        path = f"{outbox(self._claim)}/"
-        self._set(writable=self._ask(lambda: self._world.endpoints.can_write(host, DAVS_PORT, path, token)))
+        paths = [f"{folder}/" for folder in (outbox(self._claim), publishing(self._claim)) if folder]
+
+        def writable() -> bool:
+            return any(self._world.endpoints.can_write(host, DAVS_PORT, path, token) for path in paths)
+
+        self._set(writable=self._ask(writable))
 
     def _keeping(self) -> None:
         self._report()
@@ -338,6 +345,13 @@ class _Gathering:
         self._registered()
         if self._facts.report is None:
             return
+        self._outgoing()
+        if self._record.status.losses:
+            self._replicas()
+            self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
+
+    def _outgoing(self) -> None:
+        """Ask how far the sealed files are on their way."""
         outputs = self._ask(lambda: tuple(_pages(self._buffer().outputs)))
         copies = self._ask(lambda: tuple(_pages(self._buffer().copies)))
         self._set(outputs=outputs, copies=copies)
@@ -350,9 +364,6 @@ class _Gathering:
             # While copies run nothing is asked about the others: it would be asked again for each of them.
             self._unsafe(copying.arrived)
             self._set(unlocked=self._ask(self._unlocked, copying.arrived))
-        if self._record.status.losses:
-            self._replicas()
-            self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
 
     def _hiding(self) -> None:
         if self._record.status.discarded is not None:
@@ -444,7 +455,10 @@ class _Gathering:
         sources = self._ask(self._sources, inputs)
         if sources is not None:
             made = manifest(self._spec, digest, inputs, sources, access)
-            self._set(manifest=made.model_copy(update={"outputs": list(rules)}))
+            later: dict[str, object] = {"outputs": list(rules)}
+            if rules and "continuous" in report.knows and (continuous := continuous_outputs(self._spec)):
+                later |= {"continuous": continuous, "record_id": self._spec.record_id}
+            self._set(manifest=made.model_copy(update=later))
 
     def _sources(self, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tuple[str, ...]]:
         found: dict[Did, tuple[str, ...]] = {}

@@ -330,6 +330,25 @@ def a_loss_is_acknowledged(small: Small) -> None:
     _ends(small)
 
 
+def files_are_published_while_the_session_runs(small: Small) -> None:
+    """Each is kept at once, the second under the rule of the first; what is left in the outbox follows at the end."""
+    small.request(outputs=[_output("kept", "kept/**", OUT, "SITE-B") | {"register": "Continuous"}])
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    for number, path in enumerate(FILES, 1):
+        small.buffer.publish(small.uid, path, path.encode())
+        small.written = FILES[:number]
+        small.until(lambda: small.is_kept(*small.written), _LONG)
+    assert not small.truth["session"].get("endedAt")
+    assert len(small.kept_rules()) == 1
+    small.buffer.write(small.uid, "kept/c", b"kept/c")
+    small.written = (*FILES, "kept/c")
+    small.end_pod()
+    _ends(small)
+    assert small.truth["outcome"]["files"] == 3
+
+
 def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     """Inputs are out of sight until they have come again."""
     small.request()
@@ -376,4 +395,5 @@ ALL: tuple[Scenario, ...] = (
     an_admin_discards,
     a_loss_is_acknowledged,
     the_storage_is_lost_while_the_session_lives,
+    files_are_published_while_the_session_runs,
 )

@@ -1,0 +1,131 @@
+"""Files that a session publishes: renamed into ``/publish/<claim>/``, and sealed while it still runs."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from volatile_rse.agent.gate import Gate
+from volatile_rse.agent.ledger import Ledger, output_key
+from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, shown, walk
+from volatile_rse.agent.places import Places, sync
+from volatile_rse.agent.sealing import Find, Sealing, set_apart
+from volatile_rse.api.agent import Manifest, OutputState
+
+__all__ = ["Publishing", "is_written"]
+
+_log = logging.getLogger(__name__)
+_PERIOD = 1.0
+
+
+class Publishing:
+    """Takes what is published, for as long as the gate is open."""
+
+    def __init__(self, places: Places, ledger: Ledger, gate: Gate, sealing: Sealing) -> None:
+        self._places = places
+        self._ledger = ledger
+        self._gate = gate
+        self._sealing = sealing
+        self._manifest: Manifest | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="publishing", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def take(self, manifest: Manifest) -> None:
+        """Work by this manifest from now on."""
+        self._manifest = manifest
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PERIOD):
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001 (the next look, or the inventory at the end, takes what this one did not)
+                _log.exception("what is published cannot be taken now")
+
+    def look(self) -> None:
+        """Take what is there."""
+        manifest = self._manifest
+        if manifest is None or manifest.record_id is None or not manifest.continuous:
+            return
+        with self._sealing.working:
+            # Once a fence is wanted, the inventory takes the rest.
+            if self._gate.desired().mode != "open":
+                return
+            for claim in manifest.claims:
+                self._of(claim, manifest, manifest.record_id)
+
+    def _of(self, claim: str, manifest: Manifest, record_id: str) -> None:
+        apart = []
+        for find in self._finds("publish", claim, manifest):
+            taken = below(self._places.area("taken", claim), find.path)
+            if self._is_sealed(find):
+                apart.append(set_apart(find))
+            elif not taken.exists():
+                # First out of the session's reach: whoever has no handle by now gets none any more.
+                taken.parent.mkdir(parents=True, exist_ok=True)
+                find.source.rename(taken)
+                taken.chmod(0o600)
+                sync(taken.parent)
+        known = self._ledger.every(OutputState)
+        rows = {row.key: row for row in apart}
+        if new := [row for key, row in rows.items() if key not in known]:
+            self._ledger.put(new)
+        if gone := [key for key in known if key.startswith(f"{claim}//publish/".encode()) and key not in rows]:
+            self._ledger.drop(gone)
+        ready = [find for find in self._finds("taken", claim, manifest) if not is_written(find.source)]
+        self._sealing.seal(ready, record_id)
+
+    def _finds(self, area: str, claim: str, manifest: Manifest) -> Iterator[Find]:
+        root = self._places.area(area, claim)
+        for found in walk(root):
+            rule = first_rule(claim, found.path, manifest.outputs)
+            if rule is None or rule.name not in manifest.continuous or not _is_whole(found):
+                continue
+            state = OutputState(
+                version=0, claim=claim, path=shown(found.path), state="found", bytes=found.status.st_size,
+                output=rule.name,
+            )  # fmt: skip
+            yield Find(found.path, below(root, found.path), rule, state, area)
+
+    def _is_sealed(self, find: Find) -> bool:
+        known = self._ledger.get(OutputState, output_key(find.state.claim, find.path))
+        return known is not None and known.state == "sealed"
+
+
+def _is_whole(found: Found) -> bool:
+    return found.regular and not found.torn and not is_excluded(found.path)
+
+
+def is_written(path: Path) -> bool:
+    """Tell whether anybody has a file open to write: the kernel gives no lease on it then.
+
+    Where leases cannot be had, it is taken to be: the inventory at the session's end takes it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        # A lease that is broken is told by a signal: by one that does no harm.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            _log.warning("whether %s is being written cannot be told: %s", path, error)
+        return True
+    finally:
+        os.close(descriptor)
+    return False
