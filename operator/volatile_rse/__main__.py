@@ -18,9 +18,11 @@ from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import LocalAuthority, hashed_name
 from volatile_rse.adapters.clock import SystemClock
 from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.agent import AGENT_PORT
+from volatile_rse.api.rucioconnection import Budget
 from volatile_rse.domain.settings import Settings
 from volatile_rse.handlers.watching import registry_of, settings_of
 from volatile_rse.ports.buffer import Buffer
@@ -113,8 +115,14 @@ def _world(cluster: KubernetesCluster, settings: Settings, private: Path, metric
     authority = LocalAuthority(certificate, key)
     pair = authority.client("volatile-rse-operator", _LIFETIME)
 
+    gates: dict[str, Gate] = {}
+
     def connect(login: Login) -> Catalogue:
-        catalogue = RucioCatalogue(login.connection, (login.username, login.password), login.authorities, private)
+        connection = login.connection
+        gate = gates.setdefault(connection.server, Gate(connection.server, Budget()))
+        if connection.budget is not None:
+            gate.budget = connection.budget
+        catalogue = RucioCatalogue(connection, (login.username, login.password), login.authorities, private, gate)
         return metrics.measured(catalogue)
 
     def buffer(host: str) -> Buffer:

@@ -14,7 +14,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +24,11 @@ from urllib.parse import quote_plus
 
 import requests
 from certifi import where
+from requests.adapters import HTTPAdapter
 
+from volatile_rse.adapters.gate import Gate
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
 from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, ForeignRule, LedgerOwner, RseState
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -73,8 +77,8 @@ class RucioCatalogue(Catalogue):
         Certificates (PEM) that verify the server; None: the system's.
     private
         Directory for session tokens and the client's configuration; nobody else may read it.
-    timeout
-        Seconds of one call.
+    gate
+        Of the server: shared by all that ask it; None: one of its own.
     """
 
     def __init__(
@@ -83,14 +87,15 @@ class RucioCatalogue(Catalogue):
         login: tuple[str, str],
         authorities: str | None,
         private: Path,
-        timeout: int = 30,
+        gate: Gate | None = None,
     ) -> None:
         self._connection = connection
         self._login = login
-        self._timeout = timeout
+        self._gate = gate or Gate(connection.server, connection.budget or Budget())
         self._private = Path(tempfile.mkdtemp(prefix="rucio-", dir=private))
         self._bundle = _bundle(self._private, authorities)
         self._local = threading.local()
+        self._bounds = _Bounds()
         self._permanent_until: dict[str, float] = {}
         self._volatile: set[str] = set()
 
@@ -592,17 +597,22 @@ class RucioCatalogue(Catalogue):
 
         tolerate = tolerate or {}
         try:
-            answer = getattr(self._client(), method)(*args, **kwargs)
-            # A stream fails while it is read, not when it is asked for.
-            return list(answer) if isinstance(answer, Iterator) else answer
+            with self._gate.call(), self._bounds.within(self._gate.budget.timeout):
+                answer = getattr(self._client(), method)(*args, **kwargs)
+                # A stream fails while it is read, not when it is asked for.
+                answer = list(answer) if isinstance(answer, Iterator) else answer
         except (requests.RequestException, told.ServerConnectionException, OSError, json.JSONDecodeError) as error:
+            self._gate.failed()
             what = f"Rucio at {self._connection.server} does not answer: {_gist(error)}."
             raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
         except told.RucioException as error:
+            self._gate.answered()
             kind = _kind(error)
             if kind in tolerate and tolerate[kind] is None:
                 return None
             raise self._named(about, kind, error, tolerate.get(kind)) from error
+        self._gate.answered()
+        return answer
 
     def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
         said = _gist(error)
@@ -618,15 +628,67 @@ class RucioCatalogue(Catalogue):
         """Give this thread's client: Rucio's are not made for several."""
         client = getattr(self._local, "client", None)
         if client is None:
-            client = self._local.client = _connect(self._connection, self._login, self._bundle, self._private)
-            client.session.verify = self._bundle
-            client.timeout = self._timeout
+            client = self._local.client = _connect(
+                self._connection, self._login, self._bundle, self._private, self._bounds
+            )
         return client
 
 
-def _connect(connection: RucioConnectionSpec, login: tuple[str, str], bundle: str, private: Path) -> Any:  # noqa: ANN401
+class _Bounds(HTTPAdapter):
+    """Ends what a thread asks, whole answers included, and takes none whose end cannot be told from a cut.
+
+    The timeouts of ``requests`` are of single reads: a server that sends a byte now and then would hold a thread for
+    ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._local = threading.local()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Bound all that this thread asks from now on."""
+        self._local.until, self._local.timer = time.monotonic() + seconds, None
+        try:
+            yield
+        finally:
+            self._stop_timer()
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 (as its base)
+        """Ask with the time that is left."""
+        self._stop_timer()
+        kwargs["timeout"] = self._left()
+        response = super().send(*args, **kwargs)
+        headers = response.headers
+        bare = response.status_code in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED} or args[0].method == "HEAD"
+        if not bare and "Content-Length" not in headers and headers.get("Transfer-Encoding", "").lower() != "chunked":
+            response.close()
+            message = "its answer has neither a length nor an end, so that a cut one would look whole"
+            raise requests.exceptions.ContentDecodingError(message)
+        timer = threading.Timer(self._left(), response.raw.shutdown)
+        timer.daemon = True
+        timer.start()
+        self._local.timer = timer
+        return response
+
+    def _stop_timer(self) -> None:
+        if self._local.timer is not None:
+            self._local.timer.cancel()
+
+    def _left(self) -> float:
+        left: float = self._local.until - time.monotonic()
+        if left <= 0:
+            message = "it took too long"
+            raise requests.Timeout(message)
+        return left
+
+
+def _connect(
+    connection: RucioConnectionSpec, login: tuple[str, str], bundle: str, private: Path, bounds: HTTPAdapter
+) -> Any:  # noqa: ANN401
     configuration = private / "rucio.cfg"
-    configuration.write_text("[client]\nrequest_retries = 3\n")
+    # The second try is for a connection that the server had closed meanwhile; the reconciler does all others.
+    configuration.write_text("[client]\nrequest_retries = 0\n")
     os.environ.setdefault("RUCIO_CONFIG", str(configuration))
     # Imported late: the library looks for its configuration as it is imported.
     from rucio.client import Client  # noqa: PLC0415
@@ -638,6 +700,17 @@ def _connect(connection: RucioConnectionSpec, login: tuple[str, str], bundle: st
 
         def _get_auth_tokens(self) -> tuple[None, str, str, str]:
             return None, f"{tokens}/expiry", f"{tokens}/token", tokens
+
+        @property
+        def session(self) -> requests.Session:
+            """The library replaces it when it renews its token."""
+            return self._bounded
+
+        @session.setter
+        def session(self, session: requests.Session) -> None:
+            session.verify = bundle
+            session.mount("https://", bounds)
+            self._bounded = session
 
     return PrivateClient(
         rucio_host=connection.server,

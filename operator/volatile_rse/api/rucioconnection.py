@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from volatile_rse.api.conditions import Condition
 from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Scope
 
-__all__ = ["RucioConnectionSpec", "RucioConnectionStatus", "SecretKeys"]
+__all__ = ["Budget", "RucioConnectionSpec", "RucioConnectionStatus", "SecretKeys"]
 
 Url = Annotated[str, Field(pattern=r"^https://[^\s/]+(/[^\s]*)?$", max_length=512)]
 
@@ -18,6 +19,17 @@ class SecretKeys(ApiModel):
 
     secret_name: DnsLabel
     """Keys ``username`` and ``password``."""
+
+
+class Budget(ApiModel):
+    """What the operator may ask of the server, all buffers together."""
+
+    calls_per_second: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Calls that begin in one second, on average."""
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    """Calls that run at the same time."""
+    timeout: Annotated[int, Field(ge=1, le=300)] = 30
+    """Seconds for one call, with its login, its retry and the whole of its answer."""
 
 
 class RucioConnectionSpec(ApiModel):
@@ -39,6 +51,8 @@ class RucioConnectionSpec(ApiModel):
     userpass: SecretKeys
     ledger_scope: Scope
     """Scope of the operator's own ledger datasets, one per buffer."""
+    budget: Budget | None = None
+    """Limits of the calls; absent: the defaults of its fields. Buffers that exist follow a change, too."""
 
 
 class RucioConnectionStatus(ApiModel):
@@ -48,5 +62,9 @@ class RucioConnectionStatus(ApiModel):
     """Generation of the spec that this status speaks of."""
     reachable: bool | None = None
     """Whether the server answered the last time and took the credential."""
+    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    """When ``reachable`` changed the last time."""
     message: Annotated[str, Field(max_length=1024)] | None = None
     """What it said."""
+    conditions: Annotated[list[Condition], Field(max_length=8)] | None = None
+    """``Reachable``: the same, for ``kubectl wait``."""

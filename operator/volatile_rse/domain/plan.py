@@ -130,6 +130,9 @@ def _without_record(facts: Facts, instance: str) -> Plan:
 def _record(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str) -> RSERecordSpec:
     identity = identify(instance, request.uid)
     class_, connection = facts.class_, facts.connection
+    if connection is not None:
+        # The budget is the server's, of today, for all buffers.
+        connection = connection.model_copy(update={"budget": None})
     return RSERecordSpec.model_validate(
         {
             "record_id": identity.record_id,

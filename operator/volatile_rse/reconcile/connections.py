@@ -32,7 +32,8 @@ class Connections:
             CREDENTIAL_MISSING: the Secret or the ConfigMap that the connection names is missing or incomplete.
         """
         login = self._login(connection)
-        key = f"{connection.server} {connection.account}"
+        # Records keep the connection as it was when they began: the same server may be named in several ways.
+        key = connection.model_dump_json()
         with self._lock:
             known = self._clients.get(key)
             if known is None or known[0] != login:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from volatile_rse.api.conditions import Condition
 from volatile_rse.api.rserecord import RSERecordStatus
-from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, RucioConnectionStatus
 from volatile_rse.builders.objects import FINALIZER, RECORD
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.stage import Stage, has_expired, stage_of
+from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.connections import Connections
@@ -195,17 +196,27 @@ class Service:
 
     def _look_at(self, body: Object) -> bool:
         """Say in a connection's status whether its server answers."""
-        reachable, message = True, "The server answers and takes the operator's credential."
+        reachable, reason, message = True, "", "The server answers and takes the operator's credential."
         try:
-            self._connections.of(RucioConnectionSpec.model_validate(body["spec"])).ping()
+            spec = RucioConnectionSpec.model_validate(body["spec"])
+            self._connections.of(spec.model_copy(update={"budget": spec.budget or Budget()})).ping()
         except PortError as error:
-            reachable, message = False, error.what[:1024]
-        status = {
-            "reachable": reachable,
-            "message": message,
-            "observedGeneration": body["metadata"].get("generation", 0),
-        }
-        if any((body.get("status") or {}).get(key) != value for key, value in status.items()):
+            reachable, reason, message = False, error.reason.value, error.what[:1024]
+        old, generation = body.get("status") or {}, body["metadata"].get("generation", 0)
+        changed = old.get("reachable") is not reachable or "since" not in old
+        since = stamp(self._world.clock.now()) if changed else old["since"]
+        condition = Condition(
+            type="Reachable",
+            status="True" if reachable else "False",
+            reason="Answers" if reachable else reason,
+            message=message,
+            last_transition_time=since,
+            observed_generation=generation,
+        )
+        status = RucioConnectionStatus(
+            observed_generation=generation, reachable=reachable, since=since, message=message, conditions=[condition]
+        ).dump()
+        if any(old.get(key) != value for key, value in status.items()):
             ref = Ref("RucioConnection", None, body["metadata"]["name"])
             self._world.cluster.merge(ref, {"status": status}, subresource="status")
         return reachable

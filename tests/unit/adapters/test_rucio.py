@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +18,7 @@ from rucio.client.baseclient import BaseClient
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
+from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
@@ -33,10 +34,35 @@ class Server:
 
     answers: dict[str, tuple[int, dict[str, str], str]] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
+    manner: str = "well"
+    """How it answers all but logins: ``hangs``, ``drips``, ``cuts`` a stream, gives no ``end`` of it."""
+    over: threading.Event = field(default_factory=threading.Event)
     port: int = 0
 
     def __post_init__(self) -> None:
         self.answers[LOGIN] = (200, {"X-Rucio-Auth-Token": "token"}, "")
+
+
+def misbehave(state: Server, asked: BaseHTTPRequestHandler) -> None:
+    asked.close_connection = True
+    if state.manner == "hangs":
+        state.over.wait(30)
+        return
+    asked.send_response(200)
+    asked.send_header("Content-Type", "application/x-json-stream")
+    if state.manner != "end":
+        asked.send_header("Transfer-Encoding", "chunked")
+    asked.end_headers()
+    line = b'{"scope": "user.alice", "name": "f", "bytes": 1, "adler32": "00000001"}\n'
+    if state.manner == "end":
+        asked.wfile.write(line)
+        return
+    asked.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+    while state.manner == "drips" and not state.over.wait(0.1):
+        try:
+            asked.wfile.write(b"1\r\n \r\n")
+        except OSError:
+            return
 
 
 @pytest.fixture
@@ -47,6 +73,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
         def do_GET(self) -> None:
             state.seen.append(self.path)
             path = urlsplit(self.path).path
+            if state.manner != "well" and path != LOGIN:
+                misbehave(state, self)
+                return
             status, headers, body = state.answers.get(path, (404, {}, ""))
             if path.endswith("/lfns2pfns"):
                 names = [value for key, value in parse_qsl(urlsplit(self.path).query) if key == "lfn"]
@@ -70,6 +99,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()
     yield state
+    state.over.set()
     listening.shutdown()
     thread.join()
     listening.server_close()
@@ -79,7 +109,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def catalogue(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RucioCatalogue:
     monkeypatch.setattr(BaseClient, "_back_off", lambda *_: None)
     url = f"https://localhost:{server.port}"
-    spec = RucioConnectionSpec(server=url, account="ops", userpass=SecretKeys(secret_name="login"), ledger_scope="vrse")
+    spec = RucioConnectionSpec(
+        server=url,
+        account="ops",
+        userpass=SecretKeys(secret_name="login"),
+        ledger_scope="vrse",
+        budget=Budget(timeout=1, calls_per_second=1000),
+    )
     return RucioCatalogue(spec, ("ops", "secret"), AUTHORITY.bundle(), tmp_path)
 
 
@@ -116,3 +152,25 @@ def test_long_names_fit_into_the_questions(server: Server, catalogue: RucioCatal
     assert catalogue.pfns("SITE-A", names) == {did: f"davs://site/{did}" for did in names}
     asked = len([path for path in server.seen if "lfns2pfns" in path])
     assert asked <= len(names) * (length + 30) / 3000 + 1
+
+
+@pytest.mark.parametrize("manner", ["hangs", "drips", "cuts", "end"])
+def test_no_call_takes_long_and_no_half_answer_counts(server: Server, catalogue: RucioCatalogue, manner: str) -> None:
+    server.manner = manner
+    began = time.monotonic()
+    with pytest.raises(UnreachableError) as caught:
+        catalogue.resolve(Did("user.alice", "f"))
+    assert caught.value.reason is Reason.CATALOGUE_UNREACHABLE
+    assert time.monotonic() - began < 5
+    asked = len(server.seen)
+    with pytest.raises(UnreachableError, match="left alone"):
+        catalogue.ping()
+    assert len(server.seen) == asked, "others shall not wait for their own timeouts"
+
+
+def test_a_refusal_is_an_answer(server: Server, catalogue: RucioCatalogue) -> None:
+    told = {"ExceptionClass": "AccessDenied", "ExceptionMessage": "no"}
+    server.answers["/dids/user.alice/f/files"] = (401, told, "x")
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="no"):
+            catalogue.resolve(Did("user.alice", "f"))

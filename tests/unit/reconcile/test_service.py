@@ -53,9 +53,17 @@ def test_the_sweep_says_whether_the_catalogue_answers() -> None:
     small, service = closed()
     service.sweep()
     connection = Ref("RucioConnection", None, "rucio")
-    assert small.cluster.get(connection)["status"]["reachable"] is True  # type: ignore[index]
+    before = small.cluster.get(connection)["status"]  # type: ignore[index]
+    assert before["reachable"] is True
+    small.clock.turn(timedelta(minutes=5))
+    service.sweep()
+    assert small.cluster.get(connection)["status"] == before, "nothing has changed"  # type: ignore[index]
     small.catalogue.down = True
     service.sweep()
     status = small.cluster.get(connection)["status"]  # type: ignore[index]
     assert status["reachable"] is False
     assert "does not answer" in status["message"]
+    assert status["since"] > before["since"]
+    (condition,) = status["conditions"]
+    assert (condition["type"], condition["status"]) == ("Reachable", "False")
+    assert (condition["reason"], condition["lastTransitionTime"]) == ("CatalogueUnreachable", status["since"])
