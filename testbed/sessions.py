@@ -63,18 +63,20 @@ class Session:
         }
         installation.apply([body])
 
-    def job(self, script: str, *, retries: int = 0, name: str = "") -> None:
+    def job(self, script: str, *, retries: int = 0, name: str = "", image: str = "") -> None:
         """Start a Job of the session that runs a shell script with XRootD's clients, its token and authorities.
 
         Parameters
         ----------
         name
             Of the Job, if not the session's own.
+        image
+            If not the buffer's, which has XRootD's clients.
         """
         closed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
         container = {
             "name": "main",
-            "image": buffer.image(),
+            "image": image or buffer.image(),
             "imagePullPolicy": "IfNotPresent",
             "command": ["bash", "-ec", _PREPARE + script],
             "securityContext": closed,

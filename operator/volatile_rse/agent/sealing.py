@@ -12,8 +12,8 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volatile_rse.agent import checksum
@@ -21,7 +21,7 @@ from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.ledger import Ledger, Row, output_key, output_row
 from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, shown, walk
-from volatile_rse.agent.places import AREAS, Places, sync
+from volatile_rse.agent.places import AREAS, Places, sync_all
 from volatile_rse.api.agent import GateState, OutputRule, OutputState, SealRequest, SealState
 from volatile_rse.api.names import hash_path, lfn_name
 
@@ -174,31 +174,37 @@ class Sealing:
         return sorted(name for name in there | named if _CLAIM.fullmatch(name))
 
     def seal(self, work: Sequence[Find], record_id: str) -> None:
-        """Seal files, some at a time: each is synced for itself, and directories and ledger once for all of them."""
+        """Seal files, some at a time: bytes, directories and ledger are synced once for all of them."""
         for at in range(0, len(work), _BATCH):
             self._seal_some(work[at : at + _BATCH], record_id)
 
     def _seal_some(self, work: Sequence[Find], record_id: str) -> None:
-        rows, sealed = [], []
-        folders: set[Path] = set()
+        rows: list[Row] = []
+        begun = self._each(work, rows, lambda find: self._sum(find, record_id))
+        # Read-only means that the bytes are on the disk, and the checksum is believed after any crash.
+        sync_all([find.source for find in begun if not _closed(find.source)])
+        linked = self._each(begun, rows, self._link)
+        folders = {folder for find in linked for folder in self._places.on_disk(find.state.store_path or "").parents}
+        sync_all(sorted(folder for folder in folders if folder.is_relative_to(self._places.namespace / "store")))
+        self._ledger.put([*rows, *(output_row(find.state, find.path) for find in linked)])
+        # Last: only now is everything known that the names in the outbox stood for.
+        for find in linked:
+            find.source.unlink()
+
+    def _each(self, work: Sequence[Find], rows: list[Row], act: Callable[[Find], Find]) -> list[Find]:
+        """Act on files; one that fails gets a row that says so, and keeps no other back."""
+        done = []
         for find in work:
             try:
-                done = self._seal(find, record_id, folders)
+                done.append(act(find))
             except (OSError, SealError) as error:
                 _log.warning("%s of claim %s is not sealed: %s", find.state.path, find.state.claim, error)
-                failed = find.state.model_copy(update={"state": "failed", "error": str(error)[:_WORDS]})
-                rows.append(output_row(failed, find.path))
-            else:
-                rows.append(output_row(done, find.path))
-                sealed.append(find.source)
-        for folder in folders:
-            sync(folder)
-        self._ledger.put(rows)
-        # Last: only now is everything known that the names in the outbox stood for.
-        for source in sealed:
-            source.unlink()
+                update = {"state": "failed", "error": str(error)[:_WORDS], "store_path": None, "adler32": None}
+                rows.append(output_row(find.state.model_copy(update=update), find.path))
+        return done
 
-    def _seal(self, find: Find, record_id: str, folders: set[Path]) -> OutputState:
+    def _sum(self, find: Find, record_id: str) -> Find:
+        """Give a file its name and its checksum."""
         rule, source = find.rule, find.source
         if rule is None:
             message = "no output takes it"
@@ -222,15 +228,17 @@ class Sealing:
             adler32 = checksum.digits(checksum.of_file(source))
             os.setxattr(source, _IDENTITY, described)
             checksum.remember(source, adler32)
-            source.chmod(0o444)
-            sync(source)
-        done = done.model_copy(update={"adler32": adler32, "bytes": source.stat().st_size})
+        size = source.stat().st_size
+        return replace(find, state=done.model_copy(update={"adler32": adler32, "bytes": size}))
+
+    def _link(self, find: Find) -> Find:
+        """Close a file, and give it its place."""
+        target = self._places.on_disk(find.state.store_path or "")
+        find.source.chmod(0o444)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(source, target)
-        # Also of a link that an agent made which died before it had synced it.
-        folders.update(folder for folder in target.parents if folder.is_relative_to(self._places.namespace / "store"))
-        return done
+            os.link(find.source, target)
+        return find
 
     def _is_sealed(self, state: OutputState | None, source: Path) -> bool:
         """Tell whether a name stands for the file that was sealed under it."""

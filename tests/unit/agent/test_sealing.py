@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.unit.agent.conftest import CLAIM, RECORD, adler32, fence, leave, requ
 from volatile_rse.agent import checksum
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.errors import AgentError
+from volatile_rse.agent.ledger import Row
 from volatile_rse.agent.outbox import matches
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import OutputRule, OutputState, SealState
@@ -154,6 +156,24 @@ def test_a_repeated_order_changes_nothing_and_failed_files_get_another_chance(
     version = buffer.ledger.version
     seal(buffer)
     assert buffer.ledger.version == version
+
+
+def test_many_files_are_sealed_with_few_writes(buffer: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(450):
+        leave(buffer, f"{number % 7}/{number}.root", b"%d" % number)
+    fence(buffer)
+    written: list[int] = []
+    real = buffer.ledger.put
+
+    def put(rows: Sequence[Row]) -> None:
+        rows = list(rows)
+        written.append(len(rows))
+        real(rows)
+
+    monkeypatch.setattr(buffer.ledger, "put", put)
+    seal(buffer)
+    assert {state.state for state in outputs(buffer).values()} == {"sealed"}
+    assert [size for size in written if size] == [450, 200, 200, 50]
 
 
 def _raise(*_: object, **__: object) -> None:
