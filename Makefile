@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv generate lint test test-unit test-fast test-mutants test-model test-kills test-faults up down
+.PHONY: help demo venv generate lint test test-unit test-fast bench test-mutants test-model test-kills test-faults up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ down: ## remove the testbed
 
 test-fast: up ## unit and end-to-end tests against a testbed that stays
 	@$(PYTEST) -m "not slow" tests
+
+bench: up ## how fast it is, beside stock clients; writes docs/benchmarks.md (BENCH="staging table" does a part)
+	@$(BIN)/python -c "from testbed import installation; installation.up()"
+	@PYTHONPATH=operator $(BIN)/python -m testbed.bench $(BENCH)
 
 test-mutants: venv ## seed bugs, and count how many the unit tests catch
 	@$(BIN)/python -m tests.mutants

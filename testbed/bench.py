@@ -1,0 +1,518 @@
+"""How fast it is, beside stock clients that do the same in the same run: ``make bench``, on a running testbed.
+
+``python -m testbed.bench PART...`` measures some of it; each part is bounded in count and time, and keeps its result in
+``.testbed/bench.json``. ``python -m testbed.bench table`` writes docs/benchmarks.md from what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from testbed import buffer, cluster, grid, installation, trust
+from testbed.layout import CHECKOUT, CLIENT, NETWORK, SITES, STATE
+from testbed.progress import StepError
+from testbed.sessions import Session, wait_for
+from volatile_rse.domain.names import hash_path
+
+__all__ = ["main"]
+
+_RESULTS = STATE / "bench.json"
+_SITE = "SITE-A"
+_SCOPE = f"user.{grid.ALICE}"
+_ROUNDS = 2
+_PEER_FILES = 200
+"""Of many small ones, for a client that is slow."""
+_UPLOADED = 40
+_MIB = 1 << 20
+Result = dict[str, float | int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Files on a site that Rucio knows as a dataset."""
+
+    dataset: str
+    sizes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Of all."""
+        return sum(self.sizes)
+
+    def name(self, number: int) -> str:
+        """Give the name of a file."""
+        return f"{self.dataset}.{number:05}"
+
+    def data(self, number: int) -> bytes:
+        """Make a file: nothing that compresses, and always the same."""
+        block = (f"{self.dataset}{number}".encode() * 97)[:4093]
+        return (block * (self.sizes[number] // len(block) + 1))[: self.sizes[number]]
+
+
+LARGE = Sample("bench.large", (_MIB * 1024 // 10,) * 10)
+SMALL = Sample("bench.small", (100_000,) * 2000)
+FEW = Sample("bench.few", (100_000,) * _PEER_FILES)
+HUGE = Sample("bench.huge", (2200 * _MIB,))
+
+
+def _url(path: str, rse: str = _SITE) -> str:
+    return f"{grid.grid().davs_outside[rse]}{path}"
+
+
+def _path(name: str) -> str:
+    return f"/store/{hash_path(_SCOPE, name)}"
+
+
+def publish(sample: Sample) -> list[dict[str, Any]]:
+    """Have the files at the site and in Rucio; give the entries of a manifest."""
+    client, facts = grid.client("root"), grid.grid()
+    known = list(client.list_dids(_SCOPE, [{"name": sample.dataset}], did_type="dataset"))
+    there = {file["name"]: file for file in client.list_files(_SCOPE, sample.dataset)} if known else {}
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {facts.tokens[grid.ALICE]}"
+    files = []
+    for number in range(len(sample.sizes)):
+        name = sample.name(number)
+        if name not in there:
+            data = sample.data(number)
+            answer = session.put(_url(_path(name)), data=data, verify=facts.bundle, timeout=120)
+            answer.raise_for_status()
+            there[name] = {"name": name, "bytes": len(data), "adler32": f"{zlib.adler32(data):08x}"}
+            files.append({"scope": _SCOPE, **there[name]})
+    if not known:
+        client.add_dataset(_SCOPE, sample.dataset)
+    for begin in range(0, len(files), 500):
+        client.add_replicas(_SITE, files[begin : begin + 500])
+        client.attach_dids(_SCOPE, sample.dataset, files[begin : begin + 500])
+    inside = facts.davs[_SITE].replace("https", "davs", 1)
+    return [
+        {
+            "scope": _SCOPE, "name": name, "entries": ["data"], "path": _path(name), "bytes": file["bytes"],
+            "adler32": file["adler32"], "sources": [f"{inside}{_path(name)}"],
+        }
+        for name, file in there.items()
+    ]  # fmt: skip
+
+
+def _manifest(inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    facts = grid.grid()
+    return {
+        "digest": "0" * 64, "claims": ["bench"], "inputs": list(inputs),
+        "credentials": dict.fromkeys(SITES.values(), facts.tokens[grid.ALICE]),
+        "trust": Path(facts.bundle).read_text(),
+    }  # fmt: skip
+
+
+def in_container(job: Mapping[str, Any], files: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Run the driver in the buffer's image, on a volume of its own."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "job.json").write_text(json.dumps(job))
+        shutil.copy(CHECKOUT / "testbed" / "bench_driver.py", folder)
+        (folder / "token").write_text(grid.grid().tokens[grid.ALICE])
+        for other, text in (files or {}).items():
+            (folder / other).write_text(text)
+        for path in folder.iterdir():
+            path.chmod(0o444 if path.name != "token" else 0o400)
+            os.chown(path, 10940, -1)
+        argv = [
+            "docker", "run", "--rm", "--network", NETWORK,
+            "-v", f"{folder}:/bench:ro", "-v", f"{trust.TRUST}:/trust:ro",
+            # An anonymous volume: the machine's disk, without the layers of the image.
+            "-v", "/data", "-e", "X509_CERT_DIR=/trust/certificates", "-e", "BEARER_TOKEN_FILE=/bench/token",
+            buffer.image(), "python3", "/bench/bench_driver.py",
+        ]  # fmt: skip
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+        if done.returncode:
+            message = f"the driver failed: {done.stderr[-2000:]}"
+            raise StepError(message)
+        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+
+def _xrdcp(inputs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    host = SITES[_SITE]
+    urls = "\n".join(f"root://{host}:1094/{entry['path']}" for entry in inputs)
+    command = ["xrdcp", "--silent", "--parallel", "8", "--infiles", "/bench/list", "/data/"]
+    return in_container({"kind": "run", "command": command}, {"list": urls + "\n"})
+
+
+def _rucio_download(sample: Sample) -> float:
+    with _folder_of_client() as folder:
+        began = time.monotonic()
+        _client(
+            "rucio", "-a", grid.ALICE, "download", "--dir", folder, "--ndownloader", "8", f"{_SCOPE}:{sample.dataset}"
+        )
+        return time.monotonic() - began
+
+
+@contextmanager
+def _folder_of_client() -> Iterator[str]:
+    folder = f"/tmp/bench-{uuid.uuid4().hex[:8]}"  # noqa: S108 (of the client's container)
+    _client("mkdir", folder)
+    yield folder
+    _client("rm", "-rf", folder)
+
+
+def _client(*argv: str) -> None:
+    done = subprocess.run(["docker", "exec", CLIENT, *argv], capture_output=True, text=True, timeout=500, check=False)
+    if done.returncode:
+        message = f"{argv[0]} failed: {done.stderr[-1000:]}"
+        raise StepError(message)
+
+
+def _best(measure: Callable[[], float]) -> float:
+    return min(measure() for _ in range(_ROUNDS))
+
+
+def staging() -> Result:
+    """Stage 1 GiB in 10 files, and 2,000 files of 100 KB."""
+    large, small = publish(LARGE), publish(SMALL)
+    publish(FEW)
+    found: Result = {}
+    for name, sample, inputs, peer in (("large", LARGE, large, LARGE), ("small", SMALL, small, FEW)):
+        job = {"kind": "stage", "manifest": _manifest(inputs)}
+        ours, xrdcp = [], []
+        for _ in range(_ROUNDS):
+            ours.append(in_container(job))
+            xrdcp.append(_xrdcp(inputs)["seconds"])
+        found[f"{name}.ours"] = min(one["seconds"] for one in ours)
+        found[f"{name}.rss_mib"] = max(one["rss_mib"] for one in ours)
+        found[f"{name}.xrdcp"] = min(xrdcp)
+        found[f"{name}.rucio"] = _rucio_download(peer) * len(sample.sizes) / len(peer.sizes)
+    return found
+
+
+def huge() -> Result:
+    """Stage one file of more than 2 GiB."""
+    job = {"kind": "stage", "manifest": _manifest(publish(HUGE))}
+    done = in_container(job)
+    return {"seconds": done["seconds"], "rss_mib": done["rss_mib"], "mib": HUGE.size // _MIB}
+
+
+def copies() -> Result:
+    """Seal and copy 2,000 outputs of 20 KB by the agent alone, and upload some by the stock client."""
+    record, folder = "abcdefgh23", f"/store/bench-{uuid.uuid4().hex[:8]}"
+    site = grid.grid().davs["SITE-B"].replace("https", "davs", 1)
+    job = {
+        "kind": "copy", "files": 2000, "size": 20_000, "scope": _SCOPE, "dataset": "bench.out", "record": record,
+        "url": f"{site}{folder}", "manifest": _manifest([]),
+    }  # fmt: skip
+    done = in_container(job)
+    return {
+        "ours": done["seconds"],
+        "sealed": done["sealed"],
+        "rss_mib": done["rss_mib"],
+        "upload": _rucio_upload() * 2000,
+    }
+
+
+def _rucio_upload() -> float:
+    """Give the seconds of one file of 20 KB."""
+    with _folder_of_client() as folder:
+        key = uuid.uuid4().hex[:8]
+        make = f"for n in $(seq {_UPLOADED}); do head -c 20000 /dev/urandom > {folder}/bench.{key}.$n; done"
+        _client("bash", "-c", make)
+        upload = f"rucio -a {grid.ALICE} upload --rse SITE-B --scope {_SCOPE} --lifetime 3600 {folder}/*"
+        began = time.monotonic()
+        _client("bash", "-c", upload)
+        return (time.monotonic() - began) / _UPLOADED
+
+
+# On the cluster.
+
+
+@contextmanager
+def _tenant(storage: Mapping[str, object]) -> Iterator[str]:
+    cluster.guard()
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    installation.enable(name)
+    grants = [{"namespaces": [name], "accounts": [grid.ALICE], "scopes": [_SCOPE]}]
+    installation.apply([installation.class_of(name, grants, storage=dict(storage))])
+    try:
+        yield name
+    finally:
+        cluster.kubectl("delete", "volatilerses", "--all", "-n", name, "--wait=false")
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _operator_metrics() -> dict[str, float]:
+    """Read the operator's metrics by its pod."""
+    pods = ("-n", installation.NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=volatile-rse")
+    pod = cluster.kubectl(*pods, "--field-selector", "status.phase=Running", "-o", "name").split()[0].split("/")[1]
+    path = f"/api/v1/namespaces/{installation.NAMESPACE}/pods/{pod}:8081/proxy/metrics"
+    return _parsed(cluster.kubectl("get", "--raw", path))
+
+
+def _parsed(text: str) -> dict[str, float]:
+    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+def _catalogue(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """Give calls and seconds."""
+
+    def total(part: str) -> float:
+        begin = f"volatile_rse_catalogue_call_seconds_{part}{{"
+        return sum(value for name, value in metrics.items() if name.startswith(begin))
+
+    return total("count"), total("sum")
+
+
+_OURS = ("volatilerses", "rserecords", "rucioconnections", "volatilerseclasses")
+_MADE = ("pods", "secrets", "configmaps", "services", "persistentvolumeclaims", "deployments", "events")
+
+
+def _writes() -> int:
+    """Count the writes of our kinds, and those of other kinds that make, change or delete a whole object."""
+    count = 0.0
+    for name, value in _parsed(cluster.kubectl("get", "--raw", "/metrics")).items():
+        if not name.startswith("apiserver_request_total{"):
+            continue
+        parts = name[name.index("{") + 1 : -1].replace('"', "").split(",")
+        labels = dict(part.split("=", 1) for part in parts if "=" in part)
+        writes = labels.get("verb") in {"POST", "PUT", "PATCH", "APPLY", "DELETE"}
+        kind = labels.get("resource", "")
+        if writes and (kind in _OURS or (kind in _MADE and not labels.get("subresource"))):
+            count += value
+    return int(count)
+
+
+def _operator_mib() -> float:
+    """Give the resident memory of the operator's process, by its own metrics or by the kernel."""
+    pods = ("-n", installation.NAMESPACE, "exec", "deployment/volatile-rse", "--", "cat", "/proc/1/status")
+    line = next(line for line in cluster.kubectl(*pods).splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def ready(count: int = 20) -> Result:
+    """Apply sessions without inputs on a memory-backed class, one after the other, and await Ready."""
+    seconds, pods, calls, catalogue, writes = [], [], [], [], []
+    with _tenant({"memory": {}}) as namespace:
+        for number in range(count):
+            session = Session(namespace, f"run-{number}", namespace)
+            before, wrote = _catalogue(_operator_metrics()), _writes()
+            began = time.monotonic()
+            session.request(capacity="64Mi", minimumDurability="Pod")
+            wait_for("Ready", lambda session=session: session.is_true("Ready"), 60, 0.05)  # type: ignore[misc]
+            seconds.append(time.monotonic() - began)
+            after = _catalogue(_operator_metrics())
+            calls.append(after[0] - before[0])
+            catalogue.append(after[1] - before[1])
+            record = session.record()
+            pods.append(_pod_seconds(record["metadata"]["name"]))
+            session.delete()
+            session.wait_closed()
+            # The request and its deletion were ours.
+            writes.append(_writes() - wrote - 2)
+    ordered = sorted(seconds)
+    return {
+        "count": count,
+        "p50": statistics.median(ordered),
+        "p99": ordered[-1],
+        "pod": statistics.median(pods),
+        "catalogue": statistics.median(catalogue),
+        "calls": statistics.median(calls),
+        "writes": statistics.median(writes),
+    }
+
+
+def _pod_seconds(name: str) -> float:
+    """Give the time from the pod's making to its readiness, in whole seconds."""
+    pod = json.loads(cluster.kubectl("-n", installation.BUFFERS, "get", "pod", name, "-o", "json"))
+    stamps = [pod["metadata"]["creationTimestamp"]]
+    stamps += [one["lastTransitionTime"] for one in pod["status"]["conditions"] if one["type"] == "Ready"]
+    begin, end = (time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ")) for stamp in stamps)
+    return end - begin
+
+
+def idle(minutes: float = 5) -> Result:
+    """Count writes while one session is Ready and nothing happens; memory of the operator with 1 and 10 buffers."""
+    found: Result = {"minutes": minutes}
+    with _tenant({"memory": {}}) as namespace:
+        sessions = [Session(namespace, f"run-{number}", namespace) for number in range(10)]
+        sessions[0].request(capacity="64Mi", minimumDurability="Pod")
+        wait_for("Ready", lambda: sessions[0].is_true("Ready"), 60)
+        time.sleep(5)
+        found["rss.1"] = _operator_mib()
+        before = _writes()
+        time.sleep(minutes * 60)
+        found["writes"] = _writes() - before
+        for session in sessions[1:]:
+            session.request(capacity="64Mi", minimumDurability="Pod")
+        for session in sessions:
+            wait_for("Ready", lambda session=session: session.is_true("Ready"), 120)  # type: ignore[misc]
+        found["rss.10"] = _operator_mib()
+        for session in sessions:
+            session.delete()
+        for session in sessions:
+            session.wait_closed()
+    return found
+
+
+def outputs(files: int = 2000) -> Result:
+    """Have a session write 2,000 outputs, and time from its end until they are safe."""
+    dataset = f"bench.{uuid.uuid4().hex[:8]}"
+    with _tenant({"volume": {}}) as namespace:
+        session = Session(namespace, "run", namespace)
+        output = {
+            "name": "kept", "path": "kept/**", "scope": _SCOPE, "dataset": dataset,
+            "destination": {"rseExpression": "SITE-B", "lifetime": "1d"},
+        }  # fmt: skip
+        session.request(outputs=[output])
+        wait_for("Ready", lambda: session.is_true("Ready"), 60)
+        session.job(
+            f"mkdir /tmp/kept; for n in $(seq {files}); do head -c 20000 /dev/urandom > /tmp/kept/$n; done\n"
+            "xrdcp --silent --recursive --parallel 8 /tmp/kept $ROOT_URL/$OUTBOX/\n"
+        )
+        wait_for("the end of the session", lambda: _stamp(session, "session", "endedAt"), 240)
+        before = _catalogue(_operator_metrics())
+        wait_for("safe outputs", lambda: session.record()["status"].get("safeAt"), 300)
+        after = _catalogue(_operator_metrics())
+        record = session.record()
+        seconds = _seconds(record["status"]["safeAt"]) - _seconds(record["status"]["session"]["endedAt"])
+        session.delete()
+        session.wait_closed()
+    return {"files": files, "seconds": seconds, "calls": after[0] - before[0], "upload": _rucio_upload() * files}
+
+
+def _stamp(session: Session, *path: str) -> Any:  # noqa: ANN401
+    found: Any = session.record().get("status") or {}
+    for part in path:
+        found = (found or {}).get(part)
+    return found
+
+
+def _seconds(stamp: str) -> float:
+    return time.mktime(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"))
+
+
+def fakes() -> Result:
+    """Bring many VolatileRSEs to Ready against fakes, in a process of its own."""
+    found: Result = {}
+    for count in (1, 50, 200):
+        argv = [sys.executable, "-m", "tests.bench_fakes", str(count)]
+        environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT / 'operator'}{os.pathsep}{CHECKOUT}"}
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=300, check=True, env=environment, cwd=CHECKOUT
+        )
+        found.update({f"{count}.{name}": value for name, value in json.loads(done.stdout.splitlines()[-1]).items()})
+    return found
+
+
+PARTS: Mapping[str, Callable[[], Result]] = {
+    "staging": staging, "huge": huge, "copies": copies, "fakes": fakes, "ready": ready, "outputs": outputs,
+    "idle": idle,
+}  # fmt: skip
+
+
+def _known() -> dict[str, Result]:
+    return json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+
+
+def _row(what: str, ours: str, peer: str, ratio: float) -> str:
+    return f"| {what} | {ours} | {peer} | {ratio:.1f} |"
+
+
+def _compared(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    if one := known.get("staging"):
+        for name, what, count in (("large", "staging 1 GiB in 10 files", 0), ("small", "staging 2,000 x 100 KB", 2000)):
+            ours = one[f"{name}.ours"]
+            rate = f"{count / ours:.0f} files/s" if count else f"{1024 / ours:.0f} MiB/s"
+            for peer, said in (("xrdcp", "`xrdcp --parallel 8`"), ("rucio", "`rucio download`")):
+                other = one[f"{name}.{peer}"]
+                yield _row(what, f"{ours:.1f} s, {rate}", f"{said} {other:.1f} s", other / ours)
+    if one := known.get("copies"):
+        ours, other = one["ours"], one["upload"]
+        said = f"{ours:.1f} s, {2000 / ours:.0f} files/s; sealing {one['sealed']:.1f} s"
+        yield _row("copying 2,000 x 20 KB out, verified", said, f"`rucio upload` {other:.0f} s", other / ours)
+    if one := known.get("outputs"):
+        ours, other = one["seconds"], one["upload"]
+        said = f"{ours:.0f} s, {one['calls']:.0f} catalogue calls"
+        yield _row(
+            f"{one['files']} outputs, session's end to safe", said, f"`rucio upload` {other:.0f} s", other / ours
+        )
+
+
+def _figures(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    if one := known.get("huge"):
+        memory = f"{one['rss_mib']:.0f} MiB of memory"
+        yield f"- One input of {one['mib']} MiB: {one['seconds']:.1f} s, the agent has {memory}."
+    if one := known.get("staging"):
+        yield f"- The agent with 2,000 inputs has {one['small.rss_mib']:.0f} MiB of memory."
+    if one := known.get("ready"):
+        yield f"- Apply to Ready, no inputs, memory-backed class, {one['count']} in a row:"
+        yield f"  p50 {one['p50']:.1f} s, the slowest {one['p99']:.1f} s. Of the median, the start of the pod takes"
+        yield f"  {one['pod']:.0f} s, and {one['calls']:.0f} catalogue calls {one['catalogue']:.1f} s together."
+        yield f"- API writes of such a session from request to Closed: {one['writes']:.0f}, with those of Kubernetes"
+        yield "  itself that make, change or delete whole objects."
+    if one := known.get("idle"):
+        yield f"- API writes in {one['minutes']:.0f} idle minutes with one Ready buffer: {one['writes']}."
+        yield f"- The operator's memory with 1 / 10 buffers: {one['rss.1']:.0f} / {one['rss.10']:.0f} MiB."
+    if one := known.get("fakes"):
+        each = (one["200.rss_mib"] - one["1.rss_mib"]) / 199 * 1024
+        yield f"- On fakes, one thread: 200 VolatileRSEs at once are Ready after {one['200.seconds']:.1f} s, 50 after"
+        yield f"  {one['50.seconds']:.1f} s (mostly the fakes' own linear search); {each:.0f} KiB of memory for each,"
+        yield f"  fakes included. The whole process with 50: {one['50.rss_mib']:.0f} MiB."
+
+
+def table(known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write the page."""
+    lines = [
+        "# Benchmarks", "",
+        "`make bench` measures and writes this page. A ratio is the peer's time over ours, in the same run.", "",
+        *_machine(), "",
+        "| what | ours | peer | ratio |", "|---|---|---|---|", *_compared(known), "", *_figures(known), "",
+        "All of it, sites, Rucio and cluster, shares these cores. Volumes are on the machine's disk; what the agent",
+        "stages is synced and compared with Rucio's adler32 as it arrives, `xrdcp` does neither. The best of two runs",
+        f"counts. `rucio download` fetches {_PEER_FILES} of the small files and `rucio upload` sends {_UPLOADED}:",
+        "their times are scaled to 2,000.",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _machine() -> list[str]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    kernel, day = platform.release().split("-")[0], time.strftime("%Y-%m-%d", time.gmtime())
+    return [
+        f"Machine: {os.cpu_count()} cores, {memory:.0f} GiB, ext4, Linux {kernel}; one kind node. XRootD 5.8.1,",
+        f"Rucio 41.5.1, Python {platform.python_version()} (fakes), Debian trixie's 3.13 (agent). Measured {day}.",
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "table"], default=[*PARTS, "table"])
+    for part in parser.parse_args(argv).parts:
+        if part == "table":
+            (CHECKOUT / "docs" / "benchmarks.md").write_text(table(_known()))
+            continue
+        found = PARTS[part]()
+        rounded = {name: round(value, 2) if isinstance(value, float) else value for name, value in found.items()}
+        print(part, json.dumps(rounded))
+        _RESULTS.write_text(json.dumps({**_known(), part: found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
