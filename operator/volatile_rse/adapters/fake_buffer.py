@@ -33,7 +33,6 @@ from volatile_rse.api.agent import (
     Space,
 )
 from volatile_rse.api.conditions import Reason
-from volatile_rse.domain.names import hash_path, lfn_name
 from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -306,10 +305,10 @@ class FakeBuffer(Buffer):
         if error is not None:
             update = {"version": self._next(), "state": "failed", "output": rule.name, "error": error}
             return found.model_copy(update=update)
-        name = lfn_name(rule.dataset, request.record_id, found.path.encode())
+        name, store_path = rule.named(request.record_id, found.path.encode())
         return OutputState(
             version=self._next(), claim=found.claim, path=found.path, state="sealed", bytes=found.bytes,
-            output=rule.name, scope=rule.scope, name=name, store_path=f"/store/{hash_path(rule.scope, name)}",
+            output=rule.name, scope=rule.scope, name=name, store_path=store_path,
             adler32=self._sums[key],
         )  # fmt: skip
 

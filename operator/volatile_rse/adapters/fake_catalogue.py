@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, ForeignRule, LedgerOwner, RseState
-from volatile_rse.domain.names import hash_path
+from volatile_rse.domain.names import rse_path
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -466,7 +466,7 @@ class FakeCatalogue(Catalogue):
                 yield name
 
     def _pfn(self, rse: str, did: Did) -> str:
-        return f"davs://{self._rses[rse].host}:8443/store/{hash_path(did.scope, did.name)}"
+        return f"davs://{self._rses[rse].host}:8443/store/{rse_path('hash', did.scope, did.name)}"
 
     def _add(self, rule: _Rule) -> str:
         id_ = f"rule-{len(self._rules)}-{len(self.journal)}"

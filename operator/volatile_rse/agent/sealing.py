@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from volatile_rse.agent import checksum
 from volatile_rse.agent.errors import AgentError
@@ -23,7 +24,7 @@ from volatile_rse.agent.ledger import Ledger, Row, output_key, output_row
 from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, shown, walk
 from volatile_rse.agent.places import AREAS, Places, sync_all
 from volatile_rse.api.agent import GateState, OutputRule, OutputState, SealRequest, SealState
-from volatile_rse.api.names import hash_path, lfn_name
+from volatile_rse.api.names import Layout, rse_path
 
 __all__ = ["Find", "Sealing", "set_apart"]
 
@@ -209,8 +210,7 @@ class Sealing:
         if rule is None:
             message = "no output takes it"
             raise SealError(message)
-        name = lfn_name(rule.dataset, record_id, find.path)
-        store_path = f"/store/{hash_path(rule.scope, name)}"
+        name, store_path = rule.named(record_id, find.path)
         done = find.state.model_copy(
             update={"state": "sealed", "scope": rule.scope, "name": name, "store_path": store_path, "error": None}
         )
@@ -259,11 +259,13 @@ class Sealing:
                 continue
             raw = bytes.fromhex(identity["path"])
             row = known.get(f"{identity['claim']}/".encode() + raw)
-            named = f"/store/{hash_path(identity['scope'], identity['name'])}" == store_path
+            scope, name = identity["scope"], identity["name"]
+            # Of whichever layout the RSE is: each is told by the identity alone.
+            named = any(f"/store/{rse_path(layout, scope, name)}" == store_path for layout in get_args(Layout))
             if named and (row is None or row.state != "sealed"):
                 state = OutputState(
                     version=0, claim=identity["claim"], path=shown(raw), state="sealed", bytes=path.stat().st_size,
-                    output=identity["output"], scope=identity["scope"], name=identity["name"], store_path=store_path,
+                    output=identity["output"], scope=scope, name=name, store_path=store_path,
                     adler32=adler32,
                 )  # fmt: skip
                 rows.append(output_row(state, raw))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from volatile_rse.api.names import file_name, rse_path
 from volatile_rse.api.schema import ApiModel, DnsLabel, RelativePattern, Scope
 
 __all__ = [
@@ -68,7 +69,8 @@ TLS = "/etc/volatile-rse/tls"
 
 Adler32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 Count = Annotated[int, Field(ge=0)]
-Name = Annotated[str, Field(min_length=1, max_length=250)]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+"""As long as the schema of CMS allows; Rucio's generic one has 250."""
 ClaimUid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
 DavsUrl = Annotated[str, Field(pattern=r"^(davs|https)://[^/]+/.+$", max_length=2048)]
 StorePath = Annotated[str, Field(pattern=r"^/store/[^\x00]+$", max_length=1024)]
@@ -107,6 +109,15 @@ class OutputRule(ApiModel):
     """Globs below the claim's outbox; ``**`` is any number of directories."""
     scope: Scope
     dataset: Name
+    template: Annotated[str, Field(max_length=100)] | None = None
+    """Of the files' names (``names.file_name``); absent: ``<dataset>.<record>.<path>``."""
+    layout: Literal["identity"] | None = None
+    """How the RSE computes a file's path from its name; absent: ``hash``."""
+
+    def named(self, record_id: str, path: bytes) -> tuple[str, str]:
+        """Give the name of a file that this output takes, and its path on the buffer."""
+        name = file_name(self.template, record_id, (self.scope, self.dataset), self.name, path)
+        return name, f"/store/{rse_path(self.layout or 'hash', self.scope, name)}"
 
 
 class Manifest(ApiModel):

@@ -74,6 +74,8 @@ class Reason(StrEnum):
     CAPACITY_OVER_LIMIT = "CapacityOverLimit"
     NO_DESTINATION = "NoDestination"
     DATASET_REFUSED = "DatasetRefused"
+    NAMING_INVALID = "NamingInvalid"
+    NAME_REFUSED = "NameRefused"
     PATH_ESCAPES_OUTBOX = "PathEscapesOutbox"
     CREDENTIAL_MISSING = "CredentialMissing"
     CATALOGUE_UNREACHABLE = "CatalogueUnreachable"
@@ -143,6 +145,8 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.DATASET_REFUSED: Remedy(
         Actor.USER, "Name another dataset in a new VolatileRSE; nothing has been staged or copied for this one."
     ),
+    Reason.NAMING_INVALID: Remedy(Actor.ADMIN, "Correct that field of the VolatileRSEClass."),
+    Reason.NAME_REFUSED: Remedy(Actor.USER, "Create another VolatileRSE whose output is called as the message says."),
     Reason.PATH_ESCAPES_OUTBOX: Remedy(
         Actor.USER, "Write spec.outputs[].path relative to the outbox: no leading '/', no '..' component."
     ),

@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from typing import Literal
 
-__all__ = ["NAME_LENGTH", "escape", "hash_path", "lfn_name"]
+__all__ = ["NAME_LENGTH", "Layout", "escape", "file_name", "hash_path", "lfn_name", "rse_path", "scope_parts"]
+
+Layout = Literal["hash", "identity"]
+"""One of Rucio's own ``lfn2pfn`` algorithms: they are on every server."""
 
 NAME_LENGTH = 250
 """Rucio refuses longer names."""
@@ -39,10 +43,50 @@ def lfn_name(dataset: str, record_id: str, path: bytes) -> str:
     unambiguous = readable.find(infix) == len(dataset)
     if unambiguous and len(readable) <= NAME_LENGTH and _DATASET.fullmatch(dataset):
         return readable
-    digest = hashlib.sha256(dataset.encode() + b"\0" + path).digest()[:_DIGEST_BYTES]
-    tail = f"{infix}-x{base64.b32encode(digest).decode().lower()}"
+    tail = f"{infix}{_digest(dataset.encode() + bytes(1) + path)}"
     start = re.sub(r"[^A-Za-z0-9.\-_]", "-", dataset).lstrip(".-_") or "dataset"
     return start[: NAME_LENGTH - len(tail)] + tail
+
+
+def file_name(template: str | None, record_id: str, did: tuple[str, str], output: str, path: bytes) -> str:
+    """Name an output file by a template; without one, as ``lfn_name`` does.
+
+    In a template every placeholder is a part of its own between two ``/``, and no value contains ``/``. So record,
+    output and path can be read from a name, and no two of these triples get the same one. The path is escaped to one
+    part, too: no file's name can be the folder of another one.
+
+    Parameters
+    ----------
+    template
+        With ``{kind}`` and ``{owner}`` (``user`` and ``alice`` of scope ``user.alice``), ``{record}``, ``{output}``,
+        ``{path}``; judged before, by ``domain.naming``.
+    did
+        Scope and name of the dataset that the file goes to.
+    output
+        Name of the output that takes the file.
+    """
+    scope, dataset = did
+    if template is None:
+        return lfn_name(dataset, record_id, path)
+    kind, owner = scope_parts(scope)
+    known = {"kind": kind, "owner": owner, "record": record_id, "output": output}
+    readable = template.format(**known, path=escape(path))
+    if len(readable) <= NAME_LENGTH:
+        return readable
+    return template.format(**known, path=_digest(path))
+
+
+def scope_parts(scope: str) -> tuple[str, str]:
+    """Split ``user.alice`` into ``user`` and ``alice``."""
+    kind, _, owner = scope.partition(".")
+    return kind, owner
+
+
+def rse_path(layout: Layout, scope: str, name: str) -> str:
+    """Compute the path of a file below the RSE's prefix; slashes that follow each other are one, as on a disk."""
+    folder = scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
+    path = hash_path(scope, name) if layout == "hash" else f"{folder}/{name}"
+    return re.sub("/+", "/", path)
 
 
 def escape(path: bytes) -> str:
@@ -63,3 +107,9 @@ def _escape_byte(byte: int) -> str:
     if _PLAIN.match(character):
         return character.decode()
     return "--" if character == b"/" else f"-{byte:02X}"
+
+
+def _digest(what: bytes) -> str:
+    # No escaped path contains "-x".
+    digest = hashlib.sha256(what).digest()[:_DIGEST_BYTES]
+    return f"-x{base64.b32encode(digest).decode().lower()}"

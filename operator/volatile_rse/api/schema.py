@@ -48,8 +48,8 @@ Account = Annotated[str, Field(pattern=r"^[a-z0-9-_]{1,25}$", max_length=25)]
 Scope = Annotated[str, Field(pattern=r"^[a-zA-Z_\-.0-9]{1,25}$", max_length=25)]
 """A Rucio scope (``SCOPE`` in Rucio's generic schema)."""
 
-DID = Annotated[str, Field(pattern=r"^[a-zA-Z_\-.0-9]{1,25}:[A-Za-z0-9][A-Za-z0-9.\-_/#]*$", max_length=276)]
-"""``scope:name`` of a file, dataset or container (``NAME`` has at most 250 characters in Rucio)."""
+DID = Annotated[str, Field(pattern=r"^[a-zA-Z_\-.0-9]{1,25}:[A-Za-z0-9/][A-Za-z0-9.\-_/#]*$", max_length=526)]
+"""``scope:name`` of a file, dataset or container (``NAME`` has at most 250 characters in Rucio, 500 at CMS)."""
 
 RSEExpression = Annotated[str, Field(min_length=1, max_length=255)]
 

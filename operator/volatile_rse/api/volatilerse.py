@@ -113,7 +113,7 @@ class Output(ApiModel):
     """
     scope: Scope
     """Of the files and the dataset; the class must grant it."""
-    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.\-_/#]*$", max_length=200)]
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9/][A-Za-z0-9.\-_/#]*$", max_length=200)]
     """Name of the dataset that the files are attached to; created when there is none."""
     if_exists: Literal["Append", "Fail"] = "Append"
     """What to do when the dataset exists already; it must be open, and the account's own, in any case."""

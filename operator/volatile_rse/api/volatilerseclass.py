@@ -12,6 +12,7 @@ __all__ = [
     "Exposure",
     "Grant",
     "Memory",
+    "Naming",
     "Quarantine",
     "SiteCredentials",
     "Storage",
@@ -94,6 +95,23 @@ class Quarantine(ApiModel):
     """What to do when one of them is exceeded; nothing is ever destroyed."""
 
 
+class Naming(ApiModel):
+    """What the buffers, their files and ledgers are called in Rucio; buffers that exist keep their names."""
+
+    preset: Literal["generic", "cms"] = "generic"
+    """Whose schema the names obey. `generic`: RSE `VRSE-{RECORD}`, ledger `vrse-{record}.ledger`, files
+    `<dataset>.<record>.<path>`. `cms`: the patterns of the policy package of CMS; files are
+    `/store/{kind}/rucio/{owner}/{record}/{output}/{path}`, ledger `/vrse/{account}-{record}/USER#{record}`, RSE
+    `T3_XX_VRSE_{RECORD}`; outputs need scopes `user.…` or `group.…` and datasets `/a/b/TIER#block`."""
+    rse: Annotated[str, Field(max_length=40)] | None = None
+    """Template of the RSE's name instead of the preset's, with `{record}` or `{RECORD}` (upper case)."""
+    file: Annotated[str, Field(max_length=100)] | None = None
+    """Template of the files' names instead of the preset's: parts between slashes, of which each placeholder is one;
+    `{record}`, `{output}` and, as the last, `{path}`; before them `{kind}` and `{owner}` (of scope `kind.owner`)."""
+    ledger: Annotated[str, Field(max_length=150)] | None = None
+    """Template of the ledger's name, in the connection's ledgerScope, with `{record}`; it may have `{account}`."""
+
+
 class VolatileRSEClassSpec(ApiModel):
     """What buffers of this class are made of."""
 
@@ -114,6 +132,7 @@ class VolatileRSEClassSpec(ApiModel):
     quarantine: Quarantine = Quarantine()
     record_retention: Duration = "30d"
     """How long a closed RSERecord is kept."""
+    naming: Naming = Naming()
     rse_attributes: Annotated[
         dict[str, Annotated[str, Field(max_length=255)]],
         Field(max_length=16),

@@ -14,6 +14,7 @@ from volatile_rse.api.rserecord import FrozenInput, RSERecordSpec
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.frozen import distinct
+from volatile_rse.domain.naming import layout_of
 
 __all__ = ["SiteAccess", "manifest", "manifest_digest"]
 
@@ -62,7 +63,7 @@ def manifest(
             scope=file.did.scope,
             name=file.did.name,
             entries=entries,
-            path=store_path(file.did),
+            path=store_path(file.did, layout_of(record.class_snapshot.naming)),
             bytes=file.bytes,
             adler32=file.adler32,
             sources=list(sources[file.did]),

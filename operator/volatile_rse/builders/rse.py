@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.domain.catalogue import BufferRse
+from volatile_rse.domain.naming import layout_of
 
 __all__ = ["buffer_rse"]
 
@@ -11,6 +12,7 @@ __all__ = ["buffer_rse"]
 def buffer_rse(record: RSERecordSpec) -> BufferRse:
     """Describe the RSE; before the record has a public address, with ports that nobody serves."""
     public, claim = record.public, record.claims[0]
+    layout = layout_of(record.class_snapshot.naming)
     return BufferRse(
         name=record.rse_name,
         host=record.class_snapshot.exposure.public_host,
@@ -18,6 +20,8 @@ def buffer_rse(record: RSERecordSpec) -> BufferRse:
         davs_port=0 if public is None else public.davs_port,
         attributes={
             **record.class_snapshot.rse_attributes,
+            # Without it the server's default counts, which need not be "hash"; a record's names never change.
+            **({"lfn2pfn_algorithm": layout} if layout != "hash" else {}),
             "vrse_instance": record.instance,
             "vrse_record": record.record_id,
             "vrse_claim": f"{claim.namespace}/{claim.name}",

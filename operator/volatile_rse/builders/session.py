@@ -12,7 +12,8 @@ from volatile_rse.builders.objects import CLAIM, MANAGED, RECORD, hosts_of, name
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.frozen import distinct
-from volatile_rse.domain.names import hash_path
+from volatile_rse.domain.names import Layout, hash_path, rse_path
+from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.settings import Settings
 
 __all__ = ["endpoint", "outbox", "publishing", "session_objects", "store_path", "token_scope"]
@@ -32,9 +33,9 @@ def publishing(claim: Claim) -> str | None:
     return f"/publish/{claim.uid}" if continuous else None
 
 
-def store_path(did: Did) -> str:
+def store_path(did: Did, layout: Layout = "hash") -> str:
     """Give the path of a file on the buffer, as Rucio computes it."""
-    return f"/store/{hash_path(did.scope, did.name)}"
+    return f"/store/{rse_path(layout, did.scope, did.name)}"
 
 
 def token_scope(claim: Claim) -> str:
@@ -72,7 +73,7 @@ def session_objects(
     """
     claim = record.claims[0]
     root, davs = endpoint(settings, record)
-    listed = _listed(root, inputs)
+    listed = _listed(root, inputs, layout_of(record.class_snapshot.naming))
     data = {
         **authorities,
         "VRSE_RSE": record.rse_name,
@@ -100,13 +101,13 @@ def _folder(scope: str) -> str:
     return f"/store/{hash_path(scope, 'x').rsplit('/', 3)[0]}"
 
 
-def _listed(root: str, inputs: Mapping[str, Iterable[File]]) -> str:
+def _listed(root: str, inputs: Mapping[str, Iterable[File]], layout: Layout) -> str:
     return "".join(
         json.dumps(
             {
                 "did": str(file.did),
                 "inputs": entries,
-                "url": f"{root}/{store_path(file.did)}",
+                "url": f"{root}/{store_path(file.did, layout)}",
                 "bytes": file.bytes,
                 "adler32": file.adler32,
             }

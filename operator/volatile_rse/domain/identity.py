@@ -14,16 +14,12 @@ _LENGTH = 10
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The names of one buffer."""
+    """What one buffer is known by, whatever its class calls its RSE."""
 
     record_id: str
     """Ten lower-case base32 characters."""
     record: str
     """Name of the RSERecord, and of the buffer's objects in the operator's buffer namespace."""
-    rse: str
-    """RSE name; the generic Rucio schema allows ``^([A-Z0-9]+([_-][A-Z0-9]+)*)$``."""
-    ledger: str
-    """Name of the ledger dataset in the connection's ledger scope."""
 
 
 def identify(instance: str, uid: str) -> Identity:
@@ -39,9 +35,4 @@ def identify(instance: str, uid: str) -> Identity:
     """
     digest = hashlib.sha256(f"{instance}\0{uid}".encode()).digest()
     record_id = base64.b32encode(digest).decode().lower()[:_LENGTH]
-    return Identity(
-        record_id=record_id,
-        record=f"vrse-{record_id}",
-        rse=f"VRSE-{record_id.upper()}",
-        ledger=f"vrse-{record_id}.ledger",
-    )
+    return Identity(record_id=record_id, record=f"vrse-{record_id}")

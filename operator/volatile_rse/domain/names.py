@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from volatile_rse.api.names import NAME_LENGTH, escape, hash_path, lfn_name
+from volatile_rse.api.names import NAME_LENGTH, Layout, escape, file_name, hash_path, lfn_name, rse_path, scope_parts
 
-__all__ = ["NAME_LENGTH", "escape", "hash_path", "lfn_name"]
+__all__ = ["NAME_LENGTH", "Layout", "escape", "file_name", "hash_path", "lfn_name", "rse_path", "scope_parts"]

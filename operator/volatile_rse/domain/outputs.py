@@ -11,6 +11,7 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.naming import file_template, layout_of
 
 __all__ = [
     "Copying",
@@ -44,10 +45,16 @@ class Copying:
 
 def output_rules(record: RSERecordSpec) -> list[OutputRule]:
     """Say which output takes which files of the session's outbox."""
-    claim = record.claims[0]
+    claim, naming = record.claims[0], record.class_snapshot.naming
     return [
         OutputRule(
-            claim=claim.uid, name=output.name, patterns=[output.path], scope=output.scope, dataset=output.dataset
+            claim=claim.uid,
+            name=output.name,
+            patterns=[output.path],
+            scope=output.scope,
+            dataset=output.dataset,
+            template=file_template(naming),
+            layout="identity" if layout_of(naming) == "identity" else None,
         )
         for output in claim.request.outputs
     ]

@@ -23,12 +23,14 @@ from volatile_rse.api.rserecord import (
 )
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.api.volatilerseclass import Naming
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lost_of, refused_consent
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
 from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.identity import identify
+from volatile_rse.domain.naming import ledger_name, rse_name
 from volatile_rse.domain.outputs import (
     at_risk,
     chosen_of,
@@ -133,12 +135,14 @@ def _record(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str
     if connection is not None:
         # The budget is the server's, of today, for all buffers.
         connection = connection.model_copy(update={"budget": None})
+    naming = class_.naming if class_ else Naming()
+    ledger = ledger_name(naming, identity.record_id, spec.account)
     return RSERecordSpec.model_validate(
         {
             "record_id": identity.record_id,
-            "rse_name": identity.rse,
+            "rse_name": rse_name(naming, identity.record_id),
             "instance": instance,
-            "ledger": f"{connection.ledger_scope if connection else ''}:{identity.ledger}",
+            "ledger": f"{connection.ledger_scope if connection else ''}:{ledger}",
             "capacity": spec.capacity,
             "class_name": spec.class_name,
             "class_snapshot": class_,

@@ -12,6 +12,7 @@ from volatile_rse.api.schema import Durability, parse_duration, parse_quantity
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import Quarantine, Tenancy, VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState
+from volatile_rse.domain.naming import faults_of_naming, faults_of_output
 
 __all__ = [
     "Problem",
@@ -63,6 +64,15 @@ def problems_of_request(
     problems = [] if connection_exists else [_unknown_connection(class_)]
     problems += _tenancy(namespace, spec, class_.tenancy)
     problems += [problem for output in spec.outputs if (problem := _escapes(output))]
+    problems += [
+        Problem(Reason.NAMING_INVALID, f"VolatileRSEClass {spec.class_name!r}: {wrong}")
+        for wrong in faults_of_naming(class_.naming)
+    ]
+    problems += [
+        Problem(Reason.NAME_REFUSED, f"spec.outputs[{output.name}].{wrong}")
+        for output in spec.outputs
+        for wrong in faults_of_output(class_.naming, output.scope, output.dataset)
+    ]
     if _DURABILITIES.index(class_.outlives()) < _DURABILITIES.index(spec.minimum_durability):
         problems.append(
             Problem(

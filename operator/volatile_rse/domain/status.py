@@ -27,6 +27,8 @@ STALLING = frozenset(
         Reason.SCOPE_NOT_GRANTED,
         Reason.CAPACITY_OVER_LIMIT,
         Reason.PATH_ESCAPES_OUTBOX,
+        Reason.NAMING_INVALID,
+        Reason.NAME_REFUSED,
         Reason.INVALID_SPEC,
         Reason.DID_NOT_FOUND,
         Reason.NO_REPLICA,

@@ -32,6 +32,7 @@ from volatile_rse.builders.storage import read_discarded, read_inputs, session_a
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.identity import identify
+from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.stage import Stage, stage_of
@@ -474,7 +475,7 @@ class _Gathering:
         if public is None or token is None:
             return "it has no address yet"
         inside = hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.SERVICE))[0]
-        samples = [store_path(did) for did in self._samples()]
+        samples = [store_path(did, layout_of(self._spec.class_snapshot.naming)) for did in self._samples()]
         for host, port in ((inside, DAVS_PORT), (public.host, public.davs_port)):
             for path in samples or [f"{outbox(self._claim)}/"]:
                 if why := self._world.endpoints.can_read(host, port, path, token):

@@ -94,3 +94,12 @@ def test_inputs_must_fit() -> None:
     (problem,) = problems_of_inputs(spec(), {"in": 1 << 29, "more": (1 << 29) + 1})
     assert problem.reason is Reason.INPUTS_TOO_LARGE
     assert "in: 536870912, more: 536870913" in problem.message
+
+
+def test_a_bad_template_of_the_class_is_an_admins_task_and_a_name_that_cms_refuses_a_users() -> None:
+    assert judge(spec(), naming={"rse": "VRSE"}) == [Reason.NAMING_INVALID]
+    class_ = VolatileRSEClassSpec.model_validate(CLASS | {"naming": {"preset": "cms"}})
+    (problem,) = problems_of_request("alice", spec(), class_, connection_exists=True)
+    assert problem.reason is Reason.NAME_REFUSED
+    assert problem.message.startswith("spec.outputs[plots].dataset 'plots_v1' ")
+    assert "USER must act" in problem.message
