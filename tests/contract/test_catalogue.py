@@ -429,6 +429,12 @@ def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
         for did, pfn in pfns.items():
             assert pfn.startswith(f"davs://{SITES['SITE-B']}:8443/store/user/alice/")
             assert pfn.endswith(f"/{did.name}")
+    if isinstance(catalogue, RucioCatalogue):
+        # What we compute is what the server computes.
+        names = [str(did) for did in files]
+        told = catalogue._call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
+        assert {str(did): pfn for did, pfn in pfns.items()} == told
+        assert catalogue._hashed_prefix("SITE-B") is not None
     refused(Reason.NO_DESTINATION, catalogue.host, "NO-SUCH-RSE")
     refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, "NO-SUCH-RSE", files)
 

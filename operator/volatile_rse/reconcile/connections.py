@@ -9,6 +9,7 @@ from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.memory import remembering
 from volatile_rse.reconcile.reading import data_of, secret_of
 from volatile_rse.reconcile.world import Login, World
 
@@ -22,6 +23,25 @@ class Connections:
         self._world = world
         self._lock = threading.Lock()
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
+        self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
+
+    def remembering(self, connection: RucioConnectionSpec, record_id: str) -> Catalogue:
+        """Give the client with the memory of one buffer: for looks that destroy nothing, and for all deeds.
+
+        Raises
+        ------
+        RefusedError
+            As ``of``.
+        """
+        client = self.of(connection)
+        known = self._memories.get(record_id)
+        if known is None or known[0] is not client:
+            known = self._memories[record_id] = (client, remembering(client, self._world.clock.now))
+        return known[1]
+
+    def forget(self, record_id: str) -> None:
+        """Drop the memory of a buffer."""
+        self._memories.pop(record_id, None)
 
     def of(self, connection: RucioConnectionSpec) -> Catalogue:
         """Give the client.

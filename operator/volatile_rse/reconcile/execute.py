@@ -281,7 +281,7 @@ class _Hand:
         return Did.parse(self._spec.ledger)
 
     def _catalogue(self) -> Catalogue:
-        return self._connections.of(self._spec.connection_snapshot)
+        return self._connections.remembering(self._spec.connection_snapshot, self._spec.record_id)
 
     def _buffer(self) -> Buffer:
         return self._world.buffer(hosts_of(self._settings, name_of(self._spec.record_id, Piece.AGENT_SERVICE))[0])

@@ -60,6 +60,8 @@ __all__ = ["gather", "session_token"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_LIVE = {Stage.HIDING, Stage.DRAINING, Stage.CLOSED}
+"""Stages that destroy: what Rucio said before does not count there."""
 _SAMPLES = 4
 """Inputs of which one file each is read to prove that the session can."""
 _GRACE = timedelta(hours=1)
@@ -165,7 +167,11 @@ class _Gathering:
             return None
 
     def _catalogue(self) -> Catalogue:
-        return self._connections.of(self._spec.connection_snapshot)
+        connection = self._spec.connection_snapshot
+        if stage_of(self._record.status) in _LIVE:
+            self._connections.forget(self._spec.record_id)
+            return self._connections.of(connection)
+        return self._connections.remembering(connection, self._spec.record_id)
 
     def _buffer(self) -> Buffer:
         return self._world.buffer(hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.AGENT_SERVICE))[0])
@@ -376,6 +382,12 @@ class _Gathering:
             return
         self._replicas()
         self._drain_facts()
+        replicas, storage = self._facts.replicas, self._facts.storage
+        hidden = replicas is not None and all(state == "B" for state in replicas.values())
+        if hidden and storage.service is not None and not storage.service.drained and not storage.drain_ready:
+            # All that can be done now is to make the empty server: what is at stake is asked once it stands.
+            self._set(last_copies=(), unsafe={})
+            return
         self._set(last_copies=self._ask(lambda: self._catalogue().last_copies(self._spec.rse_name, self._ledger)))
         outcome = self._record.status.outcome
         if outcome is not None and outcome.files == 0:

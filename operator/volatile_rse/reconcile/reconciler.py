@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
@@ -16,7 +16,7 @@ from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Facts
 from volatile_rse.domain.plan import Plan, plan
 from volatile_rse.domain.problems import Problem
-from volatile_rse.domain.stage import stage_of, when
+from volatile_rse.domain.stage import Stage, stage_of, when
 from volatile_rse.domain.status import status_of
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, UnreachableError
@@ -32,11 +32,15 @@ _log = logging.getLogger(__name__)
 _ROUNDS = 50
 """Looks at the world in one visit: more than any chain of effects needs."""
 _POLL = 1.5
-"""Seconds until the next look while something is awaited."""
+"""Seconds until the next look while something is awaited; half as much again each time that nothing has changed."""
+_SLOWEST = 10.0
+_OF_DAEMONS = 30.0
+"""As slow as it gets: with the own agent, and with Rucio's daemons."""
 _FIRST, _LAST = 2.0, 60.0
 """Seconds until the next visit after a failure; doubled each time."""
 _PROGRESS = timedelta(seconds=10)
 """Between two writes of numbers and words that decide nothing."""
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
 _EVENTS = {
     ConditionType.READY,
     ConditionType.USABLE,
@@ -66,6 +70,8 @@ class Reconciler:
         self._apply = apply
         self._connections = Connections(world)
         self._failures: dict[str, int] = {}
+        self._looks: dict[str, tuple[Facts, float]] = {}
+        """What was seen last of a buffer that waits, and after how many seconds it is looked at again."""
         self._said: dict[str, datetime] = {}
         """When progress was last written."""
 
@@ -94,7 +100,21 @@ class Reconciler:
         if outcome.plan.problems:
             return min(self._backoff(record_id), wake or _LAST)
         self._failures.pop(record_id, None)
-        return min(_POLL, wake or _POLL) if outcome.plan.waiting else wake
+        if not outcome.plan.waiting:
+            self._looks.pop(record_id, None)
+            return wake
+        poll = self._poll(record_id, outcome)
+        return min(poll, wake or poll)
+
+    def _poll(self, record_id: str, outcome: _Outcome) -> float:
+        """Look less often at what does not change; whatever does change brings the shortest time back."""
+        seen = replace(outcome.facts, now=_NO_TIME)
+        before, poll = self._looks.get(record_id, (None, _POLL))
+        record = outcome.facts.record
+        draining = record is not None and stage_of(record.status) is Stage.DRAINING
+        poll = min(poll * 1.5, _OF_DAEMONS if draining else _SLOWEST) if before == seen else _POLL
+        self._looks[record_id] = (seen, poll)
+        return poll
 
     def _converge(self, record_id: str, known: tuple[str, str] | None) -> _Outcome:
         before: tuple[do.Effect, ...] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 import time
@@ -148,6 +149,8 @@ def test_half_an_answer_is_none(server: Server, catalogue: RucioCatalogue) -> No
 
 @pytest.mark.parametrize("length", [1, 60, 250])
 def test_long_names_fit_into_the_questions(server: Server, catalogue: RucioCatalogue, length: int) -> None:
+    about = {"deterministic": True, "lfn2pfn_algorithm": "of_this_site", "protocols": []}
+    server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
     names = [Did("user.alice", f"{number:03}" + "x" * length) for number in range(120)]
     assert catalogue.pfns("SITE-A", names) == {did: f"davs://site/{did}" for did in names}
     asked = len([path for path in server.seen if "lfns2pfns" in path])

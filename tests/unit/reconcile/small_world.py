@@ -81,9 +81,7 @@ class Small:
     def _configure(self) -> None:
         for rse in ("SITE-A", "SITE-B"):
             self.catalogue.add_permanent(rse, f"{rse.lower()}.example.org", {"tier": "2"})
-        files = [
-            File(Did("user.alice", f"in.{number}"), 100 + number, f"0000000{number}") for number in range(self.inputs)
-        ]
+        files = [File(Did("user.alice", f"in.{number}"), 100 + number, f"{number:08}") for number in range(self.inputs)]
         self.catalogue.add_files(Did("user.alice", "in"), "SITE-A", files)
         tokens = {f"site-{letter}.example.org": "token" for letter in "ab"}
         made = [
