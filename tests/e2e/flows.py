@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from testbed import asking, cluster, installation
 from testbed.sessions import Session, wait_for
+from volatile_rse.api.names import lfn_name
 
 NANO = {"name": "nano", "did": "user.alice:nano_dimuon"}
 WRITE = """
@@ -78,6 +79,16 @@ def assert_kept(dataset: str, record: dict[str, Any], sizes: Sequence[int]) -> N
     assert [(rule["account"], rule["state"], rule["rse_expression"]) for rule in rules] == [("alice", "OK", "SITE-B")]
     assert rules[0]["locks_ok_cnt"] == len(sizes)
     assert record["status"]["outcome"]["files"] == len(sizes)
+
+
+def assert_kept_as(dataset: str, record: dict[str, Any], sums: Mapping[str, str]) -> None:
+    """Rucio and the site itself have these paths with these checksums, and no others."""
+    record_id = record["spec"]["recordId"]
+    expected = {lfn_name(dataset, record_id, f"kept/{path}".encode()): adler32 for path, adler32 in sums.items()}
+    files = asking.kept("user.alice", dataset, "SITE-B")
+    assert {file.name: file.site_adler32 for file in files} == expected
+    assert {file.name: file.adler32 for file in files} == expected
+    assert all(file.states == {"SITE-B": "AVAILABLE"} for file in files)
 
 
 def assert_nothing_left(record: dict[str, Any]) -> None:

@@ -486,3 +486,8 @@ def it_runs_again() -> None:
 
 def _again(stage: Stage) -> Stage:
     return Stage.SERVING if stage is Stage.CLOSED else stage
+
+
+@mutant
+def what_is_published_waits_for_the_end() -> None:
+    swap(planning, "_published", lambda _real: lambda _facts, _record: ([], ""))

@@ -1,0 +1,139 @@
+"""What sessions write, by the programs that write it, judged at the destination."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import pytest
+
+from testbed import asking, cluster, installation
+from testbed.sessions import Session, wait_for
+from tests.e2e.flows import assert_kept_as, assert_nothing_left, new_dataset, new_session, output
+from volatile_rse.api.names import lfn_name
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid]
+
+
+def touch(session: Session, path: str) -> None:
+    for pod in session.pods():
+        cluster.kubectl("-n", session.namespace, "exec", pod, "--", "touch", path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _operator() -> None:
+    installation.up()
+
+
+@pytest.fixture
+def session(namespace: str) -> Iterator[Session]:
+    yield from new_session(namespace)
+
+
+ODD = """
+BASE=$ROOT_URL/$OUTBOX
+mkdir -p /tmp/tree/kept/ds.parquet/x=1 /tmp/tree/kept/small /tmp/tree/kept/.ipynb_checkpoints
+cd /tmp/tree/kept
+for n in $(seq 300); do echo $n > small/$n.txt; done
+: > empty
+echo spaced > 'a b.txt'
+echo umlaut > ünï.txt
+echo part > ds.parquet/x=1/part-0.parquet
+: > ds.parquet/_SUCCESS
+echo once > rewritten.txt
+echo name > before.txt
+echo gone > deleted.txt
+echo lying > .ipynb_checkpoints/n.txt
+cd /tmp/tree
+xrdcp -s -r /tmp/tree/kept $BASE/
+echo twice > kept/rewritten.txt
+xrdcp -s -f kept/rewritten.txt $BASE/kept/rewritten.txt
+xrdfs $ROOT_URL mv $OUTBOX/kept/before.txt $OUTBOX/kept/after.txt
+mv kept/before.txt kept/after.txt
+xrdfs $ROOT_URL rm $OUTBOX/kept/deleted.txt
+rm -r kept/deleted.txt kept/.ipynb_checkpoints
+echo nobody > /tmp/notes.txt
+xrdcp -s /tmp/notes.txt $BASE/notes.txt
+cd kept
+find . -type f -printf '%P\\n' | while read -r file; do
+  echo "$(xrdadler32 "$file" | cut -d' ' -f1) $file"
+done > /tmp/left
+echo "left $(base64 -w0 /tmp/left)"
+(head -c 1000000 /dev/zero; sleep 600) | xrdcp -s - $BASE/kept/torn.bin &
+echo written
+sleep 600
+"""
+
+
+def test_odd_trees_are_told_while_the_session_runs_and_kept_at_its_end(session: Session) -> None:
+    dataset = new_dataset()
+    session.request(outputs=[output(dataset)])
+    session.job(ODD)
+    wait_for("the Job has written", lambda: "written" in session.log(), 240)
+
+    def told() -> bool:
+        [kept] = session.status().get("outputs") or [{}]
+        return (kept.get("files"), kept.get("open")) == (308, 1)
+
+    wait_for("the files are counted", told, 90)
+    assert session.status()["unmatched"] == {"files": 1, "bytes": 7}
+    warned = session.condition("SessionActive")
+    assert (warned["status"], warned["reason"]) == ("True", "UnmatchedFiles")
+    assert "notes.txt" in warned["message"]
+    lines = base64.b64decode(session.log().split("left ", 1)[1].split()[0]).decode().splitlines()
+    sums = {path: adler32.rjust(8, "0") for adler32, _, path in (line.partition(" ") for line in lines)}
+    # While the upload is under way: of one that is broken off earlier, XRootD leaves nothing.
+    end = '{"spec": {"endRequested": true}}'
+    cluster.kubectl("-n", session.namespace, "patch", "volatilerse", session.name, "--type=merge", "-p", end)
+    record = session.wait_closed()
+    assert len(sums) == 307
+    assert_kept_as(dataset, record, sums)
+    exceptions = sorted(text.split(" (")[0] for text in record["status"]["outcome"]["exceptions"])
+    assert exceptions == ["excluded: kept/.ipynb_checkpoints/n.txt", "torn: kept/torn.bin", "unmatched: notes.txt"]
+    assert_nothing_left(record)
+
+
+PUBLISH = """
+PUBLISH=$(cat /etc/vrse/VRSE_PUBLISH)
+for name in first second; do
+  echo $name > /tmp/$name.txt
+  xrdcp -s /tmp/$name.txt $ROOT_URL/$OUTBOX/kept/deep/$name.txt
+done
+xrdfs $ROOT_URL mv $OUTBOX/kept/deep/first.txt $PUBLISH/kept/deep/first.txt
+echo published
+while [ ! -e /tmp/again ]; do sleep 0.2; done
+xrdfs $ROOT_URL mv $OUTBOX/kept/deep/second.txt $PUBLISH/kept/deep/first.txt
+echo twice
+while [ ! -e /tmp/go ]; do sleep 0.2; done
+xrdfs $ROOT_URL mv $PUBLISH/kept/deep/first.txt $PUBLISH/kept/deep/second.txt
+"""
+
+
+def test_what_is_published_is_in_the_dataset_while_the_session_runs(session: Session) -> None:
+    dataset = new_dataset()
+    session.request(outputs=[output(dataset) | {"register": "Continuous"}])
+    session.job(PUBLISH)
+    wait_for("it is published", lambda: "published" in session.log())
+
+    def kept() -> list[str]:
+        if not (session.status().get("outputs") or [{}])[0].get("safe"):
+            return []
+        return [file.name for file in asking.kept("user.alice", dataset, "SITE-B") if file.bytes == file.site_bytes]
+
+    [first] = wait_for("it is kept", kept, 90)
+    assert first == lfn_name(dataset, session.record()["spec"]["recordId"], b"kept/deep/first.txt")
+    assert session.condition("SessionActive")["status"] == "True"
+    [rule] = asking.rules("user.alice", dataset)
+    assert (rule["state"], rule["rse_expression"]) == ("OK", "SITE-B")
+    touch(session, "/tmp/again")  # noqa: S108
+    refused = wait_for(
+        "the second version is refused",
+        lambda: (said := session.condition("SessionActive")).get("reason") == "NotPublished" and said,
+    )
+    assert "USER must give it another name" in refused["message"]
+    touch(session, "/tmp/go")  # noqa: S108
+    record = session.wait_closed()
+    assert session.is_true("OutputsSafe")
+    assert_kept_as(dataset, record, {"deep/first.txt": "088a0233", "deep/second.txt": "0b510287"})
+    assert len(asking.rules("user.alice", dataset)) == 1
+    assert_nothing_left(record)
