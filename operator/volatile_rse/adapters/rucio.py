@@ -395,7 +395,10 @@ class RucioCatalogue(Catalogue):
             return
         usage = self._call(rse, "get_rse_usage", rse, filters={"source": "rucio"})
         if used := sum(row.get("used") or 0 for row in usage):
-            what = f"Rucio still counts {used} bytes on {rse}: its daemons reaper and abacus-rse have not finished."
+            what = (
+                f"Rucio still counts {used} bytes on {rse}: its daemons reaper and abacus-rse have not finished, or "
+                "somebody registered replicas there that are not this buffer's: an admin must give these a tombstone."
+            )
             raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
         for limit in self._call(rse, "get_rse_limits", rse):
             self._call(rse, "delete_rse_limits", rse, limit)
