@@ -24,9 +24,11 @@ from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.agent import AGENT_PORT
 from volatile_rse.api.rucioconnection import Budget
 from volatile_rse.domain.settings import Settings
+from volatile_rse.handlers.waiting import waiting
 from volatile_rse.handlers.watching import registry_of, settings_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.cluster import Cluster
 from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.connections import Connections
@@ -45,7 +47,8 @@ _METRICS = 8081
 """Port of the metrics."""
 _LOST = 3
 """Exit code of a process that lost its Lease."""
-_HEALTH = "http://0.0.0.0:8080/healthz"
+_HEALTH_PORT = 8080
+_HEALTH = f"http://0.0.0.0:{_HEALTH_PORT}/healthz"
 
 
 def main() -> int:
@@ -77,11 +80,12 @@ def _run() -> int:
     private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
     metrics = Metrics()
     start_http_server(_METRICS, registry=metrics.registry)
-    cluster = KubernetesCluster.connect()
+    cluster = metrics.counted(KubernetesCluster.connect())
     settings = _settings(cluster)
     # No clean-up when the Lease is lost: another process works already.
     lease = Lease(cluster, settings, socket.gethostname(), lambda: os._exit(_LOST))
-    lease.wait()
+    with waiting(_HEALTH_PORT):
+        lease.wait()
     world = _world(cluster, settings, private, metrics)
     service = Service(world, check=lease.check)
     service.start()
@@ -99,7 +103,7 @@ def _run() -> int:
     return 0
 
 
-def _settings(cluster: KubernetesCluster) -> Settings:
+def _settings(cluster: Cluster) -> Settings:
     name = os.environ.get("VOLATILE_RSE_NAME", "volatile-rse")
     return Settings(
         name=name,
@@ -110,7 +114,7 @@ def _settings(cluster: KubernetesCluster) -> Settings:
     )
 
 
-def _world(cluster: KubernetesCluster, settings: Settings, private: Path, metrics: Metrics) -> World:
+def _world(cluster: Cluster, settings: Settings, private: Path, metrics: Metrics) -> World:
     certificate, key = stored_authority(cluster, settings, LocalAuthority.create)
     authority = LocalAuthority(certificate, key)
     pair = authority.client("volatile-rse-operator", _LIFETIME)

@@ -71,15 +71,15 @@ class AgentClient(Buffer):
 
     def fence(self, request: FenceRequest) -> GateState:
         """Close the outboxes for good."""
-        return self._parsed(GateState, self._call("POST", "fence", body=request.dump()))
+        return self._parsed(GateState, self._call("POST", "fence", body=_order(request)))
 
     def seal(self, request: SealRequest) -> None:
         """Take inventory of the fenced outboxes and seal."""
-        self._call("POST", "seal", body=request.dump())
+        self._call("POST", "seal", body=_order(request))
 
     def copy(self, copies: Copies) -> None:
         """Order copies of sealed outputs."""
-        self._call("POST", "copies", body=copies.dump())
+        self._call("POST", "copies", body=_order(copies))
 
     def inputs(self, after: int = 0) -> InputPage:
         """Read a page of inputs."""
@@ -118,10 +118,32 @@ class AgentClient(Buffer):
 
     def _parsed(self, model: type[_Model], answer: requests.Response) -> _Model:
         try:
-            return model.model_validate_json(answer.content)
+            return _known(model, answer.content)
         except ValidationError as error:
             message = f"The agent at {self._where} gave no {model.__name__} of protocol v1: {error}"
             raise RefusedError(Reason.BUFFER_REFUSED, message) from error
+
+
+def _order(model: ApiModel) -> dict[str, Any]:
+    """Leave out what has its default: an older agent refuses fields that it does not know."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+
+
+def _known(model: type[_Model], content: bytes) -> _Model:
+    """Read an answer, without the fields that a newer agent has added to it."""
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        added = [entry["loc"] for entry in error.errors() if entry["type"] == "extra_forbidden"]
+        if not added:
+            raise
+    answer = json.loads(content)
+    for *place, field in added:
+        part = answer
+        for step in place:
+            part = part[step]
+        part.pop(field)
+    return model.model_validate(answer)
 
 
 def _words(answer: requests.Response) -> str:

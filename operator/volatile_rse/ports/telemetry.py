@@ -17,11 +17,14 @@ class Telemetry(Protocol):
     def applied(self, effect: str, *, failed: bool) -> None:
         """Take one effect that was carried out, or failed."""
 
-    def waiting(self, keys: int) -> None:
-        """Take the number of buffers that wait for a visit that is due."""
+    def waiting(self, keys: int, oldest: float) -> None:
+        """Take the number of buffers that wait for a visit that is due, and the seconds that the first has waited."""
 
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Take the number of records in each stage, and whether each connection's server answers."""
+
+    def risked(self, bytes_: int) -> None:
+        """Take the bytes of all outputs that are not safe."""
 
     def orphaned(self, count: int) -> None:
         """Take how many ledgers and objects have no record."""
@@ -42,10 +45,13 @@ class Silence(Telemetry):
     def applied(self, effect: str, *, failed: bool) -> None:
         """Nothing."""
 
-    def waiting(self, keys: int) -> None:
+    def waiting(self, keys: int, oldest: float) -> None:
         """Nothing."""
 
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
+        """Nothing."""
+
+    def risked(self, bytes_: int) -> None:
         """Nothing."""
 
     def orphaned(self, count: int) -> None:

@@ -59,6 +59,11 @@ class KeyedQueue:
             now = self._clock()
             return sum(due <= now for due in self._due.values())
 
+    def lateness(self) -> float:
+        """Give the seconds for which the oldest key that is due has waited."""
+        with self._changed:
+            return max(0.0, self._clock() - min(self._due.values(), default=float("inf")))
+
     def close(self) -> None:
         """Let every waiting thread go."""
         with self._changed:

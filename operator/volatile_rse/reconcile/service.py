@@ -130,7 +130,7 @@ class Service:
         while (key := self._queue.take()) is not None:
             delay: float | None = self._interval
             began, failed = time.monotonic(), False
-            self._world.telemetry.waiting(self._queue.due())
+            self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
             try:
                 with self._lock:
                     known = self._known.get(key)
@@ -160,10 +160,11 @@ class Service:
     def sweep(self) -> None:
         """Call for a visit to every buffer, and look at the connections."""
         alive = {self._learn(body) for body in self._world.cluster.list("VolatileRSE")}
-        stages = dict.fromkeys(Stage, 0)
+        stages, at_risk = dict.fromkeys(Stage, 0), 0
         for body in self._world.cluster.list("RSERecord"):
             stage = stage_of(RSERecordStatus.model_validate(body.get("status") or {}))
             stages[stage] += 1
+            at_risk += (body.get("status") or {}).get("bytesAtRisk") or 0
             if stage is not Stage.CLOSED or FINALIZER in body["metadata"].get("finalizers", ()):
                 alive.add(body["spec"]["recordId"])
             if stage is Stage.CLOSED and has_expired(read_record(body), self._world.clock.now()):
@@ -175,6 +176,8 @@ class Service:
                 del self._selectors[record_id]
         for record_id in alive:
             self._queue.add(record_id)
+        self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
+        self._world.telemetry.risked(at_risk)
         connections = {
             body["metadata"]["name"]: self._look_at(body) for body in self._world.cluster.list("RucioConnection")
         }

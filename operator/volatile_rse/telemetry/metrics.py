@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.cluster import Cluster, Ref
 from volatile_rse.ports.errors import PortError, UnreachableError
 from volatile_rse.ports.telemetry import Telemetry
 
 __all__ = ["Metrics"]
 
+_WRITES = {"create", "apply", "merge", "delete", "event"}
 _LONG = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds: what people wait for."""
 
@@ -38,6 +40,10 @@ class Metrics(Telemetry):
         self._visits = named(Histogram, "visit_seconds", "Duration of one visit to a buffer.", "result")
         self._effects = named(Counter, "effects", "Effects that were carried out.", "effect", "result")
         self._waiting = named(Gauge, "queue_due", "Buffers whose visit is due and has not begun.")
+        self._oldest = named(Gauge, "queue_age_seconds", "For how long the first buffer that is due has waited.")
+        self._at_risk = named(Gauge, "bytes_at_risk", "Outputs that are not safe, at the last sweep.")
+        self._writes = named(Counter, "cluster_writes", "Calls that change objects of the cluster.", "verb", "kind")
+        ProcessCollector(registry=self.registry)
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
         self._reachable = named(Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection")
         self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
@@ -54,9 +60,14 @@ class Metrics(Telemetry):
         """Count an effect."""
         self._effects.labels(effect, "failed" if failed else "done").inc()
 
-    def waiting(self, keys: int) -> None:
+    def waiting(self, keys: int, oldest: float) -> None:
         """Set the length of the queue."""
         self._waiting.set(keys)
+        self._oldest.set(oldest)
+
+    def risked(self, bytes_: int) -> None:
+        """Set what is not safe."""
+        self._at_risk.set(bytes_)
 
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Set what the sweep has seen; a stage without records does not keep its last number."""
@@ -83,6 +94,31 @@ class Metrics(Telemetry):
     def measured(self, catalogue: Catalogue) -> Catalogue:
         """Wrap a catalogue so that each of its calls is counted and timed."""
         return cast("Catalogue", _Measured(catalogue, self._calls))
+
+    def counted(self, cluster: Cluster) -> Cluster:
+        """Wrap a cluster so that each write is counted."""
+        return cast("Cluster", _Counted(cluster, self._writes))
+
+
+class _Counted:
+    """Passes every call on."""
+
+    def __init__(self, cluster: Cluster, writes: Counter) -> None:
+        self._cluster = cluster
+        self._writes = writes
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        call = getattr(self._cluster, method)
+        if method not in _WRITES:
+            return cast("Callable[..., Any]", call)
+
+        @functools.wraps(call)
+        def counted(what: Any, *args: object, **kwargs: object) -> object:  # noqa: ANN401
+            kind = what.kind if isinstance(what, Ref) else what["kind"]
+            self._writes.labels(method, "Event" if method == "event" else kind).inc()
+            return call(what, *args, **kwargs)
+
+        return counted
 
 
 class _Measured:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.endpoints import HttpsEndpoints
-from volatile_rse.api.agent import FenceRequest, Manifest
+from volatile_rse.api.agent import FenceRequest, Manifest, OutputRule, Report, SealRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
@@ -154,3 +154,39 @@ def test_an_answer_that_does_not_tell_is_no_refusal(agent: Agent, status: int) -
     agent.status = status
     with pytest.raises(UnreachableError, match=f"gave {status}"):
         HttpsEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/c", "t")
+
+
+RECORDED = Path(__file__).with_name("report-v1.json")
+"""Made by the models of commit f47224d, before the protocol grew: pods of its time may still run."""
+
+
+def test_a_report_of_the_first_agent_is_understood(agent: Agent) -> None:
+    agent.body = RECORDED.read_bytes()
+    report = client(agent).report()
+    assert (report.api, report.desired.mode, report.inputs[0].staged) == ("v1", "open", 2)
+
+
+def test_what_a_newer_agent_adds_is_ignored(agent: Agent) -> None:
+    answer = json.loads(RECORDED.read_text())
+    plain = Report.model_validate(answer)
+    answer["news"] = {"a": 1}
+    answer["inputs"][0]["news"] = [1]
+    answer["copies"]["news"] = None
+    agent.body = json.dumps(answer).encode()
+    assert client(agent).report() == plain
+
+
+@pytest.mark.parametrize("change", [{"api": "v2"}, {"api": "v2", "news": 1}, {"version": -1, "news": 1}])
+def test_another_protocol_is_refused_whatever_it_adds(agent: Agent, change: dict[str, Any]) -> None:
+    agent.body = json.dumps(json.loads(RECORDED.read_text()) | change).encode()
+    with pytest.raises(RefusedError, match="protocol v1") as caught:
+        client(agent).report()
+    assert caught.value.reason is Reason.BUFFER_REFUSED
+
+
+def test_orders_leave_out_what_an_older_agent_may_not_know(agent: Agent) -> None:
+    rule = OutputRule(claim="c", name="kept", patterns=["**"], scope="user.alice", dataset="out")
+    client(agent).seal(SealRequest(generation=1, record_id="abcdefghij", outputs=[rule]))
+    ((_, _, body),) = agent.seen
+    assert set(body) == {"generation", "recordId", "outputs"}
+    assert set(body["outputs"][0]) == {"claim", "name", "patterns", "scope", "dataset"}

@@ -1,0 +1,39 @@
+"""The answer to the liveness probe while the process waits for its Lease, and nothing watches yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+__all__ = ["waiting"]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """Say that the process lives."""
+        body = b"waiting for the Lease\n"
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: a probe is no news."""
+
+
+@contextmanager
+def waiting(port: int, host: str = "") -> Iterator[int]:
+    """Answer probes until the Lease is ours; the port is free again afterwards. Gives the port."""
+    server = ThreadingHTTPServer((host, port), _Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="waiting", daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
