@@ -31,8 +31,8 @@ demo: venv ## the main job from nothing, shown
 up: venv ## start the testbed: cluster, Rucio, sites
 	@$(BIN)/python -m testbed up
 
-down: ## remove the testbed
-	@$(PYTHON) -m testbed down
+down: ## remove the testbed; FORCE=1: also while outputs are not safe
+	@$(PYTHON) -m testbed down $(if $(FORCE),--force)
 
 test-fast: up ## unit and end-to-end tests against a testbed that stays
 	@$(PYTEST) -m "not slow" tests
@@ -55,4 +55,4 @@ test-faults: up ## everything that may fail around a session fails, on the clust
 
 test: venv lint ## everything, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh
-	@status=0; $(PYTEST) -m "not long" tests || status=$$?; $(BIN)/python -m testbed down >/dev/null 2>&1 || true; exit $$status
+	@status=0; $(PYTEST) -m "not long" tests || status=$$?; $(BIN)/python -m testbed down --force >/dev/null 2>&1 || true; exit $$status

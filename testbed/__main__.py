@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,30 @@ def up(*, fresh: bool) -> None:
     # Imported late: `down` must work with the standard library alone.
     for part in ("sites", "rucio", "samples"):
         importlib.import_module(f"testbed.{part}").up()
+
+
+def refuse_while_unsafe() -> None:
+    """Look for outputs that may be nowhere else; a cluster that does not answer within seconds stops nobody.
+
+    Raises
+    ------
+    StepError
+        There are some; names their records.
+    """
+    if left := _unsafe():
+        message = f"outputs of {', '.join(left)} are not safe: wait for them, or use `make down FORCE=1`"
+        raise StepError(message)
+
+
+def _unsafe() -> list[str]:
+    records = ("get", "rserecords", "-o", "json", "--request-timeout=5s")
+    try:
+        found = json.loads(cluster.kubectl(*records))["items"]
+    except (StepError, subprocess.SubprocessError, OSError, ValueError):
+        return []
+    statuses = {body["metadata"]["name"]: body.get("status") or {} for body in found}
+    began = {name for name, status in statuses.items() if (status.get("session") or {}).get("readyAt")}
+    return sorted(name for name in began if not statuses[name].get("safeAt"))
 
 
 def down() -> None:
@@ -73,7 +98,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").add_argument("--fresh", action="store_true", help="make anew all that carries state")
     commands.add_parser("demo", help="the main job, shown")
-    commands.add_parser("down")
+    ending = commands.add_parser("down")
+    ending.add_argument("--force", action="store_true", help="also while outputs are not safe")
     commands.add_parser("status")
     arguments = parser.parse_args()
     try:
@@ -84,6 +110,8 @@ def main() -> int:
                 up(fresh=False)
                 importlib.import_module("testbed.demo").run()
             case "down":
+                if not arguments.force:
+                    refuse_while_unsafe()
                 down()
             case _:
                 status()

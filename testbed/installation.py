@@ -52,6 +52,7 @@ def up() -> None:
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CHECKOUT / "crds"))
         bodies = list(yaml.safe_load_all((CHECKOUT / "manifests" / "operator.yaml").read_text()))
         apply([_with_images(body, operator_image, buffer_image) for body in bodies])
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "manifests/admission.yaml"))
         apply(_configuration())
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
         log.write(f"{operator_image} {buffer_image}")

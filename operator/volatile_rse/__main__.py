@@ -35,6 +35,7 @@ from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.lease import Lease
 from volatile_rse.reconcile.orphans import orphans_of
 from volatile_rse.reconcile.service import Service
+from volatile_rse.reconcile.uninstall import release_all, stakes_of
 from volatile_rse.reconcile.world import Login, World
 from volatile_rse.telemetry.logs import configure
 from volatile_rse.telemetry.metrics import Metrics
@@ -57,7 +58,11 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command")
     listing = commands.add_parser("orphans", help="list what has no record; changes nothing")
     listing.add_argument("--instance", help="the operator whose ledgers to list; default: this one")
+    ending = commands.add_parser("uninstall", help="let go of every object; refused while a buffer is not closed")
+    ending.add_argument("--leave", action="store_true", help="leave the listed buffers behind; their volumes stay")
     arguments = parser.parse_args()
+    if arguments.command == "uninstall":
+        return _uninstall(leave=arguments.leave)
     return _list_orphans(arguments.instance) if arguments.command == "orphans" else _run()
 
 
@@ -71,6 +76,23 @@ def _list_orphans(instance: str | None) -> int:
         sys.stderr.write(f"The list would not be complete: {error.what}\n")
         return 1
     sys.stdout.writelines(f"{orphan}\n" for orphan in found)
+    return 0
+
+
+def _uninstall(*, leave: bool) -> int:
+    cluster = KubernetesCluster.connect()
+    settings = _settings(cluster)
+    stakes = stakes_of(cluster, settings)
+    sys.stdout.writelines(f"{stake}\n" for stake in stakes)
+    if stakes and not leave:
+        sys.stderr.write(
+            f"{len(stakes)} buffers are not closed. ADMIN must act: end their sessions and wait until they are closed, "
+            "or discard what cannot become safe, or repeat this with --leave.\n"
+        )
+        return 1
+    # The operator that runs ends by it, and its next process waits: nothing is held again meanwhile.
+    Lease(cluster, settings, f"uninstall-{socket.gethostname()}", lambda: os._exit(_LOST)).seize()
+    release_all(cluster, stakes)
     return 0
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "CLAIM",
     "DRAIN",
     "FINALIZER",
+    "IN_USE",
     "KINDS",
     "MANAGED",
     "RECORD",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 FINALIZER = "volatilerse.io/outputs-safe"
+IN_USE = "volatilerse.io/in-use"
+"""Finalizer of classes and connections."""
 RECORD = "volatilerse.io/record"
 CLAIM = "volatilerse.io/claim"
 DRAIN = "volatilerse.io/drain"

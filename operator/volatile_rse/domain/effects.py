@@ -28,6 +28,7 @@ __all__ = [
     "FreezeInputs",
     "Hide",
     "HoldRequest",
+    "HoldUsed",
     "IssueSession",
     "MakeDrain",
     "MakePiece",
@@ -55,6 +56,14 @@ class HoldRequest:
 @dataclass(frozen=True, slots=True)
 class ReleaseRequest:
     """Take our finalizer from the VolatileRSE."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldUsed:
+    """Put our finalizer on a class or a connection that a buffer is about to use."""
+
+    kind: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +266,7 @@ class ExpireLedger:
 
 Effect = (
     HoldRequest
+    | HoldUsed
     | ReleaseRequest
     | CreateRecord
     | ReleaseRecord

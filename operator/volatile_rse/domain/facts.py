@@ -163,6 +163,10 @@ class Facts:
     connection: RucioConnectionSpec | None = None
     quarantined: Quarantined = field(default_factory=Quarantined)
     """Of the class; asked before there is a record."""
+    unheld: tuple[tuple[str, str], ...] = ()
+    """Kind and name of class and connection, where they are not held yet."""
+    going: tuple[str, ...] = ()
+    """Class or connection that is being deleted."""
     problems: tuple[Problem, ...] = ()
     """What could not be asked, and what is wrong with the answers."""
     storage: Storage = Storage()

@@ -124,8 +124,13 @@ def _without_record(facts: Facts, instance: str) -> Plan:
         return Plan(problems=facts.problems + wrong)
     if full := problem_of_quarantine(request.spec.class_name, facts.class_.quarantine, facts.quarantined, facts.now):
         return Plan(problems=(full,))
+    if facts.going:
+        what = f"{' and '.join(facts.going)} is being deleted and takes no new sessions."
+        return Plan(problems=(Problem(Reason.UNKNOWN_CLASS, what),))
     if not request.held:
         return Plan(effects=(do.HoldRequest(),))
+    if facts.unheld:
+        return Plan(effects=tuple(do.HoldUsed(kind, name) for kind, name in facts.unheld))
     return Plan(effects=(do.CreateRecord(_record(request, request.spec, facts, instance)),))
 
 

@@ -47,6 +47,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.gather import session_token
+from volatile_rse.reconcile.holding import hold
 from volatile_rse.reconcile.reading import secret_of, uid_of
 from volatile_rse.reconcile.world import World
 
@@ -66,6 +67,8 @@ def execute(world: World, connections: Connections, facts: Facts, effect: do.Eff
     """
     if isinstance(effect, do.HoldRequest | do.ReleaseRequest):
         _hold(world, _known(facts.request), held=isinstance(effect, do.HoldRequest))
+    elif isinstance(effect, do.HoldUsed):
+        hold(world.cluster, Ref(effect.kind, None, effect.name))
     elif isinstance(effect, do.CreateRecord):
         _create_record(world, effect.spec)
     else:

@@ -42,6 +42,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.connections import Connections, authorities_of
+from volatile_rse.reconcile.holding import is_held
 from volatile_rse.reconcile.reading import (
     expires_soon,
     read_pod,
@@ -100,9 +101,15 @@ def _class_and_connection(world: World, facts: Facts, request: Request) -> Facts
     body = world.cluster.get(Ref("VolatileRSEClass", None, request.spec.class_name))
     if body is None:
         return facts
-    class_ = VolatileRSEClassSpec.model_validate(body["spec"])
+    class_, holder = VolatileRSEClassSpec.model_validate(body["spec"]), body
     body = world.cluster.get(Ref("RucioConnection", None, class_.connection_name))
     connection = None if body is None else RucioConnectionSpec.model_validate(body["spec"])
+    used = [found for found in (holder, body) if found is not None]
+    unheld = tuple((found["kind"], found["metadata"]["name"]) for found in used if not is_held(found))
+    going = tuple(
+        f"{found['kind']} {found['metadata']['name']}" for found in used if "deletionTimestamp" in found["metadata"]
+    )
+    facts = dataclasses.replace(facts, unheld=unheld, going=going)
     quarantined = read_quarantined(world.cluster.list("RSERecord"), request.spec.class_name)
     return dataclasses.replace(facts, class_=class_, connection=connection, quarantined=quarantined)
 

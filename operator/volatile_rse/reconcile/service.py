@@ -18,6 +18,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.holding import release_unused
 from volatile_rse.reconcile.lease import guarded
 from volatile_rse.reconcile.orphans import orphans_of
 from volatile_rse.reconcile.queue import KeyedQueue
@@ -63,6 +64,8 @@ class Service:
         self._known: dict[str, tuple[str, str]] = {}
         self._selectors: dict[str, tuple[str, Mapping[str, str]]] = {}
         self._stopping = threading.Event()
+        self._stirred = threading.Event()
+        """The next sweep shall not wait."""
         self._swept = time.monotonic()
         self._searched = float("-inf")
         self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(threads)]
@@ -76,6 +79,7 @@ class Service:
     def stop(self) -> bool:
         """End the threads; what a visit has begun, the next one finishes. False: some still work."""
         self._stopping.set()
+        self._stirred.set()
         self._queue.close()
         until = time.monotonic() + _PATIENCE
         for thread in self._threads:
@@ -101,6 +105,8 @@ class Service:
                 # A class or a connection: whoever waits for it is swept at once.
                 for record_id in list(self._known):
                     self._queue.add(record_id)
+                if "deletionTimestamp" in body["metadata"]:
+                    self._stirred.set()
 
     def _learn(self, body: Object) -> str:
         metadata = body["metadata"]
@@ -155,13 +161,15 @@ class Service:
             except Exception:  # noqa: BLE001 (logged with its traceback below)
                 _log.exception("the sweep failed")
             self._swept = time.monotonic()
-            self._stopping.wait(self._interval)
+            self._stirred.wait(self._interval)
+            self._stirred.clear()
 
     def sweep(self) -> None:
         """Call for a visit to every buffer, and look at the connections."""
         alive = {self._learn(body) for body in self._world.cluster.list("VolatileRSE")}
         stages, at_risk = dict.fromkeys(Stage, 0), 0
-        for body in self._world.cluster.list("RSERecord"):
+        records = self._world.cluster.list("RSERecord")
+        for body in records:
             stage = stage_of(RSERecordStatus.model_validate(body.get("status") or {}))
             stages[stage] += 1
             at_risk += (body.get("status") or {}).get("bytesAtRisk") or 0
@@ -170,6 +178,8 @@ class Service:
             if stage is Stage.CLOSED and has_expired(read_record(body), self._world.clock.now()):
                 self._check()
                 self._world.cluster.delete(Ref("RSERecord", None, body["metadata"]["name"]), body["metadata"]["uid"])
+        self._check()
+        release_unused(self._world.cluster, records)
         with self._lock:
             for record_id in set(self._known) - alive:
                 del self._known[record_id]

@@ -10,6 +10,7 @@ from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.holding import release_unused
 
 Scenario = Callable[[Small], None]
 FILES = ("kept/a", "kept/b")
@@ -364,6 +365,19 @@ def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     _ends(small)
 
 
+def class_and_connection_are_deleted(small: Small) -> None:
+    """They stay until the last buffer that uses them is closed, and take no new session."""
+    used = [Ref("VolatileRSEClass", None, "standard"), Ref("RucioConnection", None, "rucio")]
+    _play(small, *FILES)
+    for ref in used:
+        small.cluster.delete(ref, (small.cluster.get(ref) or {})["metadata"]["uid"])
+    release_unused(small.cluster, small.cluster.list("RSERecord"))
+    assert all(small.cluster.get(ref) for ref in used), "a class or a connection went while it was used"
+    _ends(small)
+    release_unused(small.cluster, small.cluster.list("RSERecord"))
+    assert not any(small.cluster.get(ref) for ref in used)
+
+
 QUICK: tuple[Scenario, ...] = (comes_and_goes, deleted_before_it_was_ready)
 """Played to the end with every strike also where time is short."""
 ALL: tuple[Scenario, ...] = (
@@ -395,5 +409,6 @@ ALL: tuple[Scenario, ...] = (
     an_admin_discards,
     a_loss_is_acknowledged,
     the_storage_is_lost_while_the_session_lives,
+    class_and_connection_are_deleted,
     files_are_published_while_the_session_runs,
 )

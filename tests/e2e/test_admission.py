@@ -1,0 +1,112 @@
+"""Who may give outputs up, what is held while it is used, and when an operator may go: asked of a real API server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from testbed import cluster, installation
+from testbed.progress import StepError
+from testbed.sessions import Session, wait_for
+from tests.e2e.flows import WRITE, assert_nothing_left, new_dataset, new_session, output
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+
+ALICE, BOB = (f"--as={name} --as-group=system:masters".split() for name in ("alice", "bob"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _operator() -> None:
+    installation.up()
+
+
+@pytest.fixture
+def session(namespace: str) -> Iterator[Session]:
+    yield from new_session(namespace)
+
+
+def patch(what: list[str], spec: dict[str, object], *who: str) -> None:
+    cluster.kubectl(*who, "patch", *what, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def discard(rse: str, name: str) -> dict[str, object]:
+    return {"discard": {"rse": rse, "requestedBy": name}}
+
+
+def test_only_the_requester_gives_up_and_only_this_buffer(session: Session) -> None:
+    """A class of its own, whose token for the destination is wrong: its outputs cannot become safe."""
+    name = session.namespace
+    tokens = json.loads(cluster.kubectl("-n", installation.NAMESPACE, "get", "secret", "site-tokens", "-o", "json"))
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": installation.NAMESPACE},
+        "stringData": dict.fromkeys(tokens["data"], "wrong"),
+    }
+    grants = [{"namespaces": [name], "accounts": ["alice"], "scopes": ["user.alice"]}]
+    credentials = {"secretName": name, "caConfigMap": "grid-ca"}
+    installation.apply([body, installation.class_of(name, grants, siteCredentials=credentials)])
+    dataset = new_dataset()
+    session.request(outputs=[output(dataset)], teardown={"deadline": "5s"})
+    session.job(WRITE)
+    wait_for("quarantine", lambda: session.condition("OutputsSafe").get("reason") == "Quarantined", 120)
+    record = session.record()
+    assert record["status"]["filesAtRisk"] == 2
+    assert record["status"]["bytesAtRisk"] == 2003893
+    request, rse = ["-n", name, "vrse", session.name], record["spec"]["rseName"]
+    deployment = ("-n", installation.NAMESPACE, "exec", "deploy/volatile-rse", "--")
+    with pytest.raises(StepError, match="buffers are not closed"):
+        cluster.kubectl(*deployment, "python3", "-m", "volatile_rse", "uninstall")
+    cluster.kubectl("delete", "volatilerseclass", name, "--wait=false")
+    with pytest.raises(StepError, match="must be your own name"):
+        patch(request, {"teardown": discard(rse, "alice")}, *BOB)
+    with pytest.raises(StepError, match="must be the name of this buffer's RSE"):
+        patch(request, {"teardown": discard("VRSE-OTHER", "alice")}, *ALICE)
+    with pytest.raises(StepError, match="must be your own name"):
+        patch(["rser", record["metadata"]["name"]], discard(rse, "alice"), *BOB)
+    assert cluster.kubectl("get", "volatilerseclass", name, "-o", "name"), "the class went while it was used"
+    patch(request, {"teardown": discard(rse, "alice")}, *ALICE)
+    with pytest.raises(StepError, match="cannot be taken back"):
+        patch(request, {"teardown": {"discard": None}}, *ALICE)
+    patch(request, {"session": {"ttl": "30m"}}, *ALICE)
+    closed = session.wait_closed(240)
+    assert closed["status"]["discarded"]["requestedBy"] == "alice"
+    assert closed["status"]["discarded"]["files"] == 2
+    assert closed["status"]["outcome"]["files"] == 0
+    assert session.condition("Ready")["reason"] == "Completed"
+    assert session.condition("OutputsSafe")["reason"] == "Discarded"
+    listed = f"{record['metadata']['name']}-discarded"
+    assert cluster.kubectl("-n", installation.BUFFERS, "get", "configmap", listed, "-o", "name")
+    assert_nothing_left(closed)
+    wait_for(
+        "the class is gone", lambda: not cluster.kubectl("get", "volatilerseclass", name, "--ignore-not-found"), 90
+    )
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", name)
+
+
+def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session) -> None:
+    session.request()
+    request = ["-n", session.namespace, "vrse", session.name]
+    wait_for("Usable", lambda: session.is_true("Usable"))
+    changes: dict[str, object] = {
+        "account": "bob",
+        "className": "other",
+        "capacity": "2Gi",
+        "session": {"ttl": "9h"},
+        "teardown": {"deadline": "9h"},
+        "minimumDurability": "Pod",
+        "inputs": [{"name": "more", "did": "user.alice:more"}],
+        "outputs": [output("more")],
+    }
+    for field, value in changes.items():
+        with pytest.raises(StepError, match="immutable"):
+            patch(request, {field: value})
+    patch(request, {"endRequested": True})
+    with pytest.raises(StepError, match="cannot be taken back"):
+        patch(request, {"endRequested": False})
+    record = session.wait_closed()
+    assert record["status"]["session"]["endReason"] == "Requested"
+    assert session.condition("Ready")["reason"] == "Completed"
+    assert_nothing_left(record)

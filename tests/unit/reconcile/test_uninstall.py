@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.uninstall import release_all, stakes_of
+
+HELD = (REQUEST, Ref("VolatileRSEClass", None, "standard"), Ref("RucioConnection", None, "rucio"))
+
+
+def finalizers(small: Small) -> list[str]:
+    bodies = [small.cluster.get(ref) for ref in HELD]
+    bodies.append(small.record or None)
+    return [name for body in bodies if body for name in body["metadata"].get("finalizers", [])]
+
+
+def written() -> Small:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a")
+    return small
+
+
+def test_unsafe_outputs_are_named_and_their_volume_stays() -> None:
+    small = written()
+    [stake] = stakes_of(small.cluster, small.settings)
+    assert (stake.rse, stake.owner, stake.unsafe) == (small.rse, "alice/run", True)
+    assert stake.volume
+    assert "outputs that are not safe" in str(stake)
+    release_all(small.cluster, (stake,))
+    assert finalizers(small) == []
+    assert small.kept_volumes() == 1
+    release_all(small.cluster, (stake,))
+
+
+def test_nothing_is_at_stake_once_all_is_closed() -> None:
+    small = written()
+    small.end_pod()
+    small.until(small.is_closed)
+    assert stakes_of(small.cluster, small.settings) == ()
+    assert finalizers(small), "class and connection are held as long as they are not deleted"
+    release_all(small.cluster, ())
+    assert finalizers(small) == []
+
+
+def test_another_operator_s_buffers_are_not_counted() -> None:
+    small = written()
+    other = type(small.settings)("other", "other.cluster", "ops", "bufs", "b:1")
+    assert stakes_of(small.cluster, other) == ()
+
+
+def test_a_class_that_goes_takes_no_new_session() -> None:
+    small = Small()
+    ref = HELD[1]
+    small.cluster.merge(ref, {"metadata": {"finalizers": ["volatilerse.io/in-use"]}})
+    small.cluster.delete(ref, (small.cluster.get(ref) or {})["metadata"]["uid"])
+    small.request()
+    small.step()
+    ready = small.condition("Ready")
+    assert ready["reason"] == "UnknownClass"
+    assert "VolatileRSEClass standard is being deleted and takes no new sessions. USER must act" in ready["message"]
+    assert not small.record
