@@ -491,3 +491,8 @@ def _again(stage: Stage) -> Stage:
 @mutant
 def what_is_published_waits_for_the_end() -> None:
     swap(planning, "_published", lambda _real: lambda _facts, _record: ([], ""))
+
+
+@mutant
+def what_rucio_said_before_counts_where_something_is_destroyed() -> None:
+    swap(gather, "_LIVE", lambda _real: frozenset())
