@@ -100,9 +100,9 @@ def docker(*argv: str) -> str:
     return subprocess.run(["docker", *argv], check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def running(session: Session, script: str = WRITE, *, retries: int = 0, **request: Any) -> str:
+def running(session: Session, script: str = WRITE, *, retries: int = 0, dataset: str = "", **request: Any) -> str:
     """Bring a session to the point at which it has written and still runs; give its dataset."""
-    dataset = new_dataset()
+    dataset = dataset or new_dataset()
     session.request(**{"inputs": [NANO], "outputs": [output(dataset)], **request})
     session.job(f"{script}\necho written\nwhile [ ! -e /tmp/go ]; do sleep 0.2; done\n", retries=retries)
     wait_for("the Job has written", lambda: session.is_true("Usable") and "written" in session.log())

@@ -273,6 +273,29 @@ def test_a_lost_ledger_is_made_anew_from_the_disk(places: Places, buffer: Buffer
     assert outputs(again)["a/1.root"].model_copy(update={"version": before.version}) == before
 
 
+def test_names_of_a_template_are_sealed_where_rucio_looks_and_found_again(places: Places, buffer: Buffer) -> None:
+    template = "/store/{kind}/rucio/{owner}/{record}/{output}/{path}"
+    [rule] = request().outputs
+    order = request().model_copy(
+        update={"outputs": [rule.model_copy(update={"template": template, "layout": "identity"})]}
+    )
+    leave(buffer, "a/1.root", b"one")
+    fence(buffer)
+    buffer.sealing.order(order)
+    buffer.sealing.join()
+    before = outputs(buffer)["a/1.root"]
+    assert before.name == f"/store/user/rucio/alice/{RECORD}/out/a--1.root"
+    assert before.store_path == f"/store/user/alice{before.name}"
+    assert places.on_disk(before.store_path).read_bytes() == b"one"
+    buffer.ledger.close()
+    for file in places.control.glob("ledger.sqlite*"):
+        file.unlink()
+    again = Buffer(places)
+    again.sealing.order(order)
+    again.sealing.join()
+    assert outputs(again)["a/1.root"].model_copy(update={"version": before.version}) == before
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "takes"),
     [
