@@ -475,7 +475,7 @@ def _figures(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if one := known.get("fakes"):
         each = (one["200.rss_mib"] - one["1.rss_mib"]) / 199 * 1024
         yield f"- On fakes, one thread: 200 VolatileRSEs at once are Ready after {one['200.seconds']:.1f} s, 50 after"
-        yield f"  {one['50.seconds']:.1f} s (); {each:.0f} KiB of memory for each,"
+        yield f"  {one['50.seconds']:.1f} s; {each:.0f} KiB of memory for each,"
         yield f"  fakes included. The whole process with 50: {one['50.rss_mib']:.0f} MiB."
 
 
