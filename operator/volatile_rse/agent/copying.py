@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Literal
 
+from volatile_rse.agent import checksum
 from volatile_rse.agent.batch import Batch
 from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.ledger import Ledger, copy_key, copy_row
 from volatile_rse.agent.multi import Engine, Steps, backoff
 from volatile_rse.agent.places import Places
-from volatile_rse.agent.transfer import Access, Answer, TransferError, delete, digest, head, put
+from volatile_rse.agent.transfer import Access, Answer, Request, TransferError, delete, digest, get, head, put
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
 
 __all__ = ["Copying"]
@@ -21,6 +23,9 @@ __all__ = ["Copying"]
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 3
 _WORDS = 512
+_READ_BACK = 16 << 20
+"""Bytes of the longest file that is read back. At times XRootD 5.8.1 hangs for a minute when it is asked for checksums
+of many files, each on a connection of its own; reading knows no such limit, and costs little here."""
 _OK = 200
 _NOTHING = "there is no file"
 _ABSENT = 404
@@ -29,7 +34,7 @@ _ABSENT = 404
 class Copying:
     """Makes the copies that are wanted.
 
-    Files are sent side by side. Sites are asked for checksums one by one, which some 200 small files a second allow.
+    Files are sent, and small ones read back, side by side. For the checksums of large ones sites are asked one by one.
 
     Parameters
     ----------
@@ -114,7 +119,7 @@ class Copying:
         path = self._places.on_disk(output.store_path or "")
         there = yield head(copy.pfn, access)
         if there.status != _ABSENT:
-            wrong = _difference((yield digest(copy.pfn, access, output.bytes)), copy.pfn, output)
+            wrong = yield from _compared(copy.pfn, access, output)
             if wrong is None:
                 return None
             if wrong != _NOTHING:
@@ -122,7 +127,7 @@ class Copying:
                 yield delete(copy.pfn, access)
         with path.open("rb") as stream:
             yield put(copy.pfn, access, stream, _size(path, output))
-        wrong = _difference((yield digest(copy.pfn, access, output.bytes)), copy.pfn, output)
+        wrong = yield from _compared(copy.pfn, access, output)
         if wrong is not None:
             message = f"{copy.pfn} after it was sent: {wrong}"
             raise TransferError(message)
@@ -162,6 +167,36 @@ def _size(path: Path, output: OutputState) -> int:
         message = f"{output.store_path} has {size} bytes, not the {output.bytes} that were sealed"
         raise TransferError(message)
     return size
+
+
+def _compared(pfn: str, access: Access, output: OutputState) -> Generator[Request | None, Answer, str | None]:
+    """Have the site say what it has: a small file is read back, of a large one its checksum is asked for."""
+    if output.bytes > _READ_BACK:
+        return _difference((yield digest(pfn, access, output.bytes)), pfn, output)
+    read = _Read(output)
+    answer = yield get(pfn, access, 0, read.take)
+    return _NOTHING if answer.status == _ABSENT else read.difference()
+
+
+class _Read:
+    """What is read back of a file."""
+
+    def __init__(self, output: OutputState) -> None:
+        self._output = output
+        self._size, self._sum = 0, checksum.EMPTY
+
+    def take(self, data: bytes, _begin: int) -> None:
+        """Take a piece; what follows a size that is wrong already is not looked at."""
+        self._size += len(data)
+        if self._size <= self._output.bytes:
+            self._sum = checksum.extend(self._sum, data)
+
+    def difference(self) -> str | None:
+        """Tell what is not as it must be."""
+        if self._size != self._output.bytes:
+            return f"it has {self._size} bytes, not {self._output.bytes}"
+        found = checksum.digits(self._sum)
+        return None if found == self._output.adler32 else f"it has adler32 {found}, not {self._output.adler32}"
 
 
 def _difference(answer: Answer, pfn: str, output: OutputState) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.unit.agent.conftest import Site, fence, leave, manifest, seal, until
+from volatile_rse.agent import copying
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.places import Places
@@ -24,6 +25,17 @@ def order(buffer: Buffer, site: Site, paths: Sequence[str] = (PATH,)) -> Copies:
 
 def state(buffer: Buffer) -> CopyState:
     return next(iter(buffer.ledger.every(CopyState).values()))
+
+
+@pytest.fixture(autouse=True)
+def _digests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every file be a large one, unless a test says otherwise."""
+    monkeypatch.setattr(copying, "_READ_BACK", 0)
+
+
+@pytest.fixture
+def read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "_READ_BACK", len(DATA))
 
 
 @pytest.fixture
@@ -142,3 +154,25 @@ def test_many_are_sent_side_by_side_and_asked_for_one_by_one(buffer: Buffer, sit
     assert len(site.files) == 60
     assert site.asked_together == 1
     assert all(copy.attempts == 1 for copy in buffer.ledger.every(CopyState).values())
+
+
+@pytest.mark.usefixtures("read_back")
+def test_small_files_are_read_back_and_no_site_is_asked_for_a_checksum(sealed: Buffer, site: Site) -> None:
+    site.digests = False
+    site.files.update({"/a": DATA, "/b": DATA[:-1] + b"!", "/c": DATA + b"more"})
+    sealed.take(manifest(site))
+    sealed.copying.order(order(sealed, site, ("/a", "/b", "/c", "/d")))
+    until(lambda: sealed.report().copies.verified == 4)
+    assert set(site.files.values()) == {DATA}
+    assert [line for line in site.log if line.endswith("/a")] == ["HEAD /a", "GET /a"]
+    assert [line for line in site.log if line.endswith("/b")] == ["HEAD /b", "GET /b", "DELETE /b", "PUT /b", "GET /b"]
+    assert [line for line in site.log if line.endswith("/d")] == ["HEAD /d", "PUT /d", "GET /d"]
+
+
+@pytest.mark.usefixtures("read_back")
+def test_what_is_read_back_wrong_is_sent_again(sealed: Buffer, site: Site) -> None:
+    site.spoil = 2
+    sealed.take(manifest(site))
+    sealed.copying.order(order(sealed, site))
+    until(lambda: state(sealed).state == "verified")
+    assert (state(sealed).attempts, site.files[PATH]) == (3, DATA)
