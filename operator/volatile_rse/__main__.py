@@ -92,7 +92,7 @@ def _uninstall(*, leave: bool) -> int:
         return 1
     # The operator that runs ends by it, and its next process waits: nothing is held again meanwhile.
     Lease(cluster, settings, f"uninstall-{socket.gethostname()}", lambda: os._exit(_LOST)).seize()
-    release_all(cluster, stakes)
+    release_all(cluster, settings, stakes)
     return 0
 
 

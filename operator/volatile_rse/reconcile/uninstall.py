@@ -52,13 +52,31 @@ def _stake(cluster: Cluster, settings: Settings, record: Record) -> Stake:
     return Stake(record.name, record.spec.rse_name, f"{claim.namespace}/{claim.name}", unsafe, volume)
 
 
-def release_all(cluster: Cluster, stakes: tuple[Stake, ...]) -> None:
-    """Keep the volumes of unsafe outputs, and let every object go that carries a finalizer of ours."""
+def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...]) -> None:
+    """Keep the volumes of unsafe outputs, and let every object go that no other operator's buffer needs."""
     for stake in stakes:
         if stake.volume:
             policy = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
             cluster.merge(Ref("PersistentVolume", None, stake.volume), policy)
+    needed = _needed_by_others(cluster, settings)
     for kind in _KINDS:
         for body in cluster.list(kind):
-            if {FINALIZER, IN_USE} & set(body["metadata"].get("finalizers", ())):
+            metadata = body["metadata"]
+            ours = (kind, metadata.get("namespace"), metadata["name"]) not in needed
+            if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
                 without(cluster, body, FINALIZER, IN_USE)
+
+
+def _needed_by_others(cluster: Cluster, settings: Settings) -> set[tuple[str, str | None, str]]:
+    """Name what holds buffers that this operator did not count: nobody was asked about their outputs."""
+    needed: set[tuple[str, str | None, str]] = set()
+    for record in (read_record(body) for body in cluster.list("RSERecord")):
+        spec = record.spec
+        if spec.instance != settings.instance and stage_of(record.status) is not Stage.CLOSED:
+            needed |= {("VolatileRSE", claim.namespace, claim.name) for claim in spec.claims}
+            needed |= {
+                ("RSERecord", None, record.name),
+                ("VolatileRSEClass", None, spec.class_name),
+                ("RucioConnection", None, spec.connection_name),
+            }
+    return needed

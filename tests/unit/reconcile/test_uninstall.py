@@ -29,10 +29,10 @@ def test_unsafe_outputs_are_named_and_their_volume_stays() -> None:
     assert (stake.rse, stake.owner, stake.unsafe) == (small.rse, "alice/run", True)
     assert stake.volume
     assert "outputs that are not safe" in str(stake)
-    release_all(small.cluster, (stake,))
+    release_all(small.cluster, small.settings, (stake,))
     assert finalizers(small) == []
     assert small.kept_volumes() == 1
-    release_all(small.cluster, (stake,))
+    release_all(small.cluster, small.settings, (stake,))
 
 
 def test_nothing_is_at_stake_once_all_is_closed() -> None:
@@ -41,14 +41,17 @@ def test_nothing_is_at_stake_once_all_is_closed() -> None:
     small.until(small.is_closed)
     assert stakes_of(small.cluster, small.settings) == ()
     assert finalizers(small), "class and connection are held as long as they are not deleted"
-    release_all(small.cluster, ())
+    release_all(small.cluster, small.settings, ())
     assert finalizers(small) == []
 
 
-def test_another_operator_s_buffers_are_not_counted() -> None:
+def test_another_operator_s_buffers_are_neither_counted_nor_let_go() -> None:
     small = written()
+    held = finalizers(small)
     other = type(small.settings)("other", "other.cluster", "ops", "bufs", "b:1")
     assert stakes_of(small.cluster, other) == ()
+    release_all(small.cluster, other, ())
+    assert finalizers(small) == held
 
 
 def test_a_class_that_goes_takes_no_new_session() -> None:
