@@ -92,6 +92,11 @@ def _uninstall(*, leave: bool) -> int:
         return 1
     # The operator that runs ends by it, and its next process waits: nothing is held again meanwhile.
     Lease(cluster, settings, f"uninstall-{socket.gethostname()}", lambda: os._exit(_LOST)).seize()
+    if not leave and (late := stakes_of(cluster, settings)):
+        sys.stderr.write(
+            f"{late[0]} began meanwhile: nothing is let go. ADMIN must act: repeat this once it is closed.\n"
+        )
+        return 1
     release_all(cluster, settings, stakes)
     return 0
 

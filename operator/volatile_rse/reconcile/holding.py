@@ -41,13 +41,16 @@ def used_by(records: Iterable[Object], kind: str) -> set[str]:
 
 
 def release_unused(cluster: Cluster, records: Iterable[Object]) -> None:
-    """Let go what is being deleted and that no buffer uses any more."""
+    """Let go what is being deleted and that no buffer uses any more; hold what an earlier version left unheld."""
     found = list(records)
     for kind in _NAMED_BY:
         used = used_by(found, kind)
         for body in cluster.list(kind):
-            if "deletionTimestamp" in body["metadata"] and is_held(body) and body["metadata"]["name"] not in used:
+            is_used = body["metadata"]["name"] in used
+            if "deletionTimestamp" in body["metadata"] and is_held(body) and not is_used:
                 without(cluster, body, IN_USE)
+            elif is_used and not is_held(body):
+                hold(cluster, Ref(kind, None, body["metadata"]["name"]))
 
 
 def without(cluster: Cluster, body: Object, *finalizers: str) -> None:
