@@ -101,6 +101,7 @@ class Reason(StrEnum):
     DURABILITY_TOO_LOW = "DurabilityTooLow"
     QUARANTINED = "Quarantined"
     QUARANTINE_FULL = "QuarantineFull"
+    LIMIT_EXCEEDED = "LimitExceeded"
     DISCARDED = "Discarded"
     DISCARD_REFUSED = "DiscardRefused"
     SESSION_ENDING = "SessionEnding"
@@ -217,6 +218,9 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.QUARANTINE_FULL: Remedy(
         Actor.ADMIN, "Have the named buffers made safe or discarded, or raise the class's quarantine limits."
+    ),
+    Reason.LIMIT_EXCEEDED: Remedy(
+        Actor.USER, "End another session of this namespace; this one begins by itself when there is room for it."
     ),
     Reason.DISCARD_REFUSED: Remedy(Actor.USER, "Write the name of this buffer's RSE (status.rse) into discard.rse."),
     Reason.SESSION_ENDING: Remedy(

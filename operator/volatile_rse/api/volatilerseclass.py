@@ -11,7 +11,9 @@ from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Durability, Dur
 __all__ = [
     "Exposure",
     "Grant",
+    "Limits",
     "Memory",
+    "NamespaceLimits",
     "Naming",
     "Quarantine",
     "SiteCredentials",
@@ -112,6 +114,24 @@ class Naming(ApiModel):
     """Template of the ledger's name, in the connection's ledgerScope, with `{record}`; it may have `{account}`."""
 
 
+class NamespaceLimits(ApiModel):
+    """How much the buffers of one namespace may take together, as long as they are not closed."""
+
+    buffers: Annotated[int, Field(ge=1)] | None = None
+    """Absent: any number."""
+    bytes: Quantity | None = None
+    """Sum of their capacities; absent: any."""
+    quarantined_bytes: Quantity | None = None
+    """What may be in quarantine when another session begins; absent: any amount."""
+
+
+class Limits(ApiModel):
+    """What tenants may take of this class."""
+
+    per_namespace: NamespaceLimits = NamespaceLimits()
+    """For each namespace by itself."""
+
+
 class VolatileRSEClassSpec(ApiModel):
     """What buffers of this class are made of."""
 
@@ -130,6 +150,7 @@ class VolatileRSEClassSpec(ApiModel):
     max_registered_replicas: Annotated[int, Field(ge=0)] = 100_000
     """Inputs of one buffer that are registered in Rucio; more are staged all the same, and the status says so."""
     quarantine: Quarantine = Quarantine()
+    limits: Limits = Limits()
     record_retention: Duration = "30d"
     """How long a closed RSERecord is kept."""
     naming: Naming = Naming()

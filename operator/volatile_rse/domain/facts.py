@@ -13,7 +13,7 @@ from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import Did, File, ForeignRule, RseState
-from volatile_rse.domain.problems import Problem, Quarantined
+from volatile_rse.domain.problems import Problem, Quarantined, Usage
 
 __all__ = [
     "Facts",
@@ -163,6 +163,8 @@ class Facts:
     connection: RucioConnectionSpec | None = None
     quarantined: Quarantined = field(default_factory=Quarantined)
     """Of the class; asked before there is a record."""
+    usage: Usage = field(default_factory=Usage)
+    """Of the namespace in the class; asked before there is a record."""
     unheld: tuple[tuple[str, str], ...] = ()
     """Kind and name of class and connection, where they are not held yet."""
     going: tuple[str, ...] = ()

@@ -40,7 +40,13 @@ from volatile_rse.domain.outputs import (
     output_rules,
     sealed_files,
 )
-from volatile_rse.domain.problems import Problem, problem_of_quarantine, problems_of_inputs, problems_of_request
+from volatile_rse.domain.problems import (
+    Problem,
+    problem_of_limits,
+    problem_of_quarantine,
+    problems_of_inputs,
+    problems_of_request,
+)
 from volatile_rse.domain.session import Limits, Observation, SessionState, advance
 from volatile_rse.domain.stage import FENCED, SEALED, Stage, session_state, session_truth, stage_of, stamp, when
 
@@ -124,6 +130,8 @@ def _without_record(facts: Facts, instance: str) -> Plan:
         return Plan(problems=facts.problems + wrong)
     if full := problem_of_quarantine(request.spec.class_name, facts.class_.quarantine, facts.quarantined, facts.now):
         return Plan(problems=(full,))
+    if over := problem_of_limits(request.namespace, request.spec, facts.class_.limits.per_namespace, facts.usage):
+        return Plan(problems=(over,))
     if facts.going:
         what = f"{' and '.join(facts.going)} is being deleted and takes no new sessions."
         return Plan(problems=(Problem(Reason.UNKNOWN_CLASS, what),))

@@ -37,6 +37,7 @@ STALLING = frozenset(
         Reason.DATASET_REFUSED,
         Reason.DURABILITY_TOO_LOW,
         Reason.QUARANTINE_FULL,
+        Reason.LIMIT_EXCEEDED,
         Reason.DISCARD_REFUSED,
         Reason.QUOTA_EXCEEDED,
         Reason.CREDENTIAL_MISSING,

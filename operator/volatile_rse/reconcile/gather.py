@@ -51,6 +51,7 @@ from volatile_rse.reconcile.reading import (
     read_request,
     read_service,
     read_session,
+    read_usage,
     read_volume,
     secret_of,
     uid_of,
@@ -110,7 +111,9 @@ def _class_and_connection(world: World, facts: Facts, request: Request) -> Facts
         f"{found['kind']} {found['metadata']['name']}" for found in used if "deletionTimestamp" in found["metadata"]
     )
     facts = dataclasses.replace(facts, unheld=unheld, going=going)
-    quarantined = read_quarantined(world.cluster.list("RSERecord"), request.spec.class_name)
+    records = world.cluster.list("RSERecord")
+    facts = dataclasses.replace(facts, usage=read_usage(records, request.spec.class_name, request.namespace))
+    quarantined = read_quarantined(records, request.spec.class_name)
     return dataclasses.replace(facts, class_=class_, connection=connection, quarantined=quarantined)
 
 

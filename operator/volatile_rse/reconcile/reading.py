@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
+from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER
 from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
-from volatile_rse.domain.problems import Quarantined
+from volatile_rse.domain.problems import Quarantined, Usage
 from volatile_rse.domain.stage import when
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "read_request",
     "read_service",
     "read_session",
+    "read_usage",
     "read_volume",
     "secret_of",
     "uid_of",
@@ -109,6 +111,23 @@ def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
         bytes=sum(body["status"].get("bytesAtRisk") or 0 for body in found),
         oldest=min((end for end in ends if end is not None), default=None),
         records=tuple(sorted(body["metadata"]["name"] for body in found)),
+    )
+
+
+def read_usage(bodies: Iterable[Object], class_name: str, namespace: str) -> Usage:
+    """Add up the records of a namespace and class that are not closed."""
+    found = [
+        body
+        for body in bodies
+        if body["spec"]["className"] == class_name
+        and body["spec"]["claims"][0]["namespace"] == namespace
+        and not (body.get("status") or {}).get("closedAt")
+    ]
+    quarantined = [body["status"] for body in found if (body.get("status") or {}).get("quarantinedAt")]
+    return Usage(
+        buffers=len(found),
+        bytes=sum(parse_quantity(body["spec"]["capacity"]) for body in found),
+        quarantined=sum(status.get("bytesAtRisk") or 0 for status in quarantined if not status.get("safeAt")),
     )
 
 
