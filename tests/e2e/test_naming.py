@@ -12,7 +12,7 @@ from testbed import asking, cluster, grid, installation
 from testbed.sessions import Session
 from tests.e2e.flows import finish, let_go, new_dataset, new_session, running
 
-pytestmark = [pytest.mark.cluster, pytest.mark.grid]
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)

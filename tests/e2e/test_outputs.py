@@ -12,7 +12,7 @@ from testbed.sessions import Session, wait_for
 from tests.e2e.flows import assert_kept_as, assert_nothing_left, new_dataset, new_session, output
 from volatile_rse.api.names import lfn_name
 
-pytestmark = [pytest.mark.cluster, pytest.mark.grid]
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
 
 def touch(session: Session, path: str) -> None:

@@ -12,7 +12,7 @@ from testbed import session as physicist
 from testbed.sessions import Session
 from tests.e2e.flows import assert_kept_as, assert_nothing_left, new_dataset, new_session, output
 
-pytestmark = [pytest.mark.cluster, pytest.mark.grid]
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
 ROOT_PATTERNS = """
 import os, ROOT
