@@ -100,10 +100,17 @@ def docker(*argv: str) -> str:
     return subprocess.run(["docker", *argv], check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def running(session: Session, script: str = WRITE, *, retries: int = 0, dataset: str = "", **request: Any) -> str:
+def running(
+    session: Session,
+    script: str = WRITE,
+    *,
+    retries: int = 0,
+    dataset: str = "",
+    times: dict[str, Any] | None = None,
+) -> str:
     """Bring a session to the point at which it has written and still runs; give its dataset."""
     dataset = dataset or new_dataset()
-    session.request(**{"inputs": [NANO], "outputs": [output(dataset)], **request})
+    session.request(inputs=[NANO], outputs=[output(dataset)], **({} if times is None else {"session": times}))
     session.job(f"{script}\necho written\nwhile [ ! -e /tmp/go ]; do sleep 0.2; done\n", retries=retries)
     wait_for("the Job has written", lambda: session.is_true("Usable") and "written" in session.log())
     return dataset
