@@ -14,7 +14,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,7 @@ def run(plan: Plan) -> Outcome:
     _await_end(made)
     seconds = made.second()
     # Kubernetes takes a volume away a moment after its claim.
-    left = _settle(before)
+    left = _settle(made.name, before)
     disk = _on_disk(made.name)
     verdicts = [_judge(session, disk) for session in made.started]
     catalogued = {name for session in made.started for name in _catalogued(session)}
@@ -277,10 +277,22 @@ def main() -> int:
     return 1 if outcome.lost or outcome.orphans else 0
 
 
-def _records(class_name: str) -> Iterator[dict[str, Any]]:
-    for body in json.loads(cluster.kubectl("get", "rserecords", "-o", "json"))["items"]:
-        if body["spec"]["claims"][0]["namespace"].rpartition("-")[0] == class_name:
-            yield body
+def _bodies() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(cluster.kubectl("get", "rserecords", "-o", "json"))["items"]
+    return found
+
+
+def _owner(body: dict[str, Any]) -> str:
+    return str(body["spec"]["claims"][0]["namespace"].rpartition("-")[0])
+
+
+def _owners() -> list[tuple[str, str]]:
+    """Give the run, or the like of it, that each record belongs to, and the record's id."""
+    return [(_owner(body), body["spec"]["recordId"]) for body in _bodies()]
+
+
+def _records(class_name: str) -> list[dict[str, Any]]:
+    return [body for body in _bodies() if _owner(body) == class_name]
 
 
 def _stages(class_name: str) -> dict[str, int]:
@@ -308,17 +320,28 @@ def _traces() -> set[str]:
     kinds = "pods,secrets,configmaps,services,persistentvolumeclaims"
     listed = cluster.kubectl("-n", installation.BUFFERS, "get", kinds, "-l", "volatilerse.io/record", "-o", "name")
     found |= {f"object {name}" for name in listed.split()}
-    found |= {f"volume {name}" for name in cluster.kubectl("get", "persistentvolumes", "-o", "name").split()}
+    form = r'jsonpath={range .items[*]}{.metadata.name}/{.spec.claimRef.name}{"\n"}{end}'
+    found |= {f"volume {name}" for name in cluster.kubectl("get", "persistentvolumes", "-o", form).split()}
     folders = _docker("exec", NODE, "sh", "-c", "ls /var/local-path-provisioner 2>/dev/null || true")
     return found | {f"folder {name} of the node" for name in folders.split()}
 
 
-def _settle(before: set[str]) -> list[str]:
+def _settle(class_name: str, before: set[str]) -> list[str]:
+    """Give what stays behind; a buffer of somebody else whose record is there is none of it."""
+
+    def left() -> list[str]:
+        others = [record_id for owner, record_id in _owners() if owner != class_name]
+        return sorted(name for name in _traces() - before if not any(_is_of(name, one) for one in others))
+
     try:
-        wait_for("every trace to go", lambda: not _traces() - before, 60, pause=2)
+        wait_for("every trace to go", lambda: not left(), 60, pause=2)
     except StepError:
-        return sorted(_traces() - before)
+        return left()
     return []
+
+
+def _is_of(trace: str, record_id: str) -> bool:
+    return f"vrse-{record_id}" in trace.lower()
 
 
 def _on_disk(prefix: str) -> dict[str, tuple[int, str]]:

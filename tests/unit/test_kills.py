@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from testbed import asking, cluster, grid, kills, layout
+from testbed.progress import StepError
 from testbed.sessions import Session
 
 LOG = "ACK 0/0000.bin 5 0000000a\nNO 1/0001.bin 7 0000000b\nDONE\n"
@@ -62,3 +63,18 @@ def test_every_container_beside_the_cluster_is_killed() -> None:
     beside = {layout.RUCIO, layout.DAEMONS, layout.DATABASE, *layout.SITES.values()}
     assert {argv[-1] for argv in killed if argv[0] == "kill"} == beside
     assert {argv[-1] for argv in killed if argv[0] == "start"} == beside
+
+
+def test_what_nobody_answers_for_stays_behind_and_what_another_session_has_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def once(what: str, look: Any, *_: float, **__: float) -> None:
+        if not look():
+            raise StepError(what)
+
+    traces = {"RSE VRSE-MINE234567", "ledger vrse-lost234567.ledger", "RSE VRSE-THEIRS2345", "volume pvc-7", "old"}
+    monkeypatch.setattr(kills, "wait_for", once)
+    monkeypatch.setattr(kills, "_traces", lambda: traces)
+    monkeypatch.setattr(kills, "_owners", lambda: [("kills-x", "mine234567"), ("test", "theirs2345")])
+    left = kills._settle("kills-x", {"old"})
+    assert left == ["RSE VRSE-MINE234567", "ledger vrse-lost234567.ledger", "volume pvc-7"]
