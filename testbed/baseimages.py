@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from testbed.progress import Log, step
+from testbed.progress import Log, StepError, step
 
 __all__ = ["SUITES", "ensure", "image_exists", "registry_answers"]
 
@@ -16,7 +16,6 @@ SUITES = ("bookworm", "trixie")
 """Debian 12 for the node (cgroup v1 needs its systemd) and for ROOT, Debian 13 for everything else."""
 
 _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-_MIRROR = "http://deb.debian.org/debian"
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT")
 
 
@@ -59,7 +58,13 @@ def _make(suite: str, image: str, log: Log) -> None:
 
 
 def _mirror() -> str:
-    """Give the mirror that this machine's own apt uses."""
+    """Give the mirror that this machine's own apt uses.
+
+    Raises
+    ------
+    StepError
+        It uses none.
+    """
     for source in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
         if not source.is_file():
             continue
@@ -67,7 +72,8 @@ def _mirror() -> str:
             words = [word for word in line.split() if "://" in word]
             if line.startswith(("deb ", "deb [", "URIs:")) and words and "security" not in words[0]:
                 return words[0]
-    return _MIRROR
+    message = "apt's sources name no mirror, and no registry has the base images: an administrator must add one"
+    raise StepError(message)
 
 
 def _host_settings(root: Path, suite: str) -> None:

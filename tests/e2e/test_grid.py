@@ -53,9 +53,9 @@ def operator() -> Any:
 def name() -> Iterator[str]:
     """Give a file that alice has just uploaded to SITE-A."""
     name = f"upload-{uuid.uuid4().hex}.bin"
-    shell(f"head -c 250000 /dev/urandom >/work/{name}; rucio upload --rse SITE-A --scope {SCOPE} /work/{name}")
+    shell(f"head -c 250000 /dev/urandom >{name}; rucio upload --rse SITE-A --scope {SCOPE} {name}")
     yield name
-    shell(f"rm -f /work/{name}")
+    shell(f"rm -f {name}")
 
 
 def states(client: Any, name: str) -> dict[str, str]:
@@ -65,8 +65,8 @@ def states(client: Any, name: str) -> dict[str, str]:
 
 def test_what_alice_uploads_she_downloads(alice: Any, name: str) -> None:
     assert states(alice, name) == {"SITE-A": "AVAILABLE"}
-    shell(f"rucio download --dir /work/down {SCOPE}:{name}; cmp /work/{name} /work/down/{SCOPE}/{name}")
-    local = shell(f"cat /work/{name} | sha256sum")
+    shell(f"rucio download --dir down {SCOPE}:{name}; cmp {name} down/{SCOPE}/{name}")
+    local = shell(f"cat {name} | sha256sum")
     (replica,) = alice.list_replicas([{"scope": SCOPE, "name": name}], schemes=["root"])
     assert [pfn.split("//")[1] for pfn in replica["pfns"]] == [f"{SITES['SITE-A']}:1094"]
     path = "/" + next(iter(replica["pfns"])).split("//", 2)[2]
