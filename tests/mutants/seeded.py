@@ -9,15 +9,16 @@ from typing import Any
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.volatilerse import Discard
-from volatile_rse.domain import discard, outputs, session
+from volatile_rse.domain import discard, ending, lifetime, outputs, planning, provision, quarantine, serving, session
 from volatile_rse.domain import effects as do
-from volatile_rse.domain import plan as planning
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
-from volatile_rse.domain.plan import Plan
+from volatile_rse.domain.plan import Plan, remember
 from volatile_rse.domain.stage import FENCED, Stage, stamp
 from volatile_rse.reconcile import execute, gather, reconciler
+
+_DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
 MUTANTS: dict[str, Callable[[], None]] = {}
 
@@ -33,6 +34,15 @@ def swap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         owner[name] = make(owner[name])  # type: ignore[index]
     else:
         setattr(owner, name, make(getattr(owner, name)))
+
+
+def decided_by(name: str, make: Callable[[Any], Any]) -> None:
+    """Replace what has this name wherever it is decided by it."""
+    owners = [module for module in _DECIDING if hasattr(module, name)]
+    if not owners:
+        raise AttributeError(name)
+    for module in owners:
+        swap(module, name, make)
 
 
 def believe(stage: Stage, **facts: Callable[[Facts], object]) -> None:
@@ -71,9 +81,8 @@ def _without(effects: Any, kind: type) -> tuple[do.Effect, ...]:
 @mutant
 def the_ledger_after_the_rse() -> None:
     # The address is known at the second look only: until then, the ledger would be first by chance.
-    swap(
-        planning,
-        "_catalogue",
+    decided_by(
+        "have_rse",
         lambda real: (
             lambda facts, record: (
                 effect
@@ -91,7 +100,7 @@ def a_session_that_nobody_remembers() -> None:
 
 @mutant
 def a_session_before_it_is_usable() -> None:
-    swap(planning, "is_usable", lambda _real: lambda _facts, _record: True)
+    decided_by("is_usable", lambda _real: lambda _facts, _record: True)
 
 
 @mutant
@@ -102,8 +111,7 @@ def a_session_after_its_end() -> None:
 
 @mutant
 def the_record_before_the_finalizer() -> None:
-    swap(
-        planning,
+    decided_by(
         "_without_record",
         lambda real: (
             lambda facts, instance: real(
@@ -145,7 +153,7 @@ def the_fence_is_skipped() -> None:
         if record.status.session.ready_at is None:
             return plan
         steps = {**record.status.steps, FENCED: stamp(facts.now)}
-        return Plan((planning._remember(record, steps=steps),))
+        return Plan((remember(record, steps=steps),))
 
     decide(Stage.FENCING, skip)
 
@@ -170,7 +178,7 @@ def the_session_keeps_its_token() -> None:
 
 @mutant
 def an_end_is_taken_back() -> None:
-    swap(planning, "advance", lambda real: lambda state, seen, limits: real(_never_ended(state), seen, limits))
+    decided_by("advance", lambda real: lambda state, seen, limits: real(_never_ended(state), seen, limits))
     swap(session, "advance", lambda real: lambda state, seen, limits: real(_never_ended(state), seen, limits))
 
 
@@ -185,7 +193,7 @@ def nobody_is_waited_for() -> None:
 
 @mutant
 def an_unnoticed_loss() -> None:
-    swap(planning, "_volume", lambda _real: lambda _facts, _record: None)
+    decided_by("noticed_volume", lambda _real: lambda _facts, _record: None)
 
 
 # Outputs.
@@ -194,7 +202,7 @@ def an_unnoticed_loss() -> None:
 @mutant
 def safe_before_anything_is_kept() -> None:
     def safe(_plan: Plan, facts: Facts, record: Record) -> Plan:
-        return Plan((planning._remember(record, safe_at=stamp(facts.now), outcome=Outcome(files=0, bytes=0)),))
+        return Plan((remember(record, safe_at=stamp(facts.now), outcome=Outcome(files=0, bytes=0)),))
 
     decide(Stage.KEEPING, safe)
 
@@ -204,7 +212,8 @@ def safe_before_verify() -> None:
     def arrived(groups: Any, _copies: Any, _chosen: Any) -> Copying:
         return Copying(frozenset(), moving=False, arrived={name: tuple(files) for name, files in groups.items()})
 
-    for owner in (planning, gather, outputs):
+    decided_by("copying_of", lambda _real: arrived)
+    for owner in (gather, outputs):
         swap(owner, "copying_of", lambda _real: arrived)
 
 
@@ -257,8 +266,12 @@ def registered_without_checksum() -> None:
 
 @mutant
 def one_of_two_copies() -> None:
-    for owner in (planning, gather, outputs):
-        swap(owner, "chosen_of", lambda real: lambda status: {name: rses[:1] for name, rses in real(status).items()})
+    def one(real: Any) -> Any:
+        return lambda status: {name: rses[:1] for name, rses in real(status).items()}
+
+    decided_by("chosen_of", one)
+    for owner in (gather, outputs):
+        swap(owner, "chosen_of", one)
 
 
 # What is given up.
@@ -266,8 +279,7 @@ def one_of_two_copies() -> None:
 
 @mutant
 def a_discard_that_names_another_buffer() -> None:
-    swap(
-        planning,
+    decided_by(
         "consent_of",
         lambda _real: lambda facts, record: next(iter(discard._all(facts, record)), None),
     )
@@ -275,13 +287,13 @@ def a_discard_that_names_another_buffer() -> None:
 
 @mutant
 def a_discard_that_nobody_asked_for() -> None:
-    swap(planning, "consent_of", lambda _real: lambda _facts, _record: Discard(rse="x", requested_by="nobody"))
+    decided_by("consent_of", lambda _real: lambda _facts, _record: Discard(rse="x", requested_by="nobody"))
 
 
 @mutant
 def a_discard_without_a_list() -> None:
     leave_out(Stage.KEEPING, do.WriteOff)
-    swap(planning, "_discarding", lambda real: lambda *args, **late: _unlisted(real(*args, **late)))
+    decided_by("_discarding", lambda real: lambda *args, **late: _unlisted(real(*args, **late)))
 
 
 def _unlisted(plan: Plan | None) -> Plan | None:
@@ -290,7 +302,7 @@ def _unlisted(plan: Plan | None) -> Plan | None:
 
 @mutant
 def a_discard_of_all() -> None:
-    swap(planning, "at_risk", lambda _real: lambda facts, _record: facts.outputs)
+    decided_by("at_risk", lambda _real: lambda facts, _record: facts.outputs)
 
 
 @mutant
@@ -298,10 +310,10 @@ def a_deadline_that_destroys() -> None:
     def late(facts: Facts, record: Record, decided: Plan) -> Plan:
         if not any(problem.reason is Reason.QUARANTINED for problem in real(facts, record, decided).problems):
             return real(facts, record, decided)
-        return Plan((planning._remember(record, safe_at=stamp(facts.now), outcome=Outcome(files=0, bytes=0)),))
+        return Plan((remember(record, safe_at=stamp(facts.now), outcome=Outcome(files=0, bytes=0)),))
 
-    real = planning._quarantine
-    swap(planning, "_quarantine", lambda _real: late)
+    real = quarantine.keep_in_quarantine
+    decided_by("keep_in_quarantine", lambda _real: late)
 
 
 @mutant
@@ -314,23 +326,22 @@ def one_refused_file_keeps_the_others_back() -> None:
 
         return steps
 
-    swap(planning, "next_steps", all_or_nothing)
+    decided_by("next_steps", all_or_nothing)
 
 
 @mutant
 def people_are_sent_to_what_is_lost() -> None:
-    swap(planning, "_lost", lambda _real: lambda _facts, _record: ())
+    decided_by("hide_lost", lambda _real: lambda _facts, _record: ())
 
 
 @mutant
 def a_session_without_enough_inputs() -> None:
-    swap(planning, "_enough", lambda _real: lambda *_: True)
+    decided_by("_enough", lambda _real: lambda *_: True)
 
 
 @mutant
 def an_end_that_nobody_hears() -> None:
-    swap(
-        planning,
+    decided_by(
         "advance",
         lambda real: lambda state, seen, limits: real(state, replace(seen, requested=False), limits),
     )
@@ -338,9 +349,8 @@ def an_end_that_nobody_hears() -> None:
 
 @mutant
 def the_volume_is_not_retained() -> None:
-    swap(
-        planning,
-        "_storage",
+    decided_by(
+        "have_storage",
         lambda real: lambda facts, record: iter(_without(real(facts, record), do.RetainVolume)),
     )
 
@@ -351,7 +361,7 @@ def released_too_early() -> None:
         request = facts.request
         return (do.ReleaseRequest(),) if request is not None and request.deleting and request.held else ()
 
-    swap(planning, "_release", lambda _real: early)
+    decided_by("_release", lambda _real: early)
 
 
 # The drain.
@@ -359,7 +369,7 @@ def released_too_early() -> None:
 
 @mutant
 def nothing_keeps_a_buffer() -> None:
-    swap(planning, "_not_yet", lambda _real: lambda _facts, _record: ())
+    decided_by("_not_yet", lambda _real: lambda _facts, _record: ())
 
 
 @mutant
@@ -402,7 +412,7 @@ def the_empty_server_is_skipped() -> None:
     decide(
         Stage.HIDING,
         lambda plan, facts, record: (
-            Plan((planning._remember(record, freed_at=stamp(facts.now)),))
+            Plan((remember(record, freed_at=stamp(facts.now)),))
             if any(isinstance(effect, do.SwapService) for effect in plan.effects) or plan.waiting == "the empty server"
             else plan
         ),
@@ -416,7 +426,7 @@ def the_reaper_before_the_storage() -> None:
 
 @mutant
 def the_rse_before_its_replicas() -> None:
-    swap(planning, "_deregister", lambda _real: lambda _facts, effects: Plan((*effects, do.DeleteRse())))
+    decided_by("_deregister", lambda _real: lambda _facts, effects: Plan((*effects, do.DeleteRse())))
 
 
 @mutant
@@ -481,7 +491,7 @@ def somebody_elses_record_is_worked_on() -> None:
 
 @mutant
 def it_runs_again() -> None:
-    swap(planning, "stage_of", lambda real: lambda status: _again(real(status)))
+    decided_by("stage_of", lambda real: lambda status: _again(real(status)))
 
 
 def _again(stage: Stage) -> Stage:
@@ -490,7 +500,7 @@ def _again(stage: Stage) -> Stage:
 
 @mutant
 def what_is_published_waits_for_the_end() -> None:
-    swap(planning, "_published", lambda _real: lambda _facts, _record: ([], ""))
+    decided_by("_published", lambda _real: lambda _facts, _record: ([], ""))
 
 
 @mutant

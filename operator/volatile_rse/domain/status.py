@@ -12,9 +12,11 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, UnmatchedStatus, VolatileRSEStatus
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.lifetime import latest_end, warns_at
 from volatile_rse.domain.outputs import sealed_files
-from volatile_rse.domain.plan import Plan, is_usable, latest_end, warns_at
+from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.serving import is_usable
 from volatile_rse.domain.stage import Stage, session_state, stage_of, stamp
 
 __all__ = ["STALLING", "status_of"]

@@ -14,7 +14,8 @@ from volatile_rse.api.volatilerse import Endpoint, VolatileRSEStatus
 from volatile_rse.builders.session import endpoint
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Facts
-from volatile_rse.domain.plan import Plan, plan
+from volatile_rse.domain.plan import Plan
+from volatile_rse.domain.planning import plan
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, stage_of, when
 from volatile_rse.domain.status import status_of

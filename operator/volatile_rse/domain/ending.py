@@ -1,0 +1,193 @@
+"""The stages after a session: nobody writes, outputs are made safe, the RSE goes. Each waits for the one before."""
+
+from __future__ import annotations
+
+from volatile_rse.api.agent import SealRequest
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rserecord import Outcome
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.discard import refused_consent
+from volatile_rse.domain.facts import Facts, Piece, Record
+from volatile_rse.domain.outputs import at_risk, chosen_of, copying_of, next_steps, output_rules, sealed_files
+from volatile_rse.domain.plan import SHOWN, Plan, Risk, remember, risky, some_of
+from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.provision import have_rse, have_storage, hide_lost, send_work
+from volatile_rse.domain.quarantine import outcome_of, write_off
+from volatile_rse.domain.stage import FENCED, SEALED, stamp
+
+__all__ = ["GENERATION", "closed", "draining", "fencing", "hiding", "keeping", "sealing"]
+
+GENERATION = 1
+"""Of the fence: a session ends once."""
+
+
+def fencing(facts: Facts, record: Record) -> Plan:
+    """Have nobody write any more, and see that it is so."""
+    if record.status.session.ready_at is None:
+        # No token was ever given: nobody can have written.
+        now = stamp(facts.now)
+        steps = {**record.status.steps, FENCED: now, SEALED: now}
+        return Plan(effects=(remember(record, steps=steps, safe_at=now, outcome=Outcome(files=0, bytes=0)),))
+    effects = list(have_storage(facts, record))
+    report = facts.report
+    if report is None:
+        return Plan(tuple(effects), waiting="the agent of the buffer")
+    if report.desired.mode != "fenced":
+        effects.append(do.Fence(GENERATION))
+    elif report.actual.mode == "fenced" and facts.writable is False:
+        effects.append(remember(record, steps={**record.status.steps, FENCED: stamp(facts.now)}))
+    wrong: tuple[Problem, ...] = ()
+    if report.actual.mode == "fenced" and facts.writable:
+        what = f"{record.spec.rse_name} is fenced, and yet its session's token can write."
+        wrong = (Problem(Reason.BUFFER_REFUSED, what),)
+    return Plan(tuple(effects), wrong, "the fence")
+
+
+def sealing(facts: Facts, record: Record) -> Plan:
+    """Have the inventory made."""
+    effects = list(have_storage(facts, record))
+    if facts.report is None:
+        return Plan(tuple(effects), waiting="the agent of the buffer")
+    seal = facts.report.seal
+    if seal is not None and seal.state == "done":
+        # Files that could not be sealed do not keep the others back: they are tried again until all is safe.
+        steps = {**record.status.steps, SEALED: stamp(facts.now)}
+        found = [total for total in facts.report.outputs if total.name is not None]
+        risk = Risk(sum(total.sealed + total.failed for total in found), sum(total.bytes for total in found))
+        effects.append(remember(record, steps=steps, **risky(risk)))
+        return Plan(tuple(effects))
+    wrong: tuple[Problem, ...] = ()
+    if seal is not None and seal.state == "failed":
+        wrong = (Problem(Reason.SEALING_FAILED, f"The inventory of the outbox failed: {seal.error or 'no reason'}."),)
+    if seal is None or seal.state == "failed":
+        effects.append(do.Seal(_seal_request(record)))
+    return Plan(tuple(effects), wrong, "the inventory of the outbox")
+
+
+def keeping(facts: Facts, record: Record) -> Plan:
+    """Bring every output to safety, each as far as it can come."""
+    effects = [*have_storage(facts, record), *send_work(facts), *hide_lost(facts, record)]
+    if facts.outputs is None or facts.registered is None or facts.copies is None:
+        return Plan(tuple(effects), waiting="the agent of the buffer and Rucio")
+    groups = sealed_files(facts.outputs)
+    copying = copying_of(groups, facts.copies, chosen_of(record.status))
+    steps = next_steps(facts, record, groups, copying)
+    if any(isinstance(step, do.Register) for step in steps):
+        effects += have_rse(facts, record)
+    left = at_risk(facts, record) or ()
+    risk = Risk(len(left), sum(state.bytes for state in left))
+    if steps or copying.moving or copying.wanted:
+        return Plan((*effects, *steps), _copy_problems(facts), "the copies", risk=risk)
+    if facts.unsafe is None or facts.unlocked is None:
+        return Plan(tuple(effects), _copy_problems(facts), "the copies and Rucio", risk=risk)
+    if wrong := _unsealed(facts):
+        return Plan((*effects, do.Seal(_seal_request(record))), wrong, risk=risk)
+    if left:
+        return Plan(tuple(effects), _copy_problems(facts), "the copies and the rules of the outputs", risk=risk)
+    safe = remember(record, safe_at=stamp(facts.now), outcome=outcome_of(facts, record), **risky(None))
+    return Plan((*effects, safe), risk=risk)
+
+
+def hiding(facts: Facts, record: Record) -> Plan:
+    """Send nobody to the buffer any more; what forbids to destroy anything is looked for a last time here."""
+    if not facts.rse_asked or facts.ledger is None:
+        return Plan(waiting="Rucio")
+    freed = remember(record, freed_at=stamp(facts.now))
+    if facts.rse is None:
+        return Plan(effects=(freed,))
+    if facts.replicas is None or facts.last_copies is None or facts.foreign_rules is None or facts.unsafe is None:
+        # What is safe is asked once more before the storage goes, and only the agent knows what there is.
+        kept = record.status.outcome is not None and record.status.outcome.files
+        return Plan(tuple(have_storage(facts, record)) if kept else (), waiting="the agent of the buffer and Rucio")
+    if wrong := _not_yet(facts, record):
+        return write_off(facts, record) or Plan(problems=(*refused_consent(facts, record), *wrong))
+    if facts.foreign_rules:
+        return Plan(tuple(do.ExpireRule(rule.id) for rule in facts.foreign_rules), waiting="Rucio's judge-cleaner")
+    if shown := [did for did, state in facts.replicas.items() if state != "B"]:
+        return Plan((do.Hide(shown),))
+    if facts.storage.service is not None and not facts.storage.service.drained:
+        if not facts.storage.drain_ready:
+            return Plan((do.MakeDrain(),), waiting="the empty server")
+        return Plan((do.SwapService(),))
+    return Plan((freed,))
+
+
+def draining(facts: Facts, record: Record) -> Plan:
+    """Free the storage, and have Rucio forget the RSE."""
+    if not facts.rse_asked or facts.ledger is None:
+        # Nothing is destroyed while Rucio cannot be asked, not even what is decided already.
+        return Plan(waiting="Rucio")
+    effects: list[do.Effect] = []
+    volume = facts.storage.volume
+    pieces = facts.storage.pieces
+    kept = facts.storage.going | {Piece.SERVICE}
+    if volume is not None and volume.volume is not None and volume.retained:
+        effects.append(do.RetainVolume(volume.volume, retain=False))
+        # The claim goes once this is seen: without it nobody would know of a volume that stayed.
+        kept |= {Piece.VOLUME}
+    effects += [do.DropPiece(piece, uid) for piece, uid in pieces.items() if piece not in kept]
+    if facts.rse is not None:
+        return _deregister(facts, effects)
+    if facts.ledger:
+        return Plan((*effects, do.ExpireLedger()), waiting="Rucio's undertaker")
+    if Piece.SERVICE in pieces and Piece.SERVICE not in facts.storage.going:
+        effects.append(do.DropPiece(Piece.SERVICE, pieces[Piece.SERVICE]))
+    if not pieces:
+        effects.append(remember(record, closed_at=stamp(facts.now)))
+    return Plan(tuple(effects), waiting="the objects of the buffer to go")
+
+
+def closed(facts: Facts, record: Record) -> Plan:
+    """Let the record go once nothing asks for it."""
+    # While the VolatileRSE exists, its record is what says that it never runs again.
+    return Plan(effects=(do.ReleaseRecord(),) if record.held and facts.request is None else ())
+
+
+def _seal_request(record: Record) -> SealRequest:
+    return SealRequest(generation=GENERATION, record_id=record.spec.record_id, outputs=output_rules(record.spec))
+
+
+def _unsealed(facts: Facts) -> tuple[Problem, ...]:
+    """Name files of declared outputs that could not be sealed: nothing is destroyed while there is one."""
+    failed = [state for state in facts.outputs or () if state.state in {"failed", "found"} and state.output is not None]
+    if not failed:
+        return ()
+    said = "; ".join(f"{state.path}: {state.error or 'not sealed yet'}" for state in failed[:SHOWN])
+    return (Problem(Reason.SEALING_FAILED, f"{len(failed)} files were not sealed: {said}."),)
+
+
+def _copy_problems(facts: Facts) -> tuple[Problem, ...]:
+    failing = [copy for copy in facts.copies or () if copy.state != "verified" and copy.error]
+    if not failing:
+        return ()
+    said = "; ".join(f"{copy.scope}:{copy.name} -> {copy.rse}: {copy.error}" for copy in failing[:SHOWN])
+    return (Problem(Reason.COPY_FAILED, f"{len(failing)} copies have failed so far: {said}"),)
+
+
+def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Say what forbids to destroy anything."""
+    wrong = []
+    if last := [did for did in facts.last_copies or () if did not in facts.given_up]:
+        wrong.append(Problem(Reason.LAST_COPY, f"{record.spec.rse_name} holds the last copy of {some_of(last)}."))
+    lost = sorted({did for group in (facts.unsafe or {}).values() for did in group} - facts.given_up)
+    if lost:
+        wrong.append(Problem(Reason.LAST_COPY, f"No longer safe at their destination: {some_of(lost)}."))
+    for rule in facts.foreign_rules or ():
+        if not rule.only_here:
+            what = f"Rule {rule.id} of account {rule.account!r} on {rule.did} locks files on {record.spec.rse_name}."
+            wrong.append(Problem(Reason.FOREIGN_RULE, what))
+    return tuple(wrong)
+
+
+def _deregister(facts: Facts, effects: list[do.Effect]) -> Plan:
+    if facts.replicas is None or facts.foreign_rules is None or facts.rse is None:
+        return Plan(tuple(effects), waiting="Rucio")
+    ended = [do.ExpireRule(rule.id) for rule in facts.foreign_rules if rule.only_here]
+    shown = [did for did, state in facts.replicas.items() if state != "B"]
+    if shown and not facts.foreign_rules:
+        effects.append(do.Hide(shown))
+    if not facts.rse.deletable:
+        effects.append(do.AllowDeletion())
+    if facts.replicas:
+        return Plan((*effects, *ended), waiting=f"Rucio's reaper: {len(facts.replicas)} replicas remain")
+    return Plan((*effects, do.DeleteRse()), waiting="Rucio's counters")

@@ -1,0 +1,67 @@
+"""How long a session may live, and when something about it changes by itself."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.outputs import continuous_outputs
+from volatile_rse.domain.plan import request_of
+from volatile_rse.domain.session import Limits, Observation, SessionState, advance
+from volatile_rse.domain.stage import session_state
+
+__all__ = ["latest_end", "limits_of", "next_wake", "session_after", "warns_at"]
+
+_WATCHING = timedelta(seconds=10)
+"""Between two looks at a buffer whose session may publish."""
+
+
+def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState:
+    """Advance the session by what is seen of it."""
+    gone = facts.request is None or facts.request.deleting
+    asked = facts.request is not None and facts.request.spec is not None and facts.request.spec.end_requested
+    seen = Observation(
+        now=facts.now,
+        usable=usable,
+        pods_running=facts.session.running,
+        pods_finished=facts.session.finished,
+        deleting=gone,
+        requested=asked,
+    )
+    return advance(session_state(record.status.session), seen, limits_of(record))
+
+
+def limits_of(record: Record) -> Limits:
+    """Read the session's times."""
+    session = request_of(record).session
+    return Limits(
+        start_timeout=parse_duration(session.start_timeout),
+        ttl=parse_duration(session.ttl),
+        end_grace=parse_duration(session.end_grace),
+    )
+
+
+def warns_at(state: SessionState, record: Record) -> datetime | None:
+    """Tell from when on a session is warned of its latest end."""
+    end = latest_end(state, record)
+    return None if end is None else end - parse_duration(request_of(record).session.end_warning)
+
+
+def latest_end(state: SessionState, record: Record) -> datetime | None:
+    """Tell when a session ends at the latest, as far as it has come."""
+    limits = limits_of(record)
+    if state.ready_at is None:
+        return None
+    return state.ready_at + (limits.ttl if state.started_at else min(limits.ttl, limits.start_timeout))
+
+
+def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | None:
+    """Tell when a living session changes by the mere passing of time."""
+    limits = limits_of(record)
+    times = [latest_end(state, record), warns_at(state, record)]
+    if state.last_seen_at is not None:
+        times.append(state.last_seen_at + limits.end_grace)
+    if state.ready_at is not None and continuous_outputs(record.spec):
+        times.append(facts.now + _WATCHING)
+    return min((time for time in times if time is not None and time > facts.now), default=None)

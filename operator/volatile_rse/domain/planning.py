@@ -1,0 +1,144 @@
+"""Facts -> what to do next. Pure: the same facts always give the same plan, and a plan that was carried out is empty.
+
+Each stage has one function. It gives all effects that the facts permit now; whatever has to be seen before the next
+one may be done waits for the next look. At most one effect of a plan writes the record, and it is the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rserecord import RSERecordSpec
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.api.volatilerseclass import Naming
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.ending import closed, draining, fencing, hiding, keeping, sealing
+from volatile_rse.domain.facts import Facts, Record, Request
+from volatile_rse.domain.identity import identify
+from volatile_rse.domain.naming import ledger_name, rse_name
+from volatile_rse.domain.plan import Plan, request_of
+from volatile_rse.domain.problems import Problem, problem_of_limits, problem_of_quarantine, problems_of_request
+from volatile_rse.domain.provision import noticed_volume
+from volatile_rse.domain.quarantine import keep_in_quarantine
+from volatile_rse.domain.serving import preparing, serving
+from volatile_rse.domain.stage import Stage, session_state, stage_of
+
+__all__ = ["plan"]
+
+
+def plan(facts: Facts, instance: str) -> Plan:
+    """Decide.
+
+    Parameters
+    ----------
+    instance
+        Of this operator: a record of another one is not touched.
+    """
+    record = facts.record
+    if record is None:
+        return _without_record(facts, instance)
+    if record.spec.instance != instance:
+        what = f"{record.name} belongs to the operator instance {record.spec.instance!r}, not to {instance!r}."
+        return Plan(problems=(Problem(Reason.FOREIGN_OBJECT, what),))
+    stage = stage_of(record.status)
+    if stage in _WITH_STORAGE and (noticed := noticed_volume(facts, record)):
+        return Plan(effects=(noticed,), problems=facts.problems)
+    decided = _STAGES[stage](facts, record)
+    if stage in _AT_RISK:
+        decided = keep_in_quarantine(facts, record, decided)
+    before: list[do.Effect] = []
+    if record.status.session.ended_at is not None and facts.session.remains:
+        before.append(do.RevokeSession())
+    after = _release(facts, record)
+    # The release comes last but for a write of the record, which it does not depend on.
+    return replace(decided, effects=(*before, *decided.effects, *after), problems=facts.problems + decided.problems)
+
+
+def _without_record(facts: Facts, instance: str) -> Plan:
+    request = facts.request
+    if request is None:
+        return Plan()
+    if request.deleting:
+        return Plan(effects=(do.ReleaseRequest(),) if request.held else ())
+    if request.spec is None:
+        return Plan(problems=(*facts.problems, Problem(Reason.INVALID_SPEC, request.invalid)))
+    connected = facts.connection is not None
+    wrong = problems_of_request(request.namespace, request.spec, facts.class_, connection_exists=connected)
+    if wrong or facts.problems or facts.class_ is None or facts.connection is None:
+        return Plan(problems=facts.problems + wrong)
+    if full := problem_of_quarantine(request.spec.class_name, facts.class_.quarantine, facts.quarantined, facts.now):
+        return Plan(problems=(full,))
+    if over := problem_of_limits(request.namespace, request.spec, facts.class_.limits.per_namespace, facts.usage):
+        return Plan(problems=(over,))
+    if facts.going:
+        what = f"{' and '.join(facts.going)} is being deleted and takes no new sessions."
+        return Plan(problems=(Problem(Reason.UNKNOWN_CLASS, what),))
+    if not request.held:
+        return Plan(effects=(do.HoldRequest(),))
+    if facts.unheld:
+        return Plan(effects=tuple(do.HoldUsed(kind, name) for kind, name in facts.unheld))
+    return Plan(effects=(do.CreateRecord(_record(request, request.spec, facts, instance)),))
+
+
+def _record(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str) -> RSERecordSpec:
+    identity = identify(instance, request.uid)
+    class_, connection = facts.class_, facts.connection
+    if connection is not None:
+        # The budget is the server's, of today, for all buffers.
+        connection = connection.model_copy(update={"budget": None})
+    naming = class_.naming if class_ else Naming()
+    ledger = ledger_name(naming, identity.record_id, spec.account)
+    return RSERecordSpec.model_validate(
+        {
+            "record_id": identity.record_id,
+            "rse_name": rse_name(naming, identity.record_id),
+            "instance": instance,
+            "ledger": f"{connection.ledger_scope if connection else ''}:{ledger}",
+            "capacity": spec.capacity,
+            "class_name": spec.class_name,
+            "class_snapshot": class_,
+            "connection_name": class_.connection_name if class_ else "",
+            "connection_snapshot": connection,
+            "claims": [
+                {
+                    "uid": request.uid,
+                    "namespace": request.namespace,
+                    "name": request.name,
+                    "account": spec.account,
+                    "request": spec,
+                }
+            ],
+        }
+    )
+
+
+_STAGES: Mapping[Stage, Callable[[Facts, Record], Plan]] = {
+    Stage.PREPARING: preparing,
+    Stage.SERVING: serving,
+    Stage.FENCING: fencing,
+    Stage.SEALING: sealing,
+    Stage.KEEPING: keeping,
+    Stage.HIDING: hiding,
+    Stage.DRAINING: draining,
+    Stage.CLOSED: closed,
+}
+
+_WITH_STORAGE = {Stage.SERVING, Stage.FENCING, Stage.SEALING, Stage.KEEPING}
+
+_AT_RISK = {Stage.FENCING, Stage.SEALING, Stage.KEEPING}
+
+
+def _release(facts: Facts, record: Record) -> tuple[do.Effect, ...]:
+    """Let a VolatileRSE go that is being deleted, once nothing is at risk or its deadline is over."""
+    request, status = facts.request, record.status
+    if request is None or not request.deleting or not request.held or status.session.ended_at is None:
+        return ()
+    ended = session_state(status.session).ended_at
+    deadline = parse_duration(request_of(record).teardown.deadline)
+    late = ended is not None and facts.now >= ended + deadline
+    if (status.safe_at or request.namespace_terminating or late) and not facts.session.remains:
+        return (do.ReleaseRequest(),)
+    return ()

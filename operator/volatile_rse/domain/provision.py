@@ -1,0 +1,79 @@
+"""What has to stand for a session: storage, address, RSE, work for the agent; and what a loss of it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.facts import Facts, Piece, Record
+from volatile_rse.domain.plan import remember
+from volatile_rse.domain.stage import FENCED, SEALED, stamp
+
+__all__ = ["find_address", "have_rse", "have_storage", "hide_lost", "noticed_volume", "send_work"]
+
+
+def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
+    """Remember the volume; another one than before means that the medium has lost what was on it."""
+    if facts.report is None or facts.report.volume == record.status.volume:
+        return None
+    if record.status.volume is None:
+        return remember(record, volume=facts.report.volume)
+    # What the session wrote is gone; inputs come again, and an inventory that was made is void.
+    steps = {step: time for step, time in record.status.steps.items() if step not in {FENCED, SEALED}}
+    loss = f"{stamp(facts.now)}: the storage was lost with everything that the session had written until then"
+    losses = [*record.status.losses, loss][-32:]
+    return remember(record, volume=facts.report.volume, losses=losses, steps=steps)
+
+
+def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """Have the storage there; its pod is needed until everything is safe."""
+    storage = facts.storage
+    wanted = [Piece.SESSION_KEY, Piece.SERVER_TLS, Piece.AGENT_TLS, Piece.SERVICE, Piece.AGENT_SERVICE]
+    if record.spec.class_snapshot.storage.volume is not None:
+        wanted.append(Piece.VOLUME)
+    yield from (do.MakePiece(piece) for piece in wanted if piece not in storage.pieces or piece in storage.expiring)
+    if Piece.SESSION_KEY in storage.pieces and Piece.CONFIG not in storage.pieces:
+        yield do.MakePiece(Piece.CONFIG)
+    if storage.pod is None and all(piece in storage.pieces for piece in (*wanted, Piece.CONFIG)):
+        yield do.MakePiece(Piece.POD)
+    if storage.pod is not None and storage.pod.over:
+        yield do.DropPiece(Piece.POD, storage.pod.uid)
+    if storage.volume is not None and storage.volume.volume is not None and storage.volume.retained is False:
+        yield do.RetainVolume(storage.volume.volume, retain=True)
+
+
+def find_address(facts: Facts, record: Record) -> do.SetPublic | None:
+    """Write down the public address that the Service was given."""
+    if record.spec.public is not None or facts.public_address is None:
+        return None
+    return do.SetPublic(facts.public_address)
+
+
+def have_rse(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """Have the RSE there, the ledger first."""
+    if facts.ledger is None or not facts.rse_asked:
+        return
+    if not facts.ledger:
+        yield do.EnsureLedger()
+    if record.spec.public is not None and (facts.rse is None or not facts.rse.complete):
+        yield do.EnsureRse()
+
+
+def send_work(facts: Facts) -> Iterable[do.Effect]:
+    """Give the agent its manifest if it has another one."""
+    if facts.manifest is not None:
+        yield do.SendManifest(facts.manifest)
+
+
+def hide_lost(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """After a loss: have nobody sent to what is not there, until it is there again."""
+    if not record.status.losses or facts.replicas is None or (facts.inputs is None and facts.outputs is None):
+        return
+    staged = {Did(state.scope, state.name) for state in facts.inputs or () if state.state == "staged"}
+    sealed = {Did(state.scope or "", state.name or "") for state in facts.outputs or () if state.state == "sealed"}
+    here = staged | sealed
+    if shown := sorted(did for did, state in facts.replicas.items() if state == "A" and did not in here):
+        yield do.Suspend(shown)
+    if back := sorted(did for did, state in facts.replicas.items() if state == "T" and did in here):
+        yield do.Resume(back)

@@ -1,0 +1,121 @@
+"""Outputs that are not safe in time: kept until they are, and given up only by consent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from volatile_rse.api.agent import OutputState
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rserecord import Discarded, Outcome
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lost_of, refused_consent
+from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.outputs import at_risk
+from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
+from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.stage import stamp, when
+
+__all__ = ["DISCARDING", "keep_in_quarantine", "outcome_of", "write_off"]
+
+DISCARDING = "discarding"
+"""Step: the consent to a discard was seen."""
+
+
+def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = ()) -> Outcome:
+    """Sum up what was kept, and name what was not."""
+    lost = set(given_up)
+    kept = [state for state in facts.outputs or () if state.state == "sealed" and state not in lost]
+    left = [state for state in facts.outputs or () if state.state != "sealed" and state not in lost]
+    taken = {state.output for state in kept}
+    said = [
+        *record.status.losses,
+        *(f"discarded: {state.path} ({state.bytes} bytes)" for state in facts.outputs or () if state in lost),
+        *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left),
+    ]
+    return Outcome(
+        files=len(kept),
+        bytes=sum(state.bytes for state in kept),
+        datasets=sorted(
+            {f"{entry.scope}:{entry.dataset}" for entry in request_of(record).outputs if entry.name in taken}
+        ),
+        exceptions=[text[:512] for text in said[:100]],
+    )
+
+
+def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
+    """Keep what is not safe in time, and give it up only by consent."""
+    ended = when(record.status.session.ended_at)
+    if ended is None or record.status.session.ready_at is None:
+        return decided
+    if any(isinstance(effect, do.Remember) and effect.status.safe_at for effect in decided.effects):
+        return decided
+    deadline = ended + parse_duration(request_of(record).teardown.deadline)
+    late = facts.now >= deadline
+    given_up = _discarding(facts, record, decided, late=late)
+    if given_up is not None:
+        return given_up
+    problems = (*decided.problems, *refused_consent(facts, record))
+    if late:
+        risk = decided.risk or _known_risk(record)
+        what = f"{risk.files} output files ({risk.bytes} bytes) of {record.spec.rse_name} are not safe; they are kept."
+        problems = (*problems, Problem(Reason.QUARANTINED, what))
+        truth = remember(record, quarantined_at=record.status.quarantined_at or stamp(facts.now), **risky(risk))
+        if truth.status != record.status:
+            # Alone: it depends on no deed, and what is tried in vain each time must not keep it back.
+            return replace(decided, effects=(truth,), problems=problems)
+    wake = decided.wake if late else deadline
+    return replace(decided, problems=problems, wake=wake)
+
+
+def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> Plan | None:
+    """Carry out a consent: after a last try, and without Rucio's answer never."""
+    consent = consent_of(facts, record)
+    if consent is None:
+        return None
+    begun = when(record.status.steps.get(DISCARDING))
+    if begun is None:
+        steps = {**record.status.steps, DISCARDING: stamp(facts.now)}
+        return replace(decided, effects=(remember(record, steps=steps),))
+    if facts.now < begun + LAST_TRY:
+        return replace(decided, wake=begun + LAST_TRY)
+    left = at_risk(facts, record)
+    asked = facts.unsafe is not None and facts.unlocked is not None
+    if left is None and late and facts.report is None:
+        left, asked = (), True  # Nobody knows what there was, and it will not become safe any more.
+    if left is None or not asked:
+        return None
+    lost = lost_of(left)
+    discarded = Discarded(
+        requested_by=consent.requested_by,
+        at=stamp(facts.now),
+        files=len(lost),
+        bytes=sum(file.bytes for file in lost),
+        digest=digest_of_lost(lost),
+    )
+    outcome = outcome_of(facts, record, left)
+    truth = remember(record, discarded=discarded, safe_at=stamp(facts.now), outcome=outcome, **risky(None))
+    return Plan((do.WriteOff(lost), truth))
+
+
+def write_off(facts: Facts, record: Record) -> Plan | None:
+    """Give up what was lost with the medium: the one exception to the rule that no last copy is destroyed."""
+    consent = consent_of(facts, record)
+    left = [did for did in facts.last_copies or () if did not in facts.given_up]
+    if consent is None or not record.status.losses or not left:
+        return None
+    lost = lost_of((), {*facts.given_up, *left})
+    before = record.status.discarded
+    discarded = Discarded(
+        requested_by=consent.requested_by,
+        at=stamp(facts.now),
+        files=len(lost),
+        bytes=0 if before is None else before.bytes,
+        digest=digest_of_lost(lost),
+    )
+    return Plan((do.WriteOff(lost), remember(record, discarded=discarded)))
+
+
+def _known_risk(record: Record) -> Risk:
+    return Risk(record.status.files_at_risk or 0, record.status.bytes_at_risk or 0)

@@ -1,0 +1,172 @@
+"""The stages of a session that lives: its inputs are resolved and staged, its publications brought to safety."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rserecord import ChosenDestination, FrozenInput
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.frozen import digest_of
+from volatile_rse.domain.lifetime import next_wake, session_after
+from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, sealed_files
+from volatile_rse.domain.plan import SHOWN, Plan, foreign_object, remember, request_of
+from volatile_rse.domain.problems import Problem, problems_of_inputs
+from volatile_rse.domain.provision import find_address, have_rse, have_storage, hide_lost, send_work
+from volatile_rse.domain.stage import session_truth
+
+__all__ = ["is_usable", "preparing", "serving"]
+
+
+def preparing(facts: Facts, record: Record) -> Plan:
+    """Freeze the inputs, and choose the destinations."""
+    session = session_after(facts, record, usable=False)
+    if session.ended_at is not None:
+        return Plan(effects=(remember(record, session=session_truth(session)),))
+    if facts.resolved is None or facts.chosen is None or facts.problems:
+        return Plan()
+    request = request_of(record)
+    sizes = {name: sum(file.bytes for file in files) for name, files in facts.resolved.items()}
+    wrong = problems_of_inputs(request, sizes)
+    if wrong:
+        return Plan(problems=wrong)
+    inputs = [
+        FrozenInput(name=name, files=len(files), bytes=sizes[name], digest=digest_of(files))
+        for name, files in facts.resolved.items()
+    ]
+    chosen = [ChosenDestination(output=name, rses=list(rses)) for name, rses in facts.chosen.items()]
+    freeze = do.FreezeInputs(facts.resolved)
+    return Plan(effects=(freeze, remember(record, inputs=inputs, destinations=chosen)))
+
+
+def serving(facts: Facts, record: Record) -> Plan:
+    """Have all that a session needs, and hand it over when it is usable."""
+    usable = is_usable(facts, record)
+    session = session_after(facts, record, usable=usable)
+    room = _no_room(facts)
+    work = () if room else send_work(facts)
+    effects = [
+        *have_storage(facts, record),
+        *have_rse(facts, record),
+        *work,
+        *_arrived(facts, record),
+        *hide_lost(facts, record),
+    ]
+    published, going = _published(facts, record)
+    effects += published
+    # A session that is over gets nothing: its namespace may refuse new objects, and its end must be written.
+    if usable and record.status.session.ready_at and session.ended_at is None and not facts.session.objects:
+        effects.append(do.IssueSession())
+    truth = session_truth(session)
+    if truth != record.status.session:
+        effects.append(remember(record, session=truth))
+    elif address := find_address(facts, record):
+        effects.append(address)
+    problems = [*room, *_stalled(facts, record)]
+    if facts.session.foreign:
+        problems.append(foreign_object(facts.session.foreign))
+    return Plan(tuple(effects), tuple(problems), _awaited(facts, record) or going, next_wake(facts, session, record))
+
+
+def _arrived(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """Register what has been staged since, as far as the class allows."""
+    if facts.inputs is None or facts.registered is None or facts.rse is None or not facts.rse.complete:
+        return
+    files = [
+        File(did, state.bytes, state.adler32)
+        for state in facts.inputs
+        if state.state == "staged" and (did := Did(state.scope, state.name)) not in facts.registered
+    ]
+    room = max(record.spec.class_snapshot.max_registered_replicas - len(facts.registered), 0)
+    if files[:room]:
+        yield do.Register(files[:room])
+
+
+def _published(facts: Facts, record: Record) -> tuple[list[do.Effect], str]:
+    """Bring what the session has published to safety, as at its end; the rule comes after the replicas here, too."""
+    if facts.outputs is None or facts.copies is None or facts.registered is None:
+        return [], ""
+    if facts.rse is None or not facts.rse.complete:
+        return [], ""
+    groups = sealed_files(facts.outputs)
+    copying = copying_of(groups, facts.copies, chosen_of(record.status))
+    steps = next_steps(facts, record, groups, copying)
+    return steps, "the copies of what was published" if steps or copying.moving or copying.wanted else ""
+
+
+def _no_room(facts: Facts) -> tuple[Problem, ...]:
+    """Compare what is to come with the volume, before a byte moves."""
+    if facts.manifest is None or facts.report is None:
+        return ()
+    there = {total.name: total for total in facts.report.inputs}
+    files = size = 0
+    for name, entries in (facts.frozen or {}).items():
+        staged = there.get(name)
+        files += len(entries) - (staged.staged if staged else 0)
+        size += sum(file.bytes for file in entries) - (staged.staged_bytes if staged else 0)
+    space = facts.report.space
+    if size <= space.bytes_free and (files <= space.inodes_free or not space.inodes):
+        return ()
+    what = (
+        f"The inputs need {size} bytes and {files} inodes more, and the volume has {space.bytes_free} bytes and "
+        f"{space.inodes_free} inodes free."
+    )
+    return (Problem(Reason.INPUTS_TOO_LARGE, what),)
+
+
+def _stalled(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Name the inputs that the session waits for, and of which nothing has come for longer than their deadline."""
+    if facts.report is None or record.status.session.ready_at is not None:
+        return ()
+    late = []
+    totals = {total.name: total for total in facts.report.inputs}
+    for entry in request_of(record).inputs:
+        total = totals.get(entry.name)
+        idle = None if total is None else total.idle
+        if idle is not None and idle >= parse_duration(entry.deadline).total_seconds():
+            late += [f"{entry.name} ({entry.deadline})"] if not _enough(facts, record, entry.name) else []
+    if not late:
+        return ()
+    said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:SHOWN])
+    what = f"Nothing of these inputs has arrived within their deadline: {', '.join(late)}. {said}".strip()
+    return (Problem(Reason.STAGING_STALLED, what),)
+
+
+def is_usable(facts: Facts, record: Record) -> bool:
+    """Tell whether the session can read the inputs that it cannot start without, through its endpoint, now."""
+    if facts.report is None or facts.manifest is not None or facts.unusable != "":
+        return False
+    if not all(_enough(facts, record, entry.name) for entry in record.status.inputs or ()):
+        return False
+    # While Rucio does not answer, the session goes on with what was true before.
+    if facts.rse is None or facts.registered is None:
+        return not facts.rse_asked and record.status.session.ready_at is not None
+    # What arrives later does not interrupt a session that has begun.
+    behind = record.status.session.ready_at is None and any(True for _ in _arrived(facts, record))
+    return facts.rse.complete and not behind
+
+
+def _enough(facts: Facts, record: Record, name: str) -> bool:
+    """Tell whether as many files of an input are there as the session cannot start without."""
+    if facts.report is None:
+        return False
+    percent = next(entry.minimum_percent for entry in request_of(record).inputs if entry.name == name)
+    files = next((entry.files for entry in record.status.inputs or () if entry.name == name), 0)
+    staged = next((total.staged for total in facts.report.inputs if total.name == name), 0)
+    return staged >= math.ceil(files * percent / 100)
+
+
+def _awaited(facts: Facts, record: Record) -> str:
+    if facts.storage.pod is None or not facts.storage.pod.ready:
+        return "the storage pod"
+    if facts.report is None:
+        return "the agent of the buffer"
+    if not all(_enough(facts, record, entry.name) for entry in record.status.inputs or ()):
+        return "the inputs"
+    if facts.unusable:
+        return f"the endpoint: {facts.unusable}"
+    return ""
