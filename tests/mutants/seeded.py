@@ -301,6 +301,14 @@ def _unlisted(plan: Plan | None) -> Plan | None:
 
 
 @mutant
+def a_silent_buffer_is_given_up_without_asking_rucio() -> None:
+    decided_by(
+        "_given_up_unseen",
+        lambda _real: lambda facts, record, consent: quarantine._given_up(facts, record, consent, ()),
+    )
+
+
+@mutant
 def a_discard_of_all() -> None:
     decided_by("at_risk", lambda _real: lambda facts, _record: facts.outputs)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from volatile_rse.api.agent import OutputState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Discarded, Outcome
 from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.volatilerse import Discard
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lost_of, refused_consent
-from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.facts import Facts, Lost, Record
 from volatile_rse.domain.outputs import at_risk
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
@@ -31,6 +32,7 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
     taken = {state.output for state in kept}
     said = [
         *record.status.losses,
+        *(() if facts.outputs is not None else ("discarded: what the buffer held; its agent did not answer",)),
         *(f"discarded: {state.path} ({state.bytes} bytes)" for state in facts.outputs or () if state in lost),
         *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left),
     ]
@@ -70,7 +72,10 @@ def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
 
 
 def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> Plan | None:
-    """Carry out a consent: after a last try, and without Rucio's answer never."""
+    """Carry out a consent: after a last try, and without Rucio's answer never.
+
+    A buffer whose agent does not answer is waited for until the deadline of the end.
+    """
     consent = consent_of(facts, record)
     if consent is None:
         return None
@@ -80,13 +85,26 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
         return replace(decided, effects=(remember(record, steps=steps),))
     if facts.now < begun + LAST_TRY:
         return replace(decided, wake=begun + LAST_TRY)
+    if late and facts.report is None:
+        return _given_up_unseen(facts, record, consent)
     left = at_risk(facts, record)
-    asked = facts.unsafe is not None and facts.unlocked is not None
-    if left is None and late and facts.report is None:
-        left, asked = (), True  # Nobody knows what there was, and it will not become safe any more.
-    if left is None or not asked:
+    if left is None or facts.unsafe is None or facts.unlocked is None:
         return None
-    lost = lost_of(left)
+    return _given_up(facts, record, consent, lost_of(left), left)
+
+
+def _given_up_unseen(facts: Facts, record: Record, consent: Discard) -> Plan | None:
+    """Give up what nobody can list any more; of what Rucio knows, the outputs without another copy are listed."""
+    frozen = facts.frozen or {}
+    if facts.last_copies is None or any(entry.name not in frozen for entry in record.status.inputs or ()):
+        return None
+    inputs = {file.did for files in frozen.values() for file in files}
+    return _given_up(facts, record, consent, lost_of((), [did for did in facts.last_copies if did not in inputs]))
+
+
+def _given_up(
+    facts: Facts, record: Record, consent: Discard, lost: Sequence[Lost], left: Sequence[OutputState] = ()
+) -> Plan:
     discarded = Discarded(
         requested_by=consent.requested_by,
         at=stamp(facts.now),

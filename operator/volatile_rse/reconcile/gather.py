@@ -13,7 +13,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import PublicAddress
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import parse_duration
-from volatile_rse.api.volatilerse import Output
+from volatile_rse.api.volatilerse import Output, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
 from volatile_rse.builders.objects import (
@@ -35,6 +35,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
 from volatile_rse.domain.problems import Problem, problem_of_dataset
+from volatile_rse.domain.quarantine import DISCARDING
 from volatile_rse.domain.stage import Stage, stage_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
@@ -64,6 +65,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _LIVE = {Stage.HIDING, Stage.DRAINING, Stage.CLOSED}
 """Stages that destroy: what Rucio said before does not count there."""
+_AT_RISK = {Stage.FENCING, Stage.SEALING, Stage.KEEPING}
 _SAMPLES = 4
 """Inputs of which one file each is read to prove that the session can."""
 _GRACE = timedelta(hours=1)
@@ -85,7 +87,9 @@ def gather(world: World, connections: Connections, record_id: str, known: tuple[
     request = None if known is None else _request(world, record_id, *known)
     facts = Facts(now=world.clock.now(), request=request, record=record)
     if record is None:
-        return facts if request is None else _class_and_connection(world, facts, request)
+        if request is None or request.spec is None:
+            return facts
+        return _offered(world, facts, request.spec, request.namespace)
     return _Gathering(world, connections, facts, record).all()
 
 
@@ -96,25 +100,29 @@ def _request(world: World, record_id: str, namespace: str, name: str) -> Request
     return read_request(body, world.cluster.get(Ref("Namespace", None, namespace)))
 
 
-def _class_and_connection(world: World, facts: Facts, request: Request) -> Facts:
-    if request.spec is None:
+def _offered(world: World, facts: Facts, spec: VolatileRSESpec, namespace: str) -> Facts:
+    """Ask for the class and its connection, and for what is used of them already."""
+    class_body = world.cluster.get(Ref("VolatileRSEClass", None, spec.class_name))
+    if class_body is None:
         return facts
-    body = world.cluster.get(Ref("VolatileRSEClass", None, request.spec.class_name))
-    if body is None:
-        return facts
-    class_, holder = VolatileRSEClassSpec.model_validate(body["spec"]), body
+    class_ = VolatileRSEClassSpec.model_validate(class_body["spec"])
     body = world.cluster.get(Ref("RucioConnection", None, class_.connection_name))
     connection = None if body is None else RucioConnectionSpec.model_validate(body["spec"])
-    used = [found for found in (holder, body) if found is not None]
-    unheld = tuple((found["kind"], found["metadata"]["name"]) for found in used if not is_held(found))
-    going = tuple(
-        f"{found['kind']} {found['metadata']['name']}" for found in used if "deletionTimestamp" in found["metadata"]
-    )
-    facts = dataclasses.replace(facts, unheld=unheld, going=going)
     records = world.cluster.list("RSERecord")
-    facts = dataclasses.replace(facts, usage=read_usage(records, request.spec.class_name, request.namespace))
-    quarantined = read_quarantined(records, request.spec.class_name)
-    return dataclasses.replace(facts, class_=class_, connection=connection, quarantined=quarantined)
+    used = [found for found in (class_body, body) if found is not None]
+    return dataclasses.replace(
+        facts,
+        class_=class_,
+        connection=connection,
+        unheld=tuple(_named(found) for found in used if not is_held(found)),
+        going=tuple(" ".join(_named(found)) for found in used if "deletionTimestamp" in found["metadata"]),
+        usage=read_usage(records, spec.class_name, namespace),
+        quarantined=read_quarantined(records, spec.class_name),
+    )
+
+
+def _named(body: Mapping[str, Any]) -> tuple[str, str]:
+    return body["kind"], body["metadata"]["name"]
 
 
 def session_token(world: World, record: Record, key: str) -> str:
@@ -163,6 +171,8 @@ class _Gathering:
         }
         if stage in asked:
             asked[stage]()
+        if stage in _AT_RISK and DISCARDING in self._record.status.steps and self._facts.report is None:
+            self._unseen()
         self._set(problems=tuple(dict.fromkeys(self._problems)))
         return self._facts
 
@@ -408,6 +418,15 @@ class _Gathering:
             outputs = self._ask(lambda: tuple(_pages(self._buffer().outputs)))
             if outputs is not None:
                 self._unsafe(sealed_files(outputs))
+
+    def _unseen(self) -> None:
+        """Ask Rucio what would be lost with a buffer whose agent does not answer."""
+        self._frozen()
+        self._rse()
+        if self._facts.rse is not None:
+            self._set(last_copies=self._ask(self._catalogue().last_copies, self._spec.rse_name, self._ledger))
+        elif self._facts.rse_asked:
+            self._set(last_copies=())
 
     def _draining(self) -> None:
         self._rse()

@@ -317,6 +317,21 @@ def an_admin_discards(small: Small) -> None:
     _ends(small)
 
 
+def a_buffer_that_never_answers_is_discarded(small: Small) -> None:
+    """Only Rucio can say what is given up: the outputs that it knows nowhere else, and no input."""
+    small.fail_copies(steps=10_000)
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.until(lambda: len(small.catalogue.registered(small.ledger)) > len(FILES), _LONG)
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "Quarantined", _LONG)
+    small.buffer.down = True
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: small.truth.get("discarded"), _LONG)
+    assert {did.name.split(".")[0] for did in small.discarded} == {"out"}, "inputs have other copies"
+    assert small.truth["discarded"]["files"] == len(FILES)
+    _ends(small)
+
+
 def a_loss_is_acknowledged(small: Small) -> None:
     """The storage is lost after its outputs were registered: their RSE stays until somebody says that it may go."""
     small.fail_copies(steps=8)
@@ -407,6 +422,7 @@ ALL: tuple[Scenario, ...] = (
     one_file_is_refused,
     its_owner_discards,
     an_admin_discards,
+    a_buffer_that_never_answers_is_discarded,
     a_loss_is_acknowledged,
     the_storage_is_lost_while_the_session_lives,
     class_and_connection_are_deleted,
