@@ -219,6 +219,23 @@ def test_a_process_of_the_storage_pod_is_killed(session: Session, process: str) 
 
 
 @long
+def test_an_xrootd_that_answers_nobody_is_started_anew(session: Session) -> None:
+    dataset = running(session)
+    pod = session.record()["metadata"]["name"]
+    before = restarts_of(pod)
+    docker("exec", NODE, "pkill", "-STOP", "-f", "xrootd -c .*/open[.]cfg")
+    wait_for("its container is started again", lambda: restarts_of(pod) > before, 100)
+    wait_for("it is told", lambda: "answered nobody: 1." in session.condition("StorageReady")["message"], 60)
+    let_go(session)
+    finish(session, dataset)
+
+
+def restarts_of(pod: str) -> int:
+    look = 'jsonpath={.status.containerStatuses[?(@.name=="xrootd")].restartCount}'
+    return int(cluster.kubectl("-n", installation.BUFFERS, "get", "pod", pod, "-o", look))
+
+
+@long
 def test_a_session_comes_and_goes_while_the_operator_is_down(session: Session) -> None:
     dataset = running(session)
     with operators(0):

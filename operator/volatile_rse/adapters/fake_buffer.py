@@ -66,6 +66,7 @@ class FakeBuffer(Buffer):
         self.idle: dict[str, int] = {}
         """Input entry -> seconds since something of it arrived."""
         self.staging_rate: int | None = None
+        self.xrootd_restarts = 0
         self.knows = ["outputs", "continuous"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
@@ -176,6 +177,7 @@ class FakeBuffer(Buffer):
             staging_rate=self.staging_rate,
             unmatched=[state.path for state in self._outputs.values() if self._output_of(state) is None][:_EXAMPLES],
             knows=self.knows,
+            xrootd_restarts=self.xrootd_restarts,
         )
 
     def send_manifest(self, manifest: Manifest) -> None:

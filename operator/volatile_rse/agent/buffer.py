@@ -17,6 +17,7 @@ from volatile_rse.agent.publishing import Publishing
 from volatile_rse.agent.sealing import Sealing
 from volatile_rse.agent.staging import Staging
 from volatile_rse.agent.transfer import Access
+from volatile_rse.agent.watch import restarts
 from volatile_rse.api.agent import GateState, Manifest, Report, Space
 
 __all__ = ["Buffer"]
@@ -123,6 +124,7 @@ class Buffer:
             staging_rate=self.staging.progress.rate(),
             unmatched=self.ledger.unmatched() if seen is None else list(seen.unmatched),
             knows=_KNOWS,
+            xrootd_restarts=restarts(self.places),
         )
 
     def _gates(self) -> tuple[GateState, GateState]:

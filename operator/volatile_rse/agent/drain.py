@@ -12,6 +12,7 @@ import sys
 
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.supervisor import wait_for_end
+from volatile_rse.agent.watch import Watch
 from volatile_rse.agent.xrootd import Server, copy_tls
 
 __all__ = ["main"]
@@ -27,7 +28,7 @@ def main() -> int:
     (places.namespace / "store").mkdir(parents=True, exist_ok=True)
     server = Server(places)
     server.start("drain.cfg", forget_uploads=True)
-    code = wait_for_end(places, server, lambda: None)
+    code = wait_for_end(places, server, Watch(), lambda: None)
     server.stop()
     return code
 

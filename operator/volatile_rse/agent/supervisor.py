@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.places import Places
+from volatile_rse.agent.watch import Watch, count_restart
 from volatile_rse.agent.xrootd import Server, copy_tls, seed_keys, stamp
 from volatile_rse.api.agent import GateState
 
@@ -18,6 +19,8 @@ __all__ = ["Supervisor", "main", "wait_for_end"]
 _log = logging.getLogger(__name__)
 _TICK = 0.1
 """Seconds between two looks at the gate."""
+_SILENT = 1
+"""Exit code after XRootD had to be ended."""
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -56,18 +59,24 @@ class Supervisor:
         self._gate.reached(GateState(mode="down", generation=self._state.generation))
 
 
-def wait_for_end(places: Places, server: Server, tick: Callable[[], None]) -> int:
-    """Tick until this process is asked to end, or XRootD ends by itself; give the exit code.
+def wait_for_end(places: Places, server: Server, watch: Watch, tick: Callable[[], None]) -> int:
+    """Tick until this process is asked to end, or XRootD ends by itself or answers nobody; give the exit code.
 
     Replaced certificates and keys of issuers are handed to XRootD, which reads them without a restart.
     """
     mounted = (places.tls / "tls.crt", places.tls / "ca.crt"), (places.config / "keycache.json",)
     seen = [stamp(*paths) for paths in mounted]
+    watch.start()
     while signal.sigtimedwait(_SIGNALS, _TICK) is None:
         code = server.reap()
         if code is not None:
             _log.error("XRootD ended by itself with %d: this container ends, to be started again", code)
             return code or 1
+        if watch.is_lost:
+            _log.error("XRootD answers nobody any more: it is ended, and this container with it, to be started again")
+            count_restart(places)
+            server.stop()
+            return _SILENT
         for index, (paths, renew) in enumerate(zip(mounted, (copy_tls, seed_keys), strict=True)):
             if seen[index] != (now := stamp(*paths)):
                 renew(places)
@@ -88,7 +97,7 @@ def main() -> int:
     server = Server(places)
     supervisor = Supervisor(places, server)
     supervisor.begin()
-    code = wait_for_end(places, server, supervisor.follow)
+    code = wait_for_end(places, server, Watch(), supervisor.follow)
     supervisor.end()
     return code
 

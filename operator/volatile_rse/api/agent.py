@@ -347,3 +347,5 @@ class Report(ApiModel):
     """Some of the files that no output names, as outputs show their paths."""
     knows: Annotated[list[str], Field(max_length=32)] = []
     """Parts of the protocol that came later: an agent refuses what it does not know."""
+    xrootd_restarts: Count = 0
+    """How often XRootD was ended on this volume because it answered nobody."""

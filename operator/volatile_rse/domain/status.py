@@ -191,7 +191,9 @@ def _storage(facts: Facts, record: Record, plan: Plan) -> _Said:
         return _Said(type_, "False", *_because(problem))
     pod = facts.storage.pod
     if pod is not None and pod.ready:
-        return _Said(type_, "True", Reason.SUCCEEDED, "The storage pod is ready.")
+        again = 0 if facts.report is None else facts.report.xrootd_restarts
+        said = f" Restarts of XRootD because it answered nobody: {again}." if again else ""
+        return _Said(type_, "True", Reason.SUCCEEDED, f"The storage pod is ready.{said}")
     if pod is None:
         return _Said(type_, "False", Reason.PENDING, "There is no storage pod yet.")
     return _Said(type_, "False", *_because(Problem(Reason.STORAGE_PENDING, f"Pod {record.name}: {pod.message}.")))

@@ -39,3 +39,12 @@ def test_a_volume_lost_after_its_inventory_is_fenced_and_listed_again_and_its_rs
     assert small.catalogue.has_rse(small.rse), "a file whose last copy is lost stays known until somebody decides"
     fences = [effect for effect in small.applied if isinstance(effect, do.Fence)]
     assert len(fences) == 2
+
+
+def test_a_server_that_answered_nobody_is_told_of() -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.until(small.has_session)
+    assert "answered nobody" not in small.condition("StorageReady")["message"]
+    small.buffer.xrootd_restarts = 2
+    small.until(lambda: "answered nobody: 2." in small.condition("StorageReady")["message"])

@@ -1,0 +1,114 @@
+"""Whether XRootD still serves: 5.8.1 at times takes connections and answers none of them until it is started anew."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from volatile_rse.agent.places import Places
+from volatile_rse.api.agent import DAVS_PORT
+
+__all__ = ["Hearing", "Watch", "answers", "count_restart", "restarts"]
+
+_log = logging.getLogger(__name__)
+_INTERVAL = 15.0
+"""Seconds between two questions."""
+_TIMEOUT = 10.0
+"""Seconds that an answer may take: a server that is merely busy gives one in a fraction of it."""
+_MISSES = 4
+_MISSES_AT_FIRST = 12
+"""Of a server that has answered nothing yet: it may be starting, and what it never could, no restart mends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What came of the questions to one server."""
+
+    misses: int = 0
+    """In a row, the last ones."""
+    heard: bool = False
+    """It has answered once."""
+
+    def after(self, *, answered: bool) -> Hearing:
+        """Add one question."""
+        return Hearing(heard=True) if answered else replace(self, misses=self.misses + 1)
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether only a restart helps."""
+        return self.misses >= (_MISSES if self.heard else _MISSES_AT_FIRST)
+
+
+def answers(port: int = DAVS_PORT, timeout: float = _TIMEOUT) -> bool:
+    """Ask a server of this pod what it can do; a refusal is an answer, and no file is touched."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Is it alive, not: who is it. A certificate that is over is no reason to restart.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    line = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+    try:
+        line.request("OPTIONS", "/", headers={"Connection": "close"})
+        line.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        line.close()
+    return True
+
+
+class Watch:
+    """Asks one server again and again, in a thread of its own, since an answer may take long.
+
+    Parameters
+    ----------
+    asks
+        Tells whether the server answers.
+    """
+
+    def __init__(self, asks: Callable[[], bool] = answers, interval: float = _INTERVAL) -> None:
+        self._asks = asks
+        self._interval = interval
+        self._hearing = Hearing()
+        self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask, once the server listens."""
+        self._thread.start()
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the server has to be ended."""
+        return self._hearing.is_lost
+
+    def _listen(self) -> None:
+        while True:
+            time.sleep(self._interval)
+            self._hearing = self._hearing.after(answered=self._asks())
+            if self._hearing.misses:
+                _log.warning("XRootD did not answer, %d times in a row", self._hearing.misses)
+
+
+def _counter(places: Places) -> Path:
+    return places.control / "xrootd.restarts"
+
+
+def count_restart(places: Places) -> None:
+    """Remember on the volume that a server was ended because it answered nobody."""
+    fresh = _counter(places).with_suffix(".new")
+    fresh.parent.mkdir(parents=True, exist_ok=True)
+    fresh.write_text(str(restarts(places) + 1))
+    fresh.replace(_counter(places))
+
+
+def restarts(places: Places) -> int:
+    """Tell how often that was; what cannot be read counts as never, since nothing depends on it."""
+    try:
+        return int(_counter(places).read_text())
+    except (OSError, ValueError):
+        return 0
