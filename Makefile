@@ -55,4 +55,4 @@ test-faults: up ## everything that may fail around a session fails, on the clust
 
 test: venv lint ## everything, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh
-	@status=0; $(PYTEST) -m "not long" tests || status=$$?; $(BIN)/python -m testbed down --force >/dev/null 2>&1 || true; exit $$status
+	@status=0; $(PYTEST) -m "not long" --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --force >/dev/null 2>&1 || true; exit $$status

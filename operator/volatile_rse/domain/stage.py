@@ -64,7 +64,7 @@ def stamp(time: datetime) -> str:
 
 def when(text: str | None) -> datetime | None:
     """Read a time of Kubernetes."""
-    return None if text is None else datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def session_state(truth: SessionTruth) -> SessionState:
