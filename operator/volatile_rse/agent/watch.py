@@ -6,7 +6,6 @@ import http.client
 import logging
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,11 +74,16 @@ class Watch:
         self._asks = asks
         self._interval = interval
         self._hearing = Hearing()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
 
     def start(self) -> None:
         """Begin to ask, once the server listens."""
         self._thread.start()
+
+    def end(self) -> None:
+        """Ask no more."""
+        self._ended.set()
 
     @property
     def is_lost(self) -> bool:
@@ -87,8 +91,7 @@ class Watch:
         return self._hearing.is_lost
 
     def _listen(self) -> None:
-        while True:
-            time.sleep(self._interval)
+        while not self._ended.wait(self._interval):
             self._hearing = self._hearing.after(answered=self._asks())
             if self._hearing.misses:
                 _log.warning("XRootD did not answer, %d times in a row", self._hearing.misses)
