@@ -111,6 +111,7 @@ def _run() -> int:
     settings = _settings(cluster)
     # No clean-up when the Lease is lost: another process works already.
     lease = Lease(cluster, settings, socket.gethostname(), lambda: os._exit(_LOST))
+    metrics.watched(lease.unseen)
     with waiting(_HEALTH_PORT):
         lease.wait()
     world = _world(cluster, settings, private, metrics)
@@ -118,8 +119,15 @@ def _run() -> int:
     service.start()
     try:
         kopf.run(
-            registry=registry_of(service.saw, service.healthy),
-            settings=settings_of(),
+            registry=registry_of(
+                service.saw,
+                lease.saw,
+                {
+                    "The sweep has not run for too long": service.healthy,
+                    "The watches bring nothing any more": lease.is_watched,
+                },
+            ),
+            settings=settings_of(lease.ref),
             clusterwide=True,
             liveness_endpoint=_HEALTH,
             standalone=True,

@@ -16,7 +16,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, remember
 from volatile_rse.domain.stage import FENCED, Stage, stamp
-from volatile_rse.reconcile import execute, gather, reconciler
+from volatile_rse.reconcile import execute, gather, lease, reconciler
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -514,3 +514,8 @@ def what_is_published_waits_for_the_end() -> None:
 @mutant
 def what_rucio_said_before_counts_where_something_is_destroyed() -> None:
     swap(gather, "_LIVE", lambda _real: frozenset())
+
+
+@mutant
+def watches_that_nobody_misses() -> None:
+    swap(lease.Lease, "saw", lambda _real: lambda self, _body: setattr(self, "_echoed", self._seconds()))

@@ -91,10 +91,11 @@ class Watch:
         return self._hearing.is_lost
 
     def _listen(self) -> None:
-        while not self._ended.wait(self._interval):
+        while not self._ended.is_set():
             self._hearing = self._hearing.after(answered=self._asks())
             if self._hearing.misses:
                 _log.warning("XRootD did not answer, %d times in a row", self._hearing.misses)
+            self._ended.wait(self._interval)
 
 
 def _counter(places: Places) -> Path:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
 
+from volatile_rse.ports.cluster import Ref
+
 __all__ = ["registry_of", "settings_of"]
 
+_log = logging.getLogger(__name__)
+
+_LEASES = ("coordination.k8s.io", "v1", "leases")
 _GROUP, _VERSION = "volatilerse.io", "v1alpha1"
 _KINDS = {
     "volatilerses": "VolatileRSE",
@@ -18,38 +24,52 @@ _KINDS = {
 }
 
 
-def registry_of(saw: Callable[[str, Mapping[str, Any]], None], healthy: Callable[[], bool]) -> kopf.OperatorRegistry:
-    """Watch our kinds and pods.
+def registry_of(
+    saw: Callable[[str, Mapping[str, Any]], None],
+    renewed: Callable[[Mapping[str, Any]], None],
+    checks: Mapping[str, Callable[[], bool]],
+) -> kopf.OperatorRegistry:
+    """Watch our kinds, pods and the Lease.
 
     Parameters
     ----------
     saw
         Takes the kind and the object of an event; returns at once.
-    healthy
-        Asked by the liveness endpoint.
+    renewed
+        Takes the Lease, at each of its renewals; returns at once.
+    checks
+        Asked by the liveness endpoint: what is wrong when one of them says no.
     """
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
     for plural, kind in _KINDS.items():
         kopf.on.event(_GROUP, _VERSION, plural, registry=registry)(_handler(saw, kind))
     kopf.on.event("", "v1", "pods", registry=registry)(_handler(saw, "Pod"))
+    # By the same way as all others, so that it shows whether they work; it costs no write beyond the renewals.
+    kopf.on.event(*_LEASES, registry=registry)(_handler(lambda _kind, body: renewed(body), "Lease"))
 
-    def sweeping(**_: object) -> str:
-        if not healthy():
-            message = "the sweep has not run for too long"
-            raise RuntimeError(message)
+    def living(**_: object) -> str:
+        for wrong, well in checks.items():
+            if not well():
+                _log.critical("%s: this process has to be restarted", wrong)
+                raise kopf.PermanentError(wrong)
         return "running"
 
-    kopf.on.probe(id="sweep", registry=registry)(sweeping)
+    kopf.on.probe(id="living", registry=registry)(living)
     return registry
 
 
-def settings_of() -> kopf.OperatorSettings:
-    """Keep kopf to watching."""
+def settings_of(lease: Ref) -> kopf.OperatorSettings:
+    """Keep kopf to watching, and of all Leases to ours."""
     settings = kopf.OperatorSettings()
     # A watch that a broken connection has frozen ends by itself; the sweep covers the time until then.
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
+    # The API server sends bookmarks each minute where nothing happens.
+    settings.watching.inactivity_timeout = 70
+    group, _, plural = _LEASES
+    only = f"metadata.namespace={lease.namespace},metadata.name={lease.name}"
+    settings.watching.field_selectors[group, plural] = only
     settings.networking.request_timeout = 30
     settings.posting.enabled = False
     return settings

@@ -19,7 +19,7 @@ from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.world import World
 
-__all__ = ["DURATION", "INTERVAL", "Lease", "LeaseLostError", "guarded", "is_destructive"]
+__all__ = ["DURATION", "INTERVAL", "SILENCE", "Lease", "LeaseLostError", "guarded", "is_destructive"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ DURATION = 15
 """Seconds after which a Lease that nobody renewed may be taken."""
 INTERVAL = 4.0
 """Seconds between two renewals."""
+SILENCE = 180.0
+"""Seconds of renewals that no watch brought back, after which the watches are taken for dead."""
 _DESTRUCTIVE = (
     do.DropPiece,
     do.Hide,
@@ -88,11 +90,12 @@ class Lease:
         seconds: Callable[[], float] = _since_boot,
     ) -> None:
         self._cluster = cluster
-        self._ref = Ref("Lease", settings.namespace, settings.name)
+        self.ref = Ref("Lease", settings.namespace, settings.name)
         self._holder = holder
         self._lost = lost
         self._seconds = seconds
         self._renewed = float("-inf")
+        self._echoed = seconds()
         self._seen: tuple[str, float] = ("", seconds())
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -100,7 +103,7 @@ class Lease:
     def acquire(self) -> bool:
         """Take or renew the Lease; False while another holds it."""
         began = self._seconds()
-        body = self._cluster.get(self._ref)
+        body = self._cluster.get(self.ref)
         if body is None:
             taken = self._cluster.create(self._body())
         elif self._is_free(body):
@@ -114,9 +117,9 @@ class Lease:
 
     def seize(self) -> None:
         """Take the Lease from whoever has it: that process ends before it destroys anything more."""
-        body = self._cluster.get(self._ref)
+        body = self._cluster.get(self.ref)
         if body is not None:
-            self._cluster.merge(self._ref, {"spec": self._spec()})
+            self._cluster.merge(self.ref, {"spec": self._spec()})
         self.wait()
 
     def wait(self) -> None:
@@ -125,11 +128,25 @@ class Lease:
             try:
                 if self.acquire():
                     break
-                _log.info("%s is held by another process; waiting", self._ref)
+                _log.info("%s is held by another process; waiting", self.ref)
             except PortError as error:
-                _log.warning("%s cannot be taken: %s", self._ref, error.what)
+                _log.warning("%s cannot be taken: %s", self.ref, error.what)
             time.sleep(1)
+        self._echoed = self._seconds()
         self._thread.start()
+
+    def saw(self, body: Object) -> None:
+        """Take what a watch brings of the Lease: our own renewals are what shows that watches work."""
+        if (body.get("spec") or {}).get("holderIdentity") == self._holder:
+            self._echoed = self._seconds()
+
+    def unseen(self) -> float:
+        """Tell for how many seconds we have renewed and no watch has told so; what was not renewed is not missed."""
+        return max(self._renewed - self._echoed, 0.0)
+
+    def is_watched(self) -> bool:
+        """Tell whether watches bring what happens."""
+        return self.unseen() < SILENCE
 
     def check(self) -> None:
         """See that the Lease is ours, fresh from the API server.
@@ -141,7 +158,7 @@ class Lease:
         PortError
             The API server did not answer.
         """
-        body = self._cluster.get(self._ref)
+        body = self._cluster.get(self.ref)
         if body is None or body["spec"].get("holderIdentity") != self._holder:
             self._lose("another process has taken it")
         # After the question: the process may have stood still while it waited for the answer.
@@ -153,11 +170,11 @@ class Lease:
         self._stopping.set()
         self._thread.join()
         try:
-            body = self._cluster.get(self._ref)
+            body = self._cluster.get(self.ref)
             if body is not None and body["spec"].get("holderIdentity") == self._holder:
                 self._patch(body, {"holderIdentity": None})
         except PortError as error:
-            _log.warning("%s was not given back, the next process waits %s s: %s", self._ref, DURATION, error.what)
+            _log.warning("%s was not given back, the next process waits %s s: %s", self.ref, DURATION, error.what)
 
     def renew(self) -> None:
         """Renew once; a server that does not answer is borne until the Lease is over."""
@@ -165,7 +182,7 @@ class Lease:
             if not self.acquire():
                 self._lose("another process has taken it")
         except PortError as error:
-            _log.warning("%s was not renewed: %s", self._ref, error.what)
+            _log.warning("%s was not renewed: %s", self.ref, error.what)
             if self._seconds() - self._renewed >= DURATION:
                 self._lose(f"it was not renewed for {DURATION} seconds")
 
@@ -174,7 +191,7 @@ class Lease:
             self.renew()
 
     def _lose(self, why: str) -> None:
-        _log.critical("%s is lost: %s; the process ends", self._ref, why)
+        _log.critical("%s is lost: %s; the process ends", self.ref, why)
         self._lost()
         raise LeaseLostError(why)
 
@@ -189,7 +206,7 @@ class Lease:
     def _patch(self, body: Object, spec: Object) -> bool:
         version = {"resourceVersion": body["metadata"]["resourceVersion"]}
         try:
-            self._cluster.merge(self._ref, {"metadata": version, "spec": spec})
+            self._cluster.merge(self.ref, {"metadata": version, "spec": spec})
         except RefusedError as error:
             if error.reason is not Reason.CHANGED_MEANWHILE:
                 raise
@@ -201,5 +218,5 @@ class Lease:
         return {"holderIdentity": self._holder, "leaseDurationSeconds": DURATION, "renewTime": now}
 
     def _body(self) -> Object:
-        metadata = {"namespace": self._ref.namespace, "name": self._ref.name, "labels": dict(MANAGED)}
+        metadata = {"namespace": self.ref.namespace, "name": self.ref.name, "labels": dict(MANAGED)}
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": self._spec()}

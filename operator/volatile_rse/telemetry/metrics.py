@@ -47,6 +47,7 @@ class Metrics(Telemetry):
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
         self._reachable = named(Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection")
         self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
+        self._unseen = named(Gauge, "watch_age_seconds", "For how long no watch brought own renewals.")
         self._orphans = named(Gauge, "orphans", "Ledgers and objects of a buffer without its record.")
         self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", buckets=_LONG)
         self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", buckets=_LONG)
@@ -78,6 +79,10 @@ class Metrics(Telemetry):
         for connection, reachable in connections.items():
             self._reachable.labels(connection).set(reachable)
         self._swept.set(self._clock())
+
+    def watched(self, unseen: Callable[[], float]) -> None:
+        """Ask for the age of the watches whenever metrics are read."""
+        self._unseen.set_function(unseen)
 
     def orphaned(self, count: int) -> None:
         """Set the number of orphans."""

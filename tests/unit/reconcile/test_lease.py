@@ -7,7 +7,7 @@ from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Piece
 from volatile_rse.ports.errors import UnreachableError
 from volatile_rse.reconcile.execute import execute
-from volatile_rse.reconcile.lease import DURATION, Lease, LeaseLostError, guarded, is_destructive
+from volatile_rse.reconcile.lease import DURATION, SILENCE, Lease, LeaseLostError, guarded, is_destructive
 
 
 class Processes:
@@ -109,3 +109,23 @@ def test_what_frees_a_volume_is_destructive_and_what_keeps_it_is_not() -> None:
     assert is_destructive(do.RetainVolume("volume", retain=False))
     assert not is_destructive(do.RetainVolume("volume", retain=True))
     assert is_destructive(do.DropPiece(Piece.POD, "uid"))
+
+
+def test_only_own_renewals_that_succeed_are_awaited_by_the_watch(processes: Processes) -> None:
+    first, second = processes.lease("first"), processes.lease("second")
+    first.wait()
+    processes.seconds += SILENCE
+    assert first.is_watched(), "nothing was renewed meanwhile"
+    processes.small.cluster.down = True
+    with pytest.raises(LeaseLostError):
+        first.renew()
+    assert first.is_watched(), "nothing could be renewed meanwhile"
+    processes.small.cluster.down = False
+    first.renew()
+    second.saw(processes.small.cluster.get(first.ref) or {})
+    assert not first.is_watched()
+    first.saw({"spec": {"holderIdentity": "second"}})
+    assert first.unseen() == SILENCE
+    first.saw(processes.small.cluster.get(first.ref) or {})
+    assert first.is_watched()
+    assert first.unseen() == 0
