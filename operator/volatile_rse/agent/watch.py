@@ -52,7 +52,7 @@ def answers(port: int = DAVS_PORT, timeout: float = _TIMEOUT) -> bool:
     context.verify_mode = ssl.CERT_NONE
     line = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
     try:
-        line.request("OPTIONS", "/", headers={"Connection": "close"})
+        line.request("OPTIONS", "/")
         line.getresponse().read()
     except (OSError, http.client.HTTPException):
         return False
