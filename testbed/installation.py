@@ -15,9 +15,23 @@ from testbed import buffer, cluster, containers, grid, loading, pki, rucio
 from testbed.layout import CHECKOUT, NODE, SITES
 from testbed.progress import step
 
-__all__ = ["BUFFERS", "CLASS", "CONNECTION", "NAMESPACE", "apply", "class_of", "enable", "image", "up"]
+__all__ = [
+    "BUFFERS",
+    "CLASS",
+    "CONNECTION",
+    "NAMESPACE",
+    "OPERATOR",
+    "admission",
+    "apply",
+    "class_of",
+    "enable",
+    "image",
+    "up",
+]
 
 NAMESPACE, BUFFERS = "volatile-rse", "volatile-rse-buffers"
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:volatile-rse"
+"""As the API server knows it."""
 CONNECTION, CLASS = "rucio", "standard"
 _AUTHORITY = "volatile-rse-ca"
 _FIELDS = ("operator/volatile_rse", "requirements/operator.txt")
@@ -52,11 +66,16 @@ def up() -> None:
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CHECKOUT / "crds"))
         bodies = list(yaml.safe_load_all((CHECKOUT / "manifests" / "operator.yaml").read_text()))
         apply([_with_images(body, operator_image, buffer_image) for body in bodies])
-        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "manifests/admission.yaml"))
+        admission()
         apply(_configuration())
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
         log.write(f"{operator_image} {buffer_image}")
         rucio.add_authority("operator", _authority())
+
+
+def admission() -> None:
+    """Have the API server refuse what only the operator may write, and whose consent is not their own."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "manifests/admission.yaml"))
 
 
 def apply(bodies: Sequence[Mapping[str, Any]]) -> None:

