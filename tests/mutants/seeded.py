@@ -519,3 +519,8 @@ def what_rucio_said_before_counts_where_something_is_destroyed() -> None:
 @mutant
 def watches_that_nobody_misses() -> None:
     swap(lease.Lease, "saw", lambda _real: lambda self, _body: setattr(self, "_echoed", self._seconds()))
+
+
+@mutant
+def a_lie_of_the_agent_is_believed() -> None:
+    swap(gather._Gathering, "_believe", lambda _real: lambda _self, _doubt: None)

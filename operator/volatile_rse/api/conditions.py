@@ -87,6 +87,7 @@ class Reason(StrEnum):
     FOREIGN_RULE = "ForeignRule"
     BUFFER_UNREACHABLE = "BufferUnreachable"
     BUFFER_REFUSED = "BufferRefused"
+    BUFFER_IMPLAUSIBLE = "BufferImplausible"
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_REFUSED = "ClusterRefused"
     CHANGED_MEANWHILE = "ChangedMeanwhile"
@@ -180,6 +181,11 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.BUFFER_REFUSED: Remedy(
         Actor.ADMIN,
         "Look at the log of the storage pod that the record names: its agent refused what the message says.",
+    ),
+    Reason.BUFFER_IMPLAUSIBLE: Remedy(
+        Actor.ADMIN,
+        "Look into the storage pod that the record names: its agent tells what cannot be, and nothing is done by it. "
+        "Keep its volume; delete the pod to have another agent look at it.",
     ),
     Reason.CLUSTER_UNREACHABLE: Remedy(Actor.ADMIN, "Bring the Kubernetes API server back."),
     Reason.CLUSTER_REFUSED: Remedy(

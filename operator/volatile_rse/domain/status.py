@@ -59,6 +59,7 @@ _KEPT_BACK = (
     Reason.CATALOGUE_REFUSED,
     Reason.CATALOGUE_UNREACHABLE,
     Reason.BUFFER_UNREACHABLE,
+    Reason.BUFFER_IMPLAUSIBLE,
 )
 """What keeps outputs from being safe; the first that holds is told."""
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from volatile_rse.api.agent import DAVS_PORT
+from volatile_rse.api.agent import DAVS_PORT, InputState, OutputState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import PublicAddress
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -34,6 +34,7 @@ from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
+from volatile_rse.domain.plausible import doubt_inputs, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING
 from volatile_rse.domain.stage import Stage, stage_of
@@ -347,7 +348,7 @@ class _Gathering:
         room = registered is not None and len(registered) < self._spec.class_snapshot.max_registered_replicas
         partial = staged < sum(total.files for total in report.inputs)
         if (room and staged + published > len(registered or ())) or partial or lost:
-            self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
+            self._set(inputs=self._ask(self._inputs))
         self._set(unusable=self._ask(self._unusable))
 
     def _fencing(self) -> None:
@@ -375,11 +376,11 @@ class _Gathering:
         self._outgoing()
         if self._record.status.losses:
             self._replicas()
-            self._set(inputs=self._ask(lambda: tuple(_pages(self._buffer().inputs))))
+            self._set(inputs=self._ask(self._inputs))
 
     def _outgoing(self) -> None:
         """Ask how far the sealed files are on their way."""
-        outputs = self._ask(lambda: tuple(_pages(self._buffer().outputs)))
+        outputs = self._ask(self._outputs)
         copies = self._ask(lambda: tuple(_pages(self._buffer().copies)))
         self._set(outputs=outputs, copies=copies)
         if outputs is None or copies is None:
@@ -415,7 +416,7 @@ class _Gathering:
             return
         self._report()
         if self._facts.report is not None:
-            outputs = self._ask(lambda: tuple(_pages(self._buffer().outputs)))
+            outputs = self._ask(self._outputs)
             if outputs is not None:
                 self._unsafe(sealed_files(outputs))
 
@@ -479,11 +480,29 @@ class _Gathering:
         if not pod.ready and self._facts.storage.pieces.get(Piece.AGENT_SERVICE) is None:
             return
         try:
-            self._set(report=self._buffer().report())
+            report = self._buffer().report()
+            self._believe(doubt_report(self._record, report))
+            self._set(report=report)
         except PortError as error:
             # A pod that is starting has no agent yet: that is no problem but a state.
             if pod.ready:
                 self._problems.append(Problem(error.reason, error.what))
+
+    def _inputs(self) -> tuple[InputState, ...]:
+        states = tuple(_pages(self._buffer().inputs))
+        self._believe(doubt_inputs(self._facts.frozen or {}, states))
+        return states
+
+    def _outputs(self) -> tuple[OutputState, ...]:
+        states = tuple(_pages(self._buffer().outputs))
+        self._believe(doubt_outputs(self._record, states))
+        return states
+
+    def _believe(self, doubt: str) -> None:
+        """Go no further by the word of an agent that tells what cannot be."""
+        if doubt:
+            message = f"The agent of {self._record.name} cannot be believed: {doubt}."
+            raise RefusedError(Reason.BUFFER_IMPLAUSIBLE, message)
 
     def _manifest(self, *, staging: bool) -> None:
         report, access = self._facts.report, self._ask(self._access)

@@ -47,6 +47,8 @@ class Wedged:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "pair.pem")
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # Clients hang up here.
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

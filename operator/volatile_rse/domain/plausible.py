@@ -1,0 +1,69 @@
+"""What an agent tells that cannot be: then nothing that it says is believed, and nothing is done by it.
+
+That the bytes of a copy are at their destination is the agent's word; docs/reliability.md says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from volatile_rse.api.agent import InputState, OutputState, Report
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Record
+
+__all__ = ["doubt_inputs", "doubt_outputs", "doubt_report"]
+
+
+def doubt_report(record: Record, report: Report) -> str:
+    """Say what of a report cannot be; empty: nothing."""
+    frozen = {entry.name: entry.files for entry in record.status.inputs or ()}
+    for total in report.inputs:
+        if total.name not in frozen:
+            return f"it tells of an input {total.name}, which was not asked for"
+        if total.files > frozen[total.name] or total.staged + total.failed > total.files:
+            told = f"{total.staged} staged, {total.failed} failed of {total.files}"
+            return f"input {total.name} has {frozen[total.name]} files, and it counts {told}"
+    if report.copies.verified + report.copies.failed > report.copies.files:
+        return f"it counts more copies verified or failed than the {report.copies.files} that there are"
+    return _doubt_origin(record, ((total.claim, total.name) for total in report.outputs))
+
+
+def doubt_inputs(frozen: Mapping[str, Sequence[File]], states: Iterable[InputState]) -> str:
+    """Say which file that is staged is none of the frozen list; without a list nothing is known."""
+    known = {file for files in frozen.values() for file in files}
+    for state in states if known else ():
+        if state.state == "staged" and File(Did(state.scope, state.name), state.bytes, state.adler32) not in known:
+            return f"it has staged {state.scope}:{state.name}, which is not on the list with this size and checksum"
+    return ""
+
+
+def doubt_outputs(record: Record, states: Sequence[OutputState]) -> str:
+    """Say which file cannot be one of this session; what is no output's is only shown, never used."""
+    if why := _doubt_origin(record, ((state.claim, state.output) for state in states)):
+        return why
+    scopes = {output.name: output.scope for output in record.spec.claims[0].request.outputs}
+    seen: set[Did] = set()
+    for state in states:
+        if state.state != "sealed":
+            continue
+        if state.output is None or state.name is None or state.adler32 is None:
+            return f"it has sealed {state.path} without output, name or checksum"
+        did = Did(state.scope or "", state.name)
+        # Every template puts the record's id into a name: no other one can be meant by it.
+        if did.scope != scopes[state.output] or record.spec.record_id not in did.name:
+            return f"it has sealed {state.path} as {did}, which is no name of output {state.output} of this record"
+        if did in seen:
+            return f"it has sealed two files as {did}"
+        seen.add(did)
+    return ""
+
+
+def _doubt_origin(record: Record, origins: Iterable[tuple[str, str | None]]) -> str:
+    claim = record.spec.claims[0]
+    names = {None, *(output.name for output in claim.request.outputs)}
+    for uid, output in origins:
+        if uid != claim.uid:
+            return f"it tells of files of session {uid}, and its session is {claim.uid}"
+        if output not in names:
+            return f"it tells of an output {output}, which was not asked for"
+    return ""

@@ -1,0 +1,132 @@
+"""An agent that tells what cannot be: nothing is registered, copied, attached or freed by its word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from tests.unit.reconcile.small_world import Small
+from volatile_rse.api.agent import CopyTotals, InputState, InputTotals, OutputState, OutputTotals, Report
+from volatile_rse.api.schema import ApiModel
+
+_Model = TypeVar("_Model", bound=ApiModel)
+
+
+def lying(small: Small, change: Callable[[Report], Report]) -> None:
+    """Let the agent report something else from now on."""
+    honest = small.buffer.report
+    small.buffer.report = lambda: change(honest())  # type: ignore[method-assign]
+
+
+def honest_again(small: Small) -> None:
+    for call in ("report", "inputs", "outputs"):
+        vars(small.buffer).pop(call, None)
+
+
+def with_first(report: Report, **changes: object) -> Report:
+    return report.model_copy(update={"inputs": [report.inputs[0].model_copy(update=changes)]})
+
+
+REPORTS: dict[str, tuple[Callable[[Report], Report], str]] = {
+    "more files than the manifest": (lambda told: with_first(told, files=9), "has 2 files"),
+    "more staged than there are": (lambda told: with_first(told, staged=2, failed=1), "2 staged, 1 failed of 2"),
+    "an input of nobody": (lambda told: told.model_copy(update={"inputs": [InputTotals(name="x")]}), "an input x"),
+    "another session": (
+        lambda told: told.model_copy(update={"outputs": [OutputTotals(claim="other")]}),
+        "session other",
+    ),
+    "more copies than there are": (
+        lambda told: told.model_copy(update={"copies": CopyTotals(files=1, verified=1, failed=1)}),
+        "more copies",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", REPORTS)
+def test_an_impossible_report_is_refused_until_it_is_possible(lie: str) -> None:
+    small = Small()
+    small.request()
+    small.until(lambda: small.buffer.report().inputs)
+    change, words = REPORTS[lie]
+    lying(small, change)
+    small.until(lambda: small.condition("Ready").get("reason") == "BufferImplausible")
+    message = small.condition("Ready")["message"]
+    assert words in message
+    assert "ADMIN must act" in message
+    assert not small.has_session()
+    honest_again(small)
+    small.until(small.has_session)
+
+
+def test_what_is_not_on_the_list_is_not_registered() -> None:
+    small = Small()
+    small.request()
+    honest = small.buffer.inputs
+
+    def inputs(after: int = 0) -> object:
+        page = honest(after)
+        items = [state.model_copy(update={"adler32": "ffffffff"}) for state in page.items]
+        return page.model_copy(update={"items": items})
+
+    small.buffer.inputs = inputs  # type: ignore[method-assign,assignment]
+    small.until(lambda: "not on the list" in small.message)
+    assert small.catalogue.registered(small.ledger) == frozenset()
+    honest_again(small)
+    small.until(small.has_session)
+
+
+FILES: dict[str, tuple[dict[str, object], str]] = {
+    "somebody else's scope": ({"scope": "user.bob"}, "no name of output kept"),
+    "a name that is not this buffer's": ({"name": "in.0"}, "no name of output kept"),
+    "no checksum": ({"adler32": None}, "without output, name or checksum"),
+    "no name": ({"name": None}, "without output, name or checksum"),
+    "an output of nobody": ({"output": "x"}, "an output x"),
+    "another session": ({"claim": "other"}, "session other"),
+}
+
+
+@pytest.mark.parametrize("lie", FILES)
+def test_an_impossible_output_is_neither_registered_nor_safe(lie: str) -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a", "kept/b")
+    changes, words = FILES[lie]
+    honest = small.buffer.outputs
+
+    def outputs(after: int = 0) -> object:
+        page = honest(after)
+        sealed = [state for state in page.items if state.state == "sealed"]
+        items = [state.model_copy(update=changes) if state in sealed[:1] else state for state in page.items]
+        return page.model_copy(update={"items": items})
+
+    small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
+    small.end_pod()
+    small.until(lambda: words in small.message)
+    assert small.condition("OutputsSafe")["reason"] == "BufferImplausible"
+    for _ in range(5):
+        small.step()
+    assert small.catalogue.registered(small.ledger) == frozenset()
+    assert "safeAt" not in small.truth
+    honest_again(small)
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a", "kept/b")
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (InputState, {"version": 1, "scope": "s", "name": "n", "path": "/store/n", "bytes": -1, "adler32": "0" * 8}),
+        (InputState, {"version": 1, "scope": "s", "name": "n", "path": "/etc/n", "bytes": 1, "adler32": "0" * 8}),
+        (OutputState, {"version": 1, "claim": "c", "path": "p", "state": "found", "bytes": -1}),
+        (OutputState, {"version": 1, "claim": "../c", "path": "p", "state": "found", "bytes": 1}),
+        (InputTotals, {"name": "in", "files": -1}),
+    ],
+)
+def test_what_no_buffer_has_is_no_answer_of_the_protocol(model: type[_Model], told: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        model.model_validate(told)
