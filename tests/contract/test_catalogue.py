@@ -546,16 +546,16 @@ def test_last_copies_until_a_permanent_rse_has_one(world: World, made: Made, cat
     catalogue.register(another.name, ledger, files)
     made.places.add((another.name, ledger))
     for _ in range(2):
-        assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files))
+        assert catalogue.standing(rse.name, ledger).last == tuple(dids(files))
     made.buffer(spec=another)
-    assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files))
+    assert catalogue.standing(rse.name, ledger).last == tuple(dids(files))
     catalogue.hide(another.name, dids(files))
     copies = made.dataset("SITE-B", files=files[1:])
-    assert catalogue.last_copies(rse.name, ledger) == (files[0].did,)
+    assert catalogue.standing(rse.name, ledger).last == (files[0].did,)
     catalogue.hide("SITE-B", [files[1].did])
-    assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files[:2]))
+    assert catalogue.standing(rse.name, ledger).last == tuple(dids(files[:2]))
     assert set(catalogue.replicas("SITE-B", copies)) <= set(dids(files))
-    assert catalogue.last_copies(rse.name, ABSENT) == ()
+    assert catalogue.standing(rse.name, ABSENT).last == ()
 
 
 def test_a_buffer_met_half_made_is_never_permanent(world: World, made: Made, catalogue: Catalogue) -> None:
@@ -565,7 +565,7 @@ def test_a_buffer_met_half_made_is_never_permanent(world: World, made: Made, cat
     assert catalogue.destinations(f"SITE-A|{another.name}") == ("SITE-A",)
     # Completed before Rucio is asked for replicas: it remembers for minutes that an RSE has no protocol.
     made.buffer(files, another)
-    assert catalogue.last_copies(rse.name, ledger) == tuple(dids(files))
+    assert catalogue.standing(rse.name, ledger).last == tuple(dids(files))
 
 
 def test_rules_that_lock_a_buffer(world: World, made: Made, catalogue: Catalogue) -> None:
@@ -575,6 +575,9 @@ def test_rules_that_lock_a_buffer(world: World, made: Made, catalogue: Catalogue
     assert catalogue.foreign_rules(rse.name, ledger) == ()
     here, spanning = world.rule(files[0].did, [rse.name]), world.rule(dataset, [rse.name, "SITE-A"])
     catalogue.ensure_rule(dataset, grid.ALICE, ["SITE-A"], 3600)
+    assert {rule.id for rule in catalogue.foreign_rules(rse.name, ledger)} == {spanning}, "of datasets at once"
+    refused(Reason.FOREIGN_RULE, catalogue.hide, rse.name, dids(files))
+    assert set(catalogue.replicas(rse.name, ledger).values()) == {"A"}
     for _ in range(2):
         found = {rule.id: rule for rule in catalogue.foreign_rules(rse.name, ledger)}
         assert {key: (rule.did, rule.only_here) for key, rule in found.items()} == {

@@ -411,7 +411,7 @@ def test_the_reaper_drains_through_the_empty_server(
     live: Buffer, registered: tuple[BufferRse, Did, tuple[File, ...]], catalogue: RucioCatalogue
 ) -> None:
     rse, ledger, files = registered
-    assert catalogue.last_copies(rse.name, ledger) == ()
+    assert catalogue.standing(rse.name, ledger).last == ()
     assert catalogue.foreign_rules(rse.name, ledger) == ()
     catalogue.hide(rse.name, [file.did for file in files])
     assert set(catalogue.replicas(rse.name, ledger).values()) == {"B"}

@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from volatile_rse.api.conditions import Reason
-from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, ForeignRule, LedgerOwner, RseState
+from volatile_rse.domain.catalogue import (
+    BufferRse,
+    DatasetState,
+    Did,
+    File,
+    ForeignRule,
+    LedgerOwner,
+    RseState,
+    Standing,
+)
 from volatile_rse.domain.names import rse_path
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -77,6 +86,8 @@ class FakeCatalogue(Catalogue):
         self._tombs: set[tuple[str, Did]] = set()
         """Replicas with the epoch tombstone that a plain reaper takes."""
         self._rules: dict[str, _Rule] = {}
+        self._locked: set[str] = set()
+        """RSEs where hiding was refused because of a rule."""
         self._failures: list[tuple[PortError, bool]] = []
 
     # What tests do.
@@ -307,19 +318,26 @@ class FakeCatalogue(Catalogue):
 
     # The drain.
 
-    def last_copies(self, rse: str, ledger: Did) -> tuple[Did, ...]:
-        """Give files whose only replicas are volatile."""
+    def standing(self, rse: str, ledger: Did) -> Standing:
+        """Give replicas, and which are last copies."""
         permanent = [name for name, known in self._rses.items() if not known.volatile]
         here = self.replicas(rse, ledger)
-        return tuple(did for did in here if not any(self._has(name, did) for name in permanent))
+        return Standing(here, tuple(did for did in here if not any(self._has(name, did) for name in permanent)))
 
     def foreign_rules(self, rse: str, ledger: Did) -> tuple[ForeignRule, ...]:
         """List rules with locks on the buffer."""
         here = set(self.replicas(rse, ledger))
+        found = self.locking(rse, here)
+        if not found:
+            self._locked.discard(rse)
+        return tuple(rule for rule in found if rse in self._locked or rule.did not in self._files)
+
+    def locking(self, rse: str, files: Collection[Did]) -> tuple[ForeignRule, ...]:
+        """List all rules that lock files on an RSE, without Rucio's blindness."""
         found = []
         for id_, rule in self._rules.items():
             places = {place for _, place in rule.locks}
-            if any(place == rse and did in here for did, place in rule.locks):
+            if any(place == rse and did in files for did, place in rule.locks):
                 found.append(ForeignRule(id_, rule.account, rule.did, only_here=places == {rse}))
         return tuple(found)
 
@@ -332,6 +350,9 @@ class FakeCatalogue(Catalogue):
     def hide(self, rse: str, files: Collection[Did]) -> None:
         """Hide replicas."""
         with self._write("hide"):
+            if self.locking(rse, files):
+                self._locked.add(rse)
+                raise RefusedError(Reason.FOREIGN_RULE, f"Rucio refused {rse}: ReplicaIsLocked.")
             here = {(rse, did) for did in files} & set(self._replicas)
             self._replicas.update(dict.fromkeys(here, "B"))
             self._tombs |= here

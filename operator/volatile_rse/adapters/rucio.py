@@ -30,7 +30,16 @@ from volatile_rse.adapters.gate import Gate
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import hash_path
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
-from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, ForeignRule, LedgerOwner, RseState
+from volatile_rse.domain.catalogue import (
+    BufferRse,
+    DatasetState,
+    Did,
+    File,
+    ForeignRule,
+    LedgerOwner,
+    RseState,
+    Standing,
+)
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -49,6 +58,8 @@ _INSTANCE = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 """How every operator's instance ends: the UID of its cluster. A site's own provider is told from it."""
 _KNOWN_FOR = 300.0
 """Seconds for which an RSE without our mark counts as permanent; one with it counts as volatile for good."""
+_SITE_KNOWN_FOR = 60.0
+"""Seconds for which the doors of a permanent RSE count as seen."""
 _PLAIN_PROTOCOLS = {"rucio.rse.protocols.gfal", "rucio.rse.protocols.webdav"}
 """They make a PFN of scheme, host, port, prefix and path, and of nothing else."""
 _LETTERS = {
@@ -61,6 +72,11 @@ _LETTERS = {
 }
 _ABOUT_FILES: Mapping[str, None] = dict.fromkeys(("FileConsistencyMismatch", "UnsupportedOperation", "InvalidObject"))
 """How Rucio refuses all files of a call because of one: known otherwise, LOST, or of a name that it does not take."""
+_LOCKED: Mapping[str, Reason | None] = {
+    "ReplicaIsLocked": Reason.FOREIGN_RULE,
+    "ReplicaNotFound": None,
+    "RSENotFound": None,
+}
 _DOMAINS = {
     "lan": {"read": 1, "write": 1, "delete": 1},
     "wan": {"read": 1, "write": 1, "delete": 1, "third_party_copy_read": 1, "third_party_copy_write": 1},
@@ -101,6 +117,11 @@ class RucioCatalogue(Catalogue):
         self._bounds = _Bounds()
         self._permanent_until: dict[str, float] = {}
         self._volatile: set[str] = set()
+        self._sites: dict[str, tuple[dict[str, Any] | None, float]] = {}
+        self._marked: dict[str, tuple[Mapping[str, str], float]] = {}
+        """RSE -> its attributes, and until when they count as seen."""
+        self._locked: set[str] = set()
+        """RSEs of which a replica could not be hidden, because a rule locks it."""
 
     def ping(self) -> None:
         """Check that the server answers and takes our credential."""
@@ -173,14 +194,13 @@ class RucioCatalogue(Catalogue):
         found = self._rse(rse.name)
         if found is None:
             return None
-        attributes = self._attributes(rse.name)
-        _must_be_ours(rse, attributes)
+        marked = self._is_marked(rse)
         doors = {(door["scheme"], door["hostname"], door["port"]) for door in found["protocols"]}
         complete = (
             not found["availability_write"]
             and found["availability_read"] == rse.availability_read
             and {(scheme, rse.host, port) for scheme, port in _doors(rse)} <= doors
-            and all(attributes.get(key) == value for key, value in rse.attributes.items())
+            and marked
         )
         return RseState(rse.name, complete=complete, deletable=bool(found["availability_delete"]))
 
@@ -198,9 +218,10 @@ class RucioCatalogue(Catalogue):
             **flags,
             tolerate={"Duplicate": None},
         )
+        attributes: Mapping[str, Any] = {}
         if made is None:
             self._complete_flags(rse, flags)
-        attributes = self._attributes(rse.name)
+            attributes = self._attributes(rse.name)
         for key, value in rse.attributes.items():
             if attributes.get(key) != value:
                 self._call(rse.name, "add_rse_attribute", rse.name, key, value)
@@ -237,7 +258,7 @@ class RucioCatalogue(Catalogue):
         """List permanent, writable RSEs with davs."""
         names = []
         for name in self._permanent(rse_expression, Reason.NO_DESTINATION):
-            found = self._rse(name)
+            found = self._site(name)
             if found and found["availability_write"] and any(door["scheme"] == "davs" for door in found["protocols"]):
                 names.append(name)
         if not names:
@@ -257,7 +278,7 @@ class RucioCatalogue(Catalogue):
 
     def host(self, rse: str) -> str:
         """Give the host of an RSE's davs door."""
-        doors = [door for door in (self._rse(rse) or {}).get("protocols", ()) if door["scheme"] == "davs"]
+        doors = [door for door in (self._site(rse) or {}).get("protocols", ()) if door["scheme"] == "davs"]
         if not doors:
             raise RefusedError(Reason.NO_DESTINATION, f"RSE {rse} has no davs protocol.")
         return str(doors[0]["hostname"])
@@ -284,12 +305,13 @@ class RucioCatalogue(Catalogue):
 
     def ensure_dataset(self, dataset: Did, account: str) -> None:
         """Create a user's dataset."""
+        body = {"scope": dataset.scope, "name": dataset.name, "type": "DATASET", "account": account}
+        if self._call(str(dataset), "add_dids", [body], tolerate={"DataIdentifierAlreadyExists": None}) is not None:
+            return
         known = self._did(dataset)
-        if known is None:
-            body = {"scope": dataset.scope, "name": dataset.name, "type": "DATASET", "account": account}
-            self._call(str(dataset), "add_dids", [body], tolerate={"DataIdentifierAlreadyExists": None})
-        elif known["type"] != "DATASET" or not known.get("open", True):
-            state = "closed" if known["type"] == "DATASET" else f"a {known['type'].lower()}"
+        if known is None or known["type"] != "DATASET" or not known.get("open", True):
+            kind = "name that is given no more" if known is None else known["type"].lower()
+            state = "closed" if kind == "dataset" else f"a {kind}"
             what = f"{dataset} is {state}: files cannot be added. Its owner must open it, or choose another name."
             raise RefusedError(Reason.CATALOGUE_REFUSED, what)
 
@@ -341,24 +363,32 @@ class RucioCatalogue(Catalogue):
 
     # The drain.
 
-    def last_copies(self, rse: str, ledger: Did) -> tuple[Did, ...]:
-        """Give the files whose only AVAILABLE replicas are on volatile RSEs."""
-        here = set(self.replicas(rse, ledger))
-        elsewhere = {
-            did
-            for did, entry in self._replicas([ledger])
-            if any(name != rse and not self._is_volatile(name) for name in entry.get("rses", {}))
-        }
-        return tuple(sorted(here - elsewhere))
+    def standing(self, rse: str, ledger: Did) -> Standing:
+        """Give replicas, and which have no AVAILABLE one on a permanent RSE."""
+        here: dict[Did, str] = {}
+        last = []
+        for did, entry in self._replicas([ledger], all_states=True):
+            states = entry.get("states", {})
+            if rse not in states:
+                continue
+            here[did] = _letter(states[rse])
+            there = [name for name, state in states.items() if name != rse and _letter(state) == "A"]
+            if all(self._is_volatile(name) for name in there):
+                last.append(did)
+        return Standing(here, tuple(sorted(last)))
 
     def foreign_rules(self, rse: str, ledger: Did) -> tuple[ForeignRule, ...]:
         """List unexpired rules with locks on the buffer."""
         locks = self._call(rse, "get_dataset_locks_by_rse", rse, tolerate={"RSENotFound": None}) or ()
         rules = {str(lock["rule_id"]) for lock in locks}
-        for did in self.replicas(rse, ledger):
-            rules |= self._rules_of_file(did)
+        if rse in self._locked:
+            for did in self.replicas(rse, ledger):
+                rules |= self._rules_of_file(did)
         found = [self._foreign(rule, rse) for rule in sorted(rules)]
-        return tuple(rule for rule in found if rule is not None)
+        locking = tuple(rule for rule in found if rule is not None)
+        if not locking:
+            self._locked.discard(rse)
+        return locking
 
     def expire_rule(self, rule: str) -> None:
         """End a rule."""
@@ -370,8 +400,9 @@ class RucioCatalogue(Catalogue):
         self._call(about, "update_replication_rule", rule, {"locked": False, "lifetime": 0}, tolerate=absent)
 
     def hide(self, rse: str, files: Collection[Did]) -> None:
-        """Hide replicas."""
+        """Hide replicas, unless a rule locks one: Rucio would hide it all the same."""
         for part in _parts(files, _CHUNK):
+            self._refuse_locked(rse, part)
             self._set_states(rse, part, "B")
 
     def suspend(self, rse: str, files: Collection[Did]) -> None:
@@ -442,18 +473,56 @@ class RucioCatalogue(Catalogue):
         if wrong:
             self._call(rse.name, "update_rse", rse.name, wrong)
 
+    def _is_marked(self, rse: BufferRse) -> bool:
+        """Compare the attributes; right ones count for a while, as Rucio itself remembers them.
+
+        Raises
+        ------
+        RefusedError
+            FOREIGN_OBJECT: it is somebody else's. Whose it is does not change: Rucio gives no name twice.
+        """
+        known = self._marked.get(rse.name)
+        if known is not None and known[0] == rse.attributes and time.monotonic() < known[1]:
+            return True
+        attributes = self._attributes(rse.name)
+        _must_be_ours(rse, attributes)
+        if any(attributes.get(key) != value for key, value in rse.attributes.items()):
+            return False
+        self._marked[rse.name] = rse.attributes, time.monotonic() + _KNOWN_FOR
+        return True
+
+    def _refuse_locked(self, rse: str, files: Sequence[Did]) -> None:
+        """Find out whether rules lock any: Rucio lists no rule by RSE, but refuses a tombstone under a lock."""
+        names = [{"rse": rse, "scope": did.scope, "name": did.name} for did in files]
+        try:
+            if self._call(rse, "set_tombstone", names, tolerate=_LOCKED) is not None:
+                return
+        except RefusedError as error:
+            if error.reason is Reason.FOREIGN_RULE:
+                self._locked.add(rse)
+            raise
+        # One that the reaper took ends the whole call: ask again for what is left.
+        left = self._left(rse, files)
+        if left:
+            self._refuse_locked(rse, left)
+
     def _set_states(self, rse: str, files: Sequence[Did], letter: str) -> None:
         states = [{"scope": did.scope, "name": did.name, "state": letter} for did in files]
         absent = {"ReplicaNotFound": None, "RSENotFound": None}
         if self._call(rse, "update_replicas_states", rse, states, tolerate=absent) is not None:
             return
         # One that the reaper took fails the whole call: ask again for what is left.
+        left = self._left(rse, files)
+        if left:
+            self._set_states(rse, left, letter)
+
+    def _left(self, rse: str, files: Sequence[Did]) -> list[Did]:
+        """Give those of the replicas that are still there, after Rucio has said that one is not."""
         left = [did for did, entry in self._replicas(files, all_states=True) if rse in entry.get("states", {})]
         if left and len(left) == len(files):
             what = f"Rucio lists all {len(left)} replicas to change on {rse}, and says that one is absent."
             raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
-        if left:
-            self._set_states(rse, left, letter)
+        return left
 
     def _attach(self, collection: Did, rse: str, files: Sequence[File]) -> None:
         refused: list[RefusedError] = []
@@ -515,7 +584,7 @@ class RucioCatalogue(Catalogue):
 
     def _hashed_prefix(self, rse: str) -> str | None:
         """Give what stands before the hashed path in all PFNs of an RSE; None if only Rucio can tell."""
-        known = self._rse(rse) or {"protocols": ()}
+        known = self._site(rse) or {"protocols": ()}
         doors = [
             door
             for door in known["protocols"]
@@ -553,6 +622,13 @@ class RucioCatalogue(Catalogue):
     def _rse(self, rse: str) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self._call(rse, "get_rse", rse, tolerate={"RSENotFound": None})
         return found
+
+    def _site(self, rse: str) -> dict[str, Any] | None:
+        """Describe a permanent RSE, as it was a minute ago at most."""
+        known = self._sites.get(rse)
+        if known is None or time.monotonic() >= known[1]:
+            known = self._sites[rse] = self._rse(rse), time.monotonic() + _SITE_KNOWN_FOR
+        return known[0]
 
     def _attributes(self, rse: str) -> dict[str, Any]:
         return self._call(rse, "list_rse_attributes", rse, tolerate={"RSENotFound": None}) or {}
@@ -608,7 +684,7 @@ class RucioCatalogue(Catalogue):
         tolerate: Mapping[str, Reason | None] | None = None,
         **kwargs: object,
     ) -> Any:  # noqa: ANN401 (what Rucio answers)
-        """Call Rucio; give None for a tolerated exception without a reason, and name everything else.
+        """Call Rucio; give None for a tolerated exception without a reason (only), and name everything else.
 
         Parameters
         ----------
@@ -636,7 +712,7 @@ class RucioCatalogue(Catalogue):
                 return None
             raise self._named(about, kind, error, tolerate.get(kind)) from error
         self._gate.answered()
-        return answer
+        return True if answer is None else answer
 
     def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
         said = _gist(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["BufferRse", "DatasetState", "Did", "File", "ForeignRule", "LedgerOwner", "RseState"]
+__all__ = ["BufferRse", "DatasetState", "Did", "File", "ForeignRule", "LedgerOwner", "RseState", "Standing"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,6 +64,16 @@ class BufferRse:
     attributes: Mapping[str, str] = field(default_factory=dict)
     """The class's own and the operator's ``vrse_*``."""
     availability_read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is on a buffer, and where else it is."""
+
+    states: Mapping[Did, str]
+    """Replicas on the buffer, hidden ones too, with their state letters."""
+    last: tuple[Did, ...]
+    """Files without an AVAILABLE replica on any permanent RSE."""
 
 
 @dataclass(frozen=True, slots=True)

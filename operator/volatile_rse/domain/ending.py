@@ -103,13 +103,13 @@ def hiding(facts: Facts, record: Record) -> Plan:
         return write_off(facts, record) or Plan(problems=(*refused_consent(facts, record), *wrong))
     if facts.foreign_rules:
         return Plan(tuple(do.ExpireRule(rule.id) for rule in facts.foreign_rules), waiting="Rucio's judge-cleaner")
+    standing = facts.storage.service is not None and not facts.storage.service.drained
+    made = (do.MakeDrain(),) if standing and not facts.storage.drain_ready else ()
     if shown := [did for did, state in facts.replicas.items() if state != "B"]:
-        return Plan((do.Hide(shown),))
-    if facts.storage.service is not None and not facts.storage.service.drained:
-        if not facts.storage.drain_ready:
-            return Plan((do.MakeDrain(),), waiting="the empty server")
-        return Plan((do.SwapService(),))
-    return Plan((freed,))
+        return Plan((*made, do.Hide(shown)))
+    if made:
+        return Plan(made, waiting="the empty server")
+    return Plan((do.SwapService(), freed) if standing else (freed,))
 
 
 def draining(facts: Facts, record: Record) -> Plan:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, ForeignRule, LedgerOwner, RseState
+from volatile_rse.domain.catalogue import (
+    BufferRse,
+    DatasetState,
+    Did,
+    File,
+    ForeignRule,
+    LedgerOwner,
+    RseState,
+    Standing,
+)
 
 __all__ = ["Catalogue"]
 
@@ -170,11 +179,14 @@ class Catalogue(Protocol):
 
     # The drain.
 
-    def last_copies(self, rse: str, ledger: Did) -> tuple[Did, ...]:
-        """Give the files on the buffer without an AVAILABLE replica on any permanent RSE (invariant I1b)."""
+    def standing(self, rse: str, ledger: Did) -> Standing:
+        """Give the replicas on the buffer as ``replicas`` does, and which are last copies (invariant I1b)."""
 
     def foreign_rules(self, rse: str, ledger: Did) -> tuple[ForeignRule, ...]:
-        """List the rules with locks on the buffer; one that has ended, too, until Rucio has taken its locks away."""
+        """List the rules with locks on the buffer; one that has ended, too, until Rucio has taken its locks away.
+
+        Rucio does not list the rules of single files by RSE: they are looked for once ``hide`` was refused for one.
+        """
 
     def expire_rule(self, rule: str) -> None:
         """End a rule now; a rule that is gone already is fine."""
@@ -183,6 +195,11 @@ class Catalogue(Protocol):
         """Set replicas on the buffer BEING_DELETED with an epoch tombstone: nobody is sent to them any more.
 
         One that is gone already is fine.
+
+        Raises
+        ------
+        RefusedError
+            FOREIGN_RULE: a rule locks one of them; ``foreign_rules`` finds it now.
         """
 
     def suspend(self, rse: str, files: Collection[Did]) -> None:

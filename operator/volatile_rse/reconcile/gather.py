@@ -190,9 +190,17 @@ class _Gathering:
     def _catalogue(self) -> Catalogue:
         connection = self._spec.connection_snapshot
         if stage_of(self._record.status) in _LIVE:
-            self._connections.forget(self._spec.record_id)
             return self._connections.of(connection)
         return self._connections.remembering(connection, self._spec.record_id)
+
+    def _steady(self) -> Catalogue:
+        """Give the catalogue for what does not change before it is destroyed."""
+        stage = stage_of(self._record.status)
+        if stage is Stage.HIDING:
+            return self._connections.remembering(self._spec.connection_snapshot, self._spec.record_id)
+        if stage in _LIVE:
+            self._connections.forget(self._spec.record_id)
+        return self._catalogue()
 
     def _buffer(self) -> Buffer:
         return self._world.buffer(hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.AGENT_SERVICE))[0])
@@ -299,7 +307,9 @@ class _Gathering:
             self._set(resolved=resolved, chosen=chosen)
 
     def _source_hosts(self, catalogue: Catalogue, name: str, files: tuple[File, ...], expression: str) -> set[str]:
-        sources = self._ask(catalogue.sources, files, expression)
+        near = self._spec.class_snapshot.near_rse
+        # Asked as it will be for the manifest: the answer is remembered until then.
+        sources = self._ask(catalogue.sources, files, expression, near)
         if sources is None:
             return set()
         missing = [file.did for file in files if not sources.get(file.did)]
@@ -401,15 +411,17 @@ class _Gathering:
         self._rse()
         if self._facts.rse is None:
             return
-        self._replicas()
-        self._drain_facts()
-        replicas, storage = self._facts.replicas, self._facts.storage
-        hidden = replicas is not None and all(state == "B" for state in replicas.values())
-        if hidden and storage.service is not None and not storage.service.drained and not storage.drain_ready:
-            # All that can be done now is to make the empty server: what is at stake is asked once it stands.
-            self._set(last_copies=(), unsafe={})
+        standing = self._ask(lambda: self._catalogue().standing(self._spec.rse_name, self._ledger))
+        if standing is None:
             return
-        self._set(last_copies=self._ask(lambda: self._catalogue().last_copies(self._spec.rse_name, self._ledger)))
+        self._set(replicas=standing.states, last_copies=standing.last)
+        self._drain_facts()
+        service = self._facts.storage.service
+        hidden = all(state == "B" for state in standing.states.values())
+        if hidden and service is not None and not service.drained and not self._facts.storage.drain_ready:
+            # All that can be done now is to make the empty server: whether outputs are safe is asked once it stands.
+            self._set(unsafe={})
+            return
         outcome = self._record.status.outcome
         if outcome is not None and outcome.files == 0:
             self._set(unsafe={})
@@ -425,7 +437,8 @@ class _Gathering:
         self._frozen()
         self._rse()
         if self._facts.rse is not None:
-            self._set(last_copies=self._ask(self._catalogue().last_copies, self._spec.rse_name, self._ledger))
+            standing = self._ask(self._catalogue().standing, self._spec.rse_name, self._ledger)
+            self._set(last_copies=None if standing is None else standing.last)
         elif self._facts.rse_asked:
             self._set(last_copies=())
 
@@ -442,11 +455,12 @@ class _Gathering:
         self._set(frozen={} if body is None else read_inputs(body))
 
     def _rse(self) -> None:
-        ledger = self._ask(lambda: self._catalogue().ledger_exists(self._ledger))
-        if ledger is None:
-            return
         try:
-            rse = self._catalogue().rse(buffer_rse(self._spec))
+            catalogue = self._steady()
+            # Without an address none was made.
+            rse = None if self._spec.public is None else catalogue.rse(buffer_rse(self._spec))
+            # Where there is an RSE there is its ledger: it comes first, and goes last.
+            ledger = True if rse is not None and rse.complete else catalogue.ledger_exists(self._ledger)
         except PortError as error:
             self._problems.append(Problem(error.reason, error.what))
             return
@@ -572,7 +586,13 @@ class _Gathering:
         chosen, missing = chosen_of(self._record.status), set()
         for output in self._claim.request.outputs:
             dataset, account = Did(output.scope, output.dataset), self._claim.account
-            if by_output.get(output.name) and not self._catalogue().locked_by(dataset, account, chosen[output.name]):
+            if not by_output.get(output.name):
+                continue
+            # A rule of one destination has nothing to hold while none of its files is there.
+            absent = (self._facts.unsafe or {}).get(output.name, ())
+            if len(absent) == len(by_output[output.name]) or not self._catalogue().locked_by(
+                dataset, account, chosen[output.name]
+            ):
                 missing.add(output.name)
         return frozenset(missing)
 

@@ -83,7 +83,7 @@ def _of_rucio(small: Small, effect: do.Effect) -> None:
         shown = [did for did, state in replicas.items() if state == "A"]
         assert not shown, f"{effect} while Rucio still sends people to {shown}"
     if isinstance(effect, do.Hide):
-        last = set(small.catalogue.last_copies(small.rse, small.ledger)) & set(effect.files) - small.discarded
+        last = set(small.catalogue.standing(small.rse, small.ledger).last) & set(effect.files) - small.discarded
         assert not last, f"I1b: {effect} would hide last copies"
     if isinstance(effect, do.Suspend):
         here = [did for did in effect.files if small.buffer.holds(store_path(did))]
@@ -93,7 +93,7 @@ def _of_rucio(small: Small, effect: do.Effect) -> None:
         assert not gone, f"I4: {gone} are shown, and their bytes are not there"
     if isinstance(effect, do.ExpireRule):
         spans = {
-            rule.id for rule in small.catalogue.foreign_rules(small.rse, small.ledger) if not rule.only_here
+            rule.id for rule in small.catalogue.locking(small.rse, replicas) if not rule.only_here
         } | small.kept_rules()
         assert effect.rule not in spans, "I3: somebody else's rule that also locks files elsewhere"
     if isinstance(effect, do.EnsureRse):
