@@ -16,6 +16,7 @@ from volatile_rse.builders.objects import (
     KINDS,
     MANAGED,
     RECORD,
+    drain_name,
     hosts_of,
     name_of,
     new_object,
@@ -48,7 +49,7 @@ from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.gather import session_token
 from volatile_rse.reconcile.holding import hold
-from volatile_rse.reconcile.reading import secret_of, uid_of
+from volatile_rse.reconcile.reading import expires_soon, secret_of, uid_of
 from volatile_rse.reconcile.world import World
 
 __all__ = ["execute"]
@@ -175,8 +176,12 @@ class _Hand:
         pair = self._world.authority.server([host], _LIFETIME)
         data = tls_data(pair.certificate, pair.key, self._world.authority.bundle())
         bodies = drain_objects(self._settings, self._spec, data, not_after=self._not_after())
+        certificate = self._cluster.get(Ref("Secret", self._settings.buffers, drain_name(host)))
+        known = certificate is not None and not expires_soon(certificate, self._world.clock.now())
         for body in bodies:
-            self._cluster.apply(body)
+            # A server that is starting keeps its certificate.
+            if not (known and body["kind"] == "Secret"):
+                self._cluster.apply(body)
 
     def swap_service(self, _effect: do.SwapService) -> None:
         body = public_service(self._settings, self._spec, drained=True)

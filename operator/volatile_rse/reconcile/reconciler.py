@@ -41,6 +41,8 @@ _FIRST, _LAST = 2.0, 60.0
 """Seconds until the next visit after a failure; doubled each time."""
 _PROGRESS = timedelta(seconds=10)
 """Between two writes of numbers and words that decide nothing."""
+_SILENCE = timedelta(seconds=2)
+"""Of a visit that goes on, between two words about it: most end earlier, and say what has come of it."""
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 _EVENTS = {
     ConditionType.READY,
@@ -120,13 +122,16 @@ class Reconciler:
     def _converge(self, record_id: str, known: tuple[str, str] | None) -> _Outcome:
         before: tuple[do.Effect, ...] | None = None
         refused: tuple[Problem, ...] = ()
+        said = self._world.clock.now()
         for _ in range(_ROUNDS):
             facts = gather(self._world, self._connections, record_id, known)
             decided = plan(facts, self._world.settings.instance)
             if not decided.effects or decided.effects == before:
                 return _Outcome(facts, replace(decided, problems=(*refused, *decided.problems)))
-            # Said at every step: who watches sees how far it is, and a step that fails has its story before it.
-            self._say_request(_Outcome(facts, decided))
+            if self._world.clock.now() >= said + _SILENCE:
+                # Who watches sees how far it is, also in a visit that takes long.
+                self._say_request(_Outcome(facts, decided))
+                said = self._world.clock.now()
             failed = self._carry_out(record_id, facts, decided)
             if isinstance(failed, UnreachableError):
                 problem = Problem(failed.reason, failed.what)
@@ -223,6 +228,9 @@ class Reconciler:
         phase = stage_of(record.status).value
         if message == (record.status.message or "") and record.status.phase == phase:
             return
+        if not outcome.plan.problems and outcome.plan.waiting:
+            # What is over in a moment is not worth a write.
+            self._said.setdefault(record.name, self._world.clock.now())
         if not outcome.plan.waiting or record.status.phase != phase or self._may_say(record.name):
             self._said[record.name] = self._world.clock.now()
             patch = {"status": {"message": message, "phase": phase}}

@@ -100,3 +100,30 @@ def test_what_does_not_change_is_looked_at_less_often() -> None:
     status = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node"}]}
     small.cluster.set_status(Ref("Pod", "bufs", f"vrse-{small.record_id}"), status)
     assert reconciler.visit(small.record_id, where) == pytest.approx(1.5)
+
+
+def test_a_session_writes_what_counts_and_no_more() -> None:
+    small = Small(inputs=2)
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.write("kept/a", "kept/b")
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.end_pod()
+    small.until(small.is_closed)
+    ours = [write for write in small.cluster.journal if write.ref.kind in {"VolatileRSE", "RSERecord"}]
+    # Its own objects are two for each of their kinds: made and removed.
+    assert len(ours) <= 34, ours
+
+
+def test_nothing_is_written_while_nothing_happens() -> None:
+    small = Small(inputs=2)
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    for _ in range(15):
+        small.step()
+    before = len(small.cluster.journal)
+    for _ in range(300):
+        small.step()
+    assert len(small.cluster.journal) == before
