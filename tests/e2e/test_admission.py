@@ -113,7 +113,9 @@ def assert_only_the_operator_writes(session: Session) -> None:
     made = {key: record[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": "vrse-aaaaaaaaaa"}}
     with pytest.raises(StepError, match="only the operator writes rserecords: "):
         cluster.kubectl("create", "-f", "-", stdin=json.dumps(made))
-    # What Kubernetes' own controllers do, and notes of people.
+    # What people may: consent to a loss, and notes; what Kubernetes' own controllers do.
+    consent: dict[str, object] = {"spec": discard(record["spec"]["rseName"], "alice")}
+    change(of_record, consent, *ALICE, "--dry-run=server")
     change(of_record, {"metadata": {"annotations": {"note": "looked at"}}})
     kept = record["metadata"]["finalizers"]
     change(of_record, {"metadata": {"finalizers": [*kept, "foregroundDeletion"]}})
