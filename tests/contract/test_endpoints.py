@@ -10,6 +10,7 @@ import requests
 from testbed import pki, sites
 from testbed.layout import SITES
 from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.ports.errors import UnreachableError
 
 pytestmark = pytest.mark.grid
 
@@ -59,3 +60,14 @@ def test_a_probe_tells_writers_from_readers_and_leaves_nothing(door: HttpsEndpoi
     listing = requests.request("PROPFIND", url, headers=headers, verify=str(pki.CA), timeout=30)
     assert "empty" in listing.text
     assert "probe" not in listing.text
+
+
+def test_the_size_of_a_file_is_what_the_site_says(door: HttpsEndpoints, folder: str) -> None:
+    token, trust = pki.token("alice", HOST, READ), pki.CA.read_text()
+    site = f"davs://localhost:{sites.davs_port(HOST)}{folder}"
+    assert door.size(f"{site}/a file", token, trust) == 1000
+    assert door.size(f"{site}/empty", token, trust) == 0
+    assert door.size(f"{site}/absent", token, trust) is None
+    for wrong in ({"token": "no token", "trust": trust}, {"token": token, "trust": None}):
+        with pytest.raises(UnreachableError):
+            door.size(f"{site}/a file", **wrong)

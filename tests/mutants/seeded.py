@@ -524,3 +524,8 @@ def watches_that_nobody_misses() -> None:
 @mutant
 def a_lie_of_the_agent_is_believed() -> None:
     swap(gather._Gathering, "_believe", lambda _real: lambda _self, _doubt: None)
+
+
+@mutant
+def no_destination_is_asked_itself() -> None:
+    swap(gather._Gathering, "_spot_check", lambda _real: lambda _self: True)

@@ -50,6 +50,25 @@ class HttpsEndpoints(Endpoints):
     def __init__(self, bundle: str) -> None:
         self._bundle = bundle
 
+    def size(self, url: str, token: str, trust: str | None) -> int | None:
+        """Ask a site for a file's size; a refusal or a redirection tells nothing."""
+        call = f"HEAD {url}"
+        where = "https://" + quote(url.partition("://")[2], safe="/:[]%")
+        headers = {"Authorization": f"Bearer {token}"}
+        try:
+            with https.session(trust) as session:
+                answer = session.head(where, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
+        except (requests.RequestException, OSError) as error:
+            message = f"{call} got no answer: {error}"
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
+        length = answer.headers.get("Content-Length", "")
+        if answer.status_code == _GONE:
+            return None
+        if answer.status_code not in _OK or not length.isdigit():
+            message = f"{call} gave {answer.status_code}"
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
+        return int(length)
+
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read the first byte of a file, or look at a directory (a path that ends with ``/``)."""
         method, headers = ("PROPFIND", {"Depth": "0"}) if path.endswith("/") else ("GET", {"Range": "bytes=0-0"})

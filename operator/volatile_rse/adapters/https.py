@@ -1,4 +1,4 @@
-"""HTTPS that trusts one authority and nothing else, neither the system's nor the environment's."""
+"""HTTPS that trusts the authorities that it is given, and nothing of the environment's."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from volatile_rse.ports.credentials import KeyPair
 __all__ = ["netloc", "session"]
 
 
-def session(bundle: str, pair: KeyPair | None = None) -> requests.Session:
+def session(bundle: str | None, pair: KeyPair | None = None) -> requests.Session:
     """Make a session.
 
     Parameters
     ----------
     bundle
-        Certificates of the authorities to trust, PEM.
+        Certificates of the authorities to trust, PEM; None: the system's.
     pair
         Our own certificate, for mutual TLS.
     """
@@ -36,10 +36,13 @@ def netloc(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _context(bundle: str, pair: KeyPair | None) -> ssl.SSLContext:
+def _context(bundle: str | None, pair: KeyPair | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=bundle)
+    if bundle is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cadata=bundle)
     if pair is not None:
         _load(context, pair)
     return context

@@ -52,7 +52,21 @@ class Buffer(Protocol):
 
 
 class Endpoints(Protocol):
-    """A buffer as its session reaches it: https with the session's token."""
+    """A buffer as its session reaches it, and sites as the agent does: https with a token."""
+
+    def size(self, url: str, token: str, trust: str | None) -> int | None:
+        """Ask a site for a file's size; None: it says that there is none.
+
+        Parameters
+        ----------
+        trust
+            Certificates of the sites' authorities (PEM); None: the system's.
+
+        Raises
+        ------
+        UnreachableError
+            No answer that tells.
+        """
 
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read the first bytes of a file, or look at a directory; None if that works, else why not."""

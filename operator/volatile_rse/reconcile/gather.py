@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -62,6 +64,8 @@ from volatile_rse.reconcile.world import World
 
 __all__ = ["gather", "session_token"]
 
+_log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 _LIVE = {Stage.HIDING, Stage.DRAINING, Stage.CLOSED}
@@ -69,6 +73,8 @@ _LIVE = {Stage.HIDING, Stage.DRAINING, Stage.CLOSED}
 _AT_RISK = {Stage.FENCING, Stage.SEALING, Stage.KEEPING}
 _SAMPLES = 4
 """Inputs of which one file each is read to prove that the session can."""
+_SPOTS = 8
+"""Copies that the operator itself looks for at their destination."""
 _GRACE = timedelta(hours=1)
 """A token outlives the session's longest life by this much: a connection keeps the one that it began with."""
 
@@ -384,6 +390,8 @@ class _Gathering:
         if self._facts.report is None:
             return
         self._outgoing()
+        if self._facts.unsafe is not None and self._ask(self._spot_check) is None:
+            self._set(unsafe=None)
         if self._record.status.losses:
             self._replicas()
             self._set(inputs=self._ask(self._inputs))
@@ -402,6 +410,35 @@ class _Gathering:
             # While copies run nothing is asked about the others: it would be asked again for each of them.
             self._unsafe(copying.arrived)
             self._set(unlocked=self._ask(self._unlocked, copying.arrived))
+
+    def _spot_check(self) -> bool:
+        """Ask the destinations themselves for some of what is said to be safe: all else is the agent's word.
+
+        A site that cannot be asked from here, or says nothing, keeps nothing back; one that contradicts does.
+        """
+        facts, chosen = self._facts, chosen_of(self._record.status)
+        if any((facts.unsafe or {}).values()) or facts.unlocked:
+            return True
+        arrived = copying_of(sealed_files(facts.outputs or ()), facts.copies or (), chosen).arrived
+        all_ = [(rse, file) for output, files in arrived.items() for file in files for rse in chosen.get(output, ())]
+        some = random.sample(all_, min(len(all_), _SPOTS))  # a lie cannot tell which ones
+        for rse, file, url, size in self._sizes(some, self._pfns((rse, file.did) for rse, file in some)):
+            if size != file.bytes:
+                has = "no such file" if size is None else f"{size} bytes"
+                self._believe(f"it says that {file.did} with {file.bytes} bytes is at {rse}, and {url} has {has}")
+        return True
+
+    def _sizes(
+        self, copies: Iterable[tuple[str, File]], pfns: Mapping[tuple[str, Did], str]
+    ) -> Iterator[tuple[str, File, str, int | None]]:
+        try:
+            access = self._access()
+            for rse, file in copies:
+                url = pfns.get((rse, file.did), "")
+                token = access.tokens.get(urlsplit(url).hostname or "", "")
+                yield rse, file, url, self._world.endpoints.size(url, token, access.trust)
+        except PortError as error:
+            _log.info("%s: the destination is not asked: %s", self._spec.record_id, error.what)
 
     def _hiding(self) -> None:
         if self._record.status.discarded is not None:

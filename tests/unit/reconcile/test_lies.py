@@ -8,8 +8,11 @@ from typing import TypeVar
 import pytest
 
 from tests.unit.reconcile.small_world import Small
+from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.api.agent import CopyTotals, InputState, InputTotals, OutputState, OutputTotals, Report
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import ApiModel
+from volatile_rse.ports.errors import UnreachableError
 
 _Model = TypeVar("_Model", bound=ApiModel)
 
@@ -27,6 +30,15 @@ def honest_again(small: Small) -> None:
 
 def with_first(report: Report, **changes: object) -> Report:
     return report.model_copy(update={"inputs": [report.inputs[0].model_copy(update=changes)]})
+
+
+def written(small: Small) -> None:
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a", "kept/b")
+    small.end_pod()
 
 
 REPORTS: dict[str, tuple[Callable[[Report], Report], str]] = {
@@ -90,11 +102,7 @@ FILES: dict[str, tuple[dict[str, object], str]] = {
 @pytest.mark.parametrize("lie", FILES)
 def test_an_impossible_output_is_neither_registered_nor_safe(lie: str) -> None:
     small = Small(inputs=0)
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
-    small.write("kept/a", "kept/b")
+    written(small)
     changes, words = FILES[lie]
     honest = small.buffer.outputs
 
@@ -105,7 +113,6 @@ def test_an_impossible_output_is_neither_registered_nor_safe(lie: str) -> None:
         return page.model_copy(update={"items": items})
 
     small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
-    small.end_pod()
     small.until(lambda: words in small.message)
     assert small.condition("OutputsSafe")["reason"] == "BufferImplausible"
     for _ in range(5):
@@ -113,6 +120,37 @@ def test_an_impossible_output_is_neither_registered_nor_safe(lie: str) -> None:
     assert small.catalogue.registered(small.ledger) == frozenset()
     assert "safeAt" not in small.truth
     honest_again(small)
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a", "kept/b")
+
+
+class Nowhere(dict[str, tuple[int, str]]):
+    """Sites that nothing arrives at."""
+
+    def __setitem__(self, url: str, what: tuple[int, str]) -> None:
+        pass
+
+
+def test_a_copy_that_never_arrived_is_not_safe_whatever_the_agent_says() -> None:
+    small = Small(inputs=0)
+    small.buffer.sites = Nowhere()
+    written(small)
+    small.until(lambda: "has no such file" in small.message)
+    assert small.condition("OutputsSafe")["reason"] == "BufferImplausible"
+    for _ in range(5):
+        small.step()
+    assert "safeAt" not in small.truth
+    small.buffer.sites = {copy.pfn: (len("kept/a"), "") for copy in small.buffer.copies().items}
+    small.until(small.is_closed)
+
+
+def test_a_site_that_cannot_be_asked_keeps_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def size(_self: object, url: str, _token: str, _trust: str | None) -> int | None:
+        raise UnreachableError(Reason.BUFFER_UNREACHABLE, url)
+
+    monkeypatch.setattr(FakeEndpoints, "size", size)
+    small = Small(inputs=0)
+    written(small)
     small.until(small.is_closed)
     assert small.is_kept("kept/a", "kept/b")
 
