@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -34,6 +35,9 @@ _ROUNDS = 50
 """Looks at the world in one visit: more than any chain of effects needs."""
 _POLL = 1.5
 """Seconds until the next look while something is awaited; half as much again each time that nothing has changed."""
+_IMPATIENT = 0.5
+"""The same of a new buffer, whose session somebody waits for."""
+_YOUTH = timedelta(seconds=20)
 _SLOWEST = 10.0
 _OF_DAEMONS = 30.0
 """As slow as it gets: with the own agent, and with Rucio's daemons."""
@@ -73,7 +77,7 @@ class Reconciler:
         self._apply = apply
         self._connections = Connections(world)
         self._failures: dict[str, int] = {}
-        self._looks: dict[str, tuple[Facts, float]] = {}
+        self._looks: dict[str, tuple[bytes, float]] = {}
         """What was seen last of a buffer that waits, and after how many seconds it is looked at again."""
         self._said: dict[str, datetime] = {}
         """When progress was last written."""
@@ -111,11 +115,15 @@ class Reconciler:
 
     def _poll(self, record_id: str, outcome: _Outcome) -> float:
         """Look less often at what does not change; whatever does change brings the shortest time back."""
-        seen = replace(outcome.facts, now=_NO_TIME)
+        facts = outcome.facts
+        # Of thousands of files nothing but a digest is kept.
+        seen = hashlib.sha256(repr(replace(facts, now=_NO_TIME)).encode()).digest()
         before, poll = self._looks.get(record_id, (None, _POLL))
-        record = outcome.facts.record
-        draining = record is not None and stage_of(record.status) is Stage.DRAINING
-        poll = min(poll * 1.5, _OF_DAEMONS if draining else _SLOWEST) if before == seen else _POLL
+        draining = facts.record is not None and stage_of(facts.record.status) is Stage.DRAINING
+        if before == seen:
+            poll = min(poll * 1.5, _OF_DAEMONS if draining else _SLOWEST)
+        else:
+            poll = _IMPATIENT if _is_young(facts) else _POLL
         self._looks[record_id] = (seen, poll)
         return poll
 
@@ -249,6 +257,12 @@ class Reconciler:
                 type_ = "Warning" if bad else "Normal"
                 about = f"{entry['type']}={entry['status']}: {entry['message'] or entry['reason']}"
                 self._world.cluster.event(body, type_=type_, reason=entry["reason"], message=about)
+
+
+def _is_young(facts: Facts) -> bool:
+    """Tell whether somebody may be sitting before a session that begins."""
+    created = facts.record.created if facts.record is not None else None
+    return created is not None and facts.now < created + _YOUTH and not facts.session.objects
 
 
 def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:
