@@ -224,7 +224,7 @@ def test_an_xrootd_that_answers_nobody_is_started_anew(session: Session) -> None
     pod = session.record()["metadata"]["name"]
     before = restarts_of(pod)
     docker("exec", NODE, "pkill", "-STOP", "-f", "xrootd -c .*/open[.]cfg")
-    wait_for("its container is started again", lambda: restarts_of(pod) > before, 100)
+    wait_for("its container is started again", lambda: restarts_of(pod) > before, 90)
     wait_for("it is told", lambda: "answered nobody: 1." in session.condition("StorageReady")["message"], 60)
     let_go(session)
     finish(session, dataset)

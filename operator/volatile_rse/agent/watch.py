@@ -6,6 +6,7 @@ import http.client
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ __all__ = ["Hearing", "Watch", "answers", "count_restart", "restarts"]
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 15.0
-"""Seconds between two questions."""
+"""Seconds from one question to the next."""
 _TIMEOUT = 10.0
 """Seconds that an answer may take: a server that is merely busy gives one in a fraction of it."""
 _MISSES = 4
@@ -92,10 +93,11 @@ class Watch:
 
     def _listen(self) -> None:
         while not self._ended.is_set():
+            asked = time.monotonic()
             self._hearing = self._hearing.after(answered=self._asks())
             if self._hearing.misses:
                 _log.warning("XRootD did not answer, %d times in a row", self._hearing.misses)
-            self._ended.wait(self._interval)
+            self._ended.wait(max(asked + self._interval - time.monotonic(), 0))
 
 
 def _counter(places: Places) -> Path:

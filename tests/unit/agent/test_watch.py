@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import signal
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -135,3 +137,19 @@ def test_who_is_asked_to_end_kills_nobody(wedged: Wedged, places: Places, monkey
     assert supervisor.wait_for_end(places, child, watch, lambda: None) == 0
     assert child.stopped == 0
     assert restarts(places) == 0
+
+
+def test_a_question_that_waits_for_its_answer_does_not_delay_the_next_one() -> None:
+    asked: list[float] = []
+
+    def ask() -> bool:
+        asked.append(time.monotonic())
+        time.sleep(0.2)
+        return False
+
+    watch = Watch(ask, interval=0.2)
+    watch.start()
+    until(lambda: len(asked) == 4)
+    watch.end()
+    # The shortest: this machine may be busy.
+    assert min(later - earlier for earlier, later in itertools.pairwise(asked)) < 0.3
