@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.agent import AGENT_PORT
+from volatile_rse.api.conditions import REMEDIES
 from volatile_rse.api.rucioconnection import Budget
 from volatile_rse.domain.settings import Settings
 from volatile_rse.handlers.waiting import waiting
@@ -30,6 +32,7 @@ from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Cluster
 from volatile_rse.ports.errors import PortError
+from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.lease import Lease
@@ -53,17 +56,39 @@ _HEALTH = f"http://0.0.0.0:{_HEALTH_PORT}/healthz"
 
 
 def main() -> int:
-    """Run until asked to end, or list orphans."""
+    """Run until asked to end, or carry out a command of an admin."""
     parser = argparse.ArgumentParser("python3 -m volatile_rse", description="The operator; without a command, run it.")
     commands = parser.add_subparsers(dest="command")
     listing = commands.add_parser("orphans", help="list what has no record; changes nothing")
     listing.add_argument("--instance", help="the operator whose ledgers to list; default: this one")
+    taking = commands.add_parser("adopt", help="take over RSEs whose cluster is lost, and bring them to their end")
+    taking.add_argument("--instance", required=True, help="the operator that made them")
+    taking.add_argument("--class", required=True, dest="class_name", help="VolatileRSEClass that names as theirs did")
+    taking.add_argument("rse", nargs="+")
     ending = commands.add_parser("uninstall", help="let go of every object; refused while a buffer is not closed")
     ending.add_argument("--leave", action="store_true", help="leave the listed buffers behind; their volumes stay")
     arguments = parser.parse_args()
+    if arguments.command == "adopt":
+        return _adopt(arguments.rse, arguments.instance, arguments.class_name)
     if arguments.command == "uninstall":
         return _uninstall(leave=arguments.leave)
     return _list_orphans(arguments.instance) if arguments.command == "orphans" else _run()
+
+
+def _adopt(rses: Sequence[str], instance: str, class_name: str) -> int:
+    cluster = KubernetesCluster.connect()
+    world = _world(cluster, _settings(cluster), Path(tempfile.mkdtemp(prefix="volatile-rse-")), Metrics())
+    connections, status = Connections(world), 0
+    for rse in rses:
+        try:
+            record = adopt(world, connections, Adoption(rse, instance, class_name))
+        except PortError as error:
+            remedy = REMEDIES[error.reason]
+            sys.stderr.write(f"{rse} is not adopted. {error.what} {remedy.actor.value} must act: {remedy.action}\n")
+            status = 1
+        else:
+            sys.stdout.write(f"{rse} is adopted: RSERecord {record} says how far its end is.\n")
+    return status
 
 
 def _list_orphans(instance: str | None) -> int:

@@ -568,6 +568,26 @@ def test_a_buffer_met_half_made_is_never_permanent(world: World, made: Made, cat
     assert catalogue.standing(rse.name, ledger).last == tuple(dids(files))
 
 
+def test_a_buffer_is_described_and_taken_over(made: Made, catalogue: Catalogue) -> None:
+    rse, ledger = made.buffer(made.files(1))
+    found = catalogue.buffer(rse.name)
+    assert found is not None
+    assert (found.name, found.host, found.root_port, found.davs_port) == (
+        rse.name, rse.host, rse.root_port, rse.davs_port,
+    )  # fmt: skip
+    assert found.attributes.items() >= {key: v for key, v in rse.attributes.items() if key[:5] == "vrse_"}.items()
+    assert catalogue.buffer("SITE-A") is None
+    assert catalogue.buffer("NO-SUCH-RSE") is None
+    (was,) = [owner for did, owner in catalogue.ledgers(ledger.scope, INSTANCE).items() if did == ledger]
+    heir = LedgerOwner(f"heir.{uuid.uuid4()}", was.record_id)
+    refused(Reason.FOREIGN_OBJECT, catalogue.take_ledger, ledger, LedgerOwner("stranger", was.record_id), heir)
+    for _ in range(2):
+        catalogue.take_ledger(ledger, was, heir)
+        assert catalogue.ledgers(ledger.scope, heir.instance) == {ledger: heir}
+    assert ledger not in catalogue.ledgers(ledger.scope, INSTANCE)
+    catalogue.take_ledger(ledger, heir, was)
+
+
 def test_rules_that_lock_a_buffer(world: World, made: Made, catalogue: Catalogue) -> None:
     files = made.files()
     rse, ledger = made.buffer(files)

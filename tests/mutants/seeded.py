@@ -16,7 +16,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, remember
 from volatile_rse.domain.stage import FENCED, Stage, stamp
-from volatile_rse.reconcile import execute, gather, lease, reconciler
+from volatile_rse.reconcile import adoption, execute, gather, lease, reconciler
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -340,6 +340,21 @@ def one_refused_file_keeps_the_others_back() -> None:
 @mutant
 def people_are_sent_to_what_is_lost() -> None:
     decided_by("hide_lost", lambda _real: lambda _facts, _record: ())
+
+
+@mutant
+def people_are_sent_to_what_a_cluster_has_lost() -> None:
+    decided_by("_lost_with_its_cluster", lambda _real: lambda _facts, _record: ())
+
+
+@mutant
+def whoever_comes_takes_an_rse_over() -> None:
+    swap(adoption, "_unlike", lambda _real: lambda _found, _wanted: "")
+
+
+@mutant
+def a_buffer_that_is_here_is_taken_for_lost() -> None:
+    swap(adoption, "_not_lost", lambda _real: lambda _world, _catalogue, _spec: "")
 
 
 @mutant

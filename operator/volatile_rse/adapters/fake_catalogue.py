@@ -195,6 +195,20 @@ class FakeCatalogue(Catalogue):
         self._answers()
         return ledger in self._collections
 
+    def take_ledger(self, ledger: Did, of: LedgerOwner, by: LedgerOwner) -> None:
+        """Write another owner."""
+        with self._write("take_ledger"):
+            owner = self._found(ledger).owner
+            if owner not in {of, by}:
+                raise RefusedError(Reason.FOREIGN_OBJECT, f"Dataset {ledger} in Rucio belongs to {owner}, not to {of}.")
+            self._found(ledger).owner = by
+
+    def buffer(self, rse: str) -> BufferRse | None:
+        """Describe a buffer's RSE."""
+        self._answers()
+        known = self._rses.get(rse)
+        return None if known is None or not known.volatile else known.wanted
+
     def rse(self, rse: BufferRse) -> RseState | None:
         """Compare an RSE."""
         self._answers()

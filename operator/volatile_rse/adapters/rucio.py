@@ -189,6 +189,26 @@ class RucioCatalogue(Catalogue):
         """Tell whether the ledger is there."""
         return self._did(ledger) is not None
 
+    def take_ledger(self, ledger: Did, of: LedgerOwner, by: LedgerOwner) -> None:
+        """Write another owner into a ledger's metadata."""
+        owner = self._owner(ledger)
+        if owner not in {of, by}:
+            raise RefusedError(Reason.FOREIGN_OBJECT, f"Dataset {ledger} in Rucio belongs to {owner}, not to {of}.")
+        if owner == of and of != by:
+            self._call(str(ledger), "set_metadata", ledger.scope, ledger.name, _MARK, by.instance)
+
+    def buffer(self, rse: str) -> BufferRse | None:
+        """Describe a buffer's RSE."""
+        found, attributes = self._rse(rse), self._attributes(rse)
+        if found is None or not self._is_volatile(rse):
+            return None
+        doors = {door["scheme"]: (door["hostname"], int(door["port"])) for door in found["protocols"]}
+        host, davs = doors.get("davs", ("", 0))
+        marks = {key: str(value) for key, value in attributes.items() if key.startswith("vrse_")}
+        # The mark that no crash leaves out counts.
+        marks[_MARK] = str(attributes.get(_OWNER) or marks.get(_MARK))
+        return BufferRse(rse, host, doors.get("root", ("", 0))[1], davs, marks, bool(found["availability_read"]))
+
     def rse(self, rse: BufferRse) -> RseState | None:
         """Compare an RSE with what it must be."""
         found = self._rse(rse.name)

@@ -62,6 +62,8 @@ class RSERecordSpec(ApiModel):
     """The RSE in Rucio."""
     instance: Annotated[str, Field(max_length=128)]
     """Which operator on which cluster made this buffer; no other one touches it."""
+    adopted_from: Annotated[str, Field(max_length=128)] | None = None
+    """The operator whose marks the RSE bears, if an admin has had this one take it over: it is brought to its end."""
     ledger: Annotated[str, Field(max_length=276)]
     """DID of the dataset that lists what was registered on this RSE."""
     capacity: Quantity

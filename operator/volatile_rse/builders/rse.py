@@ -22,7 +22,7 @@ def buffer_rse(record: RSERecordSpec) -> BufferRse:
             **record.class_snapshot.rse_attributes,
             # Without it the server's default counts, which need not be "hash"; a record's names never change.
             **({"lfn2pfn_algorithm": layout} if layout != "hash" else {}),
-            "vrse_instance": record.instance,
+            "vrse_instance": record.adopted_from or record.instance,
             "vrse_record": record.record_id,
             "vrse_claim": f"{claim.namespace}/{claim.name}",
             "vrse_account": claim.account,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from volatile_rse.api.agent import SealRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
@@ -100,9 +102,13 @@ def hiding(facts: Facts, record: Record) -> Plan:
         kept = record.status.outcome is not None and record.status.outcome.files
         return Plan(tuple(have_storage(facts, record)) if kept else (), waiting="the agent of the buffer and Rucio")
     if wrong := _not_yet(facts, record):
-        return write_off(facts, record) or Plan(problems=(*refused_consent(facts, record), *wrong))
+        lost = tuple(_lost_with_its_cluster(facts, record))
+        return write_off(facts, record) or Plan(lost, problems=(*refused_consent(facts, record), *wrong))
     if facts.foreign_rules:
         return Plan(tuple(do.ExpireRule(rule.id) for rule in facts.foreign_rules), waiting="Rucio's judge-cleaner")
+    if facts.storage.service is None and facts.replicas:
+        # Rucio's reaper needs the address, and somebody who answers there.
+        return Plan((do.MakePiece(Piece.SERVICE),), waiting="the address of the RSE")
     standing = facts.storage.service is not None and not facts.storage.service.drained
     made = (do.MakeDrain(),) if standing and not facts.storage.drain_ready else ()
     if shown := [did for did, state in facts.replicas.items() if state != "B"]:
@@ -110,6 +116,13 @@ def hiding(facts: Facts, record: Record) -> Plan:
     if made:
         return Plan(made, waiting="the empty server")
     return Plan((do.SwapService(), freed) if standing else (freed,))
+
+
+def _lost_with_its_cluster(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """Have nobody sent to what was lost before the RSE was adopted."""
+    shown = [did for did, state in (facts.replicas or {}).items() if state == "A"]
+    if record.spec.adopted_from is not None and shown:
+        yield do.Suspend(shown)
 
 
 def draining(facts: Facts, record: Record) -> Plan:

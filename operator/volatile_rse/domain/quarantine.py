@@ -121,7 +121,8 @@ def write_off(facts: Facts, record: Record) -> Plan | None:
     """Give up what was lost with the medium: the one exception to the rule that no last copy is destroyed."""
     consent = consent_of(facts, record)
     left = [did for did in facts.last_copies or () if did not in facts.given_up]
-    if consent is None or not record.status.losses or not left:
+    is_lost = record.status.losses or record.spec.adopted_from
+    if consent is None or not is_lost or not left:
         return None
     lost = lost_of((), {*facts.given_up, *left})
     before = record.status.discarded

@@ -68,6 +68,18 @@ class Catalogue(Protocol):
     def ledgers(self, scope: str, instance: str) -> Mapping[Did, LedgerOwner]:
         """List the ledger datasets of an operator instance, uncached."""
 
+    def take_ledger(self, ledger: Did, of: LedgerOwner, by: LedgerOwner) -> None:
+        """Write another owner into a ledger's metadata; done already is fine.
+
+        Raises
+        ------
+        RefusedError
+            FOREIGN_OBJECT: it is neither's.
+        """
+
+    def buffer(self, rse: str) -> BufferRse | None:
+        """Describe a buffer's RSE as it is, with its ``vrse_*`` attributes; None if there is none of that name."""
+
     def rse(self, rse: BufferRse) -> RseState | None:
         """Compare an RSE with what it must be; None if it does not exist.
 

@@ -52,7 +52,7 @@ from volatile_rse.reconcile.holding import hold
 from volatile_rse.reconcile.reading import expires_soon, secret_of, uid_of
 from volatile_rse.reconcile.world import World
 
-__all__ = ["execute"]
+__all__ = ["create_record", "execute"]
 
 _LIFETIME = timedelta(days=90)
 """Of certificates; they are renewed a month before."""
@@ -71,7 +71,7 @@ def execute(world: World, connections: Connections, facts: Facts, effect: do.Eff
     elif isinstance(effect, do.HoldUsed):
         hold(world.cluster, Ref(effect.kind, None, effect.name))
     elif isinstance(effect, do.CreateRecord):
-        _create_record(world, effect.spec)
+        create_record(world, effect.spec)
     else:
         record = _known(facts.record)
         _OF_RECORD[type(effect)](_Hand(world, connections, record), effect)
@@ -97,7 +97,8 @@ def _hold(world: World, request: Request, *, held: bool) -> None:
     world.cluster.merge(ref, {"metadata": metadata})
 
 
-def _create_record(world: World, spec: RSERecordSpec) -> None:
+def create_record(world: World, spec: RSERecordSpec) -> None:
+    """Make a record that is held; one that is there stays as it is."""
     labels = {**MANAGED, RECORD: spec.record_id, CLAIM: spec.claims[0].uid}
     body = new_object("RSERecord", None, record_name(spec.record_id), labels, {"spec": spec.dump()})
     body["metadata"]["finalizers"] = [FINALIZER]

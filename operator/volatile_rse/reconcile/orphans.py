@@ -9,9 +9,10 @@ from volatile_rse.builders.objects import MANAGED, RECORD
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.world import World
 
-__all__ = ["Orphan", "orphans_of"]
+__all__ = ["OBJECTS", "Orphan", "orphans_of"]
 
-_KINDS = ("Pod", "PersistentVolumeClaim", "Service", "Secret", "ConfigMap")
+OBJECTS = ("Pod", "PersistentVolumeClaim", "Service", "Secret", "ConfigMap")
+"""Kinds of what a buffer has in the cluster."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,7 +42,7 @@ def orphans_of(world: World, connections: Connections, instance: str) -> tuple[O
 
 def _in_cluster(world: World) -> list[Orphan]:
     buffers = world.settings.buffers
-    bodies = [body for kind in _KINDS for body in world.cluster.list(kind, buffers, MANAGED)]
+    bodies = [body for kind in OBJECTS for body in world.cluster.list(kind, buffers, MANAGED)]
     return [
         Orphan(body["metadata"]["labels"][RECORD], f"{body['kind']} {buffers}/{body['metadata']['name']}")
         for body in bodies

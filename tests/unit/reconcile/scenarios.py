@@ -393,6 +393,21 @@ def class_and_connection_are_deleted(small: Small) -> None:
     assert not any(small.cluster.get(ref) for ref in used)
 
 
+def its_cluster_is_lost(small: Small) -> None:
+    """Another one takes its RSE over; outputs that nobody copied stay named until somebody says that they may go."""
+    small.fail_copies(steps=10_000)
+    _play(small, *FILES)
+    small.until(lambda: len(small.catalogue.registered(small.ledger)) > len(FILES), _LONG)
+    small.adopt(small.lose_cluster())
+    small.until(lambda: "holds the last copy" in small.message, _LONG)
+    replicas = small.catalogue.replicas(small.rse, small.ledger)
+    assert set(replicas.values()) == {"T"}, "people are sent to what is lost, or files vanish from Rucio"
+    small.given_up = FILES
+    small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
+    _ends(small)
+    assert {did.name.split(".")[0] for did in small.discarded} == {"out"}
+
+
 QUICK: tuple[Scenario, ...] = (comes_and_goes, deleted_before_it_was_ready)
 """Played to the end with every strike also where time is short."""
 ALL: tuple[Scenario, ...] = (
@@ -424,6 +439,7 @@ ALL: tuple[Scenario, ...] = (
     an_admin_discards,
     a_buffer_that_never_answers_is_discarded,
     a_loss_is_acknowledged,
+    its_cluster_is_lost,
     the_storage_is_lost_while_the_session_lives,
     class_and_connection_are_deleted,
     files_are_published_while_the_session_runs,

@@ -26,6 +26,7 @@ from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.telemetry import Silence, Telemetry
+from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.reading import read_service
@@ -52,13 +53,10 @@ class Small:
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
-        self.cluster = FakeCluster("ops", "bufs", "alice", now=self.clock.now)
         self.catalogue = FakeCatalogue()
         self.buffer = FakeBuffer()
-        self.settings = Settings(
-            name="test", instance=f"test.{self.cluster.identity()}", namespace="ops", buffers="bufs", buffer_image="b:1"
-        )
-        self._configure()
+        self._fill_catalogue()
+        self._install()
         self.apply: Apply = execute
         self.written: tuple[str, ...] = ()
         self.given_up: tuple[str, ...] = ()
@@ -78,11 +76,17 @@ class Small:
 
     # What people do.
 
-    def _configure(self) -> None:
+    def _fill_catalogue(self) -> None:
         for rse in ("SITE-A", "SITE-B"):
             self.catalogue.add_permanent(rse, f"{rse.lower()}.example.org", {"tier": "2"})
         files = [File(Did("user.alice", f"in.{number}"), 100 + number, f"{number:08}") for number in range(self.inputs)]
         self.catalogue.add_files(Did("user.alice", "in"), "SITE-A", files)
+
+    def _install(self) -> None:
+        self.cluster = FakeCluster("ops", "bufs", "alice", now=self.clock.now)
+        self.settings = Settings(
+            name="test", instance=f"test.{self.cluster.identity()}", namespace="ops", buffers="bufs", buffer_image="b:1"
+        )
         tokens = {f"site-{letter}.example.org": "token" for letter in "ab"}
         made = [
             ("Secret", "login", {"stringData": {"username": "ops", "password": "secret"}}),
@@ -166,6 +170,19 @@ class Small:
         self.buffer = FakeBuffer()
         self._reconciler = None
         self._stages = set()
+
+    def lose_cluster(self) -> str:
+        """Begin anew in another cluster; give the instance that is lost with the old one."""
+        lost = self.settings.instance
+        sites, self.buffer = self.buffer.sites, FakeBuffer()
+        self.buffer.sites.update(sites)
+        self._install()
+        self._reconciler = None
+        return lost
+
+    def adopt(self, instance: str) -> None:
+        """Take over the RSE, as an admin does by hand."""
+        adopt(self.world(), Connections(self.world()), Adoption(self.rse, instance, "standard"))
 
     def forget(self) -> None:
         """Let another process of the operator take over."""
