@@ -97,6 +97,12 @@ class RSERecordSpec(ApiModel):
                 cel(
                     "self.instance == oldSelf.instance && self.ledger == oldSelf.ledger", "the ownership never changes"
                 ),
+                # It allows a discard to give up last copies: a buffer that lives never gets it.
+                cel(
+                    "has(self.adoptedFrom) == has(oldSelf.adoptedFrom)"
+                    " && (!has(self.adoptedFrom) || self.adoptedFrom == oldSelf.adoptedFrom)",
+                    "an adoption is told at birth",
+                ),
                 cel(
                     "!has(oldSelf.discard) || (has(self.discard) && self.discard == oldSelf.discard)",
                     "a discard cannot be taken back or changed",
