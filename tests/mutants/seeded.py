@@ -358,6 +358,11 @@ def a_buffer_that_is_here_is_taken_for_lost() -> None:
 
 
 @mutant
+def a_list_that_is_gone_lists_nothing() -> None:
+    swap(gather._Gathering, "_frozen_again", lambda _real: lambda _self: None)
+
+
+@mutant
 def a_session_without_enough_inputs() -> None:
     decided_by("_enough", lambda _real: lambda *_: True)
 

@@ -50,6 +50,8 @@ def serving(facts: Facts, record: Record) -> Plan:
     room = _no_room(facts)
     work = () if room else send_work(facts)
     effects = [
+        # Its list was deleted by somebody, and is asked for anew.
+        *([do.FreezeInputs(facts.resolved)] if facts.resolved is not None else ()),
         *have_storage(facts, record),
         *have_rse(facts, record),
         *work,

@@ -33,6 +33,7 @@ from volatile_rse.builders.session import outbox, publishing, store_path, token_
 from volatile_rse.builders.storage import read_discarded, read_inputs, session_audience, session_issuer
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
+from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
@@ -347,6 +348,8 @@ class _Gathering:
 
     def _serving(self) -> None:
         self._frozen()
+        if not self._facts.frozen and any(entry.files for entry in self._record.status.inputs or ()):
+            self._frozen_again()
         self._rse()
         self._registered()
         self._report()
@@ -491,6 +494,23 @@ class _Gathering:
         body = self._objects.get(Piece.INPUTS)
         self._set(frozen={} if body is None else read_inputs(body))
 
+    def _frozen_again(self) -> None:
+        """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
+        inputs = {entry.name: Did.parse(entry.did) for entry in self._claim.request.inputs}
+        found = {name: self._ask(self._catalogue().resolve, did) for name, did in inputs.items()}
+        self._set(frozen=None)
+        files = {name: listed for name, listed in found.items() if listed is not None}
+        if len(files) < len(found):
+            return
+        digests = {entry.name: entry.digest for entry in self._record.status.inputs or ()}
+        changed = [name for name, listed in files.items() if digest_of(listed) != digests.get(name)]
+        if changed:
+            name = name_of(self._spec.record_id, Piece.INPUTS)
+            what = f"ConfigMap {self._world.settings.buffers}/{name} is gone, and other files are listed now for "
+            self._problems.append(Problem(Reason.INPUTS_CHANGED, f"{what}{', '.join(changed)}: nothing new is staged."))
+            return
+        self._set(frozen=files, resolved=files)
+
     def _rse(self) -> None:
         try:
             catalogue = self._steady()
@@ -557,7 +577,7 @@ class _Gathering:
 
     def _manifest(self, *, staging: bool) -> None:
         report, access = self._facts.report, self._ask(self._access)
-        if report is None or access is None:
+        if report is None or access is None or (staging and self._facts.frozen is None):
             return
         rules = output_rules(self._spec) if staging and "outputs" in report.knows else ()
         digest = manifest_digest(self._record.status.inputs or (), access, rules, staging=staging)

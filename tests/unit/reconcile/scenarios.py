@@ -380,6 +380,23 @@ def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     _ends(small)
 
 
+def the_list_of_inputs_is_deleted(small: Small) -> None:
+    """Rucio still says the same: the storage, which is lost as well, gets the same files."""
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    listed = Ref("ConfigMap", "bufs", name_of(small.record_id, Piece.INPUTS))
+    before = small.cluster.get(listed) or {}
+    small.cluster.delete(listed, before["metadata"]["uid"])
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses") and small.condition("Usable").get("status") == "True", _LONG)
+    assert (small.cluster.get(listed) or {})["binaryData"] == before["binaryData"]
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
 def class_and_connection_are_deleted(small: Small) -> None:
     """They stay until the last buffer that uses them is closed, and take no new session."""
     used = [Ref("VolatileRSEClass", None, "standard"), Ref("RucioConnection", None, "rucio")]
@@ -442,5 +459,6 @@ ALL: tuple[Scenario, ...] = (
     its_cluster_is_lost,
     the_storage_is_lost_while_the_session_lives,
     class_and_connection_are_deleted,
+    the_list_of_inputs_is_deleted,
     files_are_published_while_the_session_runs,
 )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from tests.unit.reconcile.small_world import Small
-from volatile_rse.builders.objects import record_name
+from volatile_rse.builders.objects import name_of, record_name
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Piece
 from volatile_rse.ports.cluster import Ref
 
 
@@ -36,3 +38,18 @@ def test_a_closed_record_is_held_by_nothing() -> None:
     small.until(lambda: small.is_gone)
     small.step()
     assert not small.record["metadata"].get("finalizers")
+
+
+def test_a_list_that_is_gone_is_not_made_of_other_files() -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    listed = Ref("ConfigMap", "bufs", name_of(small.record_id, Piece.INPUTS))
+    small.cluster.delete(listed, (small.cluster.get(listed) or {})["metadata"]["uid"])
+    small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(Did("user.alice", "in.new"), 5, "00000005")])
+    small.until(lambda: "InputsChanged" in str(small.condition("Stalled")))
+    assert small.cluster.get(listed) is None
+    assert f"ConfigMap bufs/{listed.name} is gone" in small.condition("Stalled")["message"]
+    assert small.has_session(), "what is staged stays usable"
+    small.delete()
+    small.until(small.is_closed)
