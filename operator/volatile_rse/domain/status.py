@@ -231,12 +231,13 @@ def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:
             return _Said(type_, "True", Reason.SUCCEEDED, "The inputs were on the buffer when the session began.")
         return _Said(type_, "False", Reason.PENDING)
     files, staged = (sum(entry.files for entry in record.status.inputs or ()), _staged_files(facts))
-    if staged < files and record.status.session.ready_at is not None:
-        return _Said(type_, "True", Reason.IN_PROGRESS, f"{_whole(staged, files)}, which is enough to begin with.")
     failed = sum(total.failed for total in facts.report.inputs)
+    said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:3])
+    what = f"{failed} of {files} files cannot be staged: {said}."
+    if staged < files and record.status.session.ready_at is not None:
+        enough = f"{_whole(staged, files)}, which is enough to begin with."
+        return _Said(type_, "True", Reason.IN_PROGRESS, f"{enough} {what}" if failed else enough)
     if failed:
-        said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:3])
-        what = f"{failed} of {files} files cannot be staged: {said}."
         return _Said(type_, "False", *_because(Problem(Reason.STAGING_FAILED, what)))
     if staged >= files:
         return _Said(type_, "True", Reason.SUCCEEDED, "Every input is on the buffer.")

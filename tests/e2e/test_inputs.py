@@ -1,0 +1,81 @@
+"""Inputs that do not come: a session begins with what it can do with, or says what it waits for."""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from testbed import grid, installation
+from testbed.sessions import Session, wait_for
+from tests.e2e.flows import assert_nothing_left, new_session
+from volatile_rse.domain.names import hash_path
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+
+SCOPE = "user.alice"
+SIZE = 400_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _operator() -> None:
+    installation.up()
+
+
+@pytest.fixture(scope="module")
+def dataset() -> str:
+    """Make a dataset of four files; Rucio says that all are at SITE-A, and the last one is not."""
+    client, facts, name = grid.client("root"), grid.grid(), f"in.{uuid.uuid4().hex[:10]}"
+    files = []
+    for number in range(4):
+        file, data = f"{name}.{number}", f"{name}{number}".encode() * 20_000
+        files.append(
+            {"scope": SCOPE, "name": file, "bytes": len(data[:SIZE]), "adler32": f"{zlib.adler32(data[:SIZE]):08x}"}
+        )
+        if number < 3:
+            url = f"{facts.davs_outside['SITE-A']}/store/{hash_path(SCOPE, file)}"
+            token = {"Authorization": f"Bearer {facts.tokens[grid.ALICE]}"}
+            requests.put(url, data=data[:SIZE], headers=token, verify=facts.bundle, timeout=60).raise_for_status()
+    client.add_dataset(SCOPE, name, lifetime=86400)
+    client.add_replicas("SITE-A", files)
+    client.attach_dids(SCOPE, name, files)
+    return name
+
+
+@pytest.fixture
+def session(namespace: str) -> Iterator[Session]:
+    yield from new_session(namespace)
+
+
+def end(session: Session) -> None:
+    session.delete()
+    assert_nothing_left(session.wait_closed())
+
+
+def test_most_of_the_files_are_enough_if_the_user_says_so(session: Session, dataset: str) -> None:
+    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}", "minimumPercent": 75}])
+    wait_for("Usable", lambda: session.is_true("Usable"))
+    (told,) = session.status()["inputs"]
+    assert (told["files"], told["staged"]) == (4, 3)
+    wait_for("the missing one is named", lambda: f"{dataset}.3" in str(session.status()["conditions"]), 60)
+    end(session)
+
+
+def test_what_does_not_come_is_told_and_so_is_what_cannot_fit(session: Session, dataset: str) -> None:
+    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}", "deadline": "3s"}])
+    wait_for("it is told", lambda: session.condition("Stalled").get("reason") == "StagingStalled", 90)
+    message = session.condition("Stalled")["message"]
+    assert f"{dataset}.3" in message
+    assert "in (3s)" in message
+    assert not session.is_true("Usable")
+    end(session)
+    wait_for("it is gone", lambda: session.body() is None, 60)
+
+    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}"}], capacity="1Mi")
+    wait_for("it is told", lambda: "InputsTooLarge" in str(session.status().get("conditions")), 60)
+    record = session.record()
+    assert record["status"].get("volume") is None, "a byte moved"
+    end(session)
