@@ -47,7 +47,8 @@ KINDS = (
             ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
             ("Phase", "string", ".status.phase", 0),
             ("RSE", "string", ".status.rse", 0),
-            ("Expires", "date", ".status.expires", 0),
+            # kubectl shows a date as an age, and one to come as invalid.
+            ("Expires", "string", ".status.expires", 0),
             ("Safe", "string", '.status.conditions[?(@.type=="OutputsSafe")].status', 1),
             ("Account", "string", ".spec.account", 1),
             ("Capacity", "string", ".spec.capacity", 1),
@@ -86,6 +87,8 @@ KINDS = (
             ("Account", "string", ".spec.claims[0].account", 0),
             ("Safe", "date", ".status.safeAt", 0),
             ("Closed", "date", ".status.closedAt", 0),
+            ("At risk", "integer", ".status.bytesAtRisk", 1),
+            ("Message", "string", ".status.message", 1),
         ),
     ),
 )

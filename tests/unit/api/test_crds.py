@@ -56,3 +56,10 @@ def test_remedies_are_only_for_reasons_that_exist_and_say_what_to_do() -> None:
     for reason, remedy in REMEDIES.items():
         assert reason in Reason
         assert remedy.action.endswith(".")
+
+
+def test_only_what_is_past_is_shown_as_an_age() -> None:
+    columns = [
+        (kind.name, title) for kind in KINDS for title, type_, _path, _priority in kind.columns if type_ == "date"
+    ]
+    assert columns == [("RSERecord", "Safe"), ("RSERecord", "Closed")]
