@@ -84,6 +84,7 @@ class Reason(StrEnum):
     STAGING_FAILED = "StagingFailed"
     COPY_FAILED = "CopyFailed"
     LAST_COPY = "LastCopy"
+    LAST_COPY_OF_INPUT = "LastCopyOfInput"
     FOREIGN_RULE = "ForeignRule"
     BUFFER_UNREACHABLE = "BufferUnreachable"
     BUFFER_REFUSED = "BufferRefused"
@@ -171,6 +172,10 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.COPY_FAILED: Remedy(Actor.ADMIN, "See the listed files; the copy is retried until it succeeds."),
     Reason.LAST_COPY: Remedy(
         Actor.ADMIN, "Replicate the named files to a permanent RSE: the buffer holds their last copy."
+    ),
+    Reason.LAST_COPY_OF_INPUT: Remedy(
+        Actor.ADMIN,
+        "Replicate the named inputs to a permanent RSE: every other replica of theirs has gone since they were staged.",
     ),
     Reason.FOREIGN_RULE: Remedy(
         Actor.ADMIN, "Ask the named account to remove its replication rule, which also locks files elsewhere."

@@ -180,8 +180,14 @@ def _copy_problems(facts: Facts) -> tuple[Problem, ...]:
 def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
     """Say what forbids to destroy anything."""
     wrong = []
-    if last := [did for did in facts.last_copies or () if did not in facts.given_up]:
-        wrong.append(Problem(Reason.LAST_COPY, f"{record.spec.rse_name} holds the last copy of {some_of(last)}."))
+    inputs = {file.did for files in (facts.frozen or {}).values() for file in files}
+    last = [did for did in facts.last_copies or () if did not in facts.given_up]
+    for reason, dids in (
+        (Reason.LAST_COPY, [did for did in last if did not in inputs]),
+        (Reason.LAST_COPY_OF_INPUT, [did for did in last if did in inputs]),
+    ):
+        if dids:
+            wrong.append(Problem(reason, f"{record.spec.rse_name} holds the last copy of {some_of(dids)}."))
     lost = sorted({did for group in (facts.unsafe or {}).values() for did in group} - facts.given_up)
     if lost:
         wrong.append(Problem(Reason.LAST_COPY, f"No longer safe at their destination: {some_of(lost)}."))

@@ -46,6 +46,7 @@ STALLING = frozenset(
         Reason.FOREIGN_OBJECT,
         Reason.INPUTS_CHANGED,
         Reason.LAST_COPY,
+        Reason.LAST_COPY_OF_INPUT,
         Reason.FOREIGN_RULE,
     }
 )

@@ -444,6 +444,7 @@ class _Gathering:
             _log.info("%s: the destination is not asked: %s", self._spec.record_id, error.what)
 
     def _hiding(self) -> None:
+        self._frozen()
         if self._record.status.discarded is not None:
             name = discarded_name(self._spec.record_id)
             body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))

@@ -150,9 +150,14 @@ def a_rule_that_spans_is_respected(small: Small) -> None:
 def the_last_copy_is_on_the_buffer(small: Small) -> None:
     small.request()
     small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
     small.catalogue.lose("SITE-A", _IN)
-    small.delete()
+    small.end_pod()
     small.until(lambda: str(_IN) in small.message)
+    assert small.condition("OutputsSafe")["status"] == "True", "it is an input that is at stake"
+    assert small.condition("Stalled")["reason"] == "LastCopyOfInput"
     for _ in range(3):
         small.step()
     assert small.catalogue.replicas(small.rse, small.ledger)[_IN] == "A", "I1b: a last copy was hidden"
