@@ -13,7 +13,7 @@ import yaml
 
 from testbed import buffer, cluster, containers, grid, loading, pki, rucio
 from testbed.layout import CHECKOUT, NODE, SITES
-from testbed.progress import step
+from testbed.progress import StepError, step
 
 __all__ = [
     "BUFFERS",
@@ -34,6 +34,8 @@ OPERATOR = f"system:serviceaccount:{NAMESPACE}:volatile-rse"
 """As the API server knows it."""
 CONNECTION, CLASS = "rucio", "standard"
 _AUTHORITY = "volatile-rse-ca"
+_INSTALLED: set[tuple[str, str]] = set()
+"""Images of the operator and of buffers that this process has installed."""
 _FIELDS = ("operator/volatile_rse", "requirements/operator.txt")
 
 
@@ -55,12 +57,14 @@ def image() -> str:
 
 
 def up() -> None:
-    """Install the operator as it is in this clone, and have the grid trust its authority."""
+    """Install the operator as it is in this clone, and have the grid trust its authority; once in a process."""
     cluster.guard()
     with step("Operator image"):
         operator_image = image()
     with step("Buffer image"):
         buffer_image = buffer.image()
+    if (operator_image, buffer_image) in _INSTALLED and _serves(operator_image, buffer_image):
+        return
     with step("Operator") as log:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "crds"))
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CHECKOUT / "crds"))
@@ -71,6 +75,18 @@ def up() -> None:
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
         log.write(f"{operator_image} {buffer_image}")
         rucio.add_authority("operator", _authority())
+    _INSTALLED.add((operator_image, buffer_image))
+
+
+def _serves(operator_image: str, buffer_image: str) -> bool:
+    """Tell whether nobody has removed or changed what this process installed."""
+    try:
+        found = json.loads(cluster.kubectl("-n", NAMESPACE, "get", "deployment", "volatile-rse", "-o", "json"))
+    except StepError:
+        return False
+    container = found["spec"]["template"]["spec"]["containers"][0]
+    images = {container["image"], *(entry.get("value") for entry in container["env"])}
+    return {operator_image, buffer_image} <= images and found.get("status", {}).get("readyReplicas") == 1
 
 
 def admission() -> None:
