@@ -136,7 +136,7 @@ class Reconciler:
             decided = plan(facts, self._world.settings.instance)
             if not decided.effects or decided.effects == before:
                 return _Outcome(facts, replace(decided, problems=(*refused, *decided.problems)))
-            if self._world.clock.now() >= said + _SILENCE:
+            if self._world.clock.now() >= said + _SILENCE or _is_last_word(facts, decided):
                 # Who watches sees how far it is, also in a visit that takes long.
                 self._say_request(_Outcome(facts, decided))
                 said = self._world.clock.now()
@@ -257,6 +257,14 @@ class Reconciler:
                 type_ = "Warning" if bad else "Normal"
                 about = f"{entry['type']}={entry['status']}: {entry['message'] or entry['reason']}"
                 self._world.cluster.event(body, type_=type_, reason=entry["reason"], message=about)
+
+
+def _is_last_word(facts: Facts, decided: Plan) -> bool:
+    """Tell whether only this look knows of the files: the next stage does not ask for them any more."""
+    if facts.outputs is None or facts.record is None:
+        return False
+    stage = stage_of(facts.record.status)
+    return any(isinstance(effect, do.Remember) and stage_of(effect.status) is not stage for effect in decided.effects)
 
 
 def _is_young(facts: Facts) -> bool:

@@ -49,6 +49,8 @@ def comes_and_goes(small: Small) -> None:
     small.until(small.is_closed)
     assert small.condition("Ready")["reason"] == "Completed"
     assert small.condition("OutputsSafe")["status"] == "True"
+    (told,) = (small.cluster.get(REQUEST) or {})["status"]["outputs"]
+    assert (told["sealed"], told["safe"], told["bytesAtRisk"]) == (2, 2, 0)
     assert small.is_kept(*FILES)
     small.delete()
     small.until(lambda: small.is_gone)
