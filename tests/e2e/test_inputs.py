@@ -1,4 +1,4 @@
-"""Inputs that do not come: a session begins with what it can do with, or says what it waits for."""
+"""Inputs that do not come: a session begins with what it can do with, or says what keeps it."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def end(session: Session) -> None:
     assert_nothing_left(session.wait_closed())
 
 
+@pytest.mark.long
 def test_most_of_the_files_are_enough_if_the_user_says_so(session: Session, dataset: str) -> None:
     session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}", "minimumPercent": 75}])
     wait_for("Usable", lambda: session.is_true("Usable"))
@@ -65,11 +66,10 @@ def test_most_of_the_files_are_enough_if_the_user_says_so(session: Session, data
 
 
 def test_what_does_not_come_is_told_and_so_is_what_cannot_fit(session: Session, dataset: str) -> None:
-    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}", "deadline": "3s"}])
-    wait_for("it is told", lambda: session.condition("Stalled").get("reason") == "StagingStalled", 90)
-    message = session.condition("Stalled")["message"]
-    assert f"{dataset}.3" in message
-    assert "in (3s)" in message
+    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}"}])
+    wait_for("it is told", lambda: session.condition("InputsStaged").get("reason") == "StagingFailed", 90)
+    message = session.condition("InputsStaged")["message"]
+    assert f"1 of 4 files cannot be staged: {SCOPE}:{dataset}.3" in message
     assert not session.is_true("Usable")
     end(session)
     wait_for("it is gone", lambda: session.body() is None, 60)
