@@ -37,6 +37,7 @@ class World(Protocol):
     def container(self, did: Did, content: Collection[Did]) -> None: ...
     def close(self, dataset: Did) -> None: ...
     def rule(self, did: Did, rses: Sequence[str]) -> str: ...
+    def hide_unasked(self, rse: str, files: Collection[Did]) -> None: ...
     def limit(self, account: str, rse: str, limit: int) -> None: ...
     def half_made(self, rse: str) -> None: ...
     def distance(self, source: str, destination: str, distance: int) -> None: ...
@@ -62,6 +63,9 @@ class FakeWorld(World):
 
     def rule(self, did: Did, rses: Sequence[str]) -> str:
         return self.catalogue.add_rule(did, grid.OPERATOR, rses)
+
+    def hide_unasked(self, rse: str, files: Collection[Did]) -> None:
+        self.catalogue.hide_unasked(rse, files)
 
     def limit(self, account: str, rse: str, limit: int) -> None:
         if limit != UNLIMITED:
@@ -105,6 +109,10 @@ class RealWorld(World):
         body = [dataclasses.asdict(did)]
         made = self.client.add_replication_rule(body, len(rses), "|".join(rses), ignore_availability=True)
         return str(made[0])
+
+    def hide_unasked(self, rse: str, files: Collection[Did]) -> None:
+        states = [{"scope": did.scope, "name": did.name, "state": "B"} for did in files]
+        self.client.update_replicas_states(rse, states)
 
     def limit(self, account: str, rse: str, limit: int) -> None:
         self.client.set_local_account_limit(account, rse, limit)
@@ -612,6 +620,21 @@ def test_rules_that_lock_a_buffer(world: World, made: Made, catalogue: Catalogue
     for rule in (here, uuid.uuid4().hex):
         catalogue.expire_rule(rule)
     assert catalogue.foreign_rules("NO-SUCH-RSE", ledger) == ()
+
+
+def test_a_rule_that_came_before_the_hiding_is_told_by_hiding_again(
+    world: World, made: Made, catalogue: Catalogue
+) -> None:
+    files = made.files()
+    rse, ledger = made.buffer(files)
+    rule = world.rule(files[0].did, [rse.name])
+    world.hide_unasked(rse.name, dids(files))
+    assert set(catalogue.replicas(rse.name, ledger).values()) == {"B"}
+    refused(Reason.FOREIGN_RULE, catalogue.hide, rse.name, dids(files))
+    assert [found.id for found in catalogue.foreign_rules(rse.name, ledger)] == [rule]
+    world.settle(lambda: expired(catalogue, rule))
+    world.settle(lambda: catalogue.foreign_rules(rse.name, ledger) == ())
+    catalogue.hide(rse.name, dids(files))
 
 
 def test_hidden_files_are_no_copies(made: Made, catalogue: Catalogue) -> None:

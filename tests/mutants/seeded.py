@@ -421,6 +421,18 @@ def hide_is_skipped() -> None:
 
 
 @mutant
+def hidden_only_once() -> None:
+    decide(
+        Stage.HIDING,
+        lambda plan, _facts, _record: (
+            replace(plan, effects=tuple(effect for effect in plan.effects if not isinstance(effect, do.Hide)))
+            if any(isinstance(effect, do.Remember) for effect in plan.effects)
+            else plan
+        ),
+    )
+
+
+@mutant
 def hidden_in_part() -> None:
     swap(
         execute._OF_RECORD,

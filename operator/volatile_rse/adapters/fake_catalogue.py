@@ -346,6 +346,12 @@ class FakeCatalogue(Catalogue):
             self._locked.discard(rse)
         return tuple(rule for rule in found if rse in self._locked or rule.did not in self._files)
 
+    def hide_unasked(self, rse: str, files: Collection[Did]) -> None:
+        """Hide replicas, locked ones too, as Rucio does when it is told their states alone."""
+        here = {(rse, did) for did in files} & set(self._replicas)
+        self._replicas.update(dict.fromkeys(here, "B"))
+        self._tombs |= here
+
     def locking(self, rse: str, files: Collection[Did]) -> tuple[ForeignRule, ...]:
         """List all rules that lock files on an RSE, without Rucio's blindness."""
         found = []
@@ -367,9 +373,7 @@ class FakeCatalogue(Catalogue):
             if self.locking(rse, files):
                 self._locked.add(rse)
                 raise RefusedError(Reason.FOREIGN_RULE, f"Rucio refused {rse}: ReplicaIsLocked.")
-            here = {(rse, did) for did in files} & set(self._replicas)
-            self._replicas.update(dict.fromkeys(here, "B"))
-            self._tombs |= here
+            self.hide_unasked(rse, files)
 
     def suspend(self, rse: str, files: Collection[Did]) -> None:
         """Hide replicas, for good or bad."""

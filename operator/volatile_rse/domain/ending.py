@@ -97,31 +97,33 @@ def hiding(facts: Facts, record: Record) -> Plan:
     freed = remember(record, freed_at=stamp(facts.now))
     if facts.rse is None:
         return Plan(effects=(freed,))
+    standing = facts.storage.service is not None and not facts.storage.service.drained
+    if standing and not facts.storage.drain_ready:
+        return Plan((do.MakeDrain(),), waiting="the empty server")
     if facts.replicas is None or facts.last_copies is None or facts.foreign_rules is None or facts.unsafe is None:
         # What is safe is asked once more before the storage goes, and only the agent knows what there is.
         kept = record.status.outcome is not None and record.status.outcome.files
         return Plan(tuple(have_storage(facts, record)) if kept else (), waiting="the agent of the buffer and Rucio")
     if wrong := _not_yet(facts, record):
-        lost = tuple(_lost_with_its_cluster(facts, record))
-        return write_off(facts, record) or Plan(lost, problems=(*refused_consent(facts, record), *wrong))
+        # What must not be destroyed stays readable; what went with a former cluster cannot be.
+        lost = record.spec.adopted_from is not None
+        standing_by = _lost_with_its_cluster(facts) if lost else have_storage(facts, record)
+        return write_off(facts, record) or Plan(tuple(standing_by), problems=(*refused_consent(facts, record), *wrong))
     if facts.foreign_rules:
         return Plan(tuple(do.ExpireRule(rule.id) for rule in facts.foreign_rules), waiting="Rucio's judge-cleaner")
     if facts.storage.service is None and facts.replicas:
         # Rucio's reaper needs the address, and somebody who answers there.
         return Plan((do.MakePiece(Piece.SERVICE),), waiting="the address of the RSE")
-    standing = facts.storage.service is not None and not facts.storage.service.drained
-    made = (do.MakeDrain(),) if standing and not facts.storage.drain_ready else ()
     if shown := [did for did, state in facts.replicas.items() if state != "B"]:
-        return Plan((*made, do.Hide(shown)))
-    if made:
-        return Plan(made, waiting="the empty server")
-    return Plan((do.SwapService(), freed) if standing else (freed,))
+        return Plan((do.Hide(shown),))
+    # Hidden once more: it is refused if somebody's rule came in the moment before they were hidden.
+    hidden = (do.Hide(list(facts.replicas)),) if facts.replicas else ()
+    return Plan((*hidden, do.SwapService(), freed) if standing else (*hidden, freed))
 
 
-def _lost_with_its_cluster(facts: Facts, record: Record) -> Iterable[do.Effect]:
+def _lost_with_its_cluster(facts: Facts) -> Iterable[do.Effect]:
     """Have nobody sent to what was lost before the RSE was adopted."""
-    shown = [did for did, state in (facts.replicas or {}).items() if state == "A"]
-    if record.spec.adopted_from is not None and shown:
+    if shown := [did for did, state in (facts.replicas or {}).items() if state == "A"]:
         yield do.Suspend(shown)
 
 

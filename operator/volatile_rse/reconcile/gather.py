@@ -200,6 +200,12 @@ class _Gathering:
             return self._connections.of(connection)
         return self._connections.remembering(connection, self._spec.record_id)
 
+    def _safety(self) -> Catalogue:
+        """Give the catalogue for whether outputs are safe: what a session has published may be told from memory."""
+        if stage_of(self._record.status) is Stage.SERVING:
+            return self._catalogue()
+        return self._connections.of(self._spec.connection_snapshot)
+
     def _steady(self) -> Catalogue:
         """Give the catalogue for what does not change before it is destroyed."""
         stage = stage_of(self._record.status)
@@ -450,21 +456,21 @@ class _Gathering:
             body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
             self._set(given_up=frozenset() if body is None else read_discarded(body))
         self._rse()
-        if self._facts.rse is None:
+        service = self._facts.storage.service
+        if self._facts.rse is None or (
+            service is not None and not service.drained and not self._facts.storage.drain_ready
+        ):
+            # The empty server comes first: nothing is asked that would have to be asked again once it stands.
             return
         standing = self._ask(lambda: self._catalogue().standing(self._spec.rse_name, self._ledger))
         if standing is None:
             return
         self._set(replicas=standing.states, last_copies=standing.last)
-        self._drain_facts()
-        service = self._facts.storage.service
-        hidden = all(state == "B" for state in standing.states.values())
-        if hidden and service is not None and not service.drained and not self._facts.storage.drain_ready:
-            # All that can be done now is to make the empty server: whether outputs are safe is asked once it stands.
-            self._set(unsafe={})
-            return
+        self._foreign_rules()
         outcome = self._record.status.outcome
-        if outcome is not None and outcome.files == 0:
+        shown = any(state != "B" for state in standing.states.values())
+        if shown or (outcome is not None and outcome.files == 0):
+            # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
             self._set(unsafe={})
             return
         self._report()
@@ -485,9 +491,14 @@ class _Gathering:
 
     def _draining(self) -> None:
         self._rse()
-        if self._facts.rse is not None:
-            self._replicas()
-            self._drain_facts()
+        if self._facts.rse is None:
+            return
+        self._replicas()
+        if all(state == "B" for state in (self._facts.replicas or {}).values()):
+            # Rucio makes no rule on a hidden replica, and one that was ended shows it again.
+            self._set(foreign_rules=())
+            return
+        self._foreign_rules()
 
     # Parts of stages.
 
@@ -536,12 +547,7 @@ class _Gathering:
         elif self._facts.rse_asked:
             self._set(replicas={})
 
-    def _drain_facts(self) -> None:
-        replicas = self._facts.replicas
-        if replicas is not None and all(state == "B" for state in replicas.values()):
-            # Rucio makes no rule on a hidden replica, and one that was ended shows it again.
-            self._set(foreign_rules=())
-            return
+    def _foreign_rules(self) -> None:
         rules = self._ask(lambda: self._catalogue().foreign_rules(self._spec.rse_name, self._ledger))
         self._set(foreign_rules=rules)
 
@@ -636,7 +642,7 @@ class _Gathering:
     def _unsafe(self, by_output: Mapping[str, Sequence[File]]) -> None:
         def ask() -> dict[str, tuple[Did, ...]]:
             chosen = chosen_of(self._record.status)
-            return {name: self._catalogue().unsafe(by_output.get(name, ()), rses) for name, rses in chosen.items()}
+            return {name: self._safety().unsafe(by_output.get(name, ()), rses) for name, rses in chosen.items()}
 
         self._set(unsafe=self._ask(ask))
 
@@ -648,7 +654,7 @@ class _Gathering:
                 continue
             # A rule of one destination has nothing to hold while none of its files is there.
             absent = (self._facts.unsafe or {}).get(output.name, ())
-            if len(absent) == len(by_output[output.name]) or not self._catalogue().locked_by(
+            if len(absent) == len(by_output[output.name]) or not self._safety().locked_by(
                 dataset, account, chosen[output.name]
             ):
                 missing.add(output.name)

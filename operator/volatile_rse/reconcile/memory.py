@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -10,28 +12,48 @@ from volatile_rse.ports.catalogue import Catalogue
 
 __all__ = ["remembering"]
 
+_STEADY = timedelta(hours=1)
+"""For what changes by our own deeds only, as a rule; where it does not, a deed fails, and it is asked for anew."""
+_LONGEST = timedelta(hours=12)
+"""What was the same for hours is asked for after as many hours again, up to this."""
+_FETCHING = timedelta(minutes=1)
+"""From the choice of the sources until the agent has them."""
 _LIVES: Mapping[str, timedelta] = {
-    # They change by our own deeds only, as a rule; where they do not, a deed fails, and they are asked for anew.
-    "ledger_exists": timedelta(hours=1),
-    "rse": timedelta(hours=1),
-    "registered": timedelta(hours=1),
-    # From the choice of the sources until the agent has them.
-    "sources": timedelta(minutes=1),
+    "ledger_exists": _STEADY,
+    "rse": _STEADY,
+    "registered": _STEADY,
+    "unsafe": _STEADY,
+    "locked_by": _STEADY,
+    "sources": _FETCHING,
+}
+_SETTLED: Mapping[str, Callable[[Any], bool]] = {
+    # Nothing is missing; the rule holds. What is not so yet is asked for at every look.
+    "unsafe": lambda missing: not missing,
+    "locked_by": lambda rule: rule is not None,
 }
 _CHANGED_BY: Mapping[str, tuple[str, ...]] = {
     "ensure_ledger": ("ledger_exists", "registered"),
     "ensure_rse": ("rse",),
     "register": ("registered",),
+    "attach": ("unsafe", "locked_by"),
+    "ensure_rule": ("locked_by",),
     "allow_deletion": ("rse",),
     "delete_rse": ("ledger_exists", "rse", "registered"),
     "expire_ledger": ("ledger_exists", "rse", "registered"),
 }
-_Answer = tuple[tuple[object, ...], datetime, Any]
-"""What was asked, when, and what the answer was."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    what: Any
+    since: datetime
+    """When it was given first, and has been the same since."""
+    until: datetime
+    """How long it counts."""
 
 
 def remembering(catalogue: Catalogue, now: Callable[[], datetime]) -> Catalogue:
-    """Wrap the catalogue for one buffer: by this way its steady answers are asked for once an hour."""
+    """Wrap the catalogue for one buffer: by this way its steady answers are asked for once an hour, and ever less."""
     return cast("Catalogue", _Remembering(catalogue, now))
 
 
@@ -39,8 +61,8 @@ class _Remembering:
     def __init__(self, catalogue: Catalogue, now: Callable[[], datetime]) -> None:
         self._catalogue = catalogue
         self._now = now
-        self._answers: dict[str, _Answer] = {}
-        """By method."""
+        self._answers: dict[str, dict[bytes, _Answer]] = {}
+        """Method -> digest of what was asked -> answer."""
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         call = getattr(self._catalogue, method)
@@ -51,22 +73,43 @@ class _Remembering:
         return cast("Callable[..., Any]", call)
 
     def _remembered(self, method: str, call: Callable[..., object], args: tuple[object, ...]) -> object:
-        now = self._now()
-        known = self._answers.get(method)
-        if known is not None and known[0] == args and now < known[1] + _LIVES[method]:
-            return known[2]
+        now, answers, asked = self._now(), self._answers.setdefault(method, {}), _digest(args)
+        known = answers.get(asked)
+        if known is not None and now < known.until:
+            return known.what
         # An answer that does not come leaves none behind.
-        self._answers.pop(method, None)
-        answer = call(*args)
-        self._answers[method] = (args, now, answer)
-        return answer
+        answers.pop(asked, None)
+        what = call(*args)
+        if _SETTLED.get(method, _always)(what):
+            since = known.since if known is not None and known.what == what else now
+            answers[asked] = _Answer(what, since, now + _life(method, now - since))
+        return what
 
     def _changing(self, method: str, call: Callable[..., object], args: tuple[Any, ...]) -> object:
         # Also when it fails: it may have happened all the same.
-        before = {stale: self._answers.pop(stale, None) for stale in _CHANGED_BY[method]}
+        before = {stale: self._answers.pop(stale, {}) for stale in _CHANGED_BY[method]}
         answer = call(*args)
         if method == "ensure_ledger":
-            self._answers["ledger_exists"] = (args[:1], self._now(), True)
-        if method == "register" and (known := before["registered"]) is not None and known[0] == args[1:2]:
-            self._answers["registered"] = (*known[:2], known[2] | {file.did for file in args[2]})
+            now, ledger = self._now(), _digest(args[:1])
+            absent = ledger in before["ledger_exists"] and before["ledger_exists"][ledger].what is False
+            self._answers["ledger_exists"] = {ledger: _Answer(what=True, since=now, until=now + _STEADY)}
+            if absent:
+                self._answers["registered"] = {ledger: _Answer(what=frozenset(), since=now, until=now + _STEADY)}
+        if method == "register" and (known := before["registered"].get(asked := _digest(args[1:2]))) is not None:
+            grown = replace(known, what=known.what | {file.did for file in args[2]})
+            self._answers["registered"] = {asked: grown}
         return answer
+
+
+def _digest(args: tuple[object, ...]) -> bytes:
+    """Name what was asked: of thousands of files nothing but this is kept."""
+    return hashlib.sha256(repr(args).encode()).digest()
+
+
+def _life(method: str, same_for: timedelta) -> timedelta:
+    least = _LIVES[method]
+    return least if least < _STEADY else min(max(least, same_for), _LONGEST)
+
+
+def _always(_: object) -> bool:
+    return True

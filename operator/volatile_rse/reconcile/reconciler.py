@@ -154,8 +154,8 @@ class Reconciler:
         """Apply all effects that can be; give what went wrong first."""
         failed: PortError | None = None
         for effect in decided.effects:
-            if failed is not None and isinstance(effect, do.Remember | do.ReleaseRequest):
-                # A truth is not written upon a deed that failed.
+            if failed is not None and isinstance(effect, do.Remember | do.ReleaseRequest | do.SwapService):
+                # A truth is not written upon a deed that failed, and nobody is turned away upon it.
                 continue
             name = type(effect).__name__
             named = {"record": record_id, "effect": name}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.builders.objects import name_of, record_name
@@ -146,6 +146,28 @@ def a_rule_that_spans_is_respected(small: Small) -> None:
         small.step()
     assert rule in small.catalogue.rules(_IN), "I3: somebody else's rule was ended"
     small.catalogue.expire_rule(rule)
+    _ends(small)
+
+
+def a_rule_comes_in_the_moment_of_the_hiding(small: Small) -> None:
+    """Rucio hides replicas under a lock, too: between its word that there is none and the deed one may come."""
+    small.request()
+    small.until(small.has_session)
+    rules: list[str] = []
+    hide = small.catalogue.hide
+
+    def hide_late(rse: str, files: Collection[Did]) -> None:
+        hide(rse, files)
+        if not rules:
+            rules.append(small.catalogue.add_rule(_IN, "bob", [small.rse, "SITE-A"]))
+
+    small.catalogue.hide = hide_late  # type: ignore[method-assign]
+    small.delete()
+    small.until(lambda: bool(rules) and rules[0] in small.message)
+    for _ in range(3):
+        small.step()
+    assert not small.truth.get("freedAt"), "the bytes that a rule holds are given up"
+    small.catalogue.expire_rule(rules[0])
     _ends(small)
 
 
@@ -447,6 +469,7 @@ ALL: tuple[Scenario, ...] = (
     two_copies,
     an_input_of_no_bytes,
     a_rule_that_spans_is_respected,
+    a_rule_comes_in_the_moment_of_the_hiding,
     the_last_copy_is_on_the_buffer,
     rucio_is_away_at_every_stage,
     the_agent_restarts_at_every_stage,
