@@ -549,6 +549,11 @@ def what_rucio_said_before_counts_where_something_is_destroyed() -> None:
 
 
 @mutant
+def outputs_are_safe_from_memory() -> None:
+    swap(gather._Gathering, "_safety", lambda _real: lambda self: self._catalogue())
+
+
+@mutant
 def watches_that_nobody_misses() -> None:
     swap(lease.Lease, "saw", lambda _real: lambda self, _body: setattr(self, "_echoed", self._seconds()))
 

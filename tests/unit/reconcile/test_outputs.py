@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.unit.reconcile.small_world import REQUEST, Small
+from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 
 
 def _status(small: Small) -> dict[str, object]:
@@ -49,6 +49,25 @@ def test_an_agent_of_an_older_version_is_sent_nothing_new() -> None:
     _running(small)
     assert small.buffer.rules == []
     small.write("kept/a", "notes/b")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+
+
+def test_what_was_safe_while_the_session_ran_is_asked_anew_at_its_end() -> None:
+    small = Small()
+    output = {"name": "kept", "path": "kept/**", "scope": OUT.scope, "dataset": OUT.name, "register": "Continuous"}
+    small.request(outputs=[output | {"destination": {"rseExpression": "SITE-B"}}])
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.buffer.publish(small.uid, "kept/a", b"kept/a")
+    small.written = ("kept/a",)
+    small.until(lambda: small.is_kept("kept/a"))
+    for _ in range(5):
+        small.step()
+    (file,) = small.catalogue.resolve(OUT)
+    small.catalogue.lose("SITE-B", file.did)
     small.end_pod()
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
