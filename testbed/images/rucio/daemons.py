@@ -13,7 +13,7 @@ from sqlalchemy import delete  # type: ignore[import-not-found]  # of the image
 DAEMONS = {
     "judge-evaluator": ["--sleep-time", "1"],
     "judge-cleaner": ["--sleep-time", "1"],
-    "reaper": ["--delay-seconds", "5", "--sleep-time", "5"],
+    "reaper": ["--delay-seconds", "1", "--sleep-time", "2"],
     "abacus-rse": ["--sleep-time", "1"],
     "abacus-account": ["--sleep-time", "2"],
     "undertaker": ["--sleep-time", "2"],
