@@ -52,9 +52,11 @@ def risky(risk: Risk | None) -> dict[str, object]:
 
 
 def remember(record: Record, **changes: object) -> do.Remember:
-    """Change truths of the record; its phase follows from them."""
+    """Change truths of the record; its phase follows from them, and the message of another phase is void."""
     status = RSERecordStatus.model_validate(record.status.model_copy(update=changes).model_dump())
-    return do.Remember(status.model_copy(update={"phase": stage_of(status).value}))
+    phase = stage_of(status)
+    message = status.message if phase is stage_of(record.status) else None
+    return do.Remember(status.model_copy(update={"phase": phase.value, "message": message}))
 
 
 def foreign_object(what: str) -> Problem:

@@ -65,6 +65,8 @@ _KEPT_BACK = (
 """What keeps outputs from being safe; the first that holds is told."""
 
 
+_UNASKED = {Stage.FENCING, Stage.SEALING}
+"""Stages in which nothing is asked of Rucio."""
 _SHOWN = 20
 """Paths that a warning names."""
 _NONE = OutputTotals(claim="none")
@@ -206,13 +208,20 @@ def _rse(facts: Facts, record: Record, plan: Plan) -> _Said:
     if record.status.closed_at is not None:
         return _Said(type_, "False", Reason.COMPLETED, f"{record.spec.rse_name} has been deregistered.")
     unreachable = _find(plan, Reason.CATALOGUE_UNREACHABLE)
+    if (
+        not facts.rse_asked
+        and unreachable is None
+        and stage_of(record.status) in _UNASKED
+        and record.status.session.ready_at
+    ):
+        return _Said(type_, "True", Reason.SUCCEEDED, f"{record.spec.rse_name} was registered when the session began.")
     if not facts.rse_asked:
         why = _because(unreachable) if unreachable else (Reason.PENDING, "Rucio was not asked yet.")
         return _Said(type_, "Unknown", *why)
+    if record.status.freed_at is not None:
+        return _Said(type_, "False", Reason.IN_PROGRESS, f"It is being deregistered. {_awaiting(plan)}".strip())
     if facts.rse is not None and facts.rse.complete:
         return _Said(type_, "True", Reason.SUCCEEDED, f"{record.spec.rse_name} is registered.")
-    if record.status.freed_at is not None:
-        return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))
     problem = _find(plan, Reason.CATALOGUE_REFUSED) or _find(plan, Reason.FOREIGN_OBJECT)
     return _Said(type_, "False", *(_because(problem) if problem else (Reason.IN_PROGRESS, "It is being registered.")))
 

@@ -48,13 +48,16 @@ _PROGRESS = timedelta(seconds=10)
 _SILENCE = timedelta(seconds=2)
 """Of a visit that goes on, between two words about it: most end earlier, and say what has come of it."""
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
-_EVENTS = {
+_EVENTS = (
+    ConditionType.OUTPUTS_SAFE,
+    ConditionType.SESSION_ACTIVE,
     ConditionType.READY,
     ConditionType.USABLE,
-    ConditionType.SESSION_ACTIVE,
-    ConditionType.OUTPUTS_SAFE,
     ConditionType.STALLED,
-}
+)
+"""Conditions that people wait for; of several that change in one moment, the first tells most."""
+_TOLD_ALREADY = {ConditionType.READY, ConditionType.USABLE}
+"""They follow others: what has just been told is not told again of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Reconciler:
         """
         try:
             outcome = self._converge(record_id, known)
-            self._say_request(outcome)
+            all_said = self._say_request(outcome)
             self._say_record(outcome)
         except PortError as error:
             named = {"record": record_id, "reason": error.reason.value}
@@ -109,7 +112,8 @@ class Reconciler:
         self._failures.pop(record_id, None)
         if not outcome.plan.waiting:
             self._looks.pop(record_id, None)
-            return wake
+            later = _PROGRESS.total_seconds()
+            return wake if all_said else min(wake or later, later)
         poll = self._poll(record_id, outcome)
         return min(poll, wake or poll)
 
@@ -136,9 +140,10 @@ class Reconciler:
             decided = plan(facts, self._world.settings.instance)
             if not decided.effects or decided.effects == before:
                 return _Outcome(facts, replace(decided, problems=(*refused, *decided.problems)))
-            if self._world.clock.now() >= said + _SILENCE or _is_last_word(facts, decided):
+            last = _is_last_word(facts, decided)
+            if last or self._world.clock.now() >= said + _SILENCE:
                 # Who watches sees how far it is, also in a visit that takes long.
-                self._say_request(_Outcome(facts, decided))
+                self._say_request(_Outcome(facts, decided), at_once=last)
                 said = self._world.clock.now()
             failed = self._carry_out(record_id, facts, decided)
             if isinstance(failed, UnreachableError):
@@ -196,8 +201,14 @@ class Reconciler:
 
     # Status.
 
-    def _say_request(self, outcome: _Outcome) -> None:
-        """Write what is to be read by people, where it differs from what stands there."""
+    def _say_request(self, outcome: _Outcome, *, at_once: bool = False) -> bool:
+        """Write what is to be read by people, where it differs from what stands there.
+
+        Returns
+        -------
+        bool
+            Nothing is left to be said later.
+        """
         facts = outcome.facts
         endpoints: list[Endpoint] = []
         if facts.record is not None:
@@ -205,20 +216,21 @@ class Reconciler:
             endpoints = [Endpoint(protocol="root", url=root), Endpoint(protocol="davs", url=davs)]
         status = status_of(facts, outcome.plan, endpoints)
         if status is None or facts.request is None:
-            return
+            return True
         ref = Ref("VolatileRSE", facts.request.namespace, facts.request.name)
         body = self._world.cluster.get(ref)
         if body is None or body["metadata"]["uid"] != facts.request.uid:
-            return
+            return True
         old = body.get("status") or {}
         new = _keep_times(status, old)
         if all(old.get(key) == value for key, value in new.items()):
-            return
-        if outcome.plan.waiting and _gist(old | new) == _gist(old) and not self._may_say(f"{ref}"):
-            return
+            return True
+        if not at_once and _gist(old | new) == _gist(old) and not self._may_say(f"{ref}"):
+            return False
         self._world.cluster.merge(ref, {"status": new}, subresource="status")
         self._said[f"{ref}"] = self._world.clock.now()
         self._tell(body, new, old)
+        return True
 
     def _may_say(self, what: str) -> bool:
         """Tell whether mere progress may be written again."""
@@ -247,16 +259,21 @@ class Reconciler:
     def _tell(self, body: Mapping[str, Any], new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
         """Write an Event where a condition that people wait for has changed."""
         before = {entry["type"]: entry for entry in old.get("conditions") or ()}
-        for entry in new.get("conditions") or ():
-            was = before.get(entry["type"], {})
+        told: set[str] = set()
+        for type_ in _EVENTS:
+            entry = next(entry for entry in new["conditions"] if entry["type"] == type_)
+            was = before.get(type_, {})
             remedy = REMEDIES.get(Reason(entry["reason"]))
             bad = remedy is not None and remedy.actor is not Actor.NOBODY
-            if entry["type"] not in _EVENTS or (was.get("status") == entry["status"] == "False" and not bad):
+            if not was or (was["status"] == entry["status"] == "False" and not bad):
                 continue
-            if (was.get("status"), was.get("reason")) != (entry["status"], entry["reason"]) and was:
-                type_ = "Warning" if bad else "Normal"
-                about = f"{entry['type']}={entry['status']}: {entry['message'] or entry['reason']}"
-                self._world.cluster.event(body, type_=type_, reason=entry["reason"], message=about)
+            if type_ in _TOLD_ALREADY and entry["status"] in told:
+                continue
+            if (was["status"], was["reason"]) != (entry["status"], entry["reason"]):
+                told.add(entry["status"])
+                kind = "Warning" if bad else "Normal"
+                about = f"{type_}={entry['status']}: {entry['message'] or entry['reason']}"
+                self._world.cluster.event(body, type_=kind, reason=entry["reason"], message=about)
 
 
 def _is_last_word(facts: Facts, decided: Plan) -> bool:

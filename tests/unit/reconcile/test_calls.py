@@ -148,7 +148,8 @@ def test_a_session_writes_what_counts_and_no_more() -> None:
     small.until(small.is_closed)
     ours = [write for write in small.cluster.journal if write.ref.kind in {"VolatileRSE", "RSERecord"}]
     # Its own objects are two for each of their kinds: made and removed.
-    assert len(ours) <= 34, ours
+    assert len(ours) <= 26, ours
+    assert len(small.cluster.events) <= 5, small.cluster.events
 
 
 def test_nothing_is_written_while_nothing_happens() -> None:
