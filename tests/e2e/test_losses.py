@@ -1,4 +1,4 @@
-"""What the operator does when bytes are gone, or would be: the catalogue points at nothing, and nothing vanishes from it."""
+"""What happens when bytes are gone, or would be: the catalogue points at nothing, and nothing vanishes from it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def states(rse: str, name: str) -> dict[str, str]:
 
 def discard(session: Session, rse: str) -> None:
     spec = {"teardown": {"discard": {"rse": rse, "requestedBy": "alice"}}}
-    alice = "--as=alice --as-group=system:masters".split()
+    alice = ["--as=alice", "--as-group=system:masters"]
     where = ("-n", session.namespace, "patch", "vrse", session.name)
     cluster.kubectl(*alice, *where, "--type=merge", "-p", json.dumps({"spec": spec}))
 
