@@ -476,7 +476,8 @@ def _figures(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"- The operator's API writes, its Lease aside, in {one['minutes']:.0f} idle minutes with one"
         yield f"  Ready buffer: {one['writes']} (aim: 0)."
         rss = " / ".join(f"{one[f'rss.{count}']:.0f}" for count in (1, 10, 50))
-        yield f"- The operator's memory with 1 / 10 / 50 buffers: {rss} MiB; of the 50, some have pods that wait for room."
+        yield f"- The operator's memory with 1 / 10 / 50 buffers: {rss} MiB. Of the 50"
+        yield "  some have pods that wait for room on the node."
     if one := known.get("fakes"):
         each = (one["200.rss_mib"] - one["1.rss_mib"]) / 199 * 1024
         yield f"- On fakes, one thread: 200 VolatileRSEs at once are Ready after {one['200.seconds']:.1f} s, 50 after"
