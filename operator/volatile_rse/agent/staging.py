@@ -153,7 +153,10 @@ class Staging:
 
     def _fetch(self, file: InputFile, source: str, access: Access) -> Steps:
         partial = self._partial(file)
-        arrived = partial.stat().st_size if partial.exists() else 0
+        try:
+            arrived = partial.stat().st_size
+        except FileNotFoundError:
+            arrived = 0
         if arrived > file.bytes:
             partial.unlink()
             arrived = 0
@@ -195,9 +198,13 @@ class Staging:
 
     def _name(self, file: InputFile) -> None:
         target, partial = self._places.on_disk(file.path), self._partial(file)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if partial.exists() or not self._present(file):
+        try:
             partial.rename(target)
+        except FileNotFoundError:
+            # The first of its folder; or it has its name already.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if partial.exists() or not self._present(file):
+                partial.rename(target)
 
     @contextmanager
     def _room(self, file: InputFile, download: _Download) -> Iterator[None]:
@@ -228,6 +235,9 @@ class _Download:
         self._partial = partial
         self._size = arrived
         self._begun = False
+        self._pieces: list[bytes] = []
+        """What has arrived and is not written yet: libcurl gives 16 KiB at a time, each as dear as a greater piece."""
+        self._held = 0
         self._sum = checksum.EMPTY
         self._stream = partial.open("r+b" if arrived else "wb", buffering=_PIECE)
 
@@ -248,6 +258,7 @@ class _Download:
     def receive(self, data: bytes, begin: int) -> None:
         """Take a piece."""
         if not self._begun and begin != self._size:
+            # Nothing is held yet.
             self._stream.seek(0)
             self._stream.truncate()
             self._size, self._sum = 0, checksum.EMPTY
@@ -255,14 +266,23 @@ class _Download:
         if self._size + len(data) > self._file.bytes:
             message = f"the site has more than the {self._file.bytes} bytes of the catalogue"
             raise TransferError(message)
+        self._pieces.append(data)
+        self._size += len(data)
+        self._held += len(data)
+        if self._held >= _PIECE:
+            self._write()
+
+    def _write(self) -> None:
+        data = b"".join(self._pieces)
+        self._pieces, self._held = [], 0
         self._stream.write(data)
         self._sum = checksum.extend(self._sum, data)
-        self._size += len(data)
         self._progress.arrived(self._file.entries, len(data))
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        """Write what is left, and close the file."""
+        with self._stream:
+            self._write()
 
     def check(self, source: str) -> None:
         """Compare with the catalogue; a file that is wrong as a whole is dropped, a short one is kept."""

@@ -80,6 +80,11 @@ class Answer:
             name, _, value = text.partition(":")
             self.headers[name.strip().lower()] = value.strip()
 
+    def take_status(self, line: bytes) -> None:
+        """Read a line of a header of which the status is enough."""
+        if line.startswith(b"HTTP/"):
+            self.status = int(line.split()[1])
+
 
 def host_of(url: str) -> str:
     """Give the host that a token is chosen by."""
@@ -182,7 +187,8 @@ class Transfer:
         curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
         curl.setopt(pycurl.LOW_SPEED_TIME, request.patience)
         curl.setopt(pycurl.BUFFERSIZE, _PIECE)
-        curl.setopt(pycurl.HEADERFUNCTION, self._answer.take)
+        heard = self._answer.take if request.method == "HEAD" else self._answer.take_status
+        curl.setopt(pycurl.HEADERFUNCTION, heard)
         curl.setopt(pycurl.WRITEFUNCTION, self._write)
         if request.access.trust is not None:
             curl.setopt(pycurl.CAINFO, os.fspath(request.access.trust))
