@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed import cluster
-from tests.e2e.flows import fresh_namespace
+from testbed import cluster, installation
+from testbed.sessions import Session
+from tests.e2e.flows import fresh_namespace, new_session
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 
@@ -26,3 +27,10 @@ def crds() -> list[str]:
 def namespace() -> Iterator[str]:
     with fresh_namespace() as name:
         yield name
+
+
+@pytest.fixture
+def session(namespace: str) -> Iterator[Session]:
+    """Give a session on a cluster that has the operator of this checkout."""
+    installation.up()
+    yield from new_session(namespace)

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from testbed import cluster, installation
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import WRITE, assert_nothing_left, new_dataset, new_session, output
+from tests.e2e.flows import WRITE, assert_nothing_left, new_dataset, output
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
 ALICE, BOB = (f"--as={name} --as-group=system:masters".split() for name in ("alice", "bob"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 def patch(what: list[str], spec: dict[str, object], *who: str) -> None:

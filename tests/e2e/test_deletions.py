@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +19,6 @@ from tests.e2e.flows import (
     finish,
     let_go,
     new_dataset,
-    new_session,
     output,
     running,
 )
@@ -28,16 +27,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow, pytest.ma
 
 PIECES = "services,secrets,configmaps,pods"
 LOGIN = ("-n", installation.NAMESPACE, "secret", "rucio-login")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 def pieces(record_id: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from testbed import asking, cluster, grid, installation
 from testbed.layout import CHECKOUT
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import NANO, assert_nothing_left, new_session
+from tests.e2e.flows import NANO, assert_nothing_left
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
@@ -26,11 +26,6 @@ def _operator() -> Iterator[None]:
     yield
     # Whatever came of it, the next module finds an operator.
     installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 def in_operator(*command: str) -> str:

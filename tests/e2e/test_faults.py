@@ -24,7 +24,6 @@ from tests.e2e.flows import (
     finish,
     let_go,
     new_dataset,
-    new_session,
     output,
     running,
 )
@@ -36,16 +35,6 @@ WAITING = """
 while ! xrdfs $ROOT_URL stat $OUTBOX/go >/dev/null 2>&1; do sleep 0.5; done
 """
 long = pytest.mark.long
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 @pytest.fixture

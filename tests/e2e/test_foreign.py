@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from rucio.common.exception import AccessDenied, InsufficientAccountLimit, RSEWriteBlocked
 
-from testbed import asking, grid, installation
+from testbed import asking, grid
 from testbed.layout import CLIENT
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import finish, let_go, new_session, running
+from tests.e2e.flows import finish, let_go, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 def _on(rse: str) -> list[dict[str, Any]]:

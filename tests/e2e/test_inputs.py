@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import uuid
 import zlib
-from collections.abc import Iterator
 
 import pytest
 import requests
 
-from testbed import grid, installation
+from testbed import grid
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import assert_nothing_left, new_session
+from tests.e2e.flows import assert_nothing_left
 from volatile_rse.domain.names import hash_path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
 SCOPE = "user.alice"
 SIZE = 400_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +37,6 @@ def dataset() -> str:
     client.add_replicas("SITE-A", files)
     client.attach_dids(SCOPE, name, files)
     return name
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 def end(session: Session) -> None:

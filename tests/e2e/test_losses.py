@@ -6,7 +6,6 @@ import json
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -15,7 +14,7 @@ import requests
 from testbed import cluster, grid, installation
 from testbed.layout import NODE, SITES
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import NANO, assert_nothing_left, docker, let_go, new_dataset, new_session, output
+from tests.e2e.flows import NANO, assert_nothing_left, docker, let_go, new_dataset, output
 from volatile_rse.api.agent import DATA
 from volatile_rse.api.names import hash_path, lfn_name
 
@@ -29,16 +28,6 @@ xrdfs $ROOT_URL mv $OUTBOX/kept/one.txt $(cat /etc/vrse/VRSE_PUBLISH)/kept/one.t
 echo written
 while [ ! -e /tmp/go ]; do sleep 0.2; done
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 def states(rse: str, name: str) -> dict[str, str]:

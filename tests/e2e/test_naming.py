@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
 from testbed import asking, cluster, grid, installation
 from testbed.sessions import Session
-from tests.e2e.flows import finish, let_go, new_dataset, new_session, running
+from tests.e2e.flows import finish, let_go, new_dataset, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 NAMES = {

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 
 import pytest
 
-from testbed import asking, cluster, installation
+from testbed import asking, cluster
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import assert_kept_as, assert_nothing_left, new_dataset, new_session, output
+from tests.e2e.flows import assert_kept_as, assert_nothing_left, new_dataset, output
 from volatile_rse.api.names import lfn_name
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
@@ -18,16 +17,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 def touch(session: Session, path: str) -> None:
     for pod in session.pods():
         cluster.kubectl("-n", session.namespace, "exec", pod, "--", "touch", path)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 ODD = """

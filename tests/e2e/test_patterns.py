@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from testbed import installation
 from testbed import session as physicist
 from testbed.sessions import Session
-from tests.e2e.flows import assert_kept_as, assert_nothing_left, new_dataset, new_session, output
+from tests.e2e.flows import assert_kept_as, assert_nothing_left, new_dataset, output
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
@@ -84,16 +82,6 @@ print("left", json.dumps(left))
 
 def python(program: str, script: str) -> str:
     return f"{program} - <<'END'\n{script}\nEND\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 def test_every_pattern_of_the_analysis_programs_works_twice_and_is_kept(session: Session) -> None:

@@ -13,19 +13,9 @@ import pytest
 
 from testbed import cluster, grid, installation, samples
 from testbed.sessions import Session, kill_operator, wait_for
-from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, new_dataset, new_session, output
+from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, new_dataset, output
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator() -> None:
-    installation.up()
-
-
-@pytest.fixture
-def session(namespace: str) -> Iterator[Session]:
-    yield from new_session(namespace)
 
 
 def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
