@@ -90,6 +90,7 @@ def test_a_lost_volume_is_hidden_within_a_minute_and_its_rse_stays_until_somebod
     cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace)
 
 
+@pytest.mark.long
 def test_an_input_that_is_nowhere_else_any_more_stays_readable(session: Session) -> None:
     client, facts, name = grid.client("root"), grid.grid(), f"last.{uuid.uuid4().hex[:10]}"
     data = name.encode()
