@@ -7,10 +7,13 @@ from collections.abc import Callable, Collection
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.builders.session import store_path
+from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.facts import Piece
+from volatile_rse.domain.facts import Facts, Piece
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.holding import release_unused
+from volatile_rse.reconcile.world import World
 
 Scenario = Callable[[Small], None]
 FILES = ("kept/a", "kept/b")
@@ -192,6 +195,21 @@ def the_last_copy_is_on_the_buffer(small: Small) -> None:
 def rucio_is_away_at_every_stage(small: Small) -> None:
     small.at_each_stage = lambda world: world.cut_rucio(steps=3)
     _play(small, *FILES)
+    _ends(small)
+
+
+def rucio_goes_as_the_storage_is_freed(small: Small) -> None:
+    """In the very visit in which it is written that the storage may go."""
+    apply = small.apply
+
+    def goes(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        apply(world, connections, facts, effect)
+        if isinstance(effect, do.Remember) and effect.status.freed_at and not effect.status.closed_at:
+            small.cut_rucio(steps=3)
+
+    small.apply = goes
+    _play(small, *FILES)
+    small.until(lambda: small.truth.get("freedAt"))
     _ends(small)
 
 
@@ -472,6 +490,7 @@ ALL: tuple[Scenario, ...] = (
     a_rule_comes_in_the_moment_of_the_hiding,
     the_last_copy_is_on_the_buffer,
     rucio_is_away_at_every_stage,
+    rucio_goes_as_the_storage_is_freed,
     the_agent_restarts_at_every_stage,
     the_operator_restarts_at_every_stage,
     the_namespace_goes,
