@@ -197,6 +197,21 @@ def test_the_claim_of_the_volume_is_deleted(session: Session) -> None:
     finish(session, dataset)
 
 
+@long
+def test_pod_and_claim_of_the_volume_are_deleted(session: Session) -> None:
+    dataset = running(session)
+    name = session.record()["metadata"]["name"]
+    claim = ("-n", installation.BUFFERS, "get", "persistentvolumeclaim", name, "--ignore-not-found", "-o")
+    volume = cluster.kubectl(*claim, "jsonpath={.spec.volumeName}")
+    uid = cluster.kubectl(*claim, "jsonpath={.metadata.uid}")
+    cluster.kubectl("-n", installation.BUFFERS, "delete", "persistentvolumeclaim", name, "--wait=false")
+    cluster.kubectl("-n", installation.BUFFERS, "delete", "pod", name, "--grace-period=0", "--force")
+    wait_for("another claim", lambda: cluster.kubectl(*claim, "jsonpath={.metadata.uid}") not in {"", uid})
+    assert cluster.kubectl(*claim, "jsonpath={.spec.volumeName}") == volume
+    let_go(session)
+    finish(session, dataset)
+
+
 @pytest.mark.parametrize("process", ["volatile_rse[.]agent$", "xrootd -c .*/open[.]cfg"])
 @long
 def test_a_process_of_the_storage_pod_is_killed(session: Session, process: str) -> None:

@@ -384,6 +384,11 @@ def the_volume_is_not_retained() -> None:
 
 
 @mutant
+def a_volume_that_outlived_its_claim_is_forgotten() -> None:
+    swap(gather, "read_outlived", lambda _real: lambda _claim, _volumes: None)
+
+
+@mutant
 def released_too_early() -> None:
     def early(facts: Facts, _record: Record) -> tuple[do.Effect, ...]:
         request = facts.request

@@ -299,12 +299,10 @@ class FakeCluster(Cluster):
 
 def play_controllers(cluster: FakeCluster) -> None:
     """Do what provisioner, kubelet and controllers would: bind claims, start pods and deployments."""
+    for volume in cluster.list("PersistentVolume"):
+        _reclaim(cluster, volume)
     for claim in cluster.list("PersistentVolumeClaim"):
-        if not claim["spec"].get("volumeName"):
-            volume = f"pvc-{claim['metadata']['uid']}"
-            spec = {"persistentVolumeReclaimPolicy": "Delete"}
-            cluster.create({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": spec})
-            cluster.merge(_ref(claim), {"spec": {"volumeName": volume}})
+        _bind(cluster, claim)
     for pod in cluster.list("Pod"):
         if "status" not in pod:
             ready = [{"type": "Ready", "status": "True"}]
@@ -312,6 +310,37 @@ def play_controllers(cluster: FakeCluster) -> None:
             cluster.set_status(_ref(pod), {"phase": "Running", "conditions": ready})
     for deployment in cluster.list("Deployment"):
         cluster.set_status(_ref(deployment), {"readyReplicas": deployment["spec"].get("replicas", 1)})
+
+
+def _reclaim(cluster: FakeCluster, volume: Object) -> None:
+    """End a volume whose claim is gone; one that is retained stays, released, with the claim's UID."""
+    holder = volume["spec"].get("claimRef") or {}
+    claim = cluster.get(Ref("PersistentVolumeClaim", holder.get("namespace"), holder.get("name", "")))
+    if "uid" not in holder or (claim is not None and claim["metadata"]["uid"] == holder["uid"]):
+        return
+    if volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete":
+        cluster.delete(_ref(volume), volume["metadata"]["uid"])
+    else:
+        cluster.set_status(_ref(volume), {"phase": "Released"})
+
+
+def _bind(cluster: FakeCluster, claim: Object) -> None:
+    """Give a claim a new volume, or the one that it names if that is free; else it stays pending."""
+    metadata, name = claim["metadata"], claim["spec"].get("volumeName")
+    ours = {"namespace": metadata["namespace"], "name": metadata["name"]}
+    holder = {**ours, "uid": metadata["uid"]}
+    if name is None:
+        name = f"pvc-{metadata['uid']}"
+        spec = {"persistentVolumeReclaimPolicy": "Delete", "claimRef": holder}
+        cluster.create({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+        cluster.merge(_ref(claim), {"spec": {"volumeName": name}})
+    volume = cluster.get(Ref("PersistentVolume", None, name))
+    held = None if volume is None else volume["spec"].get("claimRef")
+    if volume is not None and held in (None, ours, holder):
+        if held != holder:
+            cluster.merge(_ref(volume), {"spec": {"claimRef": holder}})
+        for ref in (_ref(volume), _ref(claim)):
+            cluster.set_status(ref, {"phase": "Bound"})
 
 
 def _copied(body: Any) -> Any:  # noqa: ANN401 (a JSON value)

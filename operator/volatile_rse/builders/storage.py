@@ -142,8 +142,14 @@ def agent_service(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
     return _of_record(settings, record, Piece.AGENT_SERVICE, {"spec": spec})
 
 
-def volume(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
-    """Make the claim of the storage volume; without owner, so that nobody's deletion takes bytes along."""
+def volume(settings: Settings, record: RSERecordSpec, name: str | None = None) -> dict[str, Any]:
+    """Make the claim of the storage volume; without owner, so that nobody's deletion takes bytes along.
+
+    Parameters
+    ----------
+    name
+        Of the PersistentVolume, if there is one already.
+    """
     medium = record.class_snapshot.storage.volume
     spec: dict[str, Any] = {
         "accessModes": ["ReadWriteOnce"],
@@ -151,6 +157,8 @@ def volume(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
     }
     if medium is not None and medium.storage_class_name is not None:
         spec["storageClassName"] = medium.storage_class_name
+    if name is not None:
+        spec["volumeName"] = name
     return _of_record(settings, record, Piece.VOLUME, {"spec": spec})
 
 

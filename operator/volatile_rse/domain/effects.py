@@ -13,6 +13,7 @@ from volatile_rse.domain.facts import Lost, Piece
 __all__ = [
     "AllowDeletion",
     "Attach",
+    "ClaimVolume",
     "Copy",
     "CreateRecord",
     "DeleteRse",
@@ -120,6 +121,13 @@ class RetainVolume:
 
     volume: str
     retain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimVolume:
+    """Claim a volume that has outlived its claim: with what is on it."""
+
+    volume: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +284,7 @@ Effect = (
     | MakePiece
     | DropPiece
     | RetainVolume
+    | ClaimVolume
     | MakeDrain
     | SwapService
     | IssueSession

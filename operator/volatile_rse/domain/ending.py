@@ -133,13 +133,15 @@ def draining(facts: Facts, record: Record) -> Plan:
         # Nothing is destroyed while Rucio cannot be asked, not even what is decided already.
         return Plan(waiting="Rucio")
     effects: list[do.Effect] = []
-    volume = facts.storage.volume
+    volume, outlived = facts.storage.volume, facts.storage.outlived
     pieces = facts.storage.pieces
     kept = facts.storage.going | {Piece.SERVICE}
     if volume is not None and volume.volume is not None and volume.retained:
         effects.append(do.RetainVolume(volume.volume, retain=False))
         # The claim goes once this is seen: without it nobody would know of a volume that stayed.
         kept |= {Piece.VOLUME}
+    elif outlived is not None:
+        effects.append(do.RetainVolume(outlived, retain=False))
     effects += [do.DropPiece(piece, uid) for piece, uid in pieces.items() if piece not in kept]
     if facts.rse is not None:
         return _deregister(facts, effects)
@@ -147,7 +149,7 @@ def draining(facts: Facts, record: Record) -> Plan:
         return Plan((*effects, do.ExpireLedger()), waiting="Rucio's undertaker")
     if Piece.SERVICE in pieces and Piece.SERVICE not in facts.storage.going:
         effects.append(do.DropPiece(Piece.SERVICE, pieces[Piece.SERVICE]))
-    if not pieces:
+    if not pieces and outlived is None:
         effects.append(remember(record, closed_at=stamp(facts.now)))
     return Plan(tuple(effects), waiting="the objects of the buffer to go")
 

@@ -96,6 +96,8 @@ class VolumeFact:
     """PersistentVolume, once bound."""
     retained: bool | None = None
     """The volume outlives its claim; None before it is bound."""
+    marked: bool = False
+    """The volume says whose it is, so that it is found without its claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class Storage:
     """Certificates to be renewed."""
     pod: PodFact | None = None
     volume: VolumeFact | None = None
+    outlived: str | None = None
+    """PersistentVolume with this buffer's bytes that has outlived its claim, and that no claim is bound to."""
     service: ServiceFact | None = None
     drain_ready: bool = False
     """The empty server of this public host runs."""

@@ -32,15 +32,21 @@ def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
     wanted = [Piece.SESSION_KEY, Piece.SERVER_TLS, Piece.AGENT_TLS, Piece.SERVICE, Piece.AGENT_SERVICE]
     if record.spec.class_snapshot.storage.volume is not None:
         wanted.append(Piece.VOLUME)
-    yield from (do.MakePiece(piece) for piece in wanted if piece not in storage.pieces or piece in storage.expiring)
+    missing = [piece for piece in wanted if piece not in storage.pieces or piece in storage.expiring]
+    if storage.outlived is not None:
+        # A claim without it would get an empty volume, and what the session wrote would be lost for nothing.
+        yield do.ClaimVolume(storage.outlived)
+        missing = [piece for piece in missing if piece is not Piece.VOLUME]
+    yield from (do.MakePiece(piece) for piece in missing)
     if Piece.SESSION_KEY in storage.pieces and Piece.CONFIG not in storage.pieces:
         yield do.MakePiece(Piece.CONFIG)
     if storage.pod is None and all(piece in storage.pieces for piece in (*wanted, Piece.CONFIG)):
         yield do.MakePiece(Piece.POD)
     if storage.pod is not None and storage.pod.over:
         yield do.DropPiece(Piece.POD, storage.pod.uid)
-    if storage.volume is not None and storage.volume.volume is not None and storage.volume.retained is False:
-        yield do.RetainVolume(storage.volume.volume, retain=True)
+    volume = storage.volume
+    if volume is not None and volume.volume is not None and not (volume.retained and volume.marked):
+        yield do.RetainVolume(volume.volume, retain=True)
 
 
 def find_address(facts: Facts, record: Record) -> do.SetPublic | None:

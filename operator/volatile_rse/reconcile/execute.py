@@ -18,6 +18,7 @@ from volatile_rse.builders.objects import (
     RECORD,
     drain_name,
     hosts_of,
+    labels_of,
     name_of,
     new_object,
     record_name,
@@ -170,7 +171,17 @@ class _Hand:
     def retain_volume(self, effect: do.RetainVolume) -> None:
         policy = "Retain" if effect.retain else "Delete"
         ref = Ref("PersistentVolume", None, effect.volume)
-        self._cluster.merge(ref, {"spec": {"persistentVolumeReclaimPolicy": policy}})
+        patch: dict[str, Any] = {"spec": {"persistentVolumeReclaimPolicy": policy}}
+        if effect.retain:
+            # Its mark finds it, should its claim be deleted by somebody.
+            patch["metadata"] = {"labels": labels_of(self._spec)}
+        self._cluster.merge(ref, patch)
+
+    def claim_volume(self, effect: do.ClaimVolume) -> None:
+        # The claim first: a volume that is free and that nobody claims would never be deleted.
+        self._cluster.create(volume(self._settings, self._spec, effect.volume))
+        freed = {"spec": {"claimRef": {"uid": None, "resourceVersion": None}}}
+        self._cluster.merge(Ref("PersistentVolume", None, effect.volume), freed)
 
     def make_drain(self, _effect: do.MakeDrain) -> None:
         host = self._spec.class_snapshot.exposure.public_host
@@ -328,6 +339,7 @@ _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
     do.MakePiece: _Hand.make_piece,
     do.DropPiece: _Hand.drop_piece,
     do.RetainVolume: _Hand.retain_volume,
+    do.ClaimVolume: _Hand.claim_volume,
     do.MakeDrain: _Hand.make_drain,
     do.SwapService: _Hand.swap_service,
     do.IssueSession: _Hand.issue_session,

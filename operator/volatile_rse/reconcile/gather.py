@@ -50,6 +50,7 @@ from volatile_rse.reconcile.connections import Connections, authorities_of
 from volatile_rse.reconcile.holding import is_held
 from volatile_rse.reconcile.reading import (
     expires_soon,
+    read_outlived,
     read_pod,
     read_quarantined,
     read_record,
@@ -239,20 +240,30 @@ class _Gathering:
             host = self._spec.class_snapshot.exposure.public_host
             address = PublicAddress(host=host, root_port=service.root_port, davs_port=service.davs_port)
             self._set(public_address=address)
-        volume = None
-        if (claim := found.get(Piece.VOLUME)) is not None:
-            bound = claim["spec"].get("volumeName")
-            volume = read_volume(claim, cluster.get(Ref("PersistentVolume", None, bound)) if bound else None)
+        claim = found.get(Piece.VOLUME)
+        volumes = self._volumes(claim)
         now = self._facts.now
         return Storage(
             pieces={piece: uid_of(body) for piece, body in found.items()},
             going=frozenset(piece for piece, body in found.items() if "deletionTimestamp" in body["metadata"]),
             expiring=frozenset(piece for piece, body in found.items() if expires_soon(body, now)),
             pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
-            volume=volume,
+            volume=None if claim is None else read_volume(claim, next(iter(volumes), None)),
+            outlived=read_outlived(claim, volumes),
             service=service,
             drain_ready=self._drain_ready() if stage_of(self._record.status) is Stage.HIDING else False,
         )
+
+    def _volumes(self, claim: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
+        """Read the claim's volume; without a claim, what an earlier one has left."""
+        cluster = self._world.cluster
+        if claim is not None:
+            bound = claim["spec"].get("volumeName")
+            volume = cluster.get(Ref("PersistentVolume", None, bound)) if bound else None
+            return () if volume is None else (volume,)
+        if self._spec.class_snapshot.storage.volume is None:
+            return ()
+        return cluster.list("PersistentVolume", None, {RECORD: self._spec.record_id})
 
     def _drain_ready(self) -> bool:
         name = drain_name(self._spec.class_snapshot.exposure.public_host)

@@ -13,7 +13,7 @@ from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import VolatileRSESpec
-from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER
+from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD
 from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.problems import Quarantined, Usage
@@ -22,6 +22,7 @@ from volatile_rse.domain.stage import when
 __all__ = [
     "data_of",
     "expires_soon",
+    "read_outlived",
     "read_pod",
     "read_quarantined",
     "read_record",
@@ -144,7 +145,19 @@ def read_volume(body: Object, volume: Object | None) -> VolumeFact:
     if volume is None:
         return VolumeFact(uid=uid_of(body))
     retained = volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain"
-    return VolumeFact(uid=uid_of(body), volume=volume["metadata"]["name"], retained=retained)
+    marked = _label(volume, RECORD) is not None
+    return VolumeFact(uid=uid_of(body), volume=volume["metadata"]["name"], retained=retained, marked=marked)
+
+
+def read_outlived(claim: Object | None, volumes: Iterable[Object]) -> str | None:
+    """Name the volume, of these of one record, that was kept and is bound to a claim that is no more."""
+    for volume in volumes:
+        kept = volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain"
+        holder = (volume["spec"].get("claimRef") or {}).get("uid")
+        waits = claim is None or holder not in {None, uid_of(claim)}
+        if kept and waits and _label(volume, RECORD) is not None and "deletionTimestamp" not in volume["metadata"]:
+            return str(volume["metadata"]["name"])
+    return None
 
 
 def read_service(body: Object) -> ServiceFact:

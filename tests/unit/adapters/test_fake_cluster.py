@@ -72,3 +72,30 @@ def test_what_is_read_is_a_copy(cluster: FakeCluster) -> None:
     again = cluster.get(MAP)
     assert again is not None
     assert again["data"] == {"a": "1"}
+
+
+def test_a_claim_gets_the_volume_that_it_names_only_if_that_is_free(cluster: FakeCluster) -> None:
+    cluster.ticks.append(play_controllers)
+    cluster.create(body(CLAIM, spec={}))
+    cluster.tick()
+    claim: Any = cluster.get(CLAIM)
+    volume = Ref("PersistentVolume", None, claim["spec"]["volumeName"])
+    cluster.merge(volume, {"spec": {"persistentVolumeReclaimPolicy": "Retain"}})
+    cluster.delete(CLAIM, claim["metadata"]["uid"])
+    cluster.create(body(CLAIM, spec={"volumeName": volume.name}))
+    cluster.tick()
+    assert (cluster.get(CLAIM) or {}).get("status") is None
+    assert (cluster.get(volume) or {})["status"]["phase"] == "Released"
+    cluster.merge(volume, {"spec": {"claimRef": {"uid": None}}})
+    cluster.tick()
+    assert (cluster.get(CLAIM) or {})["status"]["phase"] == "Bound"
+
+
+def test_a_volume_goes_with_its_claim_unless_it_is_retained(cluster: FakeCluster) -> None:
+    cluster.ticks.append(play_controllers)
+    cluster.create(body(CLAIM, spec={}))
+    cluster.tick()
+    claim: Any = cluster.get(CLAIM)
+    cluster.delete(CLAIM, claim["metadata"]["uid"])
+    cluster.tick()
+    assert cluster.list("PersistentVolume") == ()

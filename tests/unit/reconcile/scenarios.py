@@ -232,11 +232,21 @@ def the_storage_pod_is_deleted(small: Small) -> None:
     small.until(lambda: small.truth["session"].get("startedAt"))
     small.write(*FILES)
     ref = Ref("Pod", "bufs", name_of(small.record_id, Piece.POD))
-    small.cluster.delete(ref, (small.cluster.get(ref) or {})["metadata"]["uid"])
+    small.drop(Piece.POD)
     small.buffer.restart()
     small.until(lambda: small.cluster.get(ref))
     small.end_pod()
     _ends(small)
+
+
+def the_storage_pod_and_its_claim_are_deleted(small: Small) -> None:
+    """The volume outlives them, and the next claim is bound to it."""
+    small.fail_copies(steps=8)
+    _play(small, *FILES)
+    small.drop(Piece.POD, Piece.VOLUME)
+    small.buffer.restart()
+    _ends(small)
+    assert not small.truth.get("losses"), "what was written is lost with a claim"
 
 
 def the_namespace_goes(small: Small) -> None:
@@ -478,6 +488,7 @@ ALL: tuple[Scenario, ...] = (
     *QUICK,
     a_rule_on_the_buffer_alone_is_ended,
     the_storage_pod_is_deleted,
+    the_storage_pod_and_its_claim_are_deleted,
     deleted_in_the_middle,
     nobody_comes,
     in_memory,

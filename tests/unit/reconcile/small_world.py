@@ -15,7 +15,7 @@ from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.builders.objects import discarded_name, hosts_of, name_of, record_name
+from volatile_rse.builders.objects import KINDS, discarded_name, hosts_of, name_of, record_name
 from volatile_rse.builders.storage import read_discarded
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
@@ -62,6 +62,8 @@ class Small:
         self.given_up: tuple[str, ...] = ()
         """What of it somebody consented to lose; it counts once the record says so."""
         self.destinations: tuple[str, ...] = ("SITE-B",)
+        self.volume = ""
+        """PersistentVolume that its bytes are on."""
         self.may_go = False
         """The VolatileRSE may go before its outputs are safe: its deadline is over, or its namespace goes."""
         self.sweep_every = 1
@@ -167,14 +169,14 @@ class Small:
 
     def renew(self) -> None:
         """Give the next session a storage pod of its own."""
-        self.buffer = FakeBuffer()
+        self.buffer, self.volume = FakeBuffer(), ""
         self._reconciler = None
         self._stages = set()
 
     def lose_cluster(self) -> str:
         """Begin anew in another cluster; give the instance that is lost with the old one."""
         lost = self.settings.instance
-        sites, self.buffer = self.buffer.sites, FakeBuffer()
+        sites, self.buffer, self.volume = self.buffer.sites, FakeBuffer(), ""
         self.buffer.sites.update(sites)
         self._install()
         self._reconciler = None
@@ -183,6 +185,12 @@ class Small:
     def adopt(self, instance: str) -> None:
         """Take over the RSE, as an admin does by hand."""
         adopt(self.world(), Connections(self.world()), Adoption(self.rse, instance, "standard"))
+
+    def drop(self, *pieces: Piece) -> None:
+        """Delete objects of the buffer by hand."""
+        for piece in pieces:
+            ref = Ref(KINDS[piece], "bufs", name_of(self.record_id, piece))
+            self.cluster.delete(ref, (self.cluster.get(ref) or {})["metadata"]["uid"])
 
     def forget(self) -> None:
         """Let another process of the operator take over."""
@@ -203,12 +211,22 @@ class Small:
         if self._outage == 0:
             self.catalogue.down = False
         play_controllers(self.cluster)
+        self._mount()
         self._failing -= 1
         copies = self.buffer.copies().items if not self.buffer.down else []
         self.buffer.broken = {copy.pfn: "full" for copy in copies if self._failing > 0}
         self.buffer.advance()
         self.catalogue.run_daemons()
         self.clock.turn(timedelta(seconds=1))
+
+    def _mount(self) -> None:
+        """Have the bytes where the claim's volume is."""
+        claim = self.cluster.get(Ref("PersistentVolumeClaim", "bufs", name_of(self.record_id, Piece.VOLUME)))
+        if claim is None or (claim.get("status") or {}).get("phase") != "Bound":
+            return
+        before, self.volume = self.volume, claim["spec"]["volumeName"]
+        if before not in {"", self.volume}:
+            self.buffer.lose_volume()
 
     def _visit(self) -> None:
         if self._reconciler is None:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-from tests.unit.reconcile.small_world import Small
+from tests.unit.reconcile.small_world import Killed, Small
 from volatile_rse.domain import effects as do
+from volatile_rse.domain.facts import Facts, Piece
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.reading import uid_of
+from volatile_rse.reconcile.world import World
 
 
 def running() -> Small:
@@ -48,3 +53,45 @@ def test_a_server_that_answered_nobody_is_told_of() -> None:
     assert "answered nobody" not in small.condition("StorageReady")["message"]
     small.buffer.xrootd_restarts = 2
     small.until(lambda: "answered nobody: 2." in small.condition("StorageReady")["message"])
+
+
+def test_a_claim_that_is_deleted_by_hand_gets_its_volume_again() -> None:
+    small = running()
+    volume = small.volume
+    small.drop(Piece.POD, Piece.VOLUME)
+    small.until(lambda: any(isinstance(effect, do.ClaimVolume) for effect in small.applied))
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+    assert small.volume == volume
+    assert "losses" not in small.truth or not small.truth["losses"]
+
+
+def test_a_volume_that_is_gone_with_its_claim_is_replaced_and_its_loss_told() -> None:
+    small = running()
+    volume = small.cluster.get(Ref("PersistentVolume", None, small.volume))
+    small.drop(Piece.POD, Piece.VOLUME)
+    small.cluster.delete(Ref("PersistentVolume", None, small.volume), uid_of(volume or {}))
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "StorageLost")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.leftovers() == []
+
+
+def test_a_volume_that_outlives_its_claim_goes_in_the_end() -> None:
+    small = running()
+    real = small.apply
+
+    def killed(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        if isinstance(effect, do.RetainVolume) and not effect.retain:
+            raise Killed
+        real(world, connections, facts, effect)
+
+    small.apply = killed
+    small.end_pod()
+    small.until(lambda: small.truth.get("freedAt"))
+    small.drop(Piece.VOLUME)
+    small.apply = real
+    small.until(small.is_closed)
+    small.step()
+    assert not small.cluster.list("PersistentVolume")
