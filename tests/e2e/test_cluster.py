@@ -143,14 +143,22 @@ def test_a_request_that_the_schema_refuses(namespace: str, change: dict[str, Any
 
 
 @pytest.mark.usefixtures("crds")
-def test_a_class_has_one_medium() -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"storage": {"volume": {}, "memory": {}}}, "choose exactly one of volume and memory"),
+        ({"rseAttributes": {"vrse_instance": "another"}}, "say whose an RSE is"),
+        ({"rseAttributes": {"lfn2pfn_algorithm": "identity"}}, "where its files are"),
+    ],
+)
+def test_a_class_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
     document = {
         "apiVersion": "volatilerse.io/v1alpha1",
         "kind": "VolatileRSEClass",
         "metadata": {"name": "both"},
-        "spec": VolatileRSEClassSpec.example() | {"storage": {"volume": {}, "memory": {}}},
+        "spec": VolatileRSEClassSpec.example() | change,
     }
-    with pytest.raises(StepError, match="choose exactly one of volume and memory"):
+    with pytest.raises(StepError, match=message):
         apply(document)
 
 

@@ -158,7 +158,7 @@ class VolatileRSEClassSpec(ApiModel):
         dict[str, Annotated[str, Field(max_length=255)]],
         Field(max_length=16),
     ] = {}
-    """Attributes set on every RSE of this class, besides the operator's own ``vrse_*``."""
+    """Attributes set on every RSE of this class, besides the operator's own ``vrse_*`` and ``lfn2pfn_algorithm``."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -166,7 +166,12 @@ class VolatileRSEClassSpec(ApiModel):
                 cel(
                     "!has(self.storage.memory) || !has(self.durability) || self.durability == 'Pod'",
                     "memory outlives no pod: its durability is Pod",
-                )
+                ),
+                cel(
+                    "!has(self.rseAttributes) || self.rseAttributes.all(key, "
+                    "!key.startsWith('vrse_') && !(key in ['lfn2pfn_algorithm', 'ISP']))",
+                    "vrse_*, lfn2pfn_algorithm and ISP say whose an RSE is and where its files are",
+                ),
             ]
         }
     )

@@ -11,7 +11,7 @@ from volatile_rse.api.agent import InputState, OutputState, Report
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Record
 
-__all__ = ["doubt_inputs", "doubt_outputs", "doubt_report"]
+__all__ = ["doubt_inputs", "doubt_memory", "doubt_outputs", "doubt_report"]
 
 
 def doubt_report(record: Record, report: Report) -> str:
@@ -56,6 +56,18 @@ def doubt_outputs(record: Record, states: Sequence[OutputState]) -> str:
             return f"it has sealed two files as {did}"
         seen.add(did)
     return ""
+
+
+def doubt_memory(record: Record, volume: str, states: Iterable[OutputState]) -> str:
+    """Say whether files are missing that the record knows of; another volume than the record's has lost what it had.
+
+    After the inventory the record counts the files at risk, and once they are safe, those that were kept.
+    """
+    known = record.status.files_at_risk if record.status.outcome is None else record.status.outcome.files
+    told = sum(state.output is not None and state.state in {"sealed", "failed", "found"} for state in states)
+    if volume != record.status.volume or told >= (known or 0):
+        return ""
+    return f"the record knows of {known} output files on its volume, and it tells of {told}"
 
 
 def _doubt_origin(record: Record, origins: Iterable[tuple[str, str | None]]) -> str:

@@ -37,7 +37,7 @@ from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
-from volatile_rse.domain.plausible import doubt_inputs, doubt_outputs, doubt_report
+from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING
 from volatile_rse.domain.stage import Stage, stage_of
@@ -585,6 +585,8 @@ class _Gathering:
     def _outputs(self) -> tuple[OutputState, ...]:
         states = tuple(_pages(self._buffer().outputs))
         self._believe(doubt_outputs(self._record, states))
+        if self._facts.report is not None:
+            self._believe(doubt_memory(self._record, self._facts.report.volume, states))
         return states
 
     def _believe(self, doubt: str) -> None:

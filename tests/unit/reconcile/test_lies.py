@@ -124,6 +124,27 @@ def test_an_impossible_output_is_neither_registered_nor_safe(lie: str) -> None:
     assert small.is_kept("kept/a", "kept/b")
 
 
+@pytest.mark.parametrize("phase", ["Keeping", "Hiding"])
+def test_what_an_agent_forgets_is_not_given_up(phase: str) -> None:
+    small = Small(inputs=0)
+    small.fail_copies(steps=8)
+    written(small)
+    honest = small.buffer.outputs
+
+    def outputs(after: int = 0) -> object:
+        page = honest(after)
+        return page.model_copy(update={"items": page.items[:1] if small.truth.get("phase") == phase else page.items})
+
+    small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
+    small.until(lambda: "knows of 2 output files on its volume, and it tells of 1" in small.message)
+    for _ in range(5):
+        small.step()
+    assert small.truth["phase"] == phase
+    honest_again(small)
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a", "kept/b")
+
+
 class Nowhere(dict[str, tuple[int, str]]):
     """Sites that nothing arrives at."""
 
