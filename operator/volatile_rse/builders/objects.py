@@ -37,9 +37,7 @@ DRAIN = "volatilerse.io/drain"
 MANAGED: Mapping[str, str] = {"app.kubernetes.io/managed-by": "volatile-rse"}
 
 KINDS: Mapping[Piece, str] = {
-    Piece.SESSION_KEY: "Secret",
-    Piece.SERVER_TLS: "Secret",
-    Piece.AGENT_TLS: "Secret",
+    Piece.KEYS: "Secret",
     Piece.CONFIG: "ConfigMap",
     Piece.INPUTS: "ConfigMap",
     Piece.SERVICE: "Service",

@@ -29,17 +29,21 @@ from volatile_rse.domain.frozen import read_lines, write_lines
 from volatile_rse.domain.settings import Settings
 
 __all__ = [
+    "AGENT",
     "NOT_AFTER",
+    "SERVER",
+    "SESSION_JWKS",
+    "SESSION_PRIVATE",
     "agent_service",
     "config_map",
     "discarded_map",
     "drain_objects",
     "inputs_map",
+    "keys",
     "pod",
     "public_service",
     "read_discarded",
     "read_inputs",
-    "secret",
     "session_audience",
     "session_issuer",
     "tls_data",
@@ -49,6 +53,11 @@ __all__ = [
 NOT_AFTER = "volatilerse.io/not-after"
 """Annotation: end of the certificate's life."""
 
+SESSION_PRIVATE, SESSION_JWKS = "session.private", "session.jwks"
+"""Keys of the buffer's Secret that are mounted nowhere."""
+SERVER, AGENT = "server.", "agent."
+"""Before the names of certificates and keys: whose they are."""
+_AUTHORITIES = "ca.crt"
 _ROLE = "volatilerse.io/role"
 _GRACE = 10
 """Seconds that the pod has to end: XRootD needs a fraction of one."""
@@ -64,19 +73,16 @@ def session_audience(record: RSERecordSpec) -> str:
     return f"https://{record.record_id}.buffers.invalid"
 
 
-def secret(
-    settings: Settings, record: RSERecordSpec, piece: Piece, data: Mapping[str, str], *, not_after: str | None = None
-) -> dict[str, Any]:
-    """Make a Secret of the buffer."""
-    body = _of_record(settings, record, piece, {"type": "Opaque", "stringData": dict(data)})
-    if not_after is not None:
-        body["metadata"]["annotations"] = {NOT_AFTER: not_after}
+def keys(settings: Settings, record: RSERecordSpec, data: Mapping[str, str], *, not_after: str) -> dict[str, Any]:
+    """Make the Secret of the buffer: one object for its two containers, each of which sees its own keys only."""
+    body = _of_record(settings, record, Piece.KEYS, {"type": "Opaque", "stringData": dict(data)})
+    body["metadata"]["annotations"] = {NOT_AFTER: not_after}
     return body
 
 
-def tls_data(certificate: str, key: str, authorities: str) -> dict[str, str]:
-    """Give the keys of a TLS Secret."""
-    return {"tls.crt": certificate, "tls.key": key, "ca.crt": authorities}
+def tls_data(certificate: str, key: str, authorities: str, role: str = "") -> dict[str, str]:
+    """Give the keys of a TLS Secret; of one that has several certificates, with their role before them."""
+    return {f"{role}tls.crt": certificate, f"{role}tls.key": key, _AUTHORITIES: authorities}
 
 
 def config_map(settings: Settings, record: RSERecordSpec, jwks: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,8 +181,8 @@ def pod(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
         {"name": "data", **data},
         {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         {"name": "config", "configMap": {"name": named(Piece.CONFIG)}},
-        {"name": "server-tls", "secret": {"secretName": named(Piece.SERVER_TLS)}},
-        {"name": "agent-tls", "secret": {"secretName": named(Piece.AGENT_TLS)}},
+        {"name": "server-tls", "secret": {"secretName": named(Piece.KEYS), "items": _items(SERVER)}},
+        {"name": "agent-tls", "secret": {"secretName": named(Piece.KEYS), "items": _items(AGENT)}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
     shared = [_mount("data", DATA), _mount("tmp", "/tmp")]  # noqa: S108 (a volume of this pod alone)
@@ -236,6 +242,12 @@ def drain_objects(
 def _of_record(settings: Settings, record: RSERecordSpec, piece: Piece, content: Mapping[str, Any]) -> dict[str, Any]:
     name = name_of(record.record_id, piece)
     return new_object(KINDS[piece], settings.buffers, name, labels_of(record), content)
+
+
+def _items(role: str) -> list[dict[str, str]]:
+    """Choose what one container sees of the buffer's Secret."""
+    names = {f"{role}tls.crt": "tls.crt", f"{role}tls.key": "tls.key", _AUTHORITIES: _AUTHORITIES}
+    return [{"key": key, "path": path} for key, path in names.items()]
 
 
 def _port(name: str, port: int, node_port: int | None) -> dict[str, Any]:

@@ -32,9 +32,8 @@ __all__ = [
 class Piece(StrEnum):
     """The objects that one buffer has in the namespace of buffers."""
 
-    SESSION_KEY = "session-key"
-    SERVER_TLS = "server-tls"
-    AGENT_TLS = "agent-tls"
+    KEYS = "keys"
+    """The key of session tokens, and the certificates of XRootD and of the agent."""
     CONFIG = "config"
     INPUTS = "inputs"
     SERVICE = "service"

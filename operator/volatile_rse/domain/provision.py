@@ -17,6 +17,9 @@ def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
     """Remember the volume; another one than before means that the medium has lost what was on it."""
     if facts.report is None or facts.report.volume == record.status.volume:
         return None
+    if record.status.volume is None and not record.status.inputs:
+        # Nothing can be on it before the session may begin: that is written together.
+        return None
     if record.status.volume is None:
         return remember(record, volume=facts.report.volume)
     # What the session wrote is gone; inputs come again, and an inventory that was made is void.
@@ -29,7 +32,7 @@ def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
 def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
     """Have the storage there; its pod is needed until everything is safe."""
     storage = facts.storage
-    wanted = [Piece.SESSION_KEY, Piece.SERVER_TLS, Piece.AGENT_TLS, Piece.SERVICE, Piece.AGENT_SERVICE]
+    wanted = [Piece.KEYS, Piece.SERVICE, Piece.AGENT_SERVICE]
     if record.spec.class_snapshot.storage.volume is not None:
         wanted.append(Piece.VOLUME)
     missing = [piece for piece in wanted if piece not in storage.pieces or piece in storage.expiring]
@@ -38,7 +41,7 @@ def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
         yield do.ClaimVolume(storage.outlived)
         missing = [piece for piece in missing if piece is not Piece.VOLUME]
     yield from (do.MakePiece(piece) for piece in missing)
-    if Piece.SESSION_KEY in storage.pieces and Piece.CONFIG not in storage.pieces:
+    if Piece.KEYS in storage.pieces and Piece.CONFIG not in storage.pieces:
         yield do.MakePiece(Piece.CONFIG)
     if storage.pod is None and all(piece in storage.pieces for piece in (*wanted, Piece.CONFIG)):
         yield do.MakePiece(Piece.POD)

@@ -39,8 +39,9 @@ def preparing(facts: Facts, record: Record) -> Plan:
         for name, files in facts.resolved.items()
     ]
     chosen = [ChosenDestination(output=name, rses=list(rses)) for name, rses in facts.chosen.items()]
-    freeze = do.FreezeInputs(facts.resolved)
-    return Plan(effects=(freeze, remember(record, inputs=inputs, destinations=chosen)))
+    # A session without inputs needs no list of them.
+    freeze = (do.FreezeInputs(facts.resolved),) if inputs else ()
+    return Plan(effects=(*freeze, remember(record, inputs=inputs, destinations=chosen)))
 
 
 def serving(facts: Facts, record: Record) -> Plan:
@@ -65,7 +66,9 @@ def serving(facts: Facts, record: Record) -> Plan:
         effects.append(do.IssueSession())
     truth = session_truth(session)
     if truth != record.status.session:
-        effects.append(remember(record, session=truth))
+        # Where nothing was to come, this is the first that is written of the volume.
+        volume = record.status.volume or (facts.report.volume if facts.report else None)
+        effects.append(remember(record, session=truth, volume=volume))
     elif address := find_address(facts, record):
         effects.append(address)
     problems = [*room, *_stalled(facts, record)]

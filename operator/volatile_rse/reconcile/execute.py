@@ -27,15 +27,20 @@ from volatile_rse.builders.objects import (
 from volatile_rse.builders.rse import buffer_rse
 from volatile_rse.builders.session import session_objects
 from volatile_rse.builders.storage import (
+    AGENT,
+    NOT_AFTER,
+    SERVER,
+    SESSION_JWKS,
+    SESSION_PRIVATE,
     agent_service,
     config_map,
     discarded_map,
     drain_objects,
     inputs_map,
+    keys,
     pod,
     public_service,
     read_inputs,
-    secret,
     tls_data,
     volume,
 )
@@ -151,16 +156,14 @@ class _Hand:
     def make_piece(self, effect: do.MakePiece) -> None:
         spec, settings = self._spec, self._settings
         makers: Mapping[Piece, Callable[[], dict[str, Any]]] = {
-            Piece.CONFIG: lambda: config_map(settings, spec, json.loads(self._session_key()["jwks"])),
+            Piece.CONFIG: lambda: config_map(settings, spec, json.loads(self._keys()[SESSION_JWKS])),
             Piece.SERVICE: lambda: public_service(settings, spec),
             Piece.AGENT_SERVICE: lambda: agent_service(settings, spec),
             Piece.VOLUME: lambda: volume(settings, spec),
             Piece.POD: lambda: pod(settings, spec),
         }
-        if effect.piece is Piece.SESSION_KEY:
-            self._make_session_key()
-        elif effect.piece in {Piece.SERVER_TLS, Piece.AGENT_TLS}:
-            self._cluster.apply(self._tls(effect.piece))
+        if effect.piece is Piece.KEYS:
+            self._make_keys()
         else:
             self._cluster.create(makers[effect.piece]())
 
@@ -212,7 +215,7 @@ class _Hand:
         bodies = session_objects(
             self._settings,
             self._spec,
-            token=session_token(self._world, self._record, self._session_key()["private"]),
+            token=session_token(self._world, self._record, self._keys()[SESSION_PRIVATE]),
             authorities={"ca.crt": bundle, self._world.hashed_name(bundle): bundle},
             inputs={} if inputs is None else read_inputs(inputs),
         )
@@ -306,26 +309,29 @@ class _Hand:
     def _buffer(self) -> Buffer:
         return self._world.buffer(hosts_of(self._settings, name_of(self._spec.record_id, Piece.AGENT_SERVICE))[0])
 
-    def _session_key(self) -> dict[str, str]:
-        body = self._cluster.get(self._ref(Piece.SESSION_KEY))
+    def _keys(self) -> dict[str, str]:
+        body = self._cluster.get(self._ref(Piece.KEYS))
         if body is None:
-            raise RefusedError(Reason.CHANGED_MEANWHILE, f"{self._ref(Piece.SESSION_KEY)} is gone.")
+            raise RefusedError(Reason.CHANGED_MEANWHILE, f"{self._ref(Piece.KEYS)} is gone.")
         return secret_of(body)
 
-    def _make_session_key(self) -> None:
+    def _make_keys(self) -> None:
+        """Make the Secret, or renew its certificates: tokens of the session's key must stay good."""
+        public = self._spec.class_snapshot.exposure.public_host
+        data = {**self._tls(SERVER, Piece.SERVICE, public), **self._tls(AGENT, Piece.AGENT_SERVICE)}
+        before = self._cluster.get(self._ref(Piece.KEYS))
+        if before is not None:
+            metadata = {"uid": uid_of(before), "annotations": {NOT_AFTER: self._not_after()}}
+            self._cluster.merge(self._ref(Piece.KEYS), {"metadata": metadata, "stringData": data})
+            return
         key = self._world.authority.session_key()
-        data = {"private": key.private, "jwks": json.dumps(key.jwks)}
-        # Created, never applied: tokens of an earlier key must stay good.
-        self._cluster.create(secret(self._settings, self._spec, Piece.SESSION_KEY, data))
+        data |= {SESSION_PRIVATE: key.private, SESSION_JWKS: json.dumps(key.jwks)}
+        self._cluster.create(keys(self._settings, self._spec, data, not_after=self._not_after()))
 
-    def _tls(self, piece: Piece) -> dict[str, Any]:
-        service = Piece.SERVICE if piece is Piece.SERVER_TLS else Piece.AGENT_SERVICE
-        names = hosts_of(self._settings, name_of(self._spec.record_id, service))
-        if piece is Piece.SERVER_TLS:
-            names.append(self._spec.class_snapshot.exposure.public_host)
+    def _tls(self, role: str, service: Piece, *more: str) -> dict[str, str]:
+        names = [*hosts_of(self._settings, name_of(self._spec.record_id, service)), *more]
         pair = self._world.authority.server(names, _LIFETIME)
-        data = tls_data(pair.certificate, pair.key, self._world.authority.bundle())
-        return secret(self._settings, self._spec, piece, data, not_after=self._not_after())
+        return tls_data(pair.certificate, pair.key, self._world.authority.bundle(), role)
 
     def _not_after(self) -> str:
         return stamp(self._world.clock.now() + _LIFETIME)

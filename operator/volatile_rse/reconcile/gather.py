@@ -30,7 +30,13 @@ from volatile_rse.builders.objects import (
 )
 from volatile_rse.builders.rse import buffer_rse
 from volatile_rse.builders.session import outbox, publishing, store_path, token_scope
-from volatile_rse.builders.storage import read_discarded, read_inputs, session_audience, session_issuer
+from volatile_rse.builders.storage import (
+    SESSION_PRIVATE,
+    read_discarded,
+    read_inputs,
+    session_audience,
+    session_issuer,
+)
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.frozen import digest_of
@@ -292,8 +298,8 @@ class _Gathering:
         """Give the session's own token, or one with the same rights before it has any."""
         if self._session_token is not None:
             return self._session_token
-        key = self._objects.get(Piece.SESSION_KEY)
-        return None if key is None else session_token(self._world, self._record, secret_of(key)["private"])
+        keys = self._objects.get(Piece.KEYS)
+        return None if keys is None else session_token(self._world, self._record, secret_of(keys)[SESSION_PRIVATE])
 
     def _access(self) -> SiteAccess:
         credentials, namespace = self._spec.class_snapshot.site_credentials, self._world.settings.namespace

@@ -67,6 +67,10 @@ def test_the_agent_alone_sees_no_key_of_xrootd_and_xrootd_none_of_the_agent() ->
     assert "agent-tls" not in mounts["xrootd"]
     assert "server-tls" not in mounts["agent"]
     assert "data" in mounts["agent"] & mounts["xrootd"]
+    volumes = {volume["name"]: volume for volume in pod(SETTINGS, record())["spec"]["volumes"]}
+    for role in ("server", "agent"):
+        shown = {item["key"] for item in volumes[f"{role}-tls"]["secret"]["items"]}
+        assert shown == {f"{role}.tls.crt", f"{role}.tls.key", "ca.crt"}, "the session's key is mounted nowhere"
 
 
 def test_memory_is_bounded_by_the_capacity() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.domain.catalogue import Did, File
@@ -53,3 +56,21 @@ def test_a_list_that_is_gone_is_not_made_of_other_files() -> None:
     assert small.has_session(), "what is staged stays usable"
     small.delete()
     small.until(small.is_closed)
+
+
+def test_certificates_are_renewed_and_the_key_of_the_sessions_tokens_is_not() -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.until(small.has_session)
+    ref = Ref("Secret", "bufs", name_of(small.record_id, Piece.KEYS))
+    before: Any = small.cluster.get(ref)
+    small.fail_copies(steps=100)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write("kept/a")
+    small.clock.turn(timedelta(days=61))
+    small.until(lambda: (small.cluster.get(ref) or {})["metadata"]["annotations"] != before["metadata"]["annotations"])
+    after: Any = small.cluster.get(ref)
+    changed = {key for key in before["data"] if after["data"][key] != before["data"][key]}
+    assert after["data"].keys() == before["data"].keys()
+    assert changed == {"server.tls.crt", "server.tls.key", "agent.tls.crt", "agent.tls.key"}
