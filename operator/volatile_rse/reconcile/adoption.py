@@ -120,7 +120,8 @@ def _unlike(found: BufferRse, wanted: Adoption) -> str:
         return f"{found.attributes[_MARK]!r} made it, not {wanted.instance!r}"
     missing = [key for key in _NEEDED if key not in found.attributes]
     if missing or not found.root_port or not found.davs_port:
-        return f"it was never finished or is half removed, and lacks {', '.join(missing) or 'a protocol'}"
+        lacking = ", ".join(missing) or "a protocol"
+        return f"it was never finished or is half removed, and lacks {lacking}: remove it in Rucio (docs/operations.md)"
     return ""
 
 
