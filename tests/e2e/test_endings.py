@@ -84,7 +84,6 @@ def test_what_an_uninstalled_operator_left_is_adopted_by_the_next(session: Sessi
     cluster.kubectl("-n", session.namespace, "delete", "secrets,configmaps", *selector)
     kept = json.loads(cluster.kubectl("get", "pv", volume, "-o", "json"))
     assert kept["spec"]["persistentVolumeReclaimPolicy"] == "Retain", "the volume of unsafe outputs went"
-    cluster.kubectl("delete", "pv", volume)
     remains = asking.remains(record)
     assert f"RSE {rse}" in remains
     assert any(what.startswith("replica of") for what in remains), "this test shows nothing"
@@ -100,6 +99,8 @@ def test_what_an_uninstalled_operator_left_is_adopted_by_the_next(session: Sessi
     assert f"{rse} is adopted: RSERecord {name}" in in_operator(*adopt, instance, rse)
     adopted = session.wait_closed(240)
     assert adopted["spec"]["adoptedFrom"] == instance
+    assert cluster.kubectl("get", "pv", volume, "-o", "name"), "the volume of unsafe outputs went with the adoption"
+    cluster.kubectl("delete", "pv", volume)
     assert_nothing_left(adopted)
     # The inputs have lost nothing but this replica.
     states = grid.client("root").list_replicas([{"scope": "user.alice", "name": "nano_dimuon"}])

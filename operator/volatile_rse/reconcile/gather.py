@@ -267,7 +267,8 @@ class _Gathering:
             bound = claim["spec"].get("volumeName")
             volume = cluster.get(Ref("PersistentVolume", None, bound)) if bound else None
             return () if volume is None else (volume,)
-        if self._spec.class_snapshot.storage.volume is None:
+        if self._spec.class_snapshot.storage.volume is None or self._spec.adopted_from is not None:
+            # What an RSE that was adopted had in another life is not its to give up.
             return ()
         return cluster.list("PersistentVolume", None, {RECORD: self._spec.record_id})
 

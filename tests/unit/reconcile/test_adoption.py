@@ -7,13 +7,13 @@ import pytest
 from tests.unit.reconcile.judge import ends_well
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.api.conditions import Reason
-from volatile_rse.builders.objects import record_name
+from volatile_rse.builders.objects import RECORD, record_name
 from volatile_rse.domain.catalogue import LedgerOwner
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.connections import Connections
-from volatile_rse.reconcile.orphans import orphans_of
+from volatile_rse.reconcile.orphans import OBJECTS, orphans_of
 
 
 def with_session() -> Small:
@@ -90,6 +90,21 @@ def test_a_buffer_that_is_still_here_is_not_given_up() -> None:
     small.cluster.merge(ref, {"metadata": {"finalizers": None}})
     small.cluster.delete(ref, small.record["metadata"]["uid"])
     assert "its buffer is still here" in refusal(small, small.settings.instance)
+
+
+def test_the_volume_that_a_lost_record_left_is_nobodys_to_give_up() -> None:
+    small = with_session()
+    small.cluster.merge(Ref("VolatileRSE", "alice", "run"), {"metadata": {"finalizers": None}})
+    small.cluster.delete(Ref("VolatileRSE", "alice", "run"), small.uid)
+    ref = Ref("RSERecord", None, record_name(small.record_id))
+    small.cluster.merge(ref, {"metadata": {"finalizers": None}})
+    small.cluster.delete(ref, small.record["metadata"]["uid"])
+    for kind in OBJECTS:
+        for body in small.cluster.list(kind, "bufs", {RECORD: small.record_id}):
+            small.cluster.delete(Ref(kind, "bufs", body["metadata"]["name"]), body["metadata"]["uid"])
+    small.adopt(small.settings.instance)
+    small.until(small.is_closed)
+    assert small.kept_volumes(), "what was written and not sealed went without a word"
 
 
 def test_a_permanent_rse_cannot_be_taken() -> None:
