@@ -55,14 +55,14 @@ def test_most_of_the_files_are_enough_if_the_user_says_so(session: Session, data
 
 
 def test_what_does_not_come_is_told_and_so_is_what_cannot_fit(session: Session, dataset: str) -> None:
-    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}", "deadline": "20s"}])
+    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}", "deadline": "12s"}])
     wait_for("it is told", lambda: session.condition("InputsStaged").get("reason") == "StagingFailed", 90)
     message = session.condition("InputsStaged")["message"]
     assert message.startswith("1 of 4 files cannot be staged: ")
     assert f"{dataset}.3: " in message
     assert not session.is_true("Usable")
     wait_for(
-        "its deadline is over", lambda: "within their deadline: in (20s)" in str(session.status()["conditions"]), 60
+        "its deadline is over", lambda: "within their deadline: in (12s)" in str(session.status()["conditions"]), 60
     )
     end(session)
     wait_for("it is gone", lambda: session.body() is None, 60)

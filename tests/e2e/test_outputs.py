@@ -23,7 +23,7 @@ ODD = """
 BASE=$ROOT_URL/$OUTBOX
 mkdir -p /tmp/tree/kept/ds.parquet/x=1 /tmp/tree/kept/small /tmp/tree/kept/.ipynb_checkpoints
 cd /tmp/tree/kept
-for n in $(seq 100); do echo $n > small/$n.txt; done
+for n in $(seq 40); do echo $n > small/$n.txt; done
 : > empty
 echo spaced > 'a b.txt'
 echo umlaut > ünï.txt
@@ -62,7 +62,7 @@ def test_odd_trees_are_told_while_the_session_runs_and_kept_at_its_end(session: 
 
     def told() -> bool:
         [kept] = session.status().get("outputs") or [{}]
-        return (kept.get("files"), kept.get("open")) == (108, 1)
+        return (kept.get("files"), kept.get("open")) == (48, 1)
 
     wait_for("the files are counted", told, 90)
     assert session.status()["unmatched"] == {"files": 1, "bytes": 7}
@@ -75,7 +75,7 @@ def test_odd_trees_are_told_while_the_session_runs_and_kept_at_its_end(session: 
     end = '{"spec": {"endRequested": true}}'
     cluster.kubectl("-n", session.namespace, "patch", "volatilerse", session.name, "--type=merge", "-p", end)
     record = session.wait_closed()
-    assert len(sums) == 107
+    assert len(sums) == 47
     assert_kept_as(dataset, record, sums)
     exceptions = sorted(text.split(" (")[0] for text in record["status"]["outcome"]["exceptions"])
     assert exceptions == ["excluded: kept/.ipynb_checkpoints/n.txt", "torn: kept/torn.bin", "unmatched: notes.txt"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Literal, get_args
 
 import pytest
@@ -82,21 +84,33 @@ def test_it_ends_well(scenario: Scenario) -> None:
     assert run(scenario, 0, "killed after") > 10
 
 
+@pytest.fixture(scope="module")
+def workers() -> Iterator[ProcessPoolExecutor]:
+    """Give a process for each core; forked, so that they have the bugs that were seeded in this one."""
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
+        yield pool
+
+
+def strike(scenario: Scenario, number: int, mode: Mode, effects: int) -> None:
+    """Play a scenario with one strike, and say which one it was if it ends badly."""
+    try:
+        run(scenario, number, mode)
+    except BaseException as error:
+        error.add_note(f"{scenario.__name__}, {mode} effect {number} of {effects}")
+        raise
+
+
 @pytest.mark.parametrize(("scenario", "mode"), CASES)
 def test_a_strike_at_any_effect_changes_nothing_of_the_end(
-    scenario: Scenario, mode: Mode, record_property: Callable[[str, object], None]
+    scenario: Scenario, mode: Mode, workers: ProcessPoolExecutor, record_property: Callable[[str, object], None]
 ) -> None:
     effects = run(scenario, 0, mode)
     # Without VRSE_MATRIX=whole the rarer ways are struck at every fourth effect, each mode at others: the whole matrix
     # takes eight minutes.
     thin = scenario not in QUICK and os.environ.get("VRSE_MATRIX") != "whole"
     numbers = range(1 + get_args(Mode).index(mode) % 4, effects + 1, 4) if thin else range(1, effects + 1)
-    for number in numbers:
-        try:
-            run(scenario, number, mode)
-        except BaseException as error:
-            error.add_note(f"{scenario.__name__}, {mode} effect {number} of {effects}")
-            raise
+    for done in [workers.submit(strike, scenario, number, mode, effects) for number in numbers]:
+        done.result()
     record_property("plans", len(numbers))
     assert effects > 10
 
