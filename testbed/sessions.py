@@ -148,10 +148,10 @@ class Session:
         return self.condition(type_).get("status") == "True"
 
     def record(self) -> dict[str, Any]:
-        """Read its record, which outlives it."""
+        """Read its record, which outlives it; of several requests of one name, the latest's."""
         found = json.loads(cluster.kubectl("get", "rserecords", "-o", "json"))["items"]
         mine = [body for body in found if self._is_mine(body)]
-        return mine[0] if mine else {}
+        return max(mine, key=lambda body: body["metadata"]["creationTimestamp"], default={})
 
     def phase(self) -> str:
         """Tell the stage of its record."""
