@@ -54,8 +54,18 @@ def test_most_of_the_files_are_enough_if_the_user_says_so(session: Session, data
     end(session)
 
 
-def test_what_does_not_come_is_told_and_so_is_what_cannot_fit(session: Session, dataset: str) -> None:
+@pytest.mark.long
+def test_what_has_not_come_within_its_deadline_is_told(session: Session, dataset: str) -> None:
     session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}", "deadline": "12s"}])
+    said = "within their deadline: in (12s)"
+    wait_for("it is told", lambda: said in str(session.status().get("conditions")), 90)
+    assert "StagingStalled" in str(session.status()["conditions"])
+    assert not session.is_true("Usable")
+    end(session)
+
+
+def test_what_does_not_come_is_told_and_so_is_what_cannot_fit(session: Session, dataset: str) -> None:
+    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}"}])
     wait_for("it is told", lambda: session.condition("InputsStaged").get("reason") == "StagingFailed", 90)
     message = session.condition("InputsStaged")["message"]
     assert message.startswith("1 of 4 files cannot be staged: ")
