@@ -71,9 +71,6 @@ def test_what_does_not_come_is_told_and_so_is_what_cannot_fit(session: Session, 
     assert message.startswith("1 of 4 files cannot be staged: ")
     assert f"{dataset}.3: " in message
     assert not session.is_true("Usable")
-    wait_for(
-        "its deadline is over", lambda: "within their deadline: in (12s)" in str(session.status()["conditions"]), 60
-    )
     end(session)
     wait_for("it is gone", lambda: session.body() is None, 60)
 
