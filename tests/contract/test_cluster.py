@@ -265,6 +265,17 @@ def test_a_secret_takes_plain_text(cluster: Cluster, namespace: str, name: str) 
     assert read(cluster, Ref("Secret", namespace, name))["data"] == {"token": "YWJj"}
 
 
+def test_plain_text_is_merged_into_a_secret_and_leaves_the_rest(cluster: Cluster, namespace: str, name: str) -> None:
+    place, ref = {"namespace": namespace, "name": name}, Ref("Secret", namespace, name)
+    plain = {"key": "abc", "certificate": "old"}
+    cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": place, "stringData": plain})
+    metadata = {"uid": read(cluster, ref)["metadata"]["uid"], "annotations": {"example.org/until": "then"}}
+    cluster.merge(ref, {"metadata": metadata, "stringData": {"certificate": "new"}})
+    after = read(cluster, ref)
+    assert after["data"] == {"key": "YWJj", "certificate": "bmV3"}
+    assert after["metadata"]["annotations"]["example.org/until"] == "then"
+
+
 def test_an_event_is_written(cluster: Cluster, namespace: str, name: str) -> None:
     ref = Ref("ConfigMap", namespace, name)
     cluster.create(config_map(ref, {}))

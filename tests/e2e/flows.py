@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ xrdcp -f /tmp/two.bin $ROOT_URL/$OUTBOX/kept/deep/two.bin
 xrdcp -f /tmp/one.txt $ROOT_URL/$OUTBOX/scratch.txt
 xrdadler32 /tmp/one.txt /tmp/two.bin
 """
+ALICE, BOB = (f"--as={name} --as-group=system:masters".split() for name in ("alice", "bob"))
+"""Arguments of kubectl, for what people do by their own names."""
 SIZES = [3893, 2000000]
 """Of the files that are kept of what WRITE writes."""
 
@@ -94,6 +97,14 @@ def assert_kept_as(dataset: str, record: dict[str, Any], sums: Mapping[str, str]
 def assert_nothing_left(record: dict[str, Any]) -> None:
     # Kubernetes takes a volume away a moment after its claim.
     wait_for("every trace to go", lambda: not asking.remains(record), 60)
+
+
+def patch(what: list[str], spec: dict[str, object], *who: str) -> None:
+    cluster.kubectl(*who, "patch", *what, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def discard(rse: str, name: str) -> dict[str, object]:
+    return {"discard": {"rse": rse, "requestedBy": name}}
 
 
 def docker(*argv: str) -> str:

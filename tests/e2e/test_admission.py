@@ -9,19 +9,9 @@ import pytest
 from testbed import cluster, installation
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import WRITE, assert_nothing_left, new_dataset, output
+from tests.e2e.flows import ALICE, BOB, WRITE, assert_nothing_left, discard, new_dataset, output, patch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
-
-ALICE, BOB = (f"--as={name} --as-group=system:masters".split() for name in ("alice", "bob"))
-
-
-def patch(what: list[str], spec: dict[str, object], *who: str) -> None:
-    cluster.kubectl(*who, "patch", *what, "--type=merge", "-p", json.dumps({"spec": spec}))
-
-
-def discard(rse: str, name: str) -> dict[str, object]:
-    return {"discard": {"rse": rse, "requestedBy": name}}
 
 
 def test_only_the_requester_gives_up_and_only_this_buffer(session: Session) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 import zlib
+from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -14,7 +15,7 @@ import requests
 from testbed import cluster, grid, installation
 from testbed.layout import NODE, SITES
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import NANO, assert_nothing_left, docker, let_go, new_dataset, output
+from tests.e2e.flows import ALICE, NANO, assert_nothing_left, discard, docker, let_go, new_dataset, output, patch
 from volatile_rse.api.agent import DATA
 from volatile_rse.api.names import hash_path, lfn_name
 
@@ -36,13 +37,6 @@ def states(rse: str, name: str) -> dict[str, str]:
     return {entry["name"]: entry["states"][rse] for entry in entries if rse in entry["states"]}
 
 
-def discard(session: Session, rse: str) -> None:
-    spec = {"teardown": {"discard": {"rse": rse, "requestedBy": "alice"}}}
-    alice = ["--as=alice", "--as-group=system:masters"]
-    where = ("-n", session.namespace, "patch", "vrse", session.name)
-    cluster.kubectl(*alice, *where, "--type=merge", "-p", json.dumps({"spec": spec}))
-
-
 def lose_volume(name: str) -> None:
     """Take the storage away for good: pod, claim, volume, and the bytes on the node's disk."""
     claim = json.loads(cluster.kubectl("-n", installation.BUFFERS, "get", "persistentvolumeclaim", name, "-o", "json"))
@@ -54,8 +48,9 @@ def lose_volume(name: str) -> None:
     docker("exec", NODE, "rm", "-rf", path)
 
 
-def test_a_lost_volume_is_hidden_within_a_minute_and_its_rse_stays_until_somebody_gives_it_up(session: Session) -> None:
-    """What was published is nowhere else: the site that it should go to refuses our token."""
+@pytest.fixture
+def _refused(session: Session) -> Iterator[None]:
+    """Leave the session's class without a good token for SITE-B."""
     good = grid.grid().tokens[grid.OPERATOR]
     secret = {"name": session.namespace, "namespace": installation.NAMESPACE}
     tokens = {SITES["SITE-A"]: good, SITES["SITE-B"]: "no-token"}
@@ -63,6 +58,13 @@ def test_a_lost_volume_is_hidden_within_a_minute_and_its_rse_stays_until_somebod
     credentials = {"secretName": session.namespace, "caConfigMap": "grid-ca"}
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": tokens}
     installation.apply([body, installation.class_of(session.namespace, grants, siteCredentials=credentials)])
+    yield
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace)
+
+
+@pytest.mark.usefixtures("_refused")
+def test_a_lost_volume_is_hidden_within_a_minute_and_its_rse_stays_until_somebody_gives_it_up(session: Session) -> None:
+    """What was published is nowhere else: the site that it should go to refuses our token."""
     dataset = new_dataset()
     session.request(inputs=[NANO], outputs=[output(dataset) | {"register": "Continuous"}])
     session.job(PUBLISH)
@@ -83,11 +85,10 @@ def test_a_lost_volume_is_hidden_within_a_minute_and_its_rse_stays_until_somebod
     let_go(session)
     wait_for("it is told what is lost", lambda: file in session.record()["status"].get("message", ""), 180)
     assert states(rse, file) == {file: "TEMPORARY_UNAVAILABLE"}, "people are sent to it, or it vanishes from Rucio"
-    discard(session, rse)
+    patch(["-n", session.namespace, "vrse", session.name], {"teardown": discard(rse, "alice")}, *ALICE)
     closed = session.wait_closed(240)
     assert closed["status"]["discarded"]["files"] == 1
     assert_nothing_left(closed)
-    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace)
 
 
 @pytest.mark.long

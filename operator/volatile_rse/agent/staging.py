@@ -273,6 +273,9 @@ class _Download:
             self._write()
 
     def _write(self) -> None:
+        if not self._pieces:
+            # A source that gives nothing is no progress.
+            return
         data = b"".join(self._pieces)
         self._pieces, self._held = [], 0
         self._stream.write(data)

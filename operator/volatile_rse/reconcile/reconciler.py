@@ -57,7 +57,7 @@ _EVENTS = (
 )
 """Conditions that people wait for; of several that change in one moment, the first tells most."""
 _TOLD_ALREADY = {ConditionType.READY, ConditionType.USABLE}
-"""They follow others: what has just been told is not told again of them."""
+"""They follow the others, whose news are not told again of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +267,12 @@ class Reconciler:
             bad = remedy is not None and remedy.actor is not Actor.NOBODY
             if not was or (was["status"] == entry["status"] == "False" and not bad):
                 continue
-            if type_ in _TOLD_ALREADY and entry["status"] in told:
+            # Good news need telling once, and each thing that is wrong.
+            news = entry["reason"] if bad else entry["status"]
+            if type_ in _TOLD_ALREADY and news in told:
                 continue
             if (was["status"], was["reason"]) != (entry["status"], entry["reason"]):
-                told.add(entry["status"])
+                told.add(news)
                 kind = "Warning" if bad else "Normal"
                 about = f"{type_}={entry['status']}: {entry['message'] or entry['reason']}"
                 self._world.cluster.event(body, type_=kind, reason=entry["reason"], message=about)

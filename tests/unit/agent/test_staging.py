@@ -78,6 +78,18 @@ def test_another_source_is_tried(buffer: Buffer, site: Site) -> None:
     assert [line.split()[1] for line in site.log] == ["/none", "/bad", path]
 
 
+def test_a_source_that_gives_nothing_is_no_progress(
+    buffer: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its deadline would never be over, as often as it is tried."""
+    told: list[int] = []
+    monkeypatch.setattr(buffer.staging.progress, "arrived", lambda _entries, size: told.append(size))
+    file = input_file(site, DATA, "f.root", site.url("/none"))
+    buffer.take(manifest(site, file))
+    until(lambda: len(site.log) >= 2)
+    assert told == []
+
+
 def test_a_wrong_file_fails_with_its_error_and_goes_on_being_tried(buffer: Buffer, site: Site) -> None:
     file = input_file(site, DATA)
     site.files[file.path] = b"x" * len(DATA)

@@ -346,6 +346,17 @@ class Small:
         finally:
             self.catalogue.down = down
 
+    def publish_and_keep(self, path: str, **spec: object) -> None:
+        """Have a running session whose published file is at its destination."""
+        kept = {"name": "kept", "path": "kept/**", "scope": OUT.scope, "dataset": OUT.name, "register": "Continuous"}
+        self.request(outputs=[kept | {"destination": {"rseExpression": "SITE-B"}}], **spec)
+        self.until(self.has_session)
+        self.start_pod()
+        self.until(lambda: self.truth["session"].get("startedAt"))
+        self.buffer.publish(self.uid, path, path.encode())
+        self.written = (path,)
+        self.until(lambda: self.is_kept(path))
+
     def is_kept(self, *paths: str, dataset: Did = OUT, rses: tuple[str, ...] = ()) -> bool:
         """Tell whether Rucio says that these outputs are at their destination, in the dataset, under a rule."""
         if not paths:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.gather import gather
@@ -80,15 +80,8 @@ def test_a_session_costs_forty_calls_and_one_for_each_hundred_files(files: int) 
 
 def test_what_was_published_and_is_safe_is_asked_for_ever_less() -> None:
     small = Small(inputs=1)
-    published = {"name": "kept", "path": "kept/**", "scope": OUT.scope, "dataset": OUT.name, "register": "Continuous"}
-    small.request(outputs=[published | {"destination": {"rseExpression": "SITE-B"}}], session=_DAYS)
     calls = counting(small)
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
-    small.buffer.publish(small.uid, "kept/a", b"kept/a")
-    small.written = ("kept/a",)
-    small.until(lambda: small.is_kept("kept/a"))
+    small.publish_and_keep("kept/a", session=_DAYS)
     for _ in range(10):
         small.step()
     calls.clear()

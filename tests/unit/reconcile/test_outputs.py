@@ -56,14 +56,7 @@ def test_an_agent_of_an_older_version_is_sent_nothing_new() -> None:
 
 def test_what_was_safe_while_the_session_ran_is_asked_anew_at_its_end() -> None:
     small = Small()
-    output = {"name": "kept", "path": "kept/**", "scope": OUT.scope, "dataset": OUT.name, "register": "Continuous"}
-    small.request(outputs=[output | {"destination": {"rseExpression": "SITE-B"}}])
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
-    small.buffer.publish(small.uid, "kept/a", b"kept/a")
-    small.written = ("kept/a",)
-    small.until(lambda: small.is_kept("kept/a"))
+    small.publish_and_keep("kept/a")
     for _ in range(5):
         small.step()
     (file,) = small.catalogue.resolve(OUT)
@@ -71,3 +64,12 @@ def test_what_was_safe_while_the_session_ran_is_asked_anew_at_its_end() -> None:
     small.end_pod()
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
+
+
+def test_what_is_wrong_is_an_event_also_when_something_else_changes_with_it() -> None:
+    small = _running(Small())
+    small.end_pod()
+    small.buffer.down = True
+    small.until(lambda: small.condition("SessionActive")["status"] == "False")
+    told = [(event.type_, event.reason) for event in small.cluster.events]
+    assert ("Warning", "BufferUnreachable") in told, told
