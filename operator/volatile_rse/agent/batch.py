@@ -32,6 +32,7 @@ class Batch(Generic[_Item]):
         self._write = write
         self._change = threading.Condition()
         self._items: list[_Item] = []
+        self._urgent = False
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -47,11 +48,18 @@ class Batch(Generic[_Item]):
         if self._thread.ident is not None:
             self._thread.join()
 
-    def add(self, item: _Item) -> None:
-        """Have an item written."""
+    def add(self, item: _Item, *, last: bool = False) -> None:
+        """Have an item written.
+
+        Parameters
+        ----------
+        last
+            Nothing follows soon: what is there need not wait for it.
+        """
         with self._change:
             self._items.append(item)
-            if len(self._items) in {1, _MANY}:
+            self._urgent |= last
+            if last or len(self._items) in {1, _MANY}:
                 self._change.notify_all()
 
     def _run(self) -> None:
@@ -70,10 +78,11 @@ class Batch(Generic[_Item]):
                     self._change.wait_for(lambda: self._ended, pause)
                 continue
             with self._change:
-                self._change.wait_for(lambda: self._ended or len(self._items) >= _MANY, pause)
+                self._change.wait_for(lambda: self._ended or self._urgent or len(self._items) >= _MANY, pause)
 
     def _next(self) -> list[_Item]:
         with self._change:
             self._change.wait_for(lambda: self._ended or self._items)
             items, self._items = self._items, []
+            self._urgent = False
             return items

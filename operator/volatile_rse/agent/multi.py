@@ -108,6 +108,12 @@ class Engine(Generic[_Key]):
             self._unwanted.update(keys)
         self._ring()
 
+    def is_last(self) -> bool:
+        """Tell a piece of work, between its steps, whether no other is under way or due."""
+        with self._lock:
+            due = bool(self._heap) and self._heap[0][0] <= time.monotonic()
+        return not due and len(self._under_way) == 1
+
     def _push(self, key: _Key, delay: float) -> None:
         number = next(self._order)
         self._due[key] = number

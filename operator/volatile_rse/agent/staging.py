@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -66,6 +67,7 @@ class Staging:
         """What has arrived and has no name yet."""
         self._engine: Engine[str] = Engine("staging", slots, self._work)
         self._arrived: Batch[InputFile] = Batch("settling", self._settle)
+        self._writer = ThreadPoolExecutor(1, "writing")
 
     def start(self) -> None:
         """Begin."""
@@ -75,6 +77,7 @@ class Staging:
     def stop(self) -> None:
         """End; what has arrived is kept."""
         self._engine.stop()
+        self._writer.shutdown()
         self._arrived.stop()
 
     def take(self, files: list[InputFile], access: Access) -> None:
@@ -136,7 +139,7 @@ class Staging:
             else:
                 with self._lock:
                     self._settling.add(path)
-                self._arrived.add(file)
+                self._arrived.add(file, last=self._engine.is_last())
                 return None
             if self._files.get(path) is not file:
                 return None
@@ -160,7 +163,7 @@ class Staging:
         if arrived > file.bytes:
             partial.unlink()
             arrived = 0
-        download = _Download(file, partial, arrived, self.progress)
+        download = _Download(file, partial, arrived, self.progress, self._writer)
         try:
             yield from download.read_again()
             with self._room(file, download):
@@ -227,10 +230,21 @@ class Staging:
 
 
 class _Download:
-    """A file that arrives, and its checksum."""
+    """A file that arrives, and its checksum.
 
-    def __init__(self, file: InputFile, partial: Path, arrived: int, progress: Progress) -> None:
+    Parameters
+    ----------
+    writer
+        Sums and writes pieces while the next arrive: neither needs Python's lock.
+    """
+
+    def __init__(
+        self, file: InputFile, partial: Path, arrived: int, progress: Progress, writer: ThreadPoolExecutor
+    ) -> None:
         self._progress = progress
+        self._writer = writer
+        self._writing: Future[None] | None = None
+        """At most one: who brings more than the disk takes waits."""
         self._file = file
         self._partial = partial
         self._size = arrived
@@ -270,14 +284,21 @@ class _Download:
         self._size += len(data)
         self._held += len(data)
         if self._held >= _PIECE:
-            self._write()
+            pieces, self._pieces, self._held = self._pieces, [], 0
+            self._await_writing()
+            self._writing = self._writer.submit(self._write, pieces)
 
-    def _write(self) -> None:
-        if not self._pieces:
+    def _await_writing(self) -> None:
+        """Wait for what was handed over; raise what it met, once."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, pieces: list[bytes]) -> None:
+        if not pieces:
             # A source that gives nothing is no progress.
             return
-        data = b"".join(self._pieces)
-        self._pieces, self._held = [], 0
+        data = b"".join(pieces)
         self._stream.write(data)
         self._sum = checksum.extend(self._sum, data)
         self._progress.arrived(self._file.entries, len(data))
@@ -285,7 +306,9 @@ class _Download:
     def close(self) -> None:
         """Write what is left, and close the file."""
         with self._stream:
-            self._write()
+            self._await_writing()
+            # A small file has nothing else: another thread would cost more than it does.
+            self._write(self._pieces)
 
     def check(self, source: str) -> None:
         """Compare with the catalogue; a file that is wrong as a whole is dropped, a short one is kept."""

@@ -28,6 +28,19 @@ def test_what_comes_while_something_is_written_is_written_together() -> None:
     assert [len(items) for items in written] == [1, 499]
 
 
+def test_the_last_one_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_PAUSE", 60)
+    written: list[int] = []
+    made = Batch("test", written.extend)
+    made.start()
+    made.add(0)
+    until(lambda: written == [0])
+    made.add(1)
+    made.add(2, last=True)
+    until(lambda: written == [0, 1, 2])
+    made.stop()
+
+
 def test_a_failed_writing_is_repeated_with_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_AFTER_FAILURE", 0.01)
     written: list[list[int]] = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import subprocess
 import threading
 import tracemalloc
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.agent.conftest import Site, adler32, input_file, manifest, until
-from volatile_rse.agent import checksum, staging
+from volatile_rse.agent import batch, checksum, staging
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.multi import backoff
 from volatile_rse.agent.places import Places
@@ -67,6 +68,50 @@ def test_a_partial_file_of_an_earlier_agent_is_read_again(places: Places, buffer
     staged(buffer, file)
     assert places.on_disk(file.path).read_bytes() == DATA
     assert [line.split(" ")[2:] for line in site.log] == [["bytes=1000-"], []]
+
+
+def test_a_disk_that_refuses_a_piece_breaks_the_transfer_off(buffer: Buffer, site: Site) -> None:
+    data, go_on = os.urandom(3_000_000), threading.Event()
+    file = input_file(site, data)
+    # The site stands still after what the disk does not take: the end of the file is not what tells.
+    site.held[file.path] = 2_500_000, go_on
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        buffer.take(manifest(site, file))
+        until(lambda: "File too large" in (state(buffer, file).error or ""))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        go_on.set()
+    staged(buffer, file)
+    assert buffer.places.on_disk(file.path).read_bytes() == data
+
+
+def test_a_disk_slower_than_the_site_gets_the_pieces_in_order(
+    buffer: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extend = checksum.extend
+
+    def slowly(value: int, data: bytes) -> int:
+        # Not the rest, which is written at the end.
+        threading.Event().wait(0.05 if len(data) >= 1 << 18 else 0)
+        return extend(value, data)
+
+    monkeypatch.setattr(checksum, "extend", slowly)
+    data = os.urandom(1_000_000)
+    file = input_file(site, data)
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    assert buffer.places.on_disk(file.path).read_bytes() == data
+    assert len(site.log) == 1
+
+
+def test_the_last_file_does_not_wait_for_more(buffer: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_PAUSE", 60)
+    files = [input_file(site, DATA, f"{number}.root") for number in range(20)]
+    buffer.take(manifest(site, *files))
+    for file in files:
+        staged(buffer, file)
 
 
 def test_another_source_is_tried(buffer: Buffer, site: Site) -> None:
