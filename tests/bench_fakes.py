@@ -12,7 +12,7 @@ from tests.unit.reconcile.small_world import CLUSTER_AUTHORITY, Small
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_cluster import play_controllers
-from volatile_rse.builders.objects import hosts_of, name_of
+from volatile_rse.builders.objects import agent_host, hosts_of, name_of
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.identity import identify
 from volatile_rse.ports.cluster import Ref
@@ -38,15 +38,13 @@ def main(count: int) -> dict[str, float]:
         records[name] = identify(small.settings.instance, uid).record_id
     buffers = {record: FakeBuffer() for record in records.values()}
 
-    def hosts(piece: Piece) -> dict[str, FakeBuffer]:
-        return {hosts_of(small.settings, name_of(record, piece))[0]: made for record, made in buffers.items()}
-
-    agents = hosts(Piece.AGENT_SERVICE)
+    doors = {hosts_of(small.settings, name_of(record, Piece.SERVICE))[0]: made for record, made in buffers.items()}
+    agents = {agent_host(record): made for record, made in buffers.items()}
     one = small.world()
     world = World(
         settings=one.settings, cluster=one.cluster, authority=LocalAuthority(*CLUSTER_AUTHORITY),
-        endpoints=_AnyDoor(hosts(Piece.SERVICE)), clock=one.clock, connect=one.connect,
-        buffer=agents.__getitem__, hashed_name=one.hashed_name,
+        endpoints=_AnyDoor(doors), clock=one.clock, connect=one.connect,
+        buffer=lambda _address, name: agents[name], hashed_name=one.hashed_name,
     )  # fmt: skip
     reconciler = Reconciler(world)
     began, waiting = time.monotonic(), dict(records)

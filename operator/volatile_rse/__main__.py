@@ -189,8 +189,8 @@ def _world(cluster: Cluster, settings: Settings, private: Path, metrics: Metrics
         catalogue = RucioCatalogue(connection, (login.username, login.password), login.authorities, private, gate)
         return metrics.measured(catalogue)
 
-    def buffer(host: str) -> Buffer:
-        return AgentClient(host, AGENT_PORT, authority.bundle(), pair)
+    def buffer(address: str, name: str) -> Buffer:
+        return AgentClient((address, AGENT_PORT), name, authority.bundle(), pair)
 
     return World(
         settings=settings,

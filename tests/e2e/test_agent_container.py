@@ -120,7 +120,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buffer]:
     name, tmp = f"vrse-test-agent-{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("buffer")
     authority = LocalAuthority(*LocalAuthority.create())
     pair, hour = authority.server(["localhost"], timedelta(hours=1)), timedelta(hours=1)
-    key = authority.session_key()
+    key = authority.session_key(AUDIENCE)
     issuer = Issuer(name="session", url=ISSUER, jwks=key.jwks)
     server = ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=[issuer])
     tls = {"ca.crt": authority.bundle(), "tls.crt": pair.certificate, "tls.key": pair.key}
@@ -130,7 +130,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buffer]:
         davs = run(f"{name}-xrootd", "volatile_rse.agent.supervisor",
                    {**mounts, CONFIG: folder(tmp / "config", buffer_files(server))}, DAVS_PORT)  # fmt: skip
         agent = run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
-        client = AgentClient("localhost", agent, authority.bundle(), authority.client("operator", hour))
+        client = AgentClient(("127.0.0.1", agent), "localhost", authority.bundle(), authority.client("operator", hour))
         made = Buffer(name, client, davs, tmp / "tls" / "ca.crt", authority.session_token(key.private, claims))
         until(made.answers)
         yield made

@@ -58,7 +58,7 @@ def wait_for_stage(session: Session, *stages: str) -> None:
     wait_for(" or ".join(stages), lambda: session.phase() in stages, pause=0.05)
 
 
-AFTER = ("Fencing", "Sealing", "Keeping", "Hiding", "Draining", "Closed")
+AFTER = ("Fencing", "Keeping", "Hiding", "Draining", "Closed")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_the_session_reads_and_writes_while_the_catalogue_fails(
 def test_the_catalogue_is_killed_while_outputs_are_registered(session: Session, container: str) -> None:
     dataset = running(session)
     let_go(session)
-    wait_for_stage(session, "Sealing", "Keeping")
+    wait_for_stage(session, "Fencing", "Keeping")
     docker("kill", "-s", "KILL", container)
     time.sleep(1)
     docker("start", container)

@@ -15,7 +15,7 @@ from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, remember
-from volatile_rse.domain.stage import FENCED, Stage, stamp
+from volatile_rse.domain.stage import SEALED, Stage, stamp
 from volatile_rse.reconcile import adoption, execute, gather, lease, reconciler
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
@@ -152,7 +152,7 @@ def the_fence_is_skipped() -> None:
     def skip(plan: Plan, facts: Facts, record: Record) -> Plan:
         if record.status.session.ready_at is None:
             return plan
-        steps = {**record.status.steps, FENCED: stamp(facts.now)}
+        steps = {**record.status.steps, SEALED: stamp(facts.now)}
         return Plan((remember(record, steps=steps),))
 
     decide(Stage.FENCING, skip)

@@ -44,16 +44,19 @@ class AgentClient(Buffer):
 
     Parameters
     ----------
-    host, port
-        Where it listens; its certificate must name the host.
+    where
+        Address and port at which it listens.
+    name
+        What its certificate must name.
     bundle
         Certificates of the authority that signed the agent's, PEM.
     pair
         The operator's client certificate.
     """
 
-    def __init__(self, host: str, port: int, bundle: str, pair: KeyPair) -> None:
-        self._where = https.netloc(host, port)
+    def __init__(self, where: tuple[str, int], name: str, bundle: str, pair: KeyPair) -> None:
+        self._where = https.netloc(*where)
+        self._name = name
         self._bundle = bundle
         self._pair = pair
 
@@ -103,16 +106,16 @@ class AgentClient(Buffer):
         timeout = _TIMEOUT, (_TIMEOUT if method == "GET" else _ORDER_TIMEOUT)
         try:
             # A kept connection would be the first to tell that the agent was restarted meanwhile.
-            with https.session(self._bundle, self._pair) as session:
+            with https.session(self._bundle, self._pair, self._name) as session:
                 answer = session.request(method, url, params=query, json=body, timeout=timeout, allow_redirects=False)
         except (requests.RequestException, OSError) as error:
-            message = f"The agent at {self._where} did not answer {method} {call}: {error}"
+            message = f"The agent {self._name} at {self._where} did not answer {method} {call}: {error}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
         if answer.status_code in _TRANSIENT:
-            message = f"The agent at {self._where} cannot serve {method} {call} now: {_words(answer)}"
+            message = f"The agent {self._name} at {self._where} cannot serve {method} {call} now: {_words(answer)}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
         if not answer.ok or answer.is_redirect:
-            message = f"The agent at {self._where} refused {method} {call}: {_words(answer)}"
+            message = f"The agent {self._name} at {self._where} refused {method} {call}: {_words(answer)}"
             raise RefusedError(Reason.BUFFER_REFUSED, message)
         return answer
 
@@ -120,7 +123,7 @@ class AgentClient(Buffer):
         try:
             return _known(model, answer.content)
         except ValidationError as error:
-            message = f"The agent at {self._where} gave no {model.__name__} of protocol v1: {error}"
+            message = f"The agent {self._name} at {self._where} gave no {model.__name__} of protocol v1: {error}"
             raise RefusedError(Reason.BUFFER_REFUSED, message) from error
 
 

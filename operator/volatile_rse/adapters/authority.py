@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from joserfc import jwt
@@ -25,6 +26,11 @@ __all__ = ["LocalAuthority", "hashed_name"]
 _AUTHORITY_LIFETIME = timedelta(days=3650)
 _SKEW = timedelta(minutes=5)
 """Clocks of other machines may be behind by this much."""
+_SCALAR, _SURPLUS = 32, 8
+"""Bytes of a private key of P-256, and more from which one is derived."""
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of P-256 (SEC 2, 2.4.2)."""
+_SESSION_KEY = b"volatile-rse session key of "
 _COMMON_NAME = 64
 """Characters that X.509 allows in a common name."""
 _KEY_USAGES = (
@@ -85,9 +91,17 @@ class LocalAuthority(Authority):
         """Issue a client certificate."""
         return self._issue(name, lifetime, ExtendedKeyUsageOID.CLIENT_AUTH, None)
 
-    def session_key(self) -> SessionKey:
-        """Make a new key, named by its thumbprint."""
-        key = ECKey.generate_key("P-256", {"alg": "ES256", "use": "sig"}, auto_kid=True)
+    def session_key(self, buffer: str) -> SessionKey:
+        """Derive the key of a buffer from the authority's (HKDF, RFC 5869), named by its thumbprint.
+
+        The bytes beyond the curve's order make every key as likely as any other (FIPS 186-5, A.2.1).
+        """
+        secret = self._key.private_numbers().private_value.to_bytes(_SCALAR, "big")
+        stream = HKDF(hashes.SHA256(), _SCALAR + _SURPLUS, salt=None, info=_SESSION_KEY + buffer.encode())
+        scalar = int.from_bytes(stream.derive(secret), "big") % (_ORDER - 1) + 1
+        pem = _key_pem(ec.derive_private_key(scalar, ec.SECP256R1()))
+        key = ECKey.import_key(pem, {"alg": "ES256", "use": "sig"})
+        key.ensure_kid()
         return SessionKey(
             private=json.dumps(key.as_dict(private=True), sort_keys=True),
             jwks={"keys": [key.as_dict(private=False)]},

@@ -134,8 +134,10 @@ class FakeBuffer(Buffer):
         return [] if self._manifest is None else self._manifest.outputs
 
     def lose_volume(self) -> None:
-        """Replace the volume: all is gone, and the agent begins anew."""
+        """Replace the volume: all is gone but what the sites have, and the agent begins anew."""
+        sites = self.sites
         self.__init__(self._capacity, self._page)  # type: ignore[misc]
+        self.sites = sites
         self.volume = "1" * 32
 
     def restart(self) -> None:

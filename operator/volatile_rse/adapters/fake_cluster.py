@@ -303,11 +303,11 @@ def play_controllers(cluster: FakeCluster) -> None:
         _reclaim(cluster, volume)
     for claim in cluster.list("PersistentVolumeClaim"):
         _bind(cluster, claim)
-    for pod in cluster.list("Pod"):
+    for number, pod in enumerate(cluster.list("Pod"), 1):
         if "status" not in pod:
             ready = [{"type": "Ready", "status": "True"}]
             cluster.merge(_ref(pod), {"spec": {"nodeName": "node"}})
-            cluster.set_status(_ref(pod), {"phase": "Running", "conditions": ready})
+            cluster.set_status(_ref(pod), {"phase": "Running", "conditions": ready, "podIP": f"10.244.0.{number}"})
     for deployment in cluster.list("Deployment"):
         cluster.set_status(_ref(deployment), {"readyReplicas": deployment["spec"].get("replicas", 1)})
 

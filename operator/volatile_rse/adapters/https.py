@@ -14,7 +14,7 @@ from volatile_rse.ports.credentials import KeyPair
 __all__ = ["netloc", "session"]
 
 
-def session(bundle: str | None, pair: KeyPair | None = None) -> requests.Session:
+def session(bundle: str | None, pair: KeyPair | None = None, name: str | None = None) -> requests.Session:
     """Make a session.
 
     Parameters
@@ -23,11 +23,13 @@ def session(bundle: str | None, pair: KeyPair | None = None) -> requests.Session
         Certificates of the authorities to trust, PEM; None: the system's.
     pair
         Our own certificate, for mutual TLS.
+    name
+        What the server's certificate must name, where that is not the host of the URL.
     """
     made = requests.Session()
     # Proxies, netrc and certificate bundles of the environment are meant for others.
     made.trust_env = False
-    made.mount("https://", _PrivateTls(_context(bundle, pair)))
+    made.mount("https://", _PrivateTls(_context(bundle, pair), name))
     return made
 
 
@@ -60,11 +62,14 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
 
 
 class _PrivateTls(HTTPAdapter):
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, name: str | None) -> None:
         self._context = context
+        # OpenSSL itself compares it with the certificate.
+        self._name = {} if name is None else {"server_hostname": name}
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of requests
+        kwargs |= self._name
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
     def cert_verify(self, conn: Any, *_: object) -> None:  # noqa: ANN401 - as above

@@ -18,6 +18,7 @@ __all__ = [
     "KINDS",
     "MANAGED",
     "RECORD",
+    "agent_host",
     "discarded_name",
     "drain_name",
     "hosts_of",
@@ -38,10 +39,8 @@ MANAGED: Mapping[str, str] = {"app.kubernetes.io/managed-by": "volatile-rse"}
 
 KINDS: Mapping[Piece, str] = {
     Piece.KEYS: "Secret",
-    Piece.CONFIG: "ConfigMap",
     Piece.INPUTS: "ConfigMap",
     Piece.SERVICE: "Service",
-    Piece.AGENT_SERVICE: "Service",
     Piece.VOLUME: "PersistentVolumeClaim",
     Piece.POD: "Pod",
 }
@@ -58,9 +57,12 @@ def record_name(record_id: str) -> str:
 def name_of(record_id: str, piece: Piece) -> str:
     """Name an object of a buffer."""
     name = record_name(record_id)
-    if piece is Piece.AGENT_SERVICE:
-        return f"{name}-agent"
     return name if piece in _PLAIN else f"{name}-{piece.value}"
+
+
+def agent_host(record_id: str) -> str:
+    """Name the agent in its certificate; nobody resolves it, since the operator knows the pod's address."""
+    return f"{record_name(record_id)}-agent"
 
 
 def session_name(name: str) -> str:

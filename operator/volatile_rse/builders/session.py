@@ -16,7 +16,7 @@ from volatile_rse.domain.names import Layout, hash_path, rse_path
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.settings import Settings
 
-__all__ = ["endpoint", "outbox", "publishing", "session_objects", "store_path", "token_scope"]
+__all__ = ["endpoint", "outbox", "publishing", "session_config", "session_secret", "store_path", "token_scope"]
 
 _LIST_LIMIT = 512 * 1024
 """Bytes of the list of inputs that fit beside the rest in one ConfigMap."""
@@ -56,18 +56,26 @@ def endpoint(settings: Settings, record: RSERecordSpec) -> tuple[str, str]:
     return f"root://{host}:{ROOT_PORT}", f"https://{host}:{DAVS_PORT}"
 
 
-def session_objects(
+def session_secret(record: RSERecordSpec, token: str) -> dict[str, Any]:
+    """Make the session's Secret, which goes with the VolatileRSE."""
+    claim = record.claims[0]
+    owner = {"apiVersion": "volatilerse.io/v1alpha1", "kind": "VolatileRSE", "name": claim.name, "uid": claim.uid}
+    return _of_session(record, "Secret", owner, {"type": "Opaque", "stringData": {"token": token}})
+
+
+def session_config(
     settings: Settings,
     record: RSERecordSpec,
-    *,
-    token: str,
+    secret: str,
     authorities: Mapping[str, str],
     inputs: Mapping[str, Iterable[File]],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make the session's Secret and ConfigMap; both go with the VolatileRSE.
+) -> dict[str, Any]:
+    """Make the session's ConfigMap, which goes with the Secret.
 
     Parameters
     ----------
+    secret
+        UID of the Secret.
     authorities
         File name -> PEM: ``ca.crt``, and the same under its hashed name for clients that want a directory.
     """
@@ -85,15 +93,18 @@ def session_objects(
         data["VRSE_PUBLISH"] = publish
     if len(listed) <= _LIST_LIMIT:
         data["inputs.jsonl"] = listed
+    owner = {"apiVersion": "v1", "kind": "Secret", "name": session_name(claim.name), "uid": secret}
+    return _of_session(record, "ConfigMap", owner, {"data": data})
+
+
+def _of_session(
+    record: RSERecordSpec, kind: str, owner: Mapping[str, str], content: Mapping[str, Any]
+) -> dict[str, Any]:
+    claim = record.claims[0]
     labels = {**MANAGED, CLAIM: claim.uid, RECORD: record.record_id}
-    owner = {"apiVersion": "volatilerse.io/v1alpha1", "kind": "VolatileRSE", "name": claim.name, "uid": claim.uid}
-
-    def made(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
-        body = new_object(kind, claim.namespace, session_name(claim.name), labels, content)
-        body["metadata"]["ownerReferences"] = [owner]
-        return body
-
-    return made("Secret", {"type": "Opaque", "stringData": {"token": token}}), made("ConfigMap", {"data": data})
+    body = new_object(kind, claim.namespace, session_name(claim.name), labels, content)
+    body["metadata"]["ownerReferences"] = [owner]
+    return body
 
 
 def _folder(scope: str) -> str:

@@ -21,7 +21,7 @@ from volatile_rse.builders.objects import (
     new_object,
     record_name,
 )
-from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files, drain_files
+from volatile_rse.builders.xrootd import BUFFER_FILES, Issuer, ServerSettings, buffer_files, drain_files
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.discard import read_lost, write_lost
 from volatile_rse.domain.facts import Lost, Piece
@@ -34,8 +34,7 @@ __all__ = [
     "SERVER",
     "SESSION_JWKS",
     "SESSION_PRIVATE",
-    "agent_service",
-    "config_map",
+    "XROOTD",
     "discarded_map",
     "drain_objects",
     "inputs_map",
@@ -48,6 +47,7 @@ __all__ = [
     "session_issuer",
     "tls_data",
     "volume",
+    "xrootd_data",
 ]
 
 NOT_AFTER = "volatilerse.io/not-after"
@@ -57,6 +57,8 @@ SESSION_PRIVATE, SESSION_JWKS = "session.private", "session.jwks"
 """Keys of the buffer's Secret that are mounted nowhere."""
 SERVER, AGENT = "server.", "agent."
 """Before the names of certificates and keys: whose they are."""
+XROOTD = "xrootd."
+"""Before the names of the files of XRootD's configuration."""
 _AUTHORITIES = "ca.crt"
 _ROLE = "volatilerse.io/role"
 _GRACE = 10
@@ -85,11 +87,11 @@ def tls_data(certificate: str, key: str, authorities: str, role: str = "") -> di
     return {f"{role}tls.crt": certificate, f"{role}tls.key": key, _AUTHORITIES: authorities}
 
 
-def config_map(settings: Settings, record: RSERecordSpec, jwks: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the configuration of the buffer's XRootD."""
+def xrootd_data(record: RSERecordSpec, jwks: Mapping[str, Any]) -> dict[str, str]:
+    """Give the configuration of the buffer's XRootD, which takes tokens of these keys."""
     issuer = Issuer(name="session", url=session_issuer(record), jwks=jwks)
     server = ServerSettings(site=record.rse_name, audience=session_audience(record), issuers=[issuer])
-    return _of_record(settings, record, Piece.CONFIG, {"data": buffer_files(server)})
+    return {f"{XROOTD}{name}": text for name, text in buffer_files(server).items()}
 
 
 def inputs_map(settings: Settings, record: RSERecordSpec, inputs: Mapping[str, Iterable[File]]) -> dict[str, Any]:
@@ -138,16 +140,6 @@ def public_service(settings: Settings, record: RSERecordSpec, *, drained: bool =
     return _of_record(settings, record, Piece.SERVICE, {"spec": spec})
 
 
-def agent_service(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
-    """Make the Service by which the operator alone reaches the agent, also while XRootD is down."""
-    spec = {
-        "selector": {RECORD: record.record_id, _ROLE: "storage"},
-        "ports": [_port("agent", AGENT_PORT, None)],
-        "publishNotReadyAddresses": True,
-    }
-    return _of_record(settings, record, Piece.AGENT_SERVICE, {"spec": spec})
-
-
 def volume(settings: Settings, record: RSERecordSpec, name: str | None = None) -> dict[str, Any]:
     """Make the claim of the storage volume; without owner, so that nobody's deletion takes bytes along.
 
@@ -180,9 +172,9 @@ def pod(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
     volumes = [
         {"name": "data", **data},
         {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
-        {"name": "config", "configMap": {"name": named(Piece.CONFIG)}},
-        {"name": "server-tls", "secret": {"secretName": named(Piece.KEYS), "items": _items(SERVER)}},
-        {"name": "agent-tls", "secret": {"secretName": named(Piece.KEYS), "items": _items(AGENT)}},
+        {"name": "config", "secret": {"secretName": named(Piece.KEYS), "items": _items(XROOTD, BUFFER_FILES)}},
+        {"name": "server-tls", "secret": {"secretName": named(Piece.KEYS), "items": _tls_items(SERVER)}},
+        {"name": "agent-tls", "secret": {"secretName": named(Piece.KEYS), "items": _tls_items(AGENT)}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
     shared = [_mount("data", DATA), _mount("tmp", "/tmp")]  # noqa: S108 (a volume of this pod alone)
@@ -244,10 +236,13 @@ def _of_record(settings: Settings, record: RSERecordSpec, piece: Piece, content:
     return new_object(KINDS[piece], settings.buffers, name, labels_of(record), content)
 
 
-def _items(role: str) -> list[dict[str, str]]:
+def _items(prefix: str, names: Iterable[str]) -> list[dict[str, str]]:
     """Choose what one container sees of the buffer's Secret."""
-    names = {f"{role}tls.crt": "tls.crt", f"{role}tls.key": "tls.key", _AUTHORITIES: _AUTHORITIES}
-    return [{"key": key, "path": path} for key, path in names.items()]
+    return [{"key": f"{prefix}{name}", "path": name} for name in names]
+
+
+def _tls_items(role: str) -> list[dict[str, str]]:
+    return [*_items(role, ("tls.crt", "tls.key")), *_items("", (_AUTHORITIES,))]
 
 
 def _port(name: str, port: int, node_port: int | None) -> dict[str, Any]:

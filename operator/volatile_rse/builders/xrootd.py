@@ -9,7 +9,12 @@ from typing import Any
 
 from volatile_rse.api.agent import CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN
 
-__all__ = ["FAR", "Issuer", "ServerSettings", "buffer_files", "drain_files"]
+__all__ = ["BUFFER_FILES", "FAR", "Issuer", "ServerSettings", "buffer_files", "drain_files"]
+
+BUFFER_FILES = (
+    "open.cfg", "fenced.cfg", "scitokens-open.cfg", "scitokens-fenced.cfg", "authdb", "keycache.json",
+)  # fmt: skip
+"""What ``buffer_files`` gives."""
 
 FAR = 4102444800
 """2100-01-01: until when a key given by us needs no question to its issuer."""
@@ -41,15 +46,16 @@ class ServerSettings:
 
 
 def buffer_files(settings: ServerSettings) -> dict[str, str]:
-    """Give the files of the ConfigMap that is mounted at ``CONFIG`` in the XRootD container of a buffer."""
-    return {
-        "open.cfg": _server(settings.site, "open"),
-        "fenced.cfg": _server(settings.site, "fenced"),
-        "scitokens-open.cfg": _scitokens(settings, fenced=False),
-        "scitokens-fenced.cfg": _scitokens(settings, fenced=True),
-        "authdb": _NOBODY,
-        "keycache.json": _keycache(settings.issuers),
-    }
+    """Give the files that are mounted at ``CONFIG`` in the XRootD container of a buffer."""
+    texts = (
+        _server(settings.site, "open"),
+        _server(settings.site, "fenced"),
+        _scitokens(settings, fenced=False),
+        _scitokens(settings, fenced=True),
+        _NOBODY,
+        _keycache(settings.issuers),
+    )
+    return dict(zip(BUFFER_FILES, texts, strict=True))
 
 
 def drain_files(site: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from volatile_rse.api.agent import Copies, Manifest, SealRequest
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.facts import Lost, Piece
+from volatile_rse.domain.facts import Leftover, Lost, Piece
 
 __all__ = [
     "AllowDeletion",
@@ -17,6 +17,7 @@ __all__ = [
     "Copy",
     "CreateRecord",
     "DeleteRse",
+    "DropLeftover",
     "DropPiece",
     "Effect",
     "EnsureDataset",
@@ -113,6 +114,13 @@ class DropPiece:
 
     piece: Piece
     uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropLeftover:
+    """Delete an object that an older operator has made for the buffer."""
+
+    leftover: Leftover
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +291,7 @@ Effect = (
     | FreezeInputs
     | MakePiece
     | DropPiece
+    | DropLeftover
     | RetainVolume
     | ClaimVolume
     | MakeDrain

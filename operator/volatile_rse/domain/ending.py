@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from volatile_rse.api.agent import SealRequest
+from volatile_rse.api.agent import Report, SealRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.domain import effects as do
@@ -15,20 +16,20 @@ from volatile_rse.domain.plan import SHOWN, Plan, Risk, remember, risky, some_of
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.provision import have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.quarantine import outcome_of, write_off
-from volatile_rse.domain.stage import FENCED, SEALED, stamp
+from volatile_rse.domain.stage import EMPTIED, SEALED, stamp
 
-__all__ = ["GENERATION", "closed", "draining", "fencing", "hiding", "keeping", "sealing"]
+__all__ = ["GENERATION", "closed", "draining", "fencing", "hiding", "keeping"]
 
 GENERATION = 1
 """Of the fence: a session ends once."""
 
 
 def fencing(facts: Facts, record: Record) -> Plan:
-    """Have nobody write any more, and see that it is so."""
+    """Have nobody write any more, see that it is so, and have the inventory made."""
     if record.status.session.ready_at is None:
         # No token was ever given: nobody can have written.
         now = stamp(facts.now)
-        steps = {**record.status.steps, FENCED: now, SEALED: now}
+        steps = {**record.status.steps, SEALED: now}
         return Plan(effects=(remember(record, steps=steps, safe_at=now, outcome=Outcome(files=0, bytes=0)),))
     effects = list(have_storage(facts, record))
     report = facts.report
@@ -37,7 +38,7 @@ def fencing(facts: Facts, record: Record) -> Plan:
     if report.desired.mode != "fenced":
         effects.append(do.Fence(GENERATION))
     elif report.actual.mode == "fenced" and facts.writable is False:
-        effects.append(remember(record, steps={**record.status.steps, FENCED: stamp(facts.now)}))
+        return _sealing(facts, report, record, effects)
     wrong: tuple[Problem, ...] = ()
     if report.actual.mode == "fenced" and facts.writable:
         what = f"{record.spec.rse_name} is fenced, and yet its session's token can write."
@@ -45,16 +46,17 @@ def fencing(facts: Facts, record: Record) -> Plan:
     return Plan(tuple(effects), wrong, "the fence")
 
 
-def sealing(facts: Facts, record: Record) -> Plan:
-    """Have the inventory made."""
-    effects = list(have_storage(facts, record))
-    if facts.report is None:
-        return Plan(tuple(effects), waiting="the agent of the buffer")
-    seal = facts.report.seal
+def _sealing(facts: Facts, report: Report, record: Record, effects: list[do.Effect]) -> Plan:
+    """Have the inventory made of what nobody can change any more, as was seen just now."""
+    seal = report.seal
     if seal is not None and seal.state == "done":
         # Files that could not be sealed do not keep the others back: they are tried again until all is safe.
-        steps = {**record.status.steps, SEALED: stamp(facts.now)}
-        found = [total for total in facts.report.outputs if total.name is not None]
+        now = stamp(facts.now)
+        steps = {**record.status.steps, SEALED: now}
+        if _is_empty(report) and not record.status.losses:
+            outcome = outcome_of(replace(facts, outputs=()), record)
+            return Plan((*effects, remember(record, steps=steps, safe_at=now, outcome=outcome, **risky(None))))
+        found = [total for total in report.outputs if total.name is not None]
         risk = Risk(sum(total.sealed + total.failed for total in found), sum(total.bytes for total in found))
         effects.append(remember(record, steps=steps, **risky(risk)))
         return Plan(tuple(effects))
@@ -64,6 +66,12 @@ def sealing(facts: Facts, record: Record) -> Plan:
     if seal is None or seal.state == "failed":
         effects.append(do.Seal(_seal_request(record)))
     return Plan(tuple(effects), wrong, "the inventory of the outbox")
+
+
+def _is_empty(report: Report) -> bool:
+    """Tell whether the session has left nothing, not even what no output takes."""
+    counts = ((total.files, total.open, total.sealed, total.torn, total.failed) for total in report.outputs)
+    return "outputs" in report.knows and not any(any(count) for count in counts)
 
 
 def keeping(facts: Facts, record: Record) -> Plan:
@@ -97,7 +105,8 @@ def hiding(facts: Facts, record: Record) -> Plan:
     freed = remember(record, freed_at=stamp(facts.now))
     if facts.rse is None:
         return Plan(effects=(freed,))
-    standing = facts.storage.service is not None and not facts.storage.service.drained
+    # Where nothing was ever registered nobody is sent to, and nobody has to answer in the end.
+    standing = facts.replicas != {} and facts.storage.service is not None and not facts.storage.service.drained
     if standing and not facts.storage.drain_ready:
         return Plan((do.MakeDrain(),), waiting="the empty server")
     if facts.replicas is None or facts.last_copies is None or facts.foreign_rules is None or facts.unsafe is None:
@@ -105,9 +114,9 @@ def hiding(facts: Facts, record: Record) -> Plan:
         kept = record.status.outcome is not None and record.status.outcome.files
         return Plan(tuple(have_storage(facts, record)) if kept else (), waiting="the agent of the buffer and Rucio")
     if wrong := _not_yet(facts, record):
-        # What must not be destroyed stays readable; what went with a former cluster cannot be.
-        lost = record.spec.adopted_from is not None
-        standing_by = _lost_with_its_cluster(facts) if lost else have_storage(facts, record)
+        # What must not be destroyed stays readable; what went with a former cluster or a volume cannot be.
+        lost = record.spec.adopted_from is not None or EMPTIED in record.status.steps
+        standing_by = _hide_all(facts) if lost else have_storage(facts, record)
         return write_off(facts, record) or Plan(tuple(standing_by), problems=(*refused_consent(facts, record), *wrong))
     if facts.foreign_rules:
         return Plan(tuple(do.ExpireRule(rule.id) for rule in facts.foreign_rules), waiting="Rucio's judge-cleaner")
@@ -121,8 +130,8 @@ def hiding(facts: Facts, record: Record) -> Plan:
     return Plan((*hidden, do.SwapService(), freed) if standing else (*hidden, freed))
 
 
-def _lost_with_its_cluster(facts: Facts) -> Iterable[do.Effect]:
-    """Have nobody sent to what was lost before the RSE was adopted."""
+def _hide_all(facts: Facts) -> Iterable[do.Effect]:
+    """Have nobody sent to what is lost for good."""
     if shown := [did for did, state in (facts.replicas or {}).items() if state == "A"]:
         yield do.Suspend(shown)
 
@@ -143,13 +152,14 @@ def draining(facts: Facts, record: Record) -> Plan:
     elif outlived is not None:
         effects.append(do.RetainVolume(outlived, retain=False))
     effects += [do.DropPiece(piece, uid) for piece, uid in pieces.items() if piece not in kept]
+    effects += [do.DropLeftover(leftover) for leftover in facts.storage.leftovers]
     if facts.rse is not None:
         return _deregister(facts, effects)
     if facts.ledger:
         return Plan((*effects, do.ExpireLedger()), waiting="Rucio's undertaker")
     if Piece.SERVICE in pieces and Piece.SERVICE not in facts.storage.going:
         effects.append(do.DropPiece(Piece.SERVICE, pieces[Piece.SERVICE]))
-    if not pieces and outlived is None:
+    if not pieces and not facts.storage.leftovers and outlived is None:
         effects.append(remember(record, closed_at=stamp(facts.now)))
     return Plan(tuple(effects), waiting="the objects of the buffer to go")
 
@@ -202,6 +212,13 @@ def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
     return tuple(wrong)
 
 
+def _answer_reaper(facts: Facts) -> Iterable[do.Effect]:
+    """Have the empty server there for what somebody has registered since nothing was."""
+    service = facts.storage.service
+    if service is not None and not service.drained:
+        yield do.SwapService() if facts.storage.drain_ready else do.MakeDrain()
+
+
 def _deregister(facts: Facts, effects: list[do.Effect]) -> Plan:
     if facts.replicas is None or facts.foreign_rules is None or facts.rse is None:
         return Plan(tuple(effects), waiting="Rucio")
@@ -212,5 +229,6 @@ def _deregister(facts: Facts, effects: list[do.Effect]) -> Plan:
     if not facts.rse.deletable:
         effects.append(do.AllowDeletion())
     if facts.replicas:
+        effects += _answer_reaper(facts)
         return Plan((*effects, *ended), waiting=f"Rucio's reaper: {len(facts.replicas)} replicas remain")
     return Plan((*effects, do.DeleteRse()), waiting="Rucio's counters")

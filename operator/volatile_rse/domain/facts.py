@@ -17,6 +17,7 @@ from volatile_rse.domain.problems import Problem, Quarantined, Usage
 
 __all__ = [
     "Facts",
+    "Leftover",
     "Lost",
     "Piece",
     "PodFact",
@@ -33,11 +34,9 @@ class Piece(StrEnum):
     """The objects that one buffer has in the namespace of buffers."""
 
     KEYS = "keys"
-    """The key of session tokens, and the certificates of XRootD and of the agent."""
-    CONFIG = "config"
+    """The key of session tokens, the certificates of XRootD and of the agent, and XRootD's configuration."""
     INPUTS = "inputs"
     SERVICE = "service"
-    AGENT_SERVICE = "agent-service"
     VOLUME = "volume"
     POD = "pod"
 
@@ -82,6 +81,8 @@ class PodFact:
     ready: bool
     over: bool
     """It finished, failed or is being deleted: it will not come back by itself."""
+    address: str = ""
+    """IP address, once it has one."""
     message: str = ""
     """Why it is not ready."""
 
@@ -110,6 +111,15 @@ class ServiceFact:
     """The empty server stands behind it."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Leftover:
+    """An object of a buffer that today's operator would not make."""
+
+    kind: str
+    name: str
+    uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     """What exists of the buffer in the cluster."""
@@ -118,8 +128,10 @@ class Storage:
     """Piece -> UID of its object."""
     going: frozenset[Piece] = frozenset()
     """Being deleted already."""
-    expiring: frozenset[Piece] = frozenset()
-    """Certificates to be renewed."""
+    outdated: frozenset[Piece] = frozenset()
+    """Certificates to be renewed, and what an older operator has made without."""
+    leftovers: tuple[Leftover, ...] = ()
+    """Objects with this buffer's label that are no pieces of it: an older operator's."""
     pod: PodFact | None = None
     volume: VolumeFact | None = None
     outlived: str | None = None

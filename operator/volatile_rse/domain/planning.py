@@ -15,7 +15,7 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.api.volatilerseclass import Naming
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.ending import closed, draining, fencing, hiding, keeping, sealing
+from volatile_rse.domain.ending import closed, draining, fencing, hiding, keeping
 from volatile_rse.domain.facts import Facts, Record, Request
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import ledger_name, rse_name
@@ -119,16 +119,15 @@ _STAGES: Mapping[Stage, Callable[[Facts, Record], Plan]] = {
     Stage.PREPARING: preparing,
     Stage.SERVING: serving,
     Stage.FENCING: fencing,
-    Stage.SEALING: sealing,
     Stage.KEEPING: keeping,
     Stage.HIDING: hiding,
     Stage.DRAINING: draining,
     Stage.CLOSED: closed,
 }
 
-_WITH_STORAGE = {Stage.SERVING, Stage.FENCING, Stage.SEALING, Stage.KEEPING}
+_WITH_STORAGE = {Stage.SERVING, Stage.FENCING, Stage.KEEPING, Stage.HIDING}
 
-_AT_RISK = {Stage.FENCING, Stage.SEALING, Stage.KEEPING}
+_AT_RISK = {Stage.FENCING, Stage.KEEPING}
 
 
 def _release(facts: Facts, record: Record) -> tuple[do.Effect, ...]:

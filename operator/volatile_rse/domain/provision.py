@@ -8,7 +8,7 @@ from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.plan import remember
-from volatile_rse.domain.stage import FENCED, SEALED, stamp
+from volatile_rse.domain.stage import EMPTIED, SEALED, Stage, stage_of, stamp
 
 __all__ = ["find_address", "have_rse", "have_storage", "hide_lost", "noticed_volume", "send_work"]
 
@@ -22,28 +22,31 @@ def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
         return None
     if record.status.volume is None:
         return remember(record, volume=facts.report.volume)
-    # What the session wrote is gone; inputs come again, and an inventory that was made is void.
-    steps = {step: time for step, time in record.status.steps.items() if step not in {FENCED, SEALED}}
-    loss = f"{stamp(facts.now)}: the storage was lost with everything that the session had written until then"
-    losses = [*record.status.losses, loss][-32:]
+    now = stamp(facts.now)
+    if stage_of(record.status) is Stage.HIDING:
+        # Nothing comes again to what is about to go.
+        steps, what = {**record.status.steps, EMPTIED: now}, "its outputs were safe before"
+    else:
+        # What the session wrote is gone; inputs come again, and an inventory that was made is void.
+        steps = {step: time for step, time in record.status.steps.items() if step != SEALED}
+        what = "everything that the session had written until then is gone"
+    losses = [*record.status.losses, f"{now}: the storage was lost; {what}"][-32:]
     return remember(record, volume=facts.report.volume, losses=losses, steps=steps)
 
 
 def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
     """Have the storage there; its pod is needed until everything is safe."""
     storage = facts.storage
-    wanted = [Piece.KEYS, Piece.SERVICE, Piece.AGENT_SERVICE]
+    wanted = [Piece.KEYS, Piece.SERVICE]
     if record.spec.class_snapshot.storage.volume is not None:
         wanted.append(Piece.VOLUME)
-    missing = [piece for piece in wanted if piece not in storage.pieces or piece in storage.expiring]
+    missing = [piece for piece in wanted if piece not in storage.pieces or piece in storage.outdated]
     if storage.outlived is not None:
         # A claim without it would get an empty volume, and what the session wrote would be lost for nothing.
         yield do.ClaimVolume(storage.outlived)
         missing = [piece for piece in missing if piece is not Piece.VOLUME]
     yield from (do.MakePiece(piece) for piece in missing)
-    if Piece.KEYS in storage.pieces and Piece.CONFIG not in storage.pieces:
-        yield do.MakePiece(Piece.CONFIG)
-    if storage.pod is None and all(piece in storage.pieces for piece in (*wanted, Piece.CONFIG)):
+    if storage.pod is None and all(piece in storage.pieces for piece in wanted) and not storage.outdated:
         yield do.MakePiece(Piece.POD)
     if storage.pod is not None and storage.pod.over:
         yield do.DropPiece(Piece.POD, storage.pod.uid)

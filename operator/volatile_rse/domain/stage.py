@@ -10,10 +10,12 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.session import EndReason, SessionState
 
-__all__ = ["FENCED", "SEALED", "Stage", "has_expired", "session_state", "session_truth", "stage_of", "stamp", "when"]
+__all__ = ["EMPTIED", "SEALED", "Stage", "has_expired", "session_state", "session_truth", "stage_of", "stamp", "when"]
 
-FENCED = "fenced"
 SEALED = "sealed"
+"""Step: nobody can write any more, and it is known what there is."""
+EMPTIED = "emptied"
+"""Step: the storage was lost after its outputs were safe."""
 
 
 class Stage(StrEnum):
@@ -24,9 +26,7 @@ class Stage(StrEnum):
     SERVING = "Serving"
     """Storage, RSE, inputs, and the session."""
     FENCING = "Fencing"
-    """The session has ended; nobody shall write any more."""
-    SEALING = "Sealing"
-    """Inventory."""
+    """The session has ended; nobody shall write any more, and the inventory is made."""
     KEEPING = "Keeping"
     """Outputs are registered, copied, verified, held by a rule."""
     HIDING = "Hiding"
@@ -44,7 +44,6 @@ def stage_of(status: RSERecordStatus) -> Stage:
         (status.freed_at, Stage.DRAINING),
         (status.safe_at, Stage.HIDING),
         (status.steps.get(SEALED), Stage.KEEPING),
-        (status.steps.get(FENCED), Stage.SEALING),
         (status.session.ended_at, Stage.FENCING),
         (status.inputs is not None, Stage.SERVING),
     )

@@ -65,8 +65,6 @@ _KEPT_BACK = (
 """What keeps outputs from being safe; the first that holds is told."""
 
 
-_UNASKED = {Stage.FENCING, Stage.SEALING}
-"""Stages in which nothing is asked of Rucio."""
 _SHOWN = 20
 """Paths that a warning names."""
 _NONE = OutputTotals(claim="none")
@@ -211,7 +209,7 @@ def _rse(facts: Facts, record: Record, plan: Plan) -> _Said:
     if (
         not facts.rse_asked
         and unreachable is None
-        and stage_of(record.status) in _UNASKED
+        and stage_of(record.status) is Stage.FENCING
         and record.status.session.ready_at
     ):
         return _Said(type_, "True", Reason.SUCCEEDED, f"{record.spec.rse_name} was registered when the session began.")

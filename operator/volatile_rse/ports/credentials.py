@@ -52,8 +52,14 @@ class Authority(Protocol):
     def client(self, name: str, lifetime: timedelta) -> KeyPair:
         """Issue a client certificate."""
 
-    def session_key(self) -> SessionKey:
-        """Make a new key."""
+    def session_key(self, buffer: str) -> SessionKey:
+        """Derive the key of a buffer: the same one whenever it has to be made again, so that tokens stay good.
+
+        Parameters
+        ----------
+        buffer
+            What the buffer is called in tokens.
+        """
 
     def session_token(self, key: str, claims: TokenClaims) -> str:
         """Sign a token with a session key's private JWK."""

@@ -16,6 +16,7 @@ from volatile_rse.builders.objects import (
     KINDS,
     MANAGED,
     RECORD,
+    agent_host,
     drain_name,
     hosts_of,
     labels_of,
@@ -25,15 +26,13 @@ from volatile_rse.builders.objects import (
     session_name,
 )
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.builders.session import session_objects
+from volatile_rse.builders.session import session_config, session_secret
 from volatile_rse.builders.storage import (
     AGENT,
     NOT_AFTER,
     SERVER,
     SESSION_JWKS,
     SESSION_PRIVATE,
-    agent_service,
-    config_map,
     discarded_map,
     drain_objects,
     inputs_map,
@@ -41,8 +40,10 @@ from volatile_rse.builders.storage import (
     pod,
     public_service,
     read_inputs,
+    session_audience,
     tls_data,
     volume,
+    xrootd_data,
 )
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, LedgerOwner
@@ -53,9 +54,16 @@ from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
-from volatile_rse.reconcile.gather import session_token
+from volatile_rse.reconcile.gather import buffer_of, session_token
 from volatile_rse.reconcile.holding import hold
-from volatile_rse.reconcile.reading import expires_soon, secret_of, uid_of
+from volatile_rse.reconcile.reading import (
+    expires_soon,
+    goes_along,
+    has_configuration,
+    is_of_claim,
+    secret_of,
+    uid_of,
+)
 from volatile_rse.reconcile.world import World
 
 __all__ = ["create_record", "execute"]
@@ -80,7 +88,7 @@ def execute(world: World, connections: Connections, facts: Facts, effect: do.Eff
         create_record(world, effect.spec)
     else:
         record = _known(facts.record)
-        _OF_RECORD[type(effect)](_Hand(world, connections, record), effect)
+        _OF_RECORD[type(effect)](_Hand(world, connections, facts, record), effect)
 
 
 def _known(found: Any) -> Any:  # noqa: ANN401 (either of two kinds)
@@ -114,8 +122,9 @@ def create_record(world: World, spec: RSERecordSpec) -> None:
 class _Hand:
     """Carries out effects on one record."""
 
-    def __init__(self, world: World, connections: Connections, record: Record) -> None:
+    def __init__(self, world: World, connections: Connections, facts: Facts, record: Record) -> None:
         self._world = world
+        self._facts = facts
         self._cluster = world.cluster
         self._settings = world.settings
         self._connections = connections
@@ -156,9 +165,7 @@ class _Hand:
     def make_piece(self, effect: do.MakePiece) -> None:
         spec, settings = self._spec, self._settings
         makers: Mapping[Piece, Callable[[], dict[str, Any]]] = {
-            Piece.CONFIG: lambda: config_map(settings, spec, json.loads(self._keys()[SESSION_JWKS])),
             Piece.SERVICE: lambda: public_service(settings, spec),
-            Piece.AGENT_SERVICE: lambda: agent_service(settings, spec),
             Piece.VOLUME: lambda: volume(settings, spec),
             Piece.POD: lambda: pod(settings, spec),
         }
@@ -170,6 +177,10 @@ class _Hand:
     def drop_piece(self, effect: do.DropPiece) -> None:
         name = name_of(self._spec.record_id, effect.piece)
         self._cluster.delete(Ref(KINDS[effect.piece], self._settings.buffers, name), effect.uid)
+
+    def drop_leftover(self, effect: do.DropLeftover) -> None:
+        left = effect.leftover
+        self._cluster.delete(Ref(left.kind, self._settings.buffers, left.name), left.uid)
 
     def retain_volume(self, effect: do.RetainVolume) -> None:
         policy = "Retain" if effect.retain else "Delete"
@@ -210,24 +221,24 @@ class _Hand:
     # The session.
 
     def issue_session(self, _effect: do.IssueSession) -> None:
-        bundle = self._world.authority.bundle()
-        inputs = self._cluster.get(self._ref(Piece.INPUTS))
-        bodies = session_objects(
-            self._settings,
-            self._spec,
-            token=session_token(self._world, self._record, self._keys()[SESSION_PRIVATE]),
-            authorities={"ca.crt": bundle, self._world.hashed_name(bundle): bundle},
-            inputs={} if inputs is None else read_inputs(inputs),
-        )
-        for body in bodies:
-            self._cluster.create(body)
+        claim, bundle = self._spec.claims[0], self._world.authority.bundle()
+        token = session_token(self._world, self._record, self._keys()[SESSION_PRIVATE])
+        self._cluster.create(session_secret(self._spec, token))
+        secret = self._cluster.get(Ref("Secret", claim.namespace, session_name(claim.name)))
+        if secret is None or not is_of_claim(secret, claim.uid):
+            # Gone again, or somebody else's: the next look tells.
+            return
+        authorities = {"ca.crt": bundle, self._world.hashed_name(bundle): bundle}
+        found = self._cluster.get(self._ref(Piece.INPUTS))
+        inputs = {} if found is None else read_inputs(found)
+        self._cluster.create(session_config(self._settings, self._spec, uid_of(secret), authorities, inputs))
 
     def revoke_session(self, _effect: do.RevokeSession) -> None:
         claim = self._spec.claims[0]
         for kind in ("Secret", "ConfigMap"):
             ref = Ref(kind, claim.namespace, session_name(claim.name))
             body = self._cluster.get(ref)
-            if body is not None and (body["metadata"].get("labels") or {}).get(CLAIM) == claim.uid:
+            if body is not None and is_of_claim(body, claim.uid) and not goes_along(body):
                 self._cluster.delete(ref, uid_of(body))
 
     # The agent.
@@ -307,7 +318,7 @@ class _Hand:
         return self._connections.remembering(self._spec.connection_snapshot, self._spec.record_id)
 
     def _buffer(self) -> Buffer:
-        return self._world.buffer(hosts_of(self._settings, name_of(self._spec.record_id, Piece.AGENT_SERVICE))[0])
+        return buffer_of(self._world, self._record, self._facts)
 
     def _keys(self) -> dict[str, str]:
         body = self._cluster.get(self._ref(Piece.KEYS))
@@ -316,20 +327,23 @@ class _Hand:
         return secret_of(body)
 
     def _make_keys(self) -> None:
-        """Make the Secret, or renew its certificates: tokens of the session's key must stay good."""
+        """Make the Secret, or renew what it lacks: tokens of the session's key must stay good."""
+        inside = hosts_of(self._settings, name_of(self._spec.record_id, Piece.SERVICE))
         public = self._spec.class_snapshot.exposure.public_host
-        data = {**self._tls(SERVER, Piece.SERVICE, public), **self._tls(AGENT, Piece.AGENT_SERVICE)}
+        data = {**self._tls(SERVER, *inside, public), **self._tls(AGENT, agent_host(self._spec.record_id))}
         before = self._cluster.get(self._ref(Piece.KEYS))
         if before is not None:
+            if not has_configuration(before):
+                data |= xrootd_data(self._spec, json.loads(secret_of(before)[SESSION_JWKS]))
             metadata = {"uid": uid_of(before), "annotations": {NOT_AFTER: self._not_after()}}
             self._cluster.merge(self._ref(Piece.KEYS), {"metadata": metadata, "stringData": data})
             return
-        key = self._world.authority.session_key()
+        key = self._world.authority.session_key(session_audience(self._spec))
         data |= {SESSION_PRIVATE: key.private, SESSION_JWKS: json.dumps(key.jwks)}
+        data |= xrootd_data(self._spec, key.jwks)
         self._cluster.create(keys(self._settings, self._spec, data, not_after=self._not_after()))
 
-    def _tls(self, role: str, service: Piece, *more: str) -> dict[str, str]:
-        names = [*hosts_of(self._settings, name_of(self._spec.record_id, service)), *more]
+    def _tls(self, role: str, *names: str) -> dict[str, str]:
         pair = self._world.authority.server(names, _LIFETIME)
         return tls_data(pair.certificate, pair.key, self._world.authority.bundle(), role)
 
@@ -344,6 +358,7 @@ _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
     do.FreezeInputs: _Hand.freeze_inputs,
     do.MakePiece: _Hand.make_piece,
     do.DropPiece: _Hand.drop_piece,
+    do.DropLeftover: _Hand.drop_leftover,
     do.RetainVolume: _Hand.retain_volume,
     do.ClaimVolume: _Hand.claim_volume,
     do.MakeDrain: _Hand.make_drain,

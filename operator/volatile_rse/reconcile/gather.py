@@ -21,6 +21,7 @@ from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
 from volatile_rse.builders.objects import (
     KINDS,
     RECORD,
+    agent_host,
     discarded_name,
     drain_name,
     hosts_of,
@@ -38,7 +39,7 @@ from volatile_rse.builders.storage import (
     session_issuer,
 )
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.facts import Facts, Piece, Record, Request, SessionFact, Storage
+from volatile_rse.domain.facts import Facts, Leftover, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
@@ -46,16 +47,17 @@ from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_o
 from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING
-from volatile_rse.domain.stage import Stage, stage_of
+from volatile_rse.domain.stage import EMPTIED, Stage, stage_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.credentials import TokenClaims
-from volatile_rse.ports.errors import PortError, RefusedError
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.reconcile.connections import Connections, authorities_of
 from volatile_rse.reconcile.holding import is_held
 from volatile_rse.reconcile.reading import (
     expires_soon,
+    is_outdated,
     read_outlived,
     read_pod,
     read_quarantined,
@@ -70,7 +72,7 @@ from volatile_rse.reconcile.reading import (
 )
 from volatile_rse.reconcile.world import World
 
-__all__ = ["gather", "session_token"]
+__all__ = ["buffer_of", "gather", "session_token"]
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +80,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _LIVE = {Stage.HIDING, Stage.DRAINING, Stage.CLOSED}
 """Stages that destroy: what Rucio said before does not count there."""
-_AT_RISK = {Stage.FENCING, Stage.SEALING, Stage.KEEPING}
+_LEAVING = {Stage.HIDING, Stage.DRAINING}
+_AT_RISK = {Stage.FENCING, Stage.KEEPING}
 _SAMPLES = 4
 """Inputs of which one file each is read to prove that the session can."""
 _SPOTS = 8
@@ -140,6 +143,10 @@ def _named(body: Mapping[str, Any]) -> tuple[str, str]:
     return body["kind"], body["metadata"]["name"]
 
 
+def _leftover(body: Mapping[str, Any]) -> Leftover:
+    return Leftover(body["kind"], body["metadata"]["name"], uid_of(body))
+
+
 def session_token(world: World, record: Record, key: str) -> str:
     """Sign a token of the session: always the same rights."""
     claim = record.spec.claims[0]
@@ -152,6 +159,20 @@ def session_token(world: World, record: Record, key: str) -> str:
         expires=world.clock.now() + life,
     )
     return world.authority.session_token(key, claims)
+
+
+def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
+    """Give the client of a buffer's agent.
+
+    Raises
+    ------
+    UnreachableError
+        BUFFER_UNREACHABLE: its pod has no address.
+    """
+    pod = facts.storage.pod
+    if pod is None or not pod.address:
+        raise UnreachableError(Reason.BUFFER_UNREACHABLE, f"The storage pod of {record.name} has no address.")
+    return world.buffer(pod.address, agent_host(record.spec.record_id))
 
 
 class _Gathering:
@@ -179,7 +200,6 @@ class _Gathering:
             Stage.PREPARING: self._preparing,
             Stage.SERVING: self._serving,
             Stage.FENCING: self._fencing,
-            Stage.SEALING: self._report,
             Stage.KEEPING: self._keeping,
             Stage.HIDING: self._hiding,
             Stage.DRAINING: self._draining,
@@ -223,7 +243,7 @@ class _Gathering:
         return self._catalogue()
 
     def _buffer(self) -> Buffer:
-        return self._world.buffer(hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.AGENT_SERVICE))[0])
+        return buffer_of(self._world, self._record, self._facts)
 
     # Kubernetes.
 
@@ -252,12 +272,13 @@ class _Gathering:
         return Storage(
             pieces={piece: uid_of(body) for piece, body in found.items()},
             going=frozenset(piece for piece, body in found.items() if "deletionTimestamp" in body["metadata"]),
-            expiring=frozenset(piece for piece, body in found.items() if expires_soon(body, now)),
+            outdated=frozenset(piece for piece, body in found.items() if is_outdated(body, now)),
+            leftovers=tuple(sorted(_leftover(body) for body in bodies.values() if body not in found.values())),
             pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
             volume=None if claim is None else read_volume(claim, next(iter(volumes), None)),
             outlived=read_outlived(claim, volumes),
             service=service,
-            drain_ready=self._drain_ready() if stage_of(self._record.status) is Stage.HIDING else False,
+            drain_ready=self._drain_ready() if stage_of(self._record.status) in _LEAVING else False,
         )
 
     def _volumes(self, claim: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
@@ -474,10 +495,7 @@ class _Gathering:
             body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
             self._set(given_up=frozenset() if body is None else read_discarded(body))
         self._rse()
-        service = self._facts.storage.service
-        if self._facts.rse is None or (
-            service is not None and not service.drained and not self._facts.storage.drain_ready
-        ):
+        if self._facts.rse is None or self._awaits_drain():
             # The empty server comes first: nothing is asked that would have to be asked again once it stands.
             return
         standing = self._ask(lambda: self._catalogue().standing(self._spec.rse_name, self._ledger))
@@ -486,16 +504,30 @@ class _Gathering:
         self._set(replicas=standing.states, last_copies=standing.last)
         self._foreign_rules()
         outcome = self._record.status.outcome
+        gone = EMPTIED in self._record.status.steps
+        if (standing.last or any(not rule.only_here for rule in self._facts.foreign_rules or ())) and not gone:
+            # What stays a while may be lost meanwhile.
+            self._report()
         shown = any(state != "B" for state in standing.states.values())
-        if shown or (outcome is not None and outcome.files == 0):
+        if shown or gone or (outcome is not None and outcome.files == 0):
             # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
             self._set(unsafe={})
             return
-        self._report()
-        if self._facts.report is not None:
+        if self._facts.report is None:
+            self._report()
+        if self._facts.report is not None and self._facts.report.volume == self._record.status.volume:
             outputs = self._ask(self._outputs)
             if outputs is not None:
                 self._unsafe(sealed_files(outputs))
+
+    def _awaits_drain(self) -> bool:
+        """Tell whether the empty server has to stand before anything else, for what Rucio sends people to."""
+        status, service = self._record.status, self._facts.storage.service
+        if service is None or service.drained or self._facts.storage.drain_ready:
+            return False
+        staged = any(entry.files for entry in status.inputs or ())
+        kept = status.outcome is not None and status.outcome.files > 0
+        return staged or kept or bool(status.discarded or status.losses or self._spec.adopted_from)
 
     def _unseen(self) -> None:
         """Ask Rucio what would be lost with a buffer whose agent does not answer."""
@@ -571,9 +603,7 @@ class _Gathering:
 
     def _report(self) -> None:
         pod = self._facts.storage.pod
-        if pod is None or pod.over:
-            return
-        if not pod.ready and self._facts.storage.pieces.get(Piece.AGENT_SERVICE) is None:
+        if pod is None or pod.over or not pod.address:
             return
         try:
             report = self._buffer().report()

@@ -14,7 +14,7 @@ from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD
-from volatile_rse.builders.storage import NOT_AFTER
+from volatile_rse.builders.storage import NOT_AFTER, XROOTD
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.problems import Quarantined, Usage
 from volatile_rse.domain.stage import when
@@ -22,6 +22,10 @@ from volatile_rse.domain.stage import when
 __all__ = [
     "data_of",
     "expires_soon",
+    "goes_along",
+    "has_configuration",
+    "is_of_claim",
+    "is_outdated",
     "read_outlived",
     "read_pod",
     "read_quarantined",
@@ -137,7 +141,13 @@ def read_pod(body: Object) -> PodFact:
     status = body.get("status") or {}
     ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status.get("conditions") or ())
     over = status.get("phase") in {"Succeeded", "Failed"} or "deletionTimestamp" in body["metadata"]
-    return PodFact(uid=uid_of(body), ready=ready, over=over, message="" if ready else _why_not_ready(status))
+    return PodFact(
+        uid=uid_of(body),
+        ready=ready,
+        over=over,
+        address=status.get("podIP") or "",
+        message="" if ready else _why_not_ready(status),
+    )
 
 
 def read_volume(body: Object, volume: Object | None) -> VolumeFact:
@@ -186,22 +196,46 @@ def read_session(
     phases = [((pod.get("status") or {}).get("phase"), pod["spec"].get("nodeName")) for pod in pods]
     over = {"Succeeded", "Failed"}
     found = list(objects)
-    ours = [body for body in found if body is not None and _label(body, CLAIM) == claim]
-    others = [body for body in found if body is not None and _label(body, CLAIM) != claim]
+    ours = [body for body in found if body is not None and is_of_claim(body, claim)]
+    others = [body for body in found if body is not None and not is_of_claim(body, claim)]
     foreign = f"{others[0]['kind']} {others[0]['metadata']['name']}" if others else ""
     return SessionFact(
         running=any(phase not in over and node for phase, node in phases),
         finished=any(phase in over for phase, _ in phases),
         objects=len(ours) == len(found) and not others,
-        remains=bool(ours),
+        remains=any(not goes_along(body) for body in ours),
         foreign=foreign,
     )
 
 
+def is_of_claim(body: Object, claim: str) -> bool:
+    """Tell whether an object of a user's namespace was made for this VolatileRSE, by its UID."""
+    return _label(body, CLAIM) == claim
+
+
+def goes_along(body: Object) -> bool:
+    """Tell whether Kubernetes removes it with the session's Secret: its garbage collector needs no telling."""
+    return any(owner["kind"] == "Secret" for owner in body["metadata"].get("ownerReferences") or ())
+
+
 def expires_soon(body: Object, now: datetime) -> bool:
     """Tell whether the certificate in a Secret is to be renewed."""
-    end = when((body["metadata"].get("annotations") or {}).get(NOT_AFTER))
+    end = when(_annotations(body).get(NOT_AFTER))
     return end is not None and now >= end - _RENEW
+
+
+def is_outdated(body: Object, now: datetime) -> bool:
+    """Tell whether a Secret of a buffer lacks what a storage pod needs, or soon will."""
+    return expires_soon(body, now) or (NOT_AFTER in _annotations(body) and not has_configuration(body))
+
+
+def has_configuration(body: Object) -> bool:
+    """Tell whether XRootD's configuration is in the buffer's Secret: operators before 0.1 kept it elsewhere."""
+    return any(key.startswith(XROOTD) for key in body.get("data") or {})
+
+
+def _annotations(body: Object) -> Mapping[str, str]:
+    return body["metadata"].get("annotations") or {}
 
 
 def _is_lost(pod: Object, now: datetime) -> bool:

@@ -56,6 +56,9 @@ _EVENTS = (
     ConditionType.STALLED,
 )
 """Conditions that people wait for; of several that change in one moment, the first tells most."""
+_PROGRESSING = {"conditions", "phase", "inputs", "outputs", "unmatched"}
+_PROMPT = {*(type_.value for type_ in _EVENTS), ConditionType.DELETING.value}
+"""Conditions whose news are written at once; all others say how far it is, or why one of these is as it is."""
 _TOLD_ALREADY = {ConditionType.READY, ConditionType.USABLE}
 """They follow the others, whose news are not told again of them."""
 
@@ -84,6 +87,8 @@ class Reconciler:
         """What was seen last of a buffer that waits, and after how many seconds it is looked at again."""
         self._said: dict[str, datetime] = {}
         """When progress was last written."""
+        self._unsaid: dict[str, tuple[str, datetime]] = {}
+        """Stage of a record whose message is not written yet, and since when."""
 
     def visit(self, record_id: str, known: tuple[str, str] | None) -> float | None:
         """Do what can be done for a buffer now.
@@ -225,7 +230,8 @@ class Reconciler:
         new = _keep_times(status, old)
         if all(old.get(key) == value for key, value in new.items()):
             return True
-        if not at_once and _gist(old | new) == _gist(old) and not self._may_say(f"{ref}"):
+        late = at_once and _files(old | new) != _files(old)
+        if not late and _gist(old | new) == _gist(old) and not self._may_say(f"{ref}"):
             return False
         self._world.cluster.merge(ref, {"status": new}, subresource="status")
         self._said[f"{ref}"] = self._world.clock.now()
@@ -247,14 +253,19 @@ class Reconciler:
         message = said[:4096]
         phase = stage_of(record.status).value
         if message == (record.status.message or "") and record.status.phase == phase:
+            self._unsaid.pop(record.name, None)
             return
-        if not outcome.plan.problems and outcome.plan.waiting:
-            # What is over in a moment is not worth a write.
-            self._said.setdefault(record.name, self._world.clock.now())
-        if not outcome.plan.waiting or record.status.phase != phase or self._may_say(record.name):
-            self._said[record.name] = self._world.clock.now()
+        if not outcome.plan.waiting or record.status.phase != phase or self._lasts(record.name, phase):
+            self._unsaid.pop(record.name, None)
             patch = {"status": {"message": message, "phase": phase}}
             self._world.cluster.merge(Ref("RSERecord", None, record.name), patch, subresource="status")
+
+    def _lasts(self, record: str, phase: str) -> bool:
+        """Tell whether a stage waits for so long already that it is worth a write: most are over in a moment."""
+        now = self._world.clock.now()
+        before, since = self._unsaid.get(record, ("", now))
+        self._unsaid[record] = phase, since if before == phase else now
+        return before == phase and now >= since + _PROGRESS
 
     def _tell(self, body: Mapping[str, Any], new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
         """Write an Event where a condition that people wait for has changed."""
@@ -294,9 +305,16 @@ def _is_young(facts: Facts) -> bool:
 
 def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:
     """Give what people and programs act upon."""
-    conditions = [(entry["type"], entry["status"], entry["reason"]) for entry in status.get("conditions") or ()]
-    rest = {key: value for key, value in status.items() if key not in {"conditions", "inputs", "outputs", "unmatched"}}
-    return conditions, rest
+    conditions = [
+        (entry["type"], entry["status"], entry["reason"])
+        for entry in status.get("conditions") or ()
+        if entry["type"] in _PROMPT
+    ]
+    return conditions, {key: value for key, value in status.items() if key not in _PROGRESSING}
+
+
+def _files(status: Mapping[str, Any]) -> tuple[object, ...]:
+    return status.get("outputs"), status.get("unmatched")
 
 
 def _keep_times(status: VolatileRSEStatus, old: Mapping[str, Any]) -> dict[str, Any]:

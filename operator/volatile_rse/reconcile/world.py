@@ -38,8 +38,8 @@ class World:
     endpoints: Endpoints
     clock: Clock
     connect: Callable[[Login], Catalogue]
-    buffer: Callable[[str], Buffer]
-    """Host name of the agent -> its client."""
+    buffer: Callable[[str, str], Buffer]
+    """Address of a storage pod, and what its agent is called in its certificate -> the agent's client."""
     hashed_name: Callable[[str], str]
     """Certificate (PEM) -> its file name in a hashed directory of authorities."""
     telemetry: Telemetry = field(default_factory=Silence)

@@ -57,7 +57,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     context.load_cert_chain(tmp_path / "pair.pem")
     context.load_verify_locations(cadata=AUTHORITY.bundle())
     context.verify_mode = ssl.CERT_OPTIONAL
-    server = ThreadingHTTPServer(("localhost", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     state.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -68,8 +68,8 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     server.server_close()
 
 
-def client(agent: Agent, authority: LocalAuthority = AUTHORITY, host: str = "localhost") -> AgentClient:
-    return AgentClient(host, agent.port, authority.bundle(), AUTHORITY.client("operator", DAY))
+def client(agent: Agent, authority: LocalAuthority = AUTHORITY, name: str = "localhost") -> AgentClient:
+    return AgentClient(("127.0.0.1", agent.port), name, authority.bundle(), AUTHORITY.client("operator", DAY))
 
 
 def test_a_manifest_carries_its_secrets_and_no_nulls(agent: Agent) -> None:
@@ -101,7 +101,7 @@ def test_a_refusal_repeats_the_agent_s_words(agent: Agent) -> None:
 @pytest.mark.parametrize(("status", "body"), [(200, b"hello"), (200, b"{}"), (500, b"oops"), (302, b"")])
 def test_what_is_not_the_protocol_is_refused(agent: Agent, status: int, body: bytes) -> None:
     agent.status, agent.body = status, body
-    with pytest.raises(RefusedError, match=f"localhost:{agent.port}"):
+    with pytest.raises(RefusedError, match=f"localhost at 127.0.0.1:{agent.port}"):
         client(agent).report()
 
 
@@ -117,7 +117,7 @@ def test_a_stranger_gets_no_manifest(agent: Agent) -> None:
     with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
         client(agent, other).send_manifest(Manifest(digest="a" * 64, claims=[]))
     with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
-        client(agent, host="127.0.0.1").report()
+        client(agent, name="somebody-else").report()
     assert agent.seen == []
 
 

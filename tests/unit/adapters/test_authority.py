@@ -112,7 +112,7 @@ def test_the_hashed_name_is_openssl_s(tmp_path: Path, attributes: list[tuple[x50
 
 
 def test_a_session_token_says_what_was_asked(authority: LocalAuthority) -> None:
-    key = authority.session_key()
+    key = authority.session_key("https://buffer")
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=8)
     claims = TokenClaims("https://issuer/", "claim", "https://buffer", "storage.read:/store", expires)
     jwks = KeySet.import_key_set(json.loads(json.dumps(key.jwks)))
@@ -125,10 +125,16 @@ def test_a_session_token_says_what_was_asked(authority: LocalAuthority) -> None:
         "iss": "https://issuer/", "sub": "claim", "aud": "https://buffer", "scope": "storage.read:/store",
     }  # fmt: skip
     assert "d" not in key.jwks["keys"][0]
-    assert authority.session_key() != key
-    other = KeySet.import_key_set(json.loads(json.dumps(authority.session_key().jwks)))
+    other = KeySet.import_key_set(json.loads(json.dumps(authority.session_key("https://other").jwks)))
     with pytest.raises(JoseError):
         jwt.decode(authority.session_token(key.private, claims), other, algorithms=["ES256"])
+
+
+def test_a_buffer_s_key_is_the_same_whenever_it_is_made_again_and_nobody_else_s(authority: LocalAuthority) -> None:
+    key = authority.session_key("https://buffer")
+    assert authority.session_key("https://buffer") == key
+    assert authority.session_key("https://other").jwks != key.jwks
+    assert LocalAuthority(*LocalAuthority.create()).session_key("https://buffer").jwks != key.jwks
 
 
 def test_nothing_outlives_the_authority(authority: LocalAuthority) -> None:

@@ -60,7 +60,7 @@ def pair(authority: LocalAuthority) -> KeyPair:
 
 @pytest.fixture
 def client(port: int, authority: LocalAuthority, pair: KeyPair) -> AgentClient:
-    return AgentClient("127.0.0.1", port, authority.bundle(), pair)
+    return AgentClient(("127.0.0.1", port), "127.0.0.1", authority.bundle(), pair)
 
 
 class Raw:
@@ -169,7 +169,7 @@ def test_nobody_else_is_served(port: int, authority: LocalAuthority, who: str) -
 
 def test_a_replaced_certificate_is_taken(buffer: Buffer, port: int, authority: LocalAuthority, pair: KeyPair) -> None:
     other = LocalAuthority(*LocalAuthority.create())
-    strict = AgentClient("127.0.0.1", port, other.bundle(), pair)
+    strict = AgentClient(("127.0.0.1", port), "127.0.0.1", other.bundle(), pair)
     with pytest.raises(UnreachableError):
         strict.report()
     _install(buffer, other)

@@ -6,8 +6,8 @@ from typing import Any
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
-from volatile_rse.builders.session import session_objects, store_path, token_scope
-from volatile_rse.builders.storage import inputs_map, pod, public_service, read_inputs
+from volatile_rse.builders.session import session_config, session_secret, store_path, token_scope
+from volatile_rse.builders.storage import inputs_map, pod, public_service, read_inputs, xrootd_data
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.names import hash_path
 from volatile_rse.domain.settings import Settings
@@ -71,6 +71,9 @@ def test_the_agent_alone_sees_no_key_of_xrootd_and_xrootd_none_of_the_agent() ->
     for role in ("server", "agent"):
         shown = {item["key"] for item in volumes[f"{role}-tls"]["secret"]["items"]}
         assert shown == {f"{role}.tls.crt", f"{role}.tls.key", "ca.crt"}, "the session's key is mounted nowhere"
+    assert "config" not in mounts["agent"]
+    files = {item["key"]: item["path"] for item in volumes["config"]["secret"]["items"]}
+    assert files == {key: key.removeprefix("xrootd.") for key in xrootd_data(record(), {"keys": []})}
 
 
 def test_memory_is_bounded_by_the_capacity() -> None:
@@ -105,13 +108,15 @@ def test_a_token_reads_the_scopes_of_the_inputs_and_owns_its_outbox_alone() -> N
 
 
 def test_a_session_is_told_every_input_once_with_its_url() -> None:
-    secret, config = session_objects(SETTINGS, record(), token="t", authorities={"ca.crt": "PEM"}, inputs=INPUTS)
+    secret = session_secret(record(), "t")
     assert secret["stringData"] == {"token": "t"}
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+    config = session_config(SETTINGS, record(), "u-2", {"ca.crt": "PEM"}, INPUTS)
     lines = [json.loads(line) for line in config["data"]["inputs.jsonl"].splitlines()]
     assert [line["did"] for line in lines] == ["cms:/store/g.root", "user.alice:f.root"]
     expected = f"root://vrse-abcdefghij.bufs.svc:1094//store/{hash_path('user.alice', 'f.root')}"
     assert lines[1]["url"] == expected
-    assert config["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+    assert config["metadata"]["ownerReferences"][0]["uid"] == "u-2"
 
 
 def test_a_new_credential_or_the_end_is_new_work_and_a_moved_replica_is_not() -> None:

@@ -454,6 +454,69 @@ def the_list_of_inputs_is_deleted(small: Small) -> None:
     _ends(small)
 
 
+def the_storage_is_lost_while_a_last_copy_keeps_it(small: Small) -> None:
+    """Its outputs are safe already; an input that was nowhere else is lost, and told so until somebody gives it up."""
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.catalogue.lose("SITE-A", _IN)
+    small.end_pod()
+    small.until(lambda: small.condition("Stalled").get("reason") == "LastCopyOfInput", _LONG)
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"), _LONG)
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"}, _LONG)
+    assert not small.truth.get("freedAt")
+    small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
+    _ends(small)
+    assert small.discarded == {_IN}
+
+
+def an_older_operator_has_made_it(small: Small) -> None:
+    """What it made otherwise serves on, is completed where a new pod needs it, and goes with the buffer."""
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    keys = Ref("Secret", "bufs", name_of(small.record_id, Piece.KEYS))
+    before = (small.cluster.get(keys) or {})["data"]
+    small.cluster.merge(keys, {"data": dict.fromkeys(key for key in before if key.startswith("xrootd."))})
+    labels = (small.cluster.get(keys) or {})["metadata"]["labels"]
+    for kind, name in (("ConfigMap", "config"), ("Service", "agent")):
+        metadata = {"namespace": "bufs", "name": f"{record_name(small.record_id)}-{name}", "labels": labels}
+        content = {"spec": {"ports": []}} if kind == "Service" else {}
+        small.cluster.create({"apiVersion": "v1", "kind": kind, "metadata": metadata, **content})
+    small.drop(Piece.POD)
+    small.buffer.restart()
+    small.until(lambda: small.cluster.get(Ref("Pod", "bufs", name_of(small.record_id, Piece.POD))))
+    after = (small.cluster.get(keys) or {})["data"]
+    assert {key for key in before if after.get(key) != before[key]} == {
+        "server.tls.crt", "server.tls.key", "agent.tls.crt", "agent.tls.key",
+    }, "the session's token must stay good"  # fmt: skip
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
+def the_keys_are_deleted(small: Small) -> None:
+    """They come again as they were, so that the session's token stays good."""
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    keys = Ref("Secret", "bufs", name_of(small.record_id, Piece.KEYS))
+    before = (small.cluster.get(keys) or {})["data"]
+    small.drop(Piece.KEYS)
+    small.until(lambda: small.cluster.get(keys))
+    after = (small.cluster.get(keys) or {})["data"]
+    kept = [key for key in before if key.startswith(("session.", "xrootd."))]
+    assert [after[key] for key in kept] == [before[key] for key in kept]
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
 def class_and_connection_are_deleted(small: Small) -> None:
     """They stay until the last buffer that uses them is closed, and take no new session."""
     used = [Ref("VolatileRSEClass", None, "standard"), Ref("RucioConnection", None, "rucio")]
@@ -518,6 +581,9 @@ ALL: tuple[Scenario, ...] = (
     a_loss_is_acknowledged,
     its_cluster_is_lost,
     the_storage_is_lost_while_the_session_lives,
+    the_storage_is_lost_while_a_last_copy_keeps_it,
+    an_older_operator_has_made_it,
+    the_keys_are_deleted,
     class_and_connection_are_deleted,
     the_list_of_inputs_is_deleted,
     files_are_published_while_the_session_runs,

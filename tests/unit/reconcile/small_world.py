@@ -15,7 +15,7 @@ from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.builders.objects import KINDS, discarded_name, hosts_of, name_of, record_name
+from volatile_rse.builders.objects import KINDS, agent_host, discarded_name, hosts_of, name_of, record_name
 from volatile_rse.builders.storage import read_discarded
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
@@ -250,11 +250,11 @@ class Small:
         self.applied.append(effect)
 
     def world(self) -> World:
-        agent = hosts_of(self.settings, name_of(self.record_id, Piece.AGENT_SERVICE))[0]
         inside = hosts_of(self.settings, name_of(self.record_id, Piece.SERVICE))[0]
 
-        def buffer(host: str) -> Buffer:
-            assert host == agent
+        def buffer(address: str, name: str) -> Buffer:
+            pod = self.cluster.get(Ref("Pod", "bufs", name_of(self.record_id, Piece.POD))) or {}
+            assert (address, name) == (pod["status"]["podIP"], agent_host(self.record_id))
             return self.buffer
 
         return World(
