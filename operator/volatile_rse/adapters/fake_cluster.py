@@ -216,7 +216,7 @@ class FakeCluster(Cluster):
             "name": ref.name,
             "uid": str(uuid.uuid4()),
             "resourceVersion": str(next(self._versions)),
-            "creationTimestamp": self._stamp(),
+            "creationTimestamp": self.stamp(),
         }
         if ref.kind not in _WITHOUT_GENERATION:
             metadata["generation"] = 1
@@ -267,7 +267,7 @@ class FakeCluster(Cluster):
         """Remove an object, or mark it while finalizers or what a namespace holds keep it."""
         stored = self._objects[ref]
         if "deletionTimestamp" not in stored["metadata"]:
-            stored["metadata"]["deletionTimestamp"] = self._stamp()
+            stored["metadata"]["deletionTimestamp"] = self.stamp()
             stored["metadata"]["resourceVersion"] = str(next(self._versions))
         held = self._held_by(ref)
         for inner in held:
@@ -293,7 +293,8 @@ class FakeCluster(Cluster):
         if "deletionTimestamp" in self._objects.get(namespace, gone)["metadata"] and namespace in self._objects:
             self._end(namespace)
 
-    def _stamp(self) -> str:
+    def stamp(self) -> str:
+        """Give the time as Kubernetes writes it."""
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -305,7 +306,7 @@ def play_controllers(cluster: FakeCluster) -> None:
         _bind(cluster, claim)
     for number, pod in enumerate(cluster.list("Pod"), 1):
         if "status" not in pod:
-            ready = [{"type": "Ready", "status": "True"}]
+            ready = [{"type": "Ready", "status": "True", "lastTransitionTime": cluster.stamp()}]
             cluster.merge(_ref(pod), {"spec": {"nodeName": "node"}})
             cluster.set_status(_ref(pod), {"phase": "Running", "conditions": ready, "podIP": f"10.244.0.{number}"})
     for deployment in cluster.list("Deployment"):

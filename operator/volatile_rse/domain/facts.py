@@ -79,10 +79,12 @@ class PodFact:
 
     uid: str
     ready: bool
+    """Its readiness as Kubernetes sees it: only then do Services lead to it."""
     over: bool
     """It finished, failed or is being deleted: it will not come back by itself."""
     address: str = ""
     """IP address, once it has one."""
+    ready_since: datetime | None = None
     message: str = ""
     """Why it is not ready."""
 

@@ -65,6 +65,8 @@ _KEPT_BACK = (
 """What keeps outputs from being safe; the first that holds is told."""
 
 
+_ROUTING = timedelta(seconds=10)
+"""From a pod's readiness until every node leads to it, at most, where nothing is wrong."""
 _SHOWN = 20
 """Paths that a warning names."""
 _NONE = OutputTotals(claim="none")
@@ -172,9 +174,15 @@ def _usable(facts: Facts, record: Record, plan: Plan) -> _Said:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if _serves(facts, record):
         return _Said(type_, "True", Reason.USABLE, "Read just now with the session's token, inside and outside.")
-    if facts.unusable:
+    if facts.unusable and not _is_starting(facts):
         return _Said(type_, "False", *_because(Problem(Reason.READ_FAILED, facts.unusable)))
     return _Said(type_, "False", *_why_not(record, plan))
+
+
+def _is_starting(facts: Facts) -> bool:
+    """Tell whether the Services may not lead to the pod yet, which has been ready for a moment only."""
+    since = None if facts.storage.pod is None else facts.storage.pod.ready_since
+    return since is not None and facts.now < since + _ROUTING
 
 
 def _why_not(record: Record, plan: Plan) -> tuple[Reason, str]:

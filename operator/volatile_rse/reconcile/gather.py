@@ -413,7 +413,9 @@ class _Gathering:
         partial = staged < sum(total.files for total in report.inputs)
         if (room and staged + published > len(registered or ())) or partial or lost:
             self._set(inputs=self._ask(self._inputs))
-        self._set(unusable=self._ask(self._unusable))
+        pod = self._facts.storage.pod
+        if pod is not None and pod.ready:
+            self._set(unusable=self._ask(self._unusable))
 
     def _fencing(self) -> None:
         if self._record.status.session.ready_at is None:

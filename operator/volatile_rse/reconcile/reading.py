@@ -139,13 +139,19 @@ def read_usage(bodies: Iterable[Object], class_name: str, namespace: str) -> Usa
 def read_pod(body: Object) -> PodFact:
     """Read the storage pod."""
     status = body.get("status") or {}
-    ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status.get("conditions") or ())
+    since = [
+        entry.get("lastTransitionTime")
+        for entry in status.get("conditions") or ()
+        if entry["type"] == "Ready" and entry["status"] == "True"
+    ]
+    ready = bool(since)
     over = status.get("phase") in {"Succeeded", "Failed"} or "deletionTimestamp" in body["metadata"]
     return PodFact(
         uid=uid_of(body),
         ready=ready,
         over=over,
         address=status.get("podIP") or "",
+        ready_since=when(since[0]) if since else None,
         message="" if ready else _why_not_ready(status),
     )
 

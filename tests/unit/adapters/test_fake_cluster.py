@@ -59,7 +59,8 @@ def test_the_other_controllers_are_played(cluster: FakeCluster) -> None:
     assert claim is not None
     assert pod is not None
     assert cluster.get(Ref("PersistentVolume", None, claim["spec"]["volumeName"])) is not None
-    assert pod["status"]["conditions"] == [{"type": "Ready", "status": "True"}]
+    (condition,) = pod["status"]["conditions"]
+    assert (condition["type"], condition["status"]) == ("Ready", "True")
     before = len(cluster.journal)
     cluster.tick()
     assert len(cluster.journal) == before
