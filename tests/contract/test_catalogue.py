@@ -16,6 +16,7 @@ import pytest
 
 from testbed import grid
 from testbed.layout import SITES
+from tests.mortal import Death, Mortal
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.conditions import Reason
@@ -30,37 +31,6 @@ INSTANCE = f"contract.{uuid.uuid4()}"
 ABSENT = Did(SCOPE, "nothing.of.that.name")
 UNLIMITED = -1
 C = TypeVar("C", bound=RucioCatalogue)
-
-
-class Death(BaseException):
-    """The process is gone: nothing may catch this."""
-
-
-class Mortal(RucioCatalogue):
-    """The catalogue of a process that dies with one of its writes to Rucio."""
-
-    writes_left = 0
-
-    def _client(self) -> Any:
-        return DyingClient(super()._client(), self)
-
-
-class DyingClient:
-    def __init__(self, client: Any, process: Mortal) -> None:
-        self._of_rucio = client
-        self._process = process
-
-    def __getattr__(self, method: str) -> Any:
-        call = getattr(self._of_rucio, method)
-        return (
-            call if method.startswith(("get_", "list_")) else lambda *args, **kwargs: self._last(call(*args, **kwargs))
-        )
-
-    def _last(self, answer: object) -> object:
-        self._process.writes_left -= 1
-        if self._process.writes_left == 0:
-            raise Death
-        return answer
 
 
 def is_deadly(live: Callable[[Catalogue], None], catalogue: Catalogue) -> bool:

@@ -134,11 +134,13 @@ def _left(catalogue: Catalogue, terms: _Terms, wanted: Adoption) -> _Left:
 
 def _unlike(world: World, left: _Left, wanted: Adoption) -> str:
     """Say what keeps it from being what the admin names: the ledger tells whose it is, and whose mark the RSE bears."""
-    # It is ours already if an adoption was cut off.
-    if left.owner.instance not in {wanted.instance, world.settings.instance}:
-        return f"its ledger {left.ledger} belongs to {left.owner.instance!r}, not to {wanted.instance!r}"
-    if left.rse is not None and left.rse.attributes[_MARK] != left.owner.made_by:
-        return f"{left.rse.attributes[_MARK]!r} made it, not {left.owner.made_by!r}, as its ledger {left.ledger} says"
+    owner = left.owner
+    # Of an adoption that was cut off the ledger is ours already.
+    cut_off = owner.instance == world.settings.instance and owner.made_by == wanted.instance
+    if owner.instance != wanted.instance and not cut_off:
+        return f"its ledger {left.ledger} belongs to {owner.instance!r}, not to {wanted.instance!r}"
+    if left.rse is not None and left.rse.attributes[_MARK] != owner.made_by:
+        return f"{left.rse.attributes[_MARK]!r} made it, not {owner.made_by!r}, as its ledger {left.ledger} says"
     return ""
 
 

@@ -88,6 +88,17 @@ def test_what_has_copies_elsewhere_ends_without_a_word() -> None:
     ends_well(small)
 
 
+def test_what_this_operator_itself_has_left_is_not_taken_in_anothers_name() -> None:
+    small, lost = lost_after(3)
+    small.catalogue.die_after(1, ClusterLost())
+    with suppress(ClusterLost):
+        small.adopt(lost)
+    assert f"belongs to {small.settings.instance!r}, not to 'test.another'" in refusal(small, "test.another")
+    small.adopt(small.settings.instance)
+    small.until(small.is_closed)
+    ends_well(small)
+
+
 def test_a_session_of_the_same_name_is_another_one() -> None:
     small = with_session()
     adopted = small.record_id
