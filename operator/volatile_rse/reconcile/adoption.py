@@ -15,7 +15,7 @@ from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import RECORD, record_name
 from volatile_rse.builders.rse import buffer_rse
 from volatile_rse.domain.catalogue import BufferRse, Did, LedgerOwner
-from volatile_rse.domain.naming import record_of
+from volatile_rse.domain.naming import faults_of_naming, record_of
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
@@ -78,7 +78,7 @@ def adopt(world: World, connections: Connections, wanted: Adoption) -> str:
     ------
     PortError
         FOREIGN_OBJECT: it is not what the admin says, or is not lost. UNKNOWN_CLASS: the class or its connection is
-        absent or going. Nothing of it was changed.
+        absent or going. NAMING_INVALID: the class calls nothing. Nothing of it was changed.
     """
     terms = _terms(world, wanted.class_name)
     catalogue = connections.of(terms.connection)
@@ -102,6 +102,8 @@ def _refusal(wanted: Adoption, why: str) -> RefusedError:
 
 def _terms(world: World, name: str) -> _Terms:
     class_ = VolatileRSEClassSpec.model_validate(_found(world, "VolatileRSEClass", name)["spec"])
+    if faults := faults_of_naming(class_.naming):
+        raise RefusedError(Reason.NAMING_INVALID, f"VolatileRSEClass {name}: {faults[0]}")
     connection = RucioConnectionSpec.model_validate(_found(world, "RucioConnection", class_.connection_name)["spec"])
     return _Terms(class_, connection.model_copy(update={"budget": None}))
 

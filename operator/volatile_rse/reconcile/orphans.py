@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import Naming, VolatileRSEClassSpec
 from volatile_rse.builders.objects import MANAGED, RECORD
 from volatile_rse.domain.catalogue import BufferRse, Did, LedgerOwner
-from volatile_rse.domain.naming import rse_name
+from volatile_rse.domain.naming import faults_of_naming, rse_name
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.world import World
@@ -59,11 +59,9 @@ def orphans_of(world: World, connections: Connections, instance: str) -> tuple[O
     # Read last: a record is there before, and goes after, everything that bears its id.
     records = {body["spec"]["recordId"] for body in world.cluster.list("RSERecord")}
     found = {orphan for orphan in objects if orphan.record_id not in records}
-    names = _namings(world) if ledgers else {}
-    for ledger in ledgers:
-        if ledger.owner.record_id not in records:
-            found.add(_orphan(ledger, names.get(ledger.connection, ())))
-    return tuple(sorted(found))
+    lost = [ledger for ledger in ledgers if ledger.owner.record_id not in records]
+    namings = _namings(world) if lost else {}
+    return tuple(sorted(found | {_orphan(ledger, namings.get(ledger.connection, ())) for ledger in lost}))
 
 
 def is_whole(rse: BufferRse) -> bool:
@@ -93,17 +91,18 @@ def _in_catalogues(world: World, connections: Connections, instance: str) -> lis
     return found
 
 
-def _namings(world: World) -> Mapping[str, Sequence[VolatileRSEClassSpec]]:
-    """Give the classes of each connection: they tell what RSEs are called."""
-    found: dict[str, list[VolatileRSEClassSpec]] = {}
+def _namings(world: World) -> Mapping[str, Sequence[Naming]]:
+    """Tell for each connection what its classes call RSEs."""
+    found: dict[str, list[Naming]] = {}
     for body in world.cluster.list("VolatileRSEClass"):
         spec = VolatileRSEClassSpec.model_validate(body["spec"])
-        found.setdefault(spec.connection_name, []).append(spec)
+        if not faults_of_naming(spec.naming):
+            found.setdefault(spec.connection_name, []).append(spec.naming)
     return found
 
 
-def _orphan(ledger: _Ledger, classes: Iterable[VolatileRSEClassSpec]) -> Orphan:
-    names = sorted({rse_name(class_.naming, ledger.owner.record_id) for class_ in classes})
+def _orphan(ledger: _Ledger, namings: Iterable[Naming]) -> Orphan:
+    names = sorted({rse_name(naming, ledger.owner.record_id) for naming in namings})
     told = [_told(found) for name in names if (found := ledger.catalogue.buffer(name)) is not None]
     absent = [f"no RSE {' or '.join(names)}"] if names else []
     what = f"ledger {ledger.did} at {ledger.server}, of the operator {ledger.owner.instance}"

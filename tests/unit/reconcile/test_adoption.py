@@ -226,6 +226,13 @@ def test_without_a_class_the_ledger_is_listed_all_the_same() -> None:
     assert "does not exist" in refusal(small, lost, Reason.UNKNOWN_CLASS)
 
 
+def test_a_class_whose_names_cannot_be_names_nothing() -> None:
+    small, lost = lost_after(2)
+    small.patch(Ref("VolatileRSEClass", None, "standard"), naming={"rse": "VRSE-{who}"})
+    assert told(small, lost).startswith(f"ledger {small.ledger} ")
+    assert "VRSE-{who}" in refusal(small, lost, Reason.NAMING_INVALID)
+
+
 @pytest.mark.parametrize("owner", ["", "test.another"], ids=["permanent", "another operator's"])
 def test_an_rse_that_is_not_what_its_ledger_says_is_left_alone(owner: str) -> None:
     small, lost = lost_after(1)
