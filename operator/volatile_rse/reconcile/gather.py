@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from volatile_rse.api.agent import DAVS_PORT, InputState, OutputState
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import PublicAddress
+from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
@@ -578,8 +578,7 @@ class _Gathering:
     def _rse(self) -> None:
         try:
             catalogue = self._steady()
-            # Without an address none was made.
-            rse = None if self._spec.public is None else catalogue.rse(buffer_rse(self._spec))
+            rse = catalogue.rse(buffer_rse(self._spec)) if _may_have_rse(self._spec) else None
             # Where there is an RSE there is its ledger: it comes first, and goes last.
             ledger = True if rse is not None and rse.complete else catalogue.ledger_exists(self._ledger)
         except PortError as error:
@@ -711,6 +710,11 @@ class _Gathering:
             ):
                 missing.add(output.name)
         return frozenset(missing)
+
+
+def _may_have_rse(spec: RSERecordSpec) -> bool:
+    """Tell whether an RSE may exist: none is made without an address, but one that is adopted may be in the middle."""
+    return spec.public is not None or spec.adopted_from is not None
 
 
 def _pages(read: Callable[[int], Any]) -> Iterable[Any]:

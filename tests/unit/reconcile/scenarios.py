@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from tests.unit.reconcile.small_world import OUT, REQUEST, Killed, Small
 from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
@@ -545,6 +545,24 @@ def its_cluster_is_lost(small: Small) -> None:
     assert {did.name.split(".")[0] for did in small.discarded} == {"out"}
 
 
+def its_cluster_is_lost_with_its_rse_half_made(small: Small) -> None:
+    """Its ledger and its RSE are there, and nothing yet that is set later; another cluster removes both."""
+    small.catalogue.die_after(2, Killed())
+    small.request()
+    small.until(lambda: not small.catalogue.awaits_death)
+    small.adopt(small.lose_cluster())
+    _ends(small)
+
+
+def its_cluster_is_lost_with_its_rse_half_removed(small: Small) -> None:
+    _play(small, *FILES)
+    small.until(lambda: small.truth.get("freedAt"), _LONG)
+    small.catalogue.die_after(4, Killed())
+    small.until(lambda: not small.catalogue.awaits_death)
+    small.adopt(small.lose_cluster())
+    _ends(small)
+
+
 QUICK: tuple[Scenario, ...] = (comes_and_goes, deleted_before_it_was_ready)
 """Played to the end with every strike also where time is short."""
 ALL: tuple[Scenario, ...] = (
@@ -580,6 +598,8 @@ ALL: tuple[Scenario, ...] = (
     a_buffer_that_never_answers_is_discarded,
     a_loss_is_acknowledged,
     its_cluster_is_lost,
+    its_cluster_is_lost_with_its_rse_half_made,
+    its_cluster_is_lost_with_its_rse_half_removed,
     the_storage_is_lost_while_the_session_lives,
     the_storage_is_lost_while_a_last_copy_keeps_it,
     an_older_operator_has_made_it,
