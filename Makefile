@@ -12,8 +12,10 @@ help: ## list the commands
 venv: ## install what the project needs
 	@$(PYTHON) testbed/bootstrap.py
 
-generate: venv ## write crds/ and the reference pages of docs/ from the models
+generate: venv ## write crds/ and the reference pages of docs/ from the models, and the chart from crds/ and manifests/
 	@$(BIN)/python -m volatile_rse.api.crds crds
+	@$(BIN)/python -m volatile_rse.api.crds charts/volatile-rse/crds
+	@$(BIN)/python -m volatile_rse.api.chart manifests charts/volatile-rse/templates
 	@$(BIN)/python -m volatile_rse.api.pages docs
 
 lint: venv ## ruff, mypy, import rules

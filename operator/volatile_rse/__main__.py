@@ -112,7 +112,7 @@ def _uninstall(*, leave: bool) -> int:
     if stakes and not leave:
         sys.stderr.write(
             f"{len(stakes)} buffers are not closed. ADMIN must act: end their sessions and wait until they are closed, "
-            "or discard what cannot become safe, or repeat this with --leave.\n"
+            "or discard what cannot become safe, or leave them behind: --leave, with Helm uninstall.leave=true.\n"
         )
         return 1
     # The operator that runs ends by it, and its next process waits: nothing is held again meanwhile.
