@@ -79,7 +79,7 @@ class _Said:
 
 
 def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> VolatileRSEStatus | None:
-    """Write the status; fields that are not known now are absent, so that they keep their value.
+    """Write the status; fields and conditions that are not known now are absent, so that they keep their value.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
     request, record = facts.request, facts.record
     if request is None:
         return None
-    said = _without_record(facts, plan) if record is None else _of_record(facts, record, plan)
+    said = _said(facts, record, plan)
     conditions = [
         Condition(
             type=entry.type.value,
@@ -110,11 +110,20 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         record=None if record is None else record.name,
         expires=None if ready_at is None or ttl is None else stamp(ready_at + ttl),
         endpoints=list(endpoints) if ready_at is not None else None,
-        inputs=None if record is None else _inputs(facts, record),
+        inputs=None if record is None or facts.unseen is not None else _inputs(facts, record),
         outputs=None if record is None else _outputs(facts, record),
         unmatched=_unmatched(facts),
         conditions=conditions,
     )
+
+
+def _said(facts: Facts, record: Record | None, plan: Plan) -> list[_Said]:
+    if record is None:
+        return _without_record(facts, plan)
+    if facts.unseen is not None:
+        # Of all others nothing is known now.
+        return [_ready(facts, record, plan), _usable(facts, record, plan), _deleting(facts, plan), _stalled(plan)]
+    return _of_record(facts, record, plan)
 
 
 def _without_record(facts: Facts, plan: Plan) -> list[_Said]:
@@ -371,7 +380,7 @@ def _stalled(plan: Plan) -> _Said:
     return _Said(type_, "True", stalling[0].reason, message)
 
 
-def _phase(facts: Facts, plan: Plan) -> str:
+def _phase(facts: Facts, plan: Plan) -> str | None:
     record = facts.record
     if any(problem.reason in STALLING for problem in plan.problems):
         return "Stalled"
@@ -381,6 +390,8 @@ def _phase(facts: Facts, plan: Plan) -> str:
         return "Completed"
     if record.status.session.ended_at is not None:
         return "Ending" if record.status.quarantined_at is None else "Quarantined"
+    if facts.unseen is not None and record.status.session.ready_at is not None:
+        return None
     if not _serves(facts, record):
         return "Staging" if facts.report is not None else "Pending"
     return "Active" if facts.session.running else "Ready"

@@ -104,11 +104,20 @@ def gather(world: World, connections: Connections, record_id: str, known: tuple[
         known = (record.spec.claims[0].namespace, record.spec.claims[0].name)
     request = None if known is None else _request(world, record_id, *known)
     facts = Facts(now=world.clock.now(), request=request, record=record)
-    if record is None:
-        if request is None or request.spec is None:
-            return facts
-        return _offered(world, facts, request.spec, request.namespace)
-    return _Gathering(world, connections, facts, record).all()
+    try:
+        return _looked(world, connections, facts)
+    except RefusedError as error:
+        # It does not pass by itself, so it has to be told where people look.
+        return dataclasses.replace(facts, unseen=Problem(error.reason, error.what))
+
+
+def _looked(world: World, connections: Connections, facts: Facts) -> Facts:
+    request = facts.request
+    if facts.record is not None:
+        return _Gathering(world, connections, facts, facts.record).all()
+    if request is None or request.spec is None or request.deleting:
+        return facts
+    return _offered(world, facts, request.spec, request.namespace)
 
 
 def _request(world: World, record_id: str, namespace: str, name: str) -> Request | None:
@@ -306,8 +315,7 @@ class _Gathering:
         if self._facts.request is None:
             return SessionFact()
         name = session_name(claim.name)
-        # The pods first, and outside any tolerance: a list that cannot be read is not an empty one.
-        pods = cluster.list("Pod", claim.namespace, claim.request.session.pod_selector.match_labels)
+        pods = self._pods(deleting=self._facts.request.deleting)
         secret = self._ask(cluster.get, Ref("Secret", claim.namespace, name))
         config = self._ask(cluster.get, Ref("ConfigMap", claim.namespace, name))
         ready_at = self._record.status.session.ready_at
@@ -315,6 +323,14 @@ class _Gathering:
         if fact.objects and secret is not None:
             self._session_token = secret_of(secret).get("token")
         return fact
+
+    def _pods(self, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
+        wanted = "Pod", self._claim.namespace, self._claim.request.session.pod_selector.match_labels
+        if deleting or self._record.status.session.ended_at is not None:
+            # The session is over, whatever runs: nothing waits for a list that cannot be read.
+            return self._ask(self._world.cluster.list, *wanted) or ()
+        # Outside any tolerance: a list that cannot be read is not an empty one.
+        return self._world.cluster.list(*wanted)
 
     def _token(self) -> str | None:
         """Give the session's own token, or one with the same rights before it has any."""

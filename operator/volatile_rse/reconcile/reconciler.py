@@ -318,10 +318,17 @@ def _files(status: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _keep_times(status: VolatileRSEStatus, old: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the transition time of a condition whose status has not changed."""
+    """Keep the transition time of a condition whose status has not changed, and the conditions that nothing is said of.
+
+    Every condition is there from the first visit on.
+    """
     before = {entry["type"]: entry for entry in old.get("conditions") or ()}
     new = status.dump()
-    for entry in new.get("conditions") or ():
+    said = {entry["type"]: entry for entry in new["conditions"]}
+    unknown = next(iter(said.values())) | {"status": "Unknown", "reason": Reason.PENDING.value, "message": ""}
+    kept = {type_.value: {**unknown, "type": type_.value} for type_ in ConditionType} | before | said
+    new["conditions"] = [kept[type_.value] for type_ in ConditionType]
+    for entry in new["conditions"]:
         was = before.get(entry["type"])
         if was is not None and was["status"] == entry["status"]:
             entry["lastTransitionTime"] = was["lastTransitionTime"]
