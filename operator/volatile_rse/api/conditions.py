@@ -78,6 +78,7 @@ class Reason(StrEnum):
     NAME_REFUSED = "NameRefused"
     PATH_ESCAPES_OUTBOX = "PathEscapesOutbox"
     CREDENTIAL_MISSING = "CredentialMissing"
+    CREDENTIAL_INVALID = "CredentialInvalid"
     CATALOGUE_UNREACHABLE = "CatalogueUnreachable"
     CATALOGUE_REFUSED = "CatalogueRefused"
     FOREIGN_OBJECT = "ForeignObject"
@@ -155,6 +156,9 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.CREDENTIAL_MISSING: Remedy(
         Actor.ADMIN, "Create the Secret that the class names, with one token per host, in the operator's namespace."
+    ),
+    Reason.CREDENTIAL_INVALID: Remedy(
+        Actor.ADMIN, "Write the named value of the Secret anew, as plain text without a byte order mark."
     ),
     Reason.CATALOGUE_UNREACHABLE: Remedy(
         Actor.ADMIN, "Bring the Rucio server back; nothing destructive happens until then and the session goes on."

@@ -43,6 +43,7 @@ STALLING = frozenset(
         Reason.DISCARD_REFUSED,
         Reason.QUOTA_EXCEEDED,
         Reason.CREDENTIAL_MISSING,
+        Reason.CREDENTIAL_INVALID,
         Reason.FOREIGN_OBJECT,
         Reason.INPUTS_CHANGED,
         Reason.LAST_COPY,
@@ -271,8 +272,9 @@ def _staged_files(facts: Facts) -> int:
 
 def _credentials(record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.CREDENTIALS_VALID
-    if problem := _find(plan, Reason.CREDENTIAL_MISSING):
-        return _Said(type_, "False", *_because(problem))
+    for reason in (Reason.CREDENTIAL_INVALID, Reason.CREDENTIAL_MISSING):
+        if problem := _find(plan, reason):
+            return _Said(type_, "False", *_because(problem))
     if record.status.inputs is None:
         return _Said(type_, "Unknown", Reason.PENDING)
     return _Said(type_, "True", Reason.SUCCEEDED, "There is a token for every site that is needed.")

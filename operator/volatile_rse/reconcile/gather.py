@@ -68,6 +68,8 @@ from volatile_rse.reconcile.reading import (
     read_usage,
     read_volume,
     secret_of,
+    texts_of,
+    tokens_of,
     uid_of,
 )
 from volatile_rse.reconcile.world import World
@@ -197,6 +199,8 @@ class _Gathering:
         self._ledger = Did.parse(record.spec.ledger)
         self._problems: list[Problem] = []
         self._session_token: str | None = None
+        self._no_tokens: tuple[str, ...] = ()
+        """Hosts whose token cannot be one."""
         self._objects: dict[Piece, Mapping[str, Any]] = {}
 
     def all(self) -> Facts:
@@ -217,8 +221,17 @@ class _Gathering:
             asked[stage]()
         if stage in _AT_RISK and DISCARDING in self._record.status.steps and self._facts.report is None:
             self._unseen()
+        self._doubt_tokens(stage)
         self._set(problems=tuple(dict.fromkeys(self._problems)))
         return self._facts
+
+    def _doubt_tokens(self, stage: Stage) -> None:
+        """Tell of values that are no tokens; a buffer that is not made yet needs only those of its own hosts."""
+        is_missed = any(problem.reason is Reason.CREDENTIAL_MISSING for problem in self._problems)
+        if self._no_tokens and (stage is not Stage.PREPARING or is_missed):
+            where = f"{self._world.settings.namespace}/{self._spec.class_snapshot.site_credentials.secret_name}"
+            what = f"Secret {where}: the value of {', '.join(self._no_tokens)} is no token, which is one word of ASCII."
+            self._problems.append(Problem(Reason.CREDENTIAL_INVALID, what))
 
     def _set(self, **found: object) -> None:
         self._facts = dataclasses.replace(self._facts, **found)  # type: ignore[arg-type]
@@ -321,7 +334,8 @@ class _Gathering:
         ready_at = self._record.status.session.ready_at
         fact = read_session(pods, (secret, config), claim.uid, ready_at, self._facts.now)
         if fact.objects and secret is not None:
-            self._session_token = secret_of(secret).get("token")
+            # Its owner may have written anything into it.
+            self._session_token = texts_of(secret).get("token")
         return fact
 
     def _pods(self, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
@@ -345,7 +359,7 @@ class _Gathering:
         if secret is None:
             what = f"Secret {namespace}/{credentials.secret_name} does not exist."
             raise RefusedError(Reason.CREDENTIAL_MISSING, what)
-        tokens = {host: token.strip() for host, token in secret_of(secret).items()}
+        tokens, self._no_tokens = tokens_of(secret)
         name = credentials.ca_config_map
         return SiteAccess(tokens, None if name is None else authorities_of(self._world, name))
 

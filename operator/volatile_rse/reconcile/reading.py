@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import VolatileRSESpec
@@ -18,6 +21,7 @@ from volatile_rse.builders.storage import NOT_AFTER, XROOTD
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.problems import Quarantined, Usage
 from volatile_rse.domain.stage import when
+from volatile_rse.ports.errors import RefusedError
 
 __all__ = [
     "data_of",
@@ -36,12 +40,15 @@ __all__ = [
     "read_usage",
     "read_volume",
     "secret_of",
+    "texts_of",
+    "tokens_of",
     "uid_of",
 ]
 
 _OVERDUE = timedelta(minutes=2)
 _RENEW = timedelta(days=30)
 """Before a certificate's end."""
+_TOKEN = re.compile(r"[!-~]+")
 
 Object = Mapping[str, Any]
 
@@ -57,8 +64,35 @@ def data_of(body: Object) -> dict[str, str]:
 
 
 def secret_of(body: Object) -> dict[str, str]:
-    """Give a Secret's texts."""
-    return {key: base64.b64decode(value).decode() for key, value in (body.get("data") or {}).items()}
+    """Give a Secret's texts.
+
+    Raises
+    ------
+    RefusedError
+        CREDENTIAL_INVALID: a value is no text.
+    """
+    texts = texts_of(body)
+    wrong = sorted(set(body.get("data") or {}) - set(texts))
+    if wrong:
+        metadata = body["metadata"]
+        what = f"Secret {metadata.get('namespace')}/{metadata['name']}: {', '.join(wrong)} is no text in UTF-8."
+        raise RefusedError(Reason.CREDENTIAL_INVALID, what)
+    return texts
+
+
+def texts_of(body: Object) -> dict[str, str]:
+    """Give those values of a Secret that are texts: one that is none must not take the others along."""
+    found = {}
+    for key, value in (body.get("data") or {}).items():
+        with contextlib.suppress(ValueError):
+            found[key] = base64.b64decode(value).decode()
+    return found
+
+
+def tokens_of(body: Object) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Give the tokens of a Secret by host, and the hosts whose value is none: it cannot stand in a header."""
+    found = {host: token for host, text in texts_of(body).items() if _TOKEN.fullmatch(token := text.strip())}
+    return found, tuple(sorted(set(body.get("data") or {}) - set(found)))
 
 
 def read_request(body: Object, namespace: Object | None) -> Request:
