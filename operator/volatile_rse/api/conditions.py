@@ -94,6 +94,8 @@ class Reason(StrEnum):
     CLUSTER_REFUSED = "ClusterRefused"
     CHANGED_MEANWHILE = "ChangedMeanwhile"
     INVALID_SPEC = "InvalidSpec"
+    CONFIGURATION_INVALID = "ConfigurationInvalid"
+    RECORD_UNREADABLE = "RecordUnreadable"
     INPUTS_CHANGED = "InputsChanged"
     SEALING_FAILED = "SealingFailed"
     QUOTA_EXCEEDED = "QuotaExceeded"
@@ -202,6 +204,15 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.CHANGED_MEANWHILE: Remedy(Actor.NOBODY, "The operator reads the object again and retries by itself."),
     Reason.INVALID_SPEC: Remedy(Actor.USER, "Correct the named field; the kind's schema says what is allowed."),
+    Reason.CONFIGURATION_INVALID: Remedy(
+        Actor.ADMIN,
+        "Correct the named field of the VolatileRSEClass or RucioConnection; kinds and operator are of one version.",
+    ),
+    Reason.RECORD_UNREADABLE: Remedy(
+        Actor.ADMIN,
+        "Run the version of the operator that has written the record, or mend what was changed by hand "
+        "(docs/operations.md); until then nothing is done about this buffer, and its session reads and writes on.",
+    ),
     Reason.INPUTS_CHANGED: Remedy(
         Actor.USER, "Create another VolatileRSE: the dataset is not what it was when this one froze its list of files."
     ),

@@ -24,6 +24,7 @@ __all__ = [
     "RSEExpression",
     "RelativePattern",
     "Scope",
+    "StoredModel",
     "cel",
     "fault_of_label",
     "parse_duration",
@@ -137,3 +138,9 @@ class ApiModel(BaseModel):
     def dump(self) -> dict[str, Any]:
         """Give the object as Kubernetes stores it: camelCase, without absent fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class StoredModel(ApiModel):
+    """A part of a status that the operator reads again: what a newer one has added is left as it is."""
+
+    model_config = ConfigDict(extra="ignore")

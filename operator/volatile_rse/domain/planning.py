@@ -63,10 +63,11 @@ def _without_record(facts: Facts, instance: str) -> Plan:
     request = facts.request
     if request is None:
         return Plan()
+    if facts.unseen is not None:
+        # There may be a record, with outputs that are not safe.
+        return Plan(problems=(facts.unseen,))
     if request.deleting:
         return Plan(effects=(do.ReleaseRequest(),) if request.held else ())
-    if facts.unseen is not None:
-        return Plan(problems=(facts.unseen,))
     if request.spec is None:
         return Plan(problems=(*facts.problems, Problem(Reason.INVALID_SPEC, request.invalid)))
     connected = facts.connection is not None

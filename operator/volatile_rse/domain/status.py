@@ -32,6 +32,8 @@ STALLING = frozenset(
         Reason.NAMING_INVALID,
         Reason.NAME_REFUSED,
         Reason.INVALID_SPEC,
+        Reason.CONFIGURATION_INVALID,
+        Reason.RECORD_UNREADABLE,
         Reason.DID_NOT_FOUND,
         Reason.NO_REPLICA,
         Reason.INPUTS_TOO_LARGE,
@@ -119,6 +121,10 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
 
 
 def _said(facts: Facts, record: Record | None, plan: Plan) -> list[_Said]:
+    if record is None and facts.unseen is not None:
+        why = _because(facts.unseen)
+        said = [_Said(type_, "False", *why) for type_ in (ConditionType.READY, ConditionType.USABLE)]
+        return [*said, _deleting(facts, plan), _stalled(plan)]
     if record is None:
         return _without_record(facts, plan)
     if facts.unseen is not None:

@@ -13,10 +13,8 @@ from urllib.parse import urlsplit
 from volatile_rse.api.agent import DAVS_PORT, InputState, OutputState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import PublicAddress
-from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
-from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
 from volatile_rse.builders.objects import (
     KINDS,
@@ -58,6 +56,9 @@ from volatile_rse.reconcile.holding import is_held
 from volatile_rse.reconcile.reading import (
     expires_soon,
     is_outdated,
+    owner_of,
+    read_class,
+    read_connection,
     read_outlived,
     read_pod,
     read_quarantined,
@@ -101,12 +102,13 @@ def gather(world: World, connections: Connections, record_id: str, known: tuple[
         Namespace and name of its VolatileRSE, while there is no record that tells.
     """
     body = world.cluster.get(Ref("RSERecord", None, record_name(record_id)))
-    record = None if body is None else read_record(body)
-    if record is not None:
-        known = (record.spec.claims[0].namespace, record.spec.claims[0].name)
+    if body is not None:
+        known = owner_of(body) or known
     request = None if known is None else _request(world, record_id, *known)
-    facts = Facts(now=world.clock.now(), request=request, record=record)
+    facts = Facts(now=world.clock.now(), request=request)
     try:
+        if body is not None:
+            facts = dataclasses.replace(facts, record=read_record(body))
         return _looked(world, connections, facts)
     except RefusedError as error:
         # It does not pass by itself, so it has to be told where people look.
@@ -134,9 +136,9 @@ def _offered(world: World, facts: Facts, spec: VolatileRSESpec, namespace: str) 
     class_body = world.cluster.get(Ref("VolatileRSEClass", None, spec.class_name))
     if class_body is None:
         return facts
-    class_ = VolatileRSEClassSpec.model_validate(class_body["spec"])
+    class_ = read_class(class_body)
     body = world.cluster.get(Ref("RucioConnection", None, class_.connection_name))
-    connection = None if body is None else RucioConnectionSpec.model_validate(body["spec"])
+    connection = None if body is None else read_connection(body)
     records = world.cluster.list("RSERecord")
     used = [found for found in (class_body, body) if found is not None]
     return dataclasses.replace(

@@ -12,6 +12,7 @@ from typing import Any
 
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
 from volatile_rse.api.volatilerse import Endpoint, VolatileRSEStatus
+from volatile_rse.builders.objects import record_name
 from volatile_rse.builders.session import endpoint
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Facts
@@ -107,6 +108,8 @@ class Reconciler:
             outcome = self._converge(record_id, known)
             all_said = self._say_request(outcome)
             self._say_record(outcome)
+            if outcome.facts.unseen is not None and outcome.facts.unseen.reason is Reason.RECORD_UNREADABLE:
+                self._say_unreadable(record_id, outcome.facts.unseen)
         except PortError as error:
             named = {"record": record_id, "reason": error.reason.value}
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what, extra=named)
@@ -259,6 +262,16 @@ class Reconciler:
             self._unsaid.pop(record.name, None)
             patch = {"status": {"message": message, "phase": phase}}
             self._world.cluster.merge(Ref("RSERecord", None, record.name), patch, subresource="status")
+
+    def _say_unreadable(self, record_id: str, why: Problem) -> None:
+        """Tell on a record of ours that it cannot be read: it may be all that is left to say so."""
+        ref = Ref("RSERecord", None, record_name(record_id))
+        body, message = self._world.cluster.get(ref), why.message[:4096]
+        if body is None or body["spec"].get("instance") != self._world.settings.instance:
+            return
+        if (body.get("status") or {}).get("message") != message:
+            self._world.cluster.merge(ref, {"status": {"message": message}}, subresource="status")
+            self._world.cluster.event(body, type_="Warning", reason=why.reason.value, message=message)
 
     def _lasts(self, record: str, phase: str) -> bool:
         """Tell whether a stage waits for so long already that it is worth a write: most are over in a moment."""
