@@ -26,7 +26,7 @@ from volatile_rse.domain.quarantine import keep_in_quarantine
 from volatile_rse.domain.serving import preparing, serving
 from volatile_rse.domain.stage import Stage, session_state, stage_of
 
-__all__ = ["plan"]
+__all__ = ["plan", "takes_no_more"]
 
 
 def plan(facts: Facts, instance: str) -> Plan:
@@ -74,7 +74,7 @@ def _without_record(facts: Facts, instance: str) -> Plan:
     wrong = problems_of_request(request.namespace, request.spec, facts.class_, connection_exists=connected)
     if wrong or facts.problems or facts.class_ is None or facts.connection is None:
         return Plan(problems=facts.problems + wrong)
-    if closed_to_new := _takes_no_more(request.namespace, request.spec, facts.class_, facts):
+    if closed_to_new := takes_no_more(request.namespace, request.spec, facts.class_, facts):
         return Plan(problems=(closed_to_new,))
     if not request.held:
         return Plan(effects=(do.HoldRequest(),))
@@ -83,7 +83,7 @@ def _without_record(facts: Facts, instance: str) -> Plan:
     return Plan(effects=(do.CreateRecord(_record(request, request.spec, facts, instance)),))
 
 
-def _takes_no_more(namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClassSpec, facts: Facts) -> Problem | None:
+def takes_no_more(namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClassSpec, facts: Facts) -> Problem | None:
     """Say why a class that would take the request takes no further one now."""
     if full := problem_of_quarantine(spec.class_name, class_.quarantine, facts.quarantined, facts.now):
         return full
