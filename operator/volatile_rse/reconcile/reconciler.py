@@ -281,7 +281,7 @@ class Reconciler:
         return before == phase and now >= since + _PROGRESS
 
     def _tell(self, body: Mapping[str, Any], new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
-        """Write an Event where a condition that people wait for has changed."""
+        """Write an Event where a condition that people wait for has changed, or is bad from the beginning."""
         before = {entry["type"]: entry for entry in old.get("conditions") or ()}
         told: set[str] = set()
         for type_ in _EVENTS:
@@ -289,13 +289,14 @@ class Reconciler:
             was = before.get(type_, {})
             remedy = REMEDIES.get(Reason(entry["reason"]))
             bad = remedy is not None and remedy.actor is not Actor.NOBODY
-            if not was or (was["status"] == entry["status"] == "False" and not bad):
+            # That something is not there yet is no news, neither at first nor later.
+            if not bad and (not was or was["status"] == entry["status"] == "False"):
                 continue
             # Good news need telling once, and each thing that is wrong.
             news = entry["reason"] if bad else entry["status"]
-            if type_ in _TOLD_ALREADY and news in told:
+            if news in told and (type_ in _TOLD_ALREADY or not was):
                 continue
-            if (was["status"], was["reason"]) != (entry["status"], entry["reason"]):
+            if (was.get("status"), was.get("reason")) != (entry["status"], entry["reason"]):
                 told.add(news)
                 kind = "Warning" if bad else "Normal"
                 about = f"{type_}={entry['status']}: {entry['message'] or entry['reason']}"
