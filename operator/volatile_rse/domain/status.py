@@ -70,6 +70,10 @@ _KEPT_BACK = (
 
 _SHOWN = 20
 """Paths that a warning names."""
+_PATH = 200
+"""Characters of a path that a warning names."""
+_LONGEST = 8192
+"""Characters of a message: what a session calls its files must not keep its status from being written."""
 _NONE = OutputTotals(claim="none")
 
 
@@ -98,7 +102,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
             type=entry.type.value,
             status=entry.status,
             reason=entry.reason.value,
-            message=entry.message,
+            message=_within(entry.message, _LONGEST),
             last_transition_time=stamp(facts.now),
             observed_generation=request.generation,
         )
@@ -334,7 +338,7 @@ def _missed(facts: Facts) -> Problem | None:
     files = sum(total.files - total.open for total in report.outputs if total.name is None)
     if not files:
         return None
-    named = ", ".join(report.unmatched[:_SHOWN])
+    named = ", ".join(_within(path, _PATH) for path in report.unmatched[:_SHOWN])
     return Problem(Reason.UNMATCHED_FILES, f"No output takes {files} files of the outbox, for example {named}.")
 
 
@@ -493,6 +497,10 @@ def _written(report: Report, record: Record) -> list[OutputStatus]:
 
 def _output_totals(report: Report | None) -> dict[str | None, OutputTotals]:
     return {} if report is None else {total.name: total for total in report.outputs}
+
+
+def _within(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _find(plan: Plan, reason: Reason) -> Problem | None:
