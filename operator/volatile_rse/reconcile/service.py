@@ -193,12 +193,15 @@ class Service:
     def sweep(self) -> None:
         """Call for a visit to every buffer, and look at the connections."""
         began = time.monotonic()
+        with self._lock:
+            # What is seen from here on may be missing in the lists, and is alive all the same.
+            before = set(self._known)
         alive = {self._learn(body) for body in self._world.cluster.list("VolatileRSE")}
         records, found = self._world.cluster.list("RSERecord"), _Found()
         for body in records:
             if self._count(body, found):
                 alive.add(record_id_of(body))
-        self._forget(alive)
+        self._forget(before - alive)
         for record_id in alive:
             self._queue.add(record_id)
         # Every buffer is visited: that is what keeps the operator alive, whatever becomes of the rest.
@@ -228,11 +231,11 @@ class Service:
             found.expired.append((record.name, record.uid))
         return stage is not Stage.CLOSED or record.held
 
-    def _forget(self, alive: Collection[str]) -> None:
+    def _forget(self, gone: Collection[str]) -> None:
         with self._lock:
-            for record_id in set(self._known) - set(alive):
-                del self._known[record_id]
-                del self._selectors[record_id]
+            for record_id in gone:
+                self._known.pop(record_id, None)
+                self._selectors.pop(record_id, None)
 
     def _expire(self, records: Iterable[tuple[str, str]]) -> None:
         for name, uid in records:
