@@ -93,6 +93,7 @@ class Reason(StrEnum):
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_REFUSED = "ClusterRefused"
     CHANGED_MEANWHILE = "ChangedMeanwhile"
+    OPERATOR_FAULT = "OperatorFault"
     INVALID_SPEC = "InvalidSpec"
     CONFIGURATION_INVALID = "ConfigurationInvalid"
     RECORD_UNREADABLE = "RecordUnreadable"
@@ -203,6 +204,11 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.ADMIN, "Give the operator's service account the right that the message names, or remove what forbids it."
     ),
     Reason.CHANGED_MEANWHILE: Remedy(Actor.NOBODY, "The operator reads the object again and retries by itself."),
+    Reason.OPERATOR_FAULT: Remedy(
+        Actor.ADMIN,
+        "Report it with the traceback from the operator's log. It tries again each minute, and this buffer's session "
+        "reads and writes on.",
+    ),
     Reason.INVALID_SPEC: Remedy(Actor.USER, "Correct the named field; the kind's schema says what is allowed."),
     Reason.CONFIGURATION_INVALID: Remedy(
         Actor.ADMIN,

@@ -75,7 +75,7 @@ from volatile_rse.reconcile.reading import (
 )
 from volatile_rse.reconcile.world import World
 
-__all__ = ["buffer_of", "gather", "session_token"]
+__all__ = ["buffer_of", "gather", "glimpse", "session_token"]
 
 _log = logging.getLogger(__name__)
 
@@ -101,17 +101,26 @@ def gather(world: World, connections: Connections, record_id: str, known: tuple[
     known
         Namespace and name of its VolatileRSE, while there is no record that tells.
     """
+    facts = glimpse(world, record_id, known)
+    if facts.unseen is not None:
+        return facts
+    try:
+        return _looked(world, connections, facts)
+    except RefusedError as error:
+        # It does not pass by itself, so it has to be told where people look.
+        return dataclasses.replace(facts, unseen=Problem(error.reason, error.what))
+
+
+def glimpse(world: World, record_id: str, known: tuple[str, str] | None) -> Facts:
+    """Ask for nothing but the request and its record."""
     body = world.cluster.get(Ref("RSERecord", None, record_name(record_id)))
     if body is not None:
         known = owner_of(body) or known
     request = None if known is None else _request(world, record_id, *known)
     facts = Facts(now=world.clock.now(), request=request)
     try:
-        if body is not None:
-            facts = dataclasses.replace(facts, record=read_record(body))
-        return _looked(world, connections, facts)
+        return facts if body is None else dataclasses.replace(facts, record=read_record(body))
     except RefusedError as error:
-        # It does not pass by itself, so it has to be told where people look.
         return dataclasses.replace(facts, unseen=Problem(error.reason, error.what))
 
 

@@ -25,7 +25,8 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, UnreachableError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
-from volatile_rse.reconcile.gather import gather
+from volatile_rse.reconcile.gather import gather, glimpse
+from volatile_rse.reconcile.lease import LeaseLostError
 from volatile_rse.reconcile.world import World
 
 __all__ = ["Reconciler"]
@@ -44,6 +45,8 @@ _OF_DAEMONS = 30.0
 """As slow as it gets: with the own agent, and with Rucio's daemons."""
 _FIRST, _LAST = 2.0, 60.0
 """Seconds until the next visit after a failure; doubled each time."""
+_BLINKS = 2
+"""Visits in a row that may fail because somebody does not answer, before that is said of the buffer."""
 _PROGRESS = timedelta(seconds=10)
 """Between two writes of numbers and words that decide nothing."""
 _SILENCE = timedelta(seconds=2)
@@ -113,7 +116,17 @@ class Reconciler:
         except PortError as error:
             named = {"record": record_id, "reason": error.reason.value}
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what, extra=named)
+            self._world.telemetry.faulted("visit")
+            if self._failures.get(record_id, 0) >= _BLINKS and error.reason is not Reason.CHANGED_MEANWHILE:
+                self._say_failure(record_id, known, Problem(error.reason, error.what))
             return self._backoff(record_id)
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            # Words of an error may repeat what is secret: the log of the operator has them.
+            what = f"A fault of the operator ({type(error).__name__}) ended its visit to this buffer."
+            self._say_failure(record_id, known, Problem(Reason.OPERATOR_FAULT, what))
+            raise
         wake = self._until_wake(outcome)
         if outcome.plan.problems:
             return min(self._backoff(record_id), wake or _LAST)
@@ -124,6 +137,20 @@ class Reconciler:
             return wake if all_said else min(wake or later, later)
         poll = self._poll(record_id, outcome)
         return min(poll, wake or poll)
+
+    def _say_failure(self, record_id: str, known: tuple[str, str] | None, why: Problem) -> None:
+        """Tell of a visit that failed, where people look, as far as that can be written."""
+        try:
+            facts = replace(glimpse(self._world, record_id, known), unseen=why)
+        except PortError as error:
+            _log.warning("%s: its status cannot be read: %s", record_id, error.what, extra={"record": record_id})
+            return
+        outcome = _Outcome(facts, Plan(problems=(why,)))
+        for say in (self._say_request, self._say_record):
+            try:
+                say(outcome)
+            except Exception as error:  # noqa: BLE001 (what is told first is what went wrong before)
+                _log.warning("%s: its status cannot be written: %r", record_id, error, extra={"record": record_id})
 
     def _poll(self, record_id: str, outcome: _Outcome) -> float:
         """Look less often at what does not change; whatever does change brings the shortest time back."""

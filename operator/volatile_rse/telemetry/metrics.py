@@ -50,7 +50,7 @@ class Metrics(Telemetry):
         self._unseen = named(Gauge, "watch_age_seconds", "For how long no watch brought own renewals.")
         self._orphans = named(Gauge, "orphans", "Ledgers and objects of a buffer without its record.")
         self._unread = named(Gauge, "unreadable", "Objects that this operator cannot read, at the last sweep.", "kind")
-        self._faults = named(Counter, "faults", "Parts of the sweep that failed, and visits.", "where")
+        self._faults = named(Counter, "faults", "Visits that ended early, and parts of the sweep.", "where")
         self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", buckets=_LONG)
         self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", buckets=_LONG)
         self._calls = named(Histogram, "catalogue_call_seconds", "Calls to Rucio.", "method", "result")

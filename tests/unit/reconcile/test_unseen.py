@@ -10,7 +10,10 @@ from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.api.conditions import ConditionType, Reason
 from volatile_rse.builders.objects import record_name
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import RefusedError
+from volatile_rse.ports.errors import RefusedError, UnreachableError
+from volatile_rse.reconcile import reconciler as reconciler_module
+from volatile_rse.reconcile.reconciler import Reconciler
+from volatile_rse.telemetry.metrics import Metrics
 
 CLAIMS = ("PersistentVolumeClaim", "bufs")
 PODS = ("Pod", "alice")
@@ -114,3 +117,71 @@ def test_a_list_of_pods_that_is_refused_is_not_empty_and_keeps_no_outputs_from_s
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
     assert small.is_gone
+
+
+def test_a_fault_of_the_operator_is_told_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.until(small.has_session)
+    before = small.condition("StorageReady")
+
+    def fails(*_: object) -> None:
+        message = "a secret"
+        raise ValueError(message)
+
+    reconciler = Reconciler(small.world())
+    with monkeypatch.context() as patched:
+        patched.setattr(reconciler_module, "plan", fails)
+        with pytest.raises(ValueError, match="a secret"):
+            reconciler.visit(small.record_id, None)
+    ready = small.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "OperatorFault")
+    assert "(ValueError)" in ready["message"]
+    assert "ADMIN must act" in ready["message"]
+    assert "secret" not in str(small.record["status"]) + str(small.cluster.get(REQUEST))
+    assert "OperatorFault" not in small.message, "reasons are for conditions"
+    assert "(ValueError)" in small.message
+    assert small.condition("StorageReady") == before
+    assert ("Warning", "OperatorFault") in [(event.type_, event.reason) for event in small.cluster.events]
+    reconciler.visit(small.record_id, None)
+    assert small.condition("Ready")["status"] == "True"
+
+
+def test_an_api_server_that_does_not_answer_is_told_once_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics()
+    small = Small(inputs=0, telemetry=metrics)
+    small.request()
+    small.until(small.has_session)
+    listed = small.cluster.list
+
+    def silent(kind: str, *args: Any, **kwargs: Any) -> Any:
+        if (kind, *args[:1]) == PODS:
+            raise UnreachableError(Reason.CLUSTER_UNREACHABLE, "The API server did not answer LIST Pod.")
+        return listed(kind, *args, **kwargs)
+
+    monkeypatch.setattr(small.cluster, "list", silent)
+    for _ in range(2):
+        small.step()
+        assert small.condition("Ready")["status"] == "True", "one that blinks changes nothing"
+    small.step()
+    assert small.condition("Ready")["reason"] == "ClusterUnreachable"
+    assert metrics.registry.get_sample_value("volatile_rse_faults_total", {"where": "visit"}) == 3
+    monkeypatch.undo()
+    small.step()
+    assert small.condition("Ready")["status"] == "True"
+
+
+def test_what_cannot_be_said_on_the_request_is_said_on_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.until(small.has_session)
+    merge = small.cluster.merge
+
+    def refusing(ref: Ref, *args: Any, **kwargs: Any) -> None:
+        if ref == REQUEST:
+            raise RefusedError(Reason.CLUSTER_REFUSED, "The API server refused PATCH VolatileRSE: 403")
+        merge(ref, *args, **kwargs)
+
+    monkeypatch.setattr(small.cluster, "merge", refusing)
+    small.start_pod()
+    small.until(lambda: "403" in small.message)
