@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -26,6 +27,7 @@ class Connections:
         self._lock = threading.Lock()
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
+        self._compared: dict[str, str] = {}
 
     def remembering(self, connection: RucioConnectionSpec, record_id: str) -> Catalogue:
         """Give the client with the memory of one buffer: for looks that destroy nothing, and for all deeds.
@@ -44,6 +46,15 @@ class Connections:
     def forget(self, record_id: str) -> None:
         """Drop the memory of a buffer."""
         self._memories.pop(record_id, None)
+
+    def compared(self, record_id: str, version: str, compare: Callable[[], bool]) -> bool:
+        """Compare what a buffer reads again and again with its digest: once for each version of it that is right."""
+        if self._compared.get(record_id) == version:
+            return True
+        right = compare()
+        if right:
+            self._compared[record_id] = version
+        return right
 
     def of(self, connection: RucioConnectionSpec) -> Catalogue:
         """Give the client.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
@@ -595,7 +596,25 @@ class _Gathering:
 
     def _frozen(self) -> None:
         body = self._objects.get(Piece.INPUTS)
-        self._set(frozen={} if body is None else read_inputs(body))
+        self._set(frozen={} if body is None else self._unaltered(body))
+
+    def _unaltered(self, body: Mapping[str, Any]) -> Mapping[str, tuple[File, ...]]:
+        """Read the list; one that somebody has changed is none, since it is not the one that the record stands by."""
+        try:
+            listed = read_inputs(body)
+        except (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error):
+            listed = {}
+        digests = {entry.name: entry.digest for entry in self._record.status.inputs or ()}
+
+        def compare() -> bool:
+            found = {name: digest_of(listed.get(name, ())) for name in {*digests, *listed}}
+            return found == digests
+
+        version = f"{uid_of(body)}/{body['metadata']['resourceVersion']}"
+        if self._connections.compared(self._spec.record_id, version, compare):
+            return listed
+        _log.warning("%s: its list of inputs was changed by somebody, and does not count", self._record.name)
+        return {}
 
     def _frozen_again(self) -> None:
         """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
@@ -609,7 +628,8 @@ class _Gathering:
         changed = [name for name, listed in files.items() if digest_of(listed) != digests.get(name)]
         if changed:
             name = name_of(self._spec.record_id, Piece.INPUTS)
-            what = f"ConfigMap {self._world.settings.buffers}/{name} is gone, and other files are listed now for "
+            where = f"ConfigMap {self._world.settings.buffers}/{name}"
+            what = f"{where} is gone or was changed, and other files are listed now for "
             self._problems.append(Problem(Reason.INPUTS_CHANGED, f"{what}{', '.join(changed)}: nothing new is staged."))
             return
         self._set(frozen=files, resolved=files)
