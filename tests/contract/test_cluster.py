@@ -127,6 +127,12 @@ def test_listed_by_labels(cluster: Cluster, namespace: str, name: str) -> None:
     assert cluster.list("ConfigMap", "default", {"set": name}) == ()
 
 
+def test_what_is_no_label_is_refused(cluster: Cluster, namespace: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        cluster.list("Pod", namespace, {"session": "my value"})
+    assert refused.value.reason is Reason.CLUSTER_REFUSED
+
+
 def test_applied_again_it_is_repaired_and_then_unchanged(cluster: Cluster, namespace: str, name: str) -> None:
     ref = Ref("ConfigMap", namespace, name)
     cluster.apply(config_map(ref, {"a": "1"}))

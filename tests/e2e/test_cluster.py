@@ -129,11 +129,14 @@ def test_what_was_asked_for_does_not_change(namespace: str, field: str, value: s
     ("change", "message"),
     [
         ({"session": {"podSelector": {"matchLabels": {}}}}, "should have at least 1 properties"),
+        ({"session": {"podSelector": {"matchLabels": {"a": "my value"}}}}, "spec.session.podSelector.matchLabels.a"),
+        ({"session": {"podSelector": {"matchLabels": {"my key": "b"}}}}, "is no key of a label"),
+        ({"session": {"podSelector": {"matchLabels": {f"{'x' * 254}/a": "b"}}}}, "is no key of a label"),
         ({"session": {"podSelector": {"matchLabels": {"a": "b"}}, "ttl": "1h30m"}}, "spec.session.ttl"),
         ({"teardown": {"unsafeOutputs": "Discard"}}, "Unsupported value"),
         ({"colour": "blue"}, "unknown field"),
     ],
-    ids=["selects every pod", "duration", "deadline that destroys", "unknown field"],
+    ids=["selects every pod", "value", "key", "prefix", "duration", "deadline that destroys", "unknown field"],
 )
 def test_a_request_that_the_schema_refuses(namespace: str, change: dict[str, Any], message: str) -> None:
     document = request(namespace)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from volatile_rse.adapters.kubernetes import RESOURCES
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.schema import fault_of_label
 from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -124,6 +125,9 @@ class FakeCluster(Cluster):
         """List objects in the order of their names."""
         self._answers(f"LIST {kind}")
         wanted = (labels or {}).items()
+        for key, value in wanted:
+            if fault := fault_of_label(key, value):
+                raise RefusedError(Reason.CLUSTER_REFUSED, f"The API server refused LIST {kind}: 400 {fault}")
         return tuple(
             _copied(stored)
             for ref, stored in sorted(self._objects.items(), key=lambda item: (item[0].namespace or "", item[0].name))

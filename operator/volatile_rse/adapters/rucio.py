@@ -20,7 +20,7 @@ from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import requests
 from certifi import where
@@ -896,7 +896,15 @@ def _letter(state: str) -> str:
 
 def _pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ...]:
     found = [(ranks.get(info["rse"]), info.get("priority", 0), pfn) for pfn, info in entry["pfns"].items()]
-    return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None))
+    return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None) if _has_host(pfn))
+
+
+def _has_host(pfn: str) -> bool:
+    """Tell whether a URL leads anywhere: an RSE may have been given any host, as ``[::1``."""
+    try:
+        return bool(urlsplit(pfn).hostname)
+    except ValueError:
+        return False
 
 
 def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -188,6 +188,8 @@ class Facts:
     """Class or connection that is being deleted."""
     problems: tuple[Problem, ...] = ()
     """What could not be asked, and what is wrong with the answers."""
+    unseen: Problem | None = None
+    """Why the buffer could not be looked at at all; then nothing but the request and its record is known."""
     storage: Storage = Storage()
     session: SessionFact = SessionFact()
     public_address: PublicAddress | None = None

@@ -29,6 +29,12 @@ class Telemetry(Protocol):
     def orphaned(self, count: int) -> None:
         """Take how many ledgers and objects have no record."""
 
+    def unread(self, kinds: Mapping[str, int]) -> None:
+        """Take how many objects of each kind could not be read."""
+
+    def faulted(self, where: str) -> None:
+        """Take that a part of the operator's own round failed."""
+
     def became_ready(self, seconds: float) -> None:
         """Take how long after its request a session could begin."""
 
@@ -55,6 +61,12 @@ class Silence(Telemetry):
         """Nothing."""
 
     def orphaned(self, count: int) -> None:
+        """Nothing."""
+
+    def unread(self, kinds: Mapping[str, int]) -> None:
+        """Nothing."""
+
+    def faulted(self, where: str) -> None:
         """Nothing."""
 
     def became_ready(self, seconds: float) -> None:

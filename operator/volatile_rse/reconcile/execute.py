@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -48,6 +49,7 @@ from volatile_rse.builders.storage import (
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
+from volatile_rse.domain.planning import takes_no_more
 from volatile_rse.domain.stage import stamp
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
@@ -61,6 +63,9 @@ from volatile_rse.reconcile.reading import (
     goes_along,
     has_configuration,
     is_of_claim,
+    read_quarantined,
+    read_usage,
+    record_id_of,
     secret_of,
     uid_of,
 )
@@ -85,7 +90,7 @@ def execute(world: World, connections: Connections, facts: Facts, effect: do.Eff
     elif isinstance(effect, do.HoldUsed):
         hold(world.cluster, Ref(effect.kind, None, effect.name))
     elif isinstance(effect, do.CreateRecord):
-        create_record(world, effect.spec)
+        _admit(world, facts, effect.spec)
     else:
         record = _known(facts.record)
         _OF_RECORD[type(effect)](_Hand(world, connections, facts, record), effect)
@@ -109,6 +114,23 @@ def _hold(world: World, request: Request, *, held: bool) -> None:
         "resourceVersion": body["metadata"]["resourceVersion"],
     }
     world.cluster.merge(ref, {"metadata": metadata})
+
+
+def _admit(world: World, facts: Facts, spec: RSERecordSpec) -> None:
+    """Make a record, if the class still has room for it: others may have taken that since this was decided."""
+    claim = spec.claims[0]
+    with world.admission:
+        records = world.cluster.list("RSERecord")
+        now = dataclasses.replace(
+            facts,
+            usage=read_usage(records, spec.class_name, claim.namespace),
+            quarantined=read_quarantined(records, spec.class_name),
+        )
+        is_known = any(record_id_of(body) == spec.record_id for body in records)
+        full = takes_no_more(claim.namespace, claim.request, spec.class_snapshot, now)
+        if full is not None and not is_known:
+            raise RefusedError(Reason.CHANGED_MEANWHILE, full.what)
+        create_record(world, spec)
 
 
 def create_record(world: World, spec: RSERecordSpec) -> None:

@@ -31,6 +31,13 @@ SILENCE = 180.0
 """Seconds of renewals that no watch brought back, after which the watches are taken for dead."""
 _DESTRUCTIVE = (
     do.DropPiece,
+    do.DropLeftover,
+    do.FreezeInputs,
+    do.RevokeSession,
+    do.Fence,
+    do.Seal,
+    do.WriteOff,
+    do.SwapService,
     do.Hide,
     do.AllowDeletion,
     do.DeleteRse,

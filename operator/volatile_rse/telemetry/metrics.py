@@ -49,6 +49,8 @@ class Metrics(Telemetry):
         self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
         self._unseen = named(Gauge, "watch_age_seconds", "For how long no watch brought own renewals.")
         self._orphans = named(Gauge, "orphans", "Ledgers and objects of a buffer without its record.")
+        self._unread = named(Gauge, "unreadable", "Objects that this operator cannot read, at the last sweep.", "kind")
+        self._faults = named(Counter, "faults", "Visits that ended early, and parts of the sweep.", "where")
         self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", buckets=_LONG)
         self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", buckets=_LONG)
         self._calls = named(Histogram, "catalogue_call_seconds", "Calls to Rucio.", "method", "result")
@@ -87,6 +89,15 @@ class Metrics(Telemetry):
     def orphaned(self, count: int) -> None:
         """Set the number of orphans."""
         self._orphans.set(count)
+
+    def unread(self, kinds: Mapping[str, int]) -> None:
+        """Set the number of objects that cannot be read."""
+        for kind, count in kinds.items():
+            self._unread.labels(kind).set(count)
+
+    def faulted(self, where: str) -> None:
+        """Count a failure."""
+        self._faults.labels(where).inc()
 
     def became_ready(self, seconds: float) -> None:
         """Count a session that could begin."""
