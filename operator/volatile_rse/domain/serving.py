@@ -48,7 +48,7 @@ def serving(facts: Facts, record: Record) -> Plan:
     """Have all that a session needs, and hand it over when it is usable."""
     usable = is_usable(facts, record)
     session = session_after(facts, record, usable=usable)
-    room = _no_room(facts)
+    room = _no_room(facts, record)
     work = () if room else send_work(facts)
     effects = [
         # Its list was deleted by somebody, and is asked for anew.
@@ -103,12 +103,17 @@ def _published(facts: Facts, record: Record) -> tuple[list[do.Effect], str]:
     return steps, "the copies of what was published" if steps or copying.moving or copying.wanted else ""
 
 
-def _no_room(facts: Facts) -> tuple[Problem, ...]:
-    """Compare what is to come with the volume, before a byte moves."""
-    if facts.manifest is None or facts.report is None:
+def _no_room(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Compare what is to come with the volume, before a byte moves.
+
+    Once there is a session its own files count, and the agent needs the manifest for them, too: it has an eye on the
+    space for each input itself.
+    """
+    if facts.manifest is None or facts.report is None or record.status.session.ready_at is not None:
         return ()
     there = {total.name: total for total in facts.report.inputs}
-    files = size = 0
+    # What was begun goes on where it ended.
+    files, size = -facts.report.partial_files, -facts.report.partial_bytes
     for name, entries in (facts.frozen or {}).items():
         staged = there.get(name)
         files += len(entries) - (staged.staged if staged else 0)
@@ -117,8 +122,8 @@ def _no_room(facts: Facts) -> tuple[Problem, ...]:
     if size <= space.bytes_free and (files <= space.inodes_free or not space.inodes):
         return ()
     what = (
-        f"The inputs need {size} bytes and {files} inodes more, and the volume has {space.bytes_free} bytes and "
-        f"{space.inodes_free} inodes free."
+        f"The inputs need {size} bytes and {max(files, 0)} inodes more, and the volume has "
+        f"{space.bytes_free} bytes and {space.inodes_free} inodes free."
     )
     return (Problem(Reason.INPUTS_TOO_LARGE, what),)
 

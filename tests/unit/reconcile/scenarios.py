@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from volatile_rse.adapters.fake_buffer import FakeBuffer
 from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
@@ -314,6 +315,22 @@ def some_inputs_never_come(small: Small) -> None:
     _ends(small)
 
 
+def the_agent_restarts_on_a_tight_volume(small: Small) -> None:
+    """What has arrived of a file takes its space, and is not asked for again: there is room for the rest."""
+    small.buffer = FakeBuffer(capacity=250)
+    small.buffer.halfway = {store_path(Did("user.alice", "in.1")): 90}
+    small.request(capacity="250")
+    small.until(lambda: small.buffer.report().partial_bytes)
+    small.buffer.restart()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.buffer.restart()
+    small.end_pod()
+    _ends(small)
+
+
 def its_owner_ends_it(small: Small) -> None:
     small.request()
     small.until(small.has_session)
@@ -573,6 +590,7 @@ ALL: tuple[Scenario, ...] = (
     no_event_arrives,
     a_pod_that_nobody_saw_run,
     some_inputs_never_come,
+    the_agent_restarts_on_a_tight_volume,
     its_owner_ends_it,
     one_file_is_refused,
     its_owner_discards,
