@@ -421,6 +421,28 @@ def anybodys_rule_is_ended() -> None:
 
 
 @mutant
+def an_rse_that_is_gone_needs_no_asking() -> None:
+    def free(plan: Plan, facts: Facts, record: Record) -> Plan:
+        absent = facts.rse_asked and facts.ledger is not None and facts.rse is None
+        return Plan((remember(record, freed_at=stamp(facts.now)),)) if absent else plan
+
+    decide(Stage.HIDING, free)
+
+
+@mutant
+def what_is_kept_again_needs_no_rule() -> None:
+    believe(Stage.HIDING, unlocked=lambda _facts: frozenset())
+
+
+@mutant
+def a_destination_that_has_lost_it_is_believed() -> None:
+    believe(
+        Stage.HIDING,
+        found_again=lambda facts: frozenset(did for dids in (facts.unsafe or {}).values() for did in dids),
+    )
+
+
+@mutant
 def hide_is_skipped() -> None:
     believe(Stage.HIDING, replicas=lambda facts: facts.replicas and dict.fromkeys(facts.replicas, "B"))
 

@@ -131,7 +131,7 @@ class FakeBuffer(Buffer):
                     self._partial.pop(staged.path, None)
             for place, copy in self._copies.items():
                 self._copies[place] = done = self._work(copy, "wanted", "verified", copy.pfn)
-                if done.state == "verified":
+                if done.state == "verified" and copy.state == "wanted":
                     self.sites[copy.pfn] = self._sealed()[copy.scope, copy.name]
         self._take_published()
         if self._wanted is not None and self._seal is not None and self._seal.state == "running":

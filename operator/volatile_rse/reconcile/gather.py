@@ -47,7 +47,7 @@ from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_o
 from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING
-from volatile_rse.domain.stage import EMPTIED, Stage, stage_of
+from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, stage_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
@@ -86,6 +86,8 @@ _SAMPLES = 4
 """Inputs of which one file each is read to prove that the session can."""
 _SPOTS = 8
 """Copies that the operator itself looks for at their destination."""
+_SOUGHT = 100
+"""Files that it looks for there at a time, of those that Rucio has forgotten."""
 _GRACE = timedelta(hours=1)
 """A token outlives the session's longest life by this much: a connection keeps the one that it began with."""
 
@@ -495,6 +497,10 @@ class _Gathering:
             body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
             self._set(given_up=frozenset() if body is None else read_discarded(body))
         self._rse()
+        if self._facts.rse is None and self._facts.rse_asked:
+            # We have not removed it: what Rucio says of outputs that were safe once is not what it said then.
+            self._set(replicas={}, last_copies=(), foreign_rules=())
+            self._still_safe()
         if self._facts.rse is None or self._awaits_drain():
             # The empty server comes first: nothing is asked that would have to be asked again once it stands.
             return
@@ -503,22 +509,49 @@ class _Gathering:
             return
         self._set(replicas=standing.states, last_copies=standing.last)
         self._foreign_rules()
-        outcome = self._record.status.outcome
         gone = EMPTIED in self._record.status.steps
         if (standing.last or any(not rule.only_here for rule in self._facts.foreign_rules or ())) and not gone:
             # What stays a while may be lost meanwhile.
             self._report()
-        shown = any(state != "B" for state in standing.states.values())
-        if shown or gone or (outcome is not None and outcome.files == 0):
+        if any(state != "B" for state in standing.states.values()):
             # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
+            self._set(unsafe={})
+            return
+        self._still_safe()
+
+    def _still_safe(self) -> None:
+        """Ask once more whether outputs are safe, as the agent knows them."""
+        status, outcome = self._record.status, self._record.status.outcome
+        if EMPTIED in status.steps or (outcome is not None and outcome.files == 0):
             self._set(unsafe={})
             return
         if self._facts.report is None:
             self._report()
-        if self._facts.report is not None and self._facts.report.volume == self._record.status.volume:
-            outputs = self._ask(self._outputs)
-            if outputs is not None:
-                self._unsafe(sealed_files(outputs))
+        if self._facts.report is None or self._facts.report.volume != status.volume:
+            return
+        outputs = self._ask(self._outputs)
+        if outputs is None:
+            return
+        self._unsafe(sealed_files(outputs))
+        if any((self._facts.unsafe or {}).values()) or REVERTED in status.steps:
+            self._seek(outputs)
+
+    def _seek(self, outputs: tuple[OutputState, ...]) -> None:
+        """Ask the destinations for some of what Rucio does not know as safe any more, and for the rules."""
+        copies = self._ask(lambda: tuple(_pages(self._buffer().copies)))
+        self._set(outputs=outputs, copies=copies)
+        if copies is None or self._facts.unsafe is None:
+            return
+        chosen = chosen_of(self._record.status)
+        arrived = copying_of(sealed_files(outputs), copies, chosen).arrived
+        self._set(unlocked=self._ask(self._unlocked, arrived), registered=frozenset(self._facts.replicas or ()))
+        lost = {did for dids in self._facts.unsafe.values() for did in dids} - self._facts.given_up
+        files = [(file, output) for output, found in arrived.items() for file in found if file.did in lost][:_SOUGHT]
+        wanted = [(rse, file) for file, output in files for rse in chosen[output]]
+        pfns = self._ask(self._pfns, [(rse, file.did) for rse, file in wanted]) or {}
+        seen = {(rse, file.did) for rse, file, _, size in self._sizes(wanted, pfns) if size == file.bytes}
+        missing = {file.did for rse, file in wanted if (rse, file.did) not in seen}
+        self._set(found_again=frozenset({file.did for file, _ in files} - missing))
 
     def _awaits_drain(self) -> bool:
         """Tell whether the empty server has to stand before anything else, for what Rucio sends people to."""

@@ -562,6 +562,19 @@ def its_cluster_is_lost(small: Small) -> None:
     assert {did.name.split(".")[0] for did in small.discarded} == {"out"}
 
 
+def rucio_is_restored_from_before_the_session(small: Small) -> None:
+    """What was safe is unknown again: the storage stands until it is registered and held anew."""
+    before = small.catalogue.backup()
+    _play(small, *FILES)
+    small.until(lambda: small.truth.get("safeAt"))
+    assert not small.truth.get("freedAt"), "the empty server takes a moment"
+    small.catalogue.restore(before)
+    small.forget()
+    _ends(small)
+    assert "Rucio no longer knew" in small.truth["outcome"]["exceptions"][0]
+    assert "registered again" in small.condition("OutputsSafe")["message"]
+
+
 QUICK: tuple[Scenario, ...] = (comes_and_goes, deleted_before_it_was_ready)
 """Played to the end with every strike also where time is short."""
 ALL: tuple[Scenario, ...] = (
@@ -605,4 +618,5 @@ ALL: tuple[Scenario, ...] = (
     class_and_connection_are_deleted,
     the_list_of_inputs_is_deleted,
     files_are_published_while_the_session_runs,
+    rucio_is_restored_from_before_the_session,
 )
