@@ -368,6 +368,23 @@ def a_session_without_enough_inputs() -> None:
 
 
 @mutant
+def sources_are_asked_for_once() -> None:
+    swap(gather._Gathering, "_found_since", lambda _real: lambda _self, _report: {})
+
+
+@mutant
+def what_has_arrived_counts_twice() -> None:
+    decided_by(
+        "_no_room",
+        lambda real: (
+            lambda facts, record: real(
+                replace(facts, report=facts.report and facts.report.model_copy(update={"partial_bytes": 0})), record
+            )
+        ),
+    )
+
+
+@mutant
 def an_end_that_nobody_hears() -> None:
     decided_by(
         "advance",

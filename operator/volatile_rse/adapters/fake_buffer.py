@@ -69,7 +69,7 @@ class FakeBuffer(Buffer):
         """Input entry -> seconds since something of it arrived."""
         self.staging_rate: int | None = None
         self.xrootd_restarts = 0
-        self.knows = ["outputs", "continuous"]
+        self.knows = ["outputs", "continuous", "sourceless"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
@@ -81,6 +81,7 @@ class FakeBuffer(Buffer):
         self._manifest: Manifest | None = None
         self._inputs: dict[str, InputState] = {}
         self._entries: dict[str, Sequence[str]] = {}
+        self._sourceless: set[str] = set()
         self._partial: dict[str, int] = {}
         """Path -> bytes of an input that have arrived."""
         self._outputs: dict[tuple[str, str], OutputState] = {}
@@ -126,6 +127,8 @@ class FakeBuffer(Buffer):
                 if staged.state == "wanted" and staged.path in self.halfway:
                     self._partial[staged.path] = self.halfway.pop(staged.path)
                     continue
+                if staged.path in self._sourceless:
+                    self.broken = {**self.broken, staged.path: "Rucio lists no replica that may be read"}
                 self._inputs[key] = self._work(staged, "wanted", "staged", staged.path)
                 if self._inputs[key].state == "staged":
                     self._partial.pop(staged.path, None)
@@ -198,6 +201,7 @@ class FakeBuffer(Buffer):
         self._order("manifest")
         self._manifest = manifest
         self._entries = {file.path: file.entries for file in manifest.inputs}
+        self._sourceless = {file.path for file in manifest.inputs if not file.sources}
         for file in manifest.inputs:
             known = self._inputs.get(file.path)
             if known is None or known.state == "failed":

@@ -22,7 +22,7 @@ from volatile_rse.api.agent import GateState, Manifest, Report, Space
 
 __all__ = ["Buffer"]
 
-_KNOWS = ["outputs", "continuous"]
+_KNOWS = ["outputs", "continuous", "sourceless"]
 
 
 class Buffer:

@@ -153,7 +153,7 @@ class Staging:
                 return None
             if self._files.get(path) is not file:
                 return None
-        return self._failed(file, "; ".join(errors)[:_WORDS])
+        return self._failed(file, "; ".join(errors)[:_WORDS] or "Rucio lists no replica that may be read")
 
     def _failed(self, file: InputFile, error: str) -> float | None:
         with self._lock:

@@ -94,8 +94,8 @@ class InputFile(ApiModel):
     path: StorePath
     bytes: Count
     adler32: Adler32
-    sources: Annotated[list[DavsUrl], Field(min_length=1, max_length=64)]
-    """Tried in this order."""
+    sources: Annotated[list[DavsUrl], Field(max_length=64)] = []
+    """Tried in this order. None: it fails for that reason; only an agent whose report knows ``sourceless`` takes it."""
 
     _path = field_validator("path")(_stays_below)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from volatile_rse.api.conditions import Reason
@@ -11,7 +10,7 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
-from volatile_rse.domain.frozen import digest_of
+from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.lifetime import next_wake, session_after
 from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, sealed_files
 from volatile_rse.domain.plan import SHOWN, Plan, foreign_object, remember, request_of
@@ -164,10 +163,10 @@ def _enough(facts: Facts, record: Record, name: str) -> bool:
     """Tell whether as many files of an input are there as the session cannot start without."""
     if facts.report is None:
         return False
-    percent = next(entry.minimum_percent for entry in request_of(record).inputs if entry.name == name)
+    asked = next(entry for entry in request_of(record).inputs if entry.name == name)
     files = next((entry.files for entry in record.status.inputs or () if entry.name == name), 0)
     staged = next((total.staged for total in facts.report.inputs if total.name == name), 0)
-    return staged >= math.ceil(files * percent / 100)
+    return staged >= least_of(asked, files)
 
 
 def _awaited(facts: Facts, record: Record) -> str:

@@ -10,14 +10,14 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from volatile_rse.api.agent import DAVS_PORT, InputState, OutputState
+from volatile_rse.api.agent import DAVS_PORT, InputState, OutputState, Report
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import PublicAddress
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import parse_duration
-from volatile_rse.api.volatilerse import Output, VolatileRSESpec
+from volatile_rse.api.volatilerse import Input, Output, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
+from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
 from volatile_rse.builders.objects import (
     KINDS,
     RECORD,
@@ -40,7 +40,7 @@ from volatile_rse.builders.storage import (
 )
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Leftover, Piece, Record, Request, SessionFact, Storage
-from volatile_rse.domain.frozen import digest_of
+from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
@@ -348,7 +348,7 @@ class _Gathering:
         for entry in self._claim.request.inputs:
             files = resolved[entry.name]
             if files:
-                hosts |= self._source_hosts(catalogue, entry.name, files, entry.source_rse_expression)
+                hosts |= self._source_hosts(catalogue, entry, files)
         chosen = {output.name: self._ask(self._choose, catalogue, output) for output in self._claim.request.outputs}
         for rse in {rse for rses in chosen.values() for rse in rses or ()}:
             if host := self._ask(catalogue.host, rse):
@@ -360,17 +360,17 @@ class _Gathering:
         if not self._problems:
             self._set(resolved=resolved, chosen=chosen)
 
-    def _source_hosts(self, catalogue: Catalogue, name: str, files: tuple[File, ...], expression: str) -> set[str]:
-        near = self._spec.class_snapshot.near_rse
+    def _source_hosts(self, catalogue: Catalogue, entry: Input, files: tuple[File, ...]) -> set[str]:
+        expression, near = entry.source_rse_expression, self._spec.class_snapshot.near_rse
         # Asked as it will be for the manifest: the answer is remembered until then.
         sources = self._ask(catalogue.sources, files, expression, near)
         if sources is None:
             return set()
         missing = [file.did for file in files if not sources.get(file.did)]
-        if missing:
+        if len(files) - len(missing) < least_of(entry, len(files)):
             what = (
-                f"spec.inputs[{name}]: {len(missing)} of {len(files)} files have no replica on a permanent RSE of "
-                f"{expression!r}, for example {missing[0]}."
+                f"spec.inputs[{entry.name}]: {len(missing)} of {len(files)} files have no replica on a permanent RSE "
+                f"of {expression!r}, for example {missing[0]}, and minimumPercent is {entry.minimum_percent}."
             )
             self._problems.append(Problem(Reason.NO_REPLICA, what))
         return {urlsplit(pfn).hostname or "" for pfns in sources.values() for pfn in pfns}
@@ -412,7 +412,7 @@ class _Gathering:
         if published or lost:
             self._outgoing()
         room = registered is not None and len(registered) < self._spec.class_snapshot.max_registered_replicas
-        partial = staged < sum(total.files for total in report.inputs)
+        partial = staged < sum(entry.files for entry in self._record.status.inputs or ())
         if (room and staged + published > len(registered or ())) or partial or lost:
             self._set(inputs=self._ask(self._inputs))
         self._set(unusable=self._ask(self._unusable))
@@ -671,16 +671,33 @@ class _Gathering:
             return
         rules = output_rules(self._spec) if staging and "outputs" in report.knows else ()
         digest = manifest_digest(self._record.status.inputs or (), access, rules, staging=staging)
-        if report.manifest == digest:
-            return
+        if is_in_force(digest, report.manifest):
+            found = self._found_since(report) if staging else {}
+            digest = with_sources(digest, found)
+            if not found or report.manifest == digest:
+                return
         inputs = (self._facts.frozen or {}) if staging else {}
         sources = self._ask(self._sources, inputs)
         if sources is not None:
+            if "sourceless" in report.knows:
+                # It says of these, too, that they are missing, and why.
+                sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in files}
             made = manifest(self._spec, digest, inputs, sources, access)
             later: dict[str, object] = {"outputs": list(rules)}
             if rules and "continuous" in report.knows and (continuous := continuous_outputs(self._spec)):
                 later |= {"continuous": continuous, "record_id": self._spec.record_id}
             self._set(manifest=made.model_copy(update=later))
+
+    def _found_since(self, report: Report) -> Mapping[Did, tuple[str, ...]]:
+        """Ask anew where the files are that the agent could not get, ever less often."""
+        if not any(total.failed for total in report.inputs):
+            return {}
+        if not self._connections.is_time_again(self._spec.record_id):
+            return {}
+        failed = {Did(state.scope, state.name) for state in self._ask(self._inputs) or () if state.state == "failed"}
+        frozen = self._facts.frozen or {}
+        sought = {name: tuple(file for file in files if file.did in failed) for name, files in frozen.items()}
+        return self._ask(self._sources, sought) or {}
 
     def _sources(self, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tuple[str, ...]]:
         found: dict[Did, tuple[str, ...]] = {}

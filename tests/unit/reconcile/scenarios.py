@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from datetime import timedelta
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.adapters.fake_buffer import FakeBuffer
@@ -305,11 +306,27 @@ def a_pod_that_nobody_saw_run(small: Small) -> None:
 
 def some_inputs_never_come(small: Small) -> None:
     """The session begins with as many as it needs, and the others stay away."""
-    small.buffer.broken = {store_path(_IN): "no source"}
+    small.unreadable = {store_path(_IN): "HTTP 503"}
+    small.request(inputs=[{"name": "in", "did": "user.alice:in", "minimumPercent": 50}])
+    small.until(small.has_session)
+    small.until(lambda: "HTTP 503" in small.condition("InputsStaged").get("message", ""))
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
+def some_inputs_have_no_source(small: Small) -> None:
+    """The session begins without them, is told so, and gets them once there is one."""
+    small.catalogue.lose("SITE-A", _IN)
     small.request(inputs=[{"name": "in", "did": "user.alice:in", "minimumPercent": 50}])
     small.until(small.has_session)
     small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.until(lambda: "Rucio lists no replica" in small.condition("InputsStaged").get("message", ""))
+    small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(_IN, 100, "00000000")])
+    small.clock.turn(timedelta(minutes=1))
+    small.until(lambda: small.clock.turn(timedelta(minutes=1)) or small.buffer.holds(store_path(_IN)))
     small.write(*FILES)
     small.end_pod()
     _ends(small)
@@ -603,6 +620,7 @@ ALL: tuple[Scenario, ...] = (
     no_event_arrives,
     a_pod_that_nobody_saw_run,
     some_inputs_never_come,
+    some_inputs_have_no_source,
     the_agent_restarts_on_a_tight_volume,
     its_owner_ends_it,
     one_file_is_refused,
