@@ -389,6 +389,23 @@ def a_session_without_enough_inputs() -> None:
 
 
 @mutant
+def sources_are_asked_for_once() -> None:
+    swap(gather._Gathering, "_found_since", lambda _real: lambda _self, _report: {})
+
+
+@mutant
+def what_has_arrived_counts_twice() -> None:
+    decided_by(
+        "_no_room",
+        lambda real: (
+            lambda facts, record: real(
+                replace(facts, report=facts.report and facts.report.model_copy(update={"partial_bytes": 0})), record
+            )
+        ),
+    )
+
+
+@mutant
 def an_end_that_nobody_hears() -> None:
     decided_by(
         "advance",
@@ -438,6 +455,28 @@ def anybodys_rule_is_ended() -> None:
         foreign_rules=lambda facts: (
             facts.foreign_rules and tuple(replace(r, only_here=True) for r in facts.foreign_rules)
         ),
+    )
+
+
+@mutant
+def an_rse_that_is_gone_needs_no_asking() -> None:
+    def free(plan: Plan, facts: Facts, record: Record) -> Plan:
+        absent = facts.rse_asked and facts.ledger is not None and facts.rse is None
+        return Plan((remember(record, freed_at=stamp(facts.now)),)) if absent else plan
+
+    decide(Stage.HIDING, free)
+
+
+@mutant
+def what_is_kept_again_needs_no_rule() -> None:
+    believe(Stage.HIDING, unlocked=lambda _facts: frozenset())
+
+
+@mutant
+def a_destination_that_has_lost_it_is_believed() -> None:
+    believe(
+        Stage.HIDING,
+        found_again=lambda facts: frozenset(did for dids in (facts.unsafe or {}).values() for did in dids),
     )
 
 

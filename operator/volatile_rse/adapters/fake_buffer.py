@@ -63,11 +63,13 @@ class FakeBuffer(Buffer):
         """Path or PFN -> error: staging, sealing or copying it fails while it stands here."""
         self.sites: dict[str, tuple[int, str]] = {}
         """PFN -> size and adler32 of what was copied there."""
+        self.halfway: dict[str, int] = {}
+        """Path -> bytes of an input that arrive first; the others follow at the next ``advance``."""
         self.idle: dict[str, int] = {}
         """Input entry -> seconds since something of it arrived."""
         self.staging_rate: int | None = None
         self.xrootd_restarts = 0
-        self.knows = ["outputs", "continuous"]
+        self.knows = ["outputs", "continuous", "sourceless"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
@@ -79,6 +81,9 @@ class FakeBuffer(Buffer):
         self._manifest: Manifest | None = None
         self._inputs: dict[str, InputState] = {}
         self._entries: dict[str, Sequence[str]] = {}
+        self._sourceless: set[str] = set()
+        self._partial: dict[str, int] = {}
+        """Path -> bytes of an input that have arrived."""
         self._outputs: dict[tuple[str, str], OutputState] = {}
         self._copies: dict[tuple[str, str, str], CopyState] = {}
         self._torn: set[tuple[str, str]] = set()
@@ -119,10 +124,17 @@ class FakeBuffer(Buffer):
             self._next()
         if self._manifest is not None:
             for key, staged in self._inputs.items():
+                if staged.state == "wanted" and staged.path in self.halfway:
+                    self._partial[staged.path] = self.halfway.pop(staged.path)
+                    continue
+                if staged.path in self._sourceless:
+                    self.broken = {**self.broken, staged.path: "Rucio lists no replica that may be read"}
                 self._inputs[key] = self._work(staged, "wanted", "staged", staged.path)
+                if self._inputs[key].state == "staged":
+                    self._partial.pop(staged.path, None)
             for place, copy in self._copies.items():
                 self._copies[place] = done = self._work(copy, "wanted", "verified", copy.pfn)
-                if done.state == "verified":
+                if done.state == "verified" and copy.state == "wanted":
                     self.sites[copy.pfn] = self._sealed()[copy.scope, copy.name]
         self._take_published()
         if self._wanted is not None and self._seal is not None and self._seal.state == "running":
@@ -180,6 +192,8 @@ class FakeBuffer(Buffer):
             unmatched=[state.path for state in self._outputs.values() if self._output_of(state) is None][:_EXAMPLES],
             knows=self.knows,
             xrootd_restarts=self.xrootd_restarts,
+            partial_files=len(self._partial),
+            partial_bytes=sum(self._partial.values()),
         )
 
     def send_manifest(self, manifest: Manifest) -> None:
@@ -187,6 +201,7 @@ class FakeBuffer(Buffer):
         self._order("manifest")
         self._manifest = manifest
         self._entries = {file.path: file.entries for file in manifest.inputs}
+        self._sourceless = {file.path for file in manifest.inputs if not file.sources}
         for file in manifest.inputs:
             known = self._inputs.get(file.path)
             if known is None or known.state == "failed":
@@ -391,6 +406,7 @@ class FakeBuffer(Buffer):
 
     def _free(self) -> int:
         staged = sum(state.bytes for state in self._inputs.values() if state.state == "staged")
+        staged += sum(self._partial.values())
         return max(0, self._capacity - staged - sum(state.bytes for state in self._outputs.values()))
 
 

@@ -5,6 +5,7 @@ What Rucio's daemons do happens only in ``run_daemons``, so that a test sees the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 __all__ = ["FakeCatalogue"]
 
 _MARK = "vrse_instance"
+_TABLES = ("_files", "_collections", "_rses", "_deleted", "_replicas", "_tombs", "_rules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,15 @@ class FakeCatalogue(Catalogue):
     def lose(self, rse: str, did: Did) -> None:
         """Let a replica vanish from an RSE."""
         self._replicas.pop((rse, did))
+
+    def backup(self) -> Mapping[str, object]:
+        """Keep the database as it is now."""
+        return {name: copy.deepcopy(getattr(self, name)) for name in _TABLES}
+
+    def restore(self, backup: Mapping[str, object]) -> None:
+        """Go back to an earlier database."""
+        for name, table in backup.items():
+            setattr(self, name, copy.deepcopy(table))
 
     def rules(self, did: Did) -> frozenset[str]:
         """Give the ids of a DID's rules."""

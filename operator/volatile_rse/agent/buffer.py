@@ -22,7 +22,7 @@ from volatile_rse.api.agent import GateState, Manifest, Report, Space
 
 __all__ = ["Buffer"]
 
-_KNOWS = ["outputs", "continuous"]
+_KNOWS = ["outputs", "continuous", "sourceless"]
 
 
 class Buffer:
@@ -101,6 +101,8 @@ class Buffer:
             if gates != self._told:
                 self._told = gates
                 self.ledger.bump()
+        # Before the ledger: a file that gets its name meanwhile is told twice, rather than not at all.
+        partial_files, partial_bytes = self.staging.partial()
         # Read first: what changes meanwhile is told again, under a later version.
         version = self.ledger.version
         seal = self.sealing.state()
@@ -125,6 +127,8 @@ class Buffer:
             unmatched=self.ledger.unmatched() if seen is None else list(seen.unmatched),
             knows=_KNOWS,
             xrootd_restarts=restarts(self.places),
+            partial_files=partial_files,
+            partial_bytes=partial_bytes,
         )
 
     def _gates(self) -> tuple[GateState, GateState]:

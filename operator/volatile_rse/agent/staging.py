@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -96,6 +96,16 @@ class Staging:
         self._engine.cancel(dropped)
         self._engine.call(missing)
 
+    def partial(self) -> tuple[int, int]:
+        """Count the files of which a part has arrived, and its bytes."""
+        files = size = 0
+        with os.scandir(self._places.partial) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # named meanwhile
+                    size += entry.stat().st_size
+                    files += 1
+        return files, size
+
     def _compared(self, files: list[InputFile]) -> tuple[list[Row], list[str]]:
         """Give the rows that change, and the paths that the disk has not."""
         rows, missing = [], []
@@ -143,7 +153,7 @@ class Staging:
                 return None
             if self._files.get(path) is not file:
                 return None
-        return self._failed(file, "; ".join(errors)[:_WORDS])
+        return self._failed(file, "; ".join(errors)[:_WORDS] or "Rucio lists no replica that may be read")
 
     def _failed(self, file: InputFile, error: str) -> float | None:
         with self._lock:

@@ -94,8 +94,8 @@ class InputFile(ApiModel):
     path: StorePath
     bytes: Count
     adler32: Adler32
-    sources: Annotated[list[DavsUrl], Field(min_length=1, max_length=64)]
-    """Tried in this order."""
+    sources: Annotated[list[DavsUrl], Field(max_length=64)] = []
+    """Tried in this order. None: it fails for that reason; only an agent whose report knows ``sourceless`` takes it."""
 
     _path = field_validator("path")(_stays_below)
 
@@ -349,3 +349,7 @@ class Report(ApiModel):
     """Parts of the protocol that came later: an agent refuses what it does not know."""
     xrootd_restarts: Count = 0
     """How often XRootD was ended on this volume because it answered nobody."""
+    partial_files: Count = 0
+    """Inputs of which a part has arrived: what is to come of them needs no inode more."""
+    partial_bytes: Count = 0
+    """What has arrived of them: it takes space, and is not asked for again."""

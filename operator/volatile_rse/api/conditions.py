@@ -113,6 +113,7 @@ class Reason(StrEnum):
     SESSION_ENDING = "SessionEnding"
     UNMATCHED_FILES = "UnmatchedFiles"
     NOT_PUBLISHED = "NotPublished"
+    CATALOGUE_REVERTED = "CatalogueReverted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +267,12 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.NOT_PUBLISHED: Remedy(
         Actor.USER,
         "Give the named files another name, or delete them, before the session ends: each path is published once.",
+    ),
+    Reason.CATALOGUE_REVERTED: Remedy(
+        Actor.ADMIN,
+        "Rucio is not what it was: an older state of its database was restored, or the files were taken from it. What "
+        "the destination still has is registered again by itself; register the rest by hand, or restore a newer state. "
+        "The storage stands until Rucio lists all of them at their destination.",
     ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."

@@ -16,7 +16,10 @@ from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.frozen import distinct
 from volatile_rse.domain.naming import layout_of
 
-__all__ = ["SiteAccess", "manifest", "manifest_digest"]
+__all__ = ["SiteAccess", "is_in_force", "manifest", "manifest_digest", "with_sources"]
+
+_OF_WORK = 48
+"""Hex digits of a digest that tell the work; the others tell what was found since where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,17 @@ def manifest_digest(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def with_sources(digest: str, found: Mapping[Did, Sequence[str]]) -> str:
+    """Identify the same work with sources that were found since."""
+    told = json.dumps(sorted((str(did), list(pfns)) for did, pfns in found.items()))
+    return digest[:_OF_WORK] + hashlib.sha256(told.encode()).hexdigest()[_OF_WORK:]
+
+
+def is_in_force(digest: str, told: str | None) -> bool:
+    """Tell whether an agent that tells this digest has the work, wherever it looks for it."""
+    return told is not None and told[:_OF_WORK] == digest[:_OF_WORK]
+
+
 def manifest(
     record: RSERecordSpec,
     digest: str,
@@ -57,7 +71,7 @@ def manifest(
     sources: Mapping[Did, Sequence[str]],
     access: SiteAccess,
 ) -> Manifest:
-    """Write the manifest; a file without a source is left out, and so never counts as staged."""
+    """Write the manifest; a file of which nothing is said in ``sources`` is left out, and so never counts as staged."""
     files = [
         InputFile(
             scope=file.did.scope,

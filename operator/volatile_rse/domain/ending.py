@@ -11,12 +11,20 @@ from volatile_rse.api.rserecord import Outcome
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.discard import refused_consent
 from volatile_rse.domain.facts import Facts, Piece, Record
-from volatile_rse.domain.outputs import at_risk, chosen_of, copying_of, next_steps, output_rules, sealed_files
+from volatile_rse.domain.outputs import (
+    at_risk,
+    chosen_of,
+    copying_of,
+    kept_again,
+    next_steps,
+    output_rules,
+    sealed_files,
+)
 from volatile_rse.domain.plan import SHOWN, Plan, Risk, remember, risky, some_of
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.provision import have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.quarantine import outcome_of, write_off
-from volatile_rse.domain.stage import EMPTIED, SEALED, stamp
+from volatile_rse.domain.stage import EMPTIED, REVERTED, SEALED, stamp
 
 __all__ = ["GENERATION", "closed", "draining", "fencing", "hiding", "keeping"]
 
@@ -103,7 +111,8 @@ def hiding(facts: Facts, record: Record) -> Plan:
     if not facts.rse_asked or facts.ledger is None:
         return Plan(waiting="Rucio")
     freed = remember(record, freed_at=stamp(facts.now))
-    if facts.rse is None:
+    kept = record.status.outcome is not None and record.status.outcome.files > 0
+    if facts.rse is None and (not kept or EMPTIED in record.status.steps):
         return Plan(effects=(freed,))
     # Where nothing was ever registered nobody is sent to, and nobody has to answer in the end.
     standing = facts.replicas != {} and facts.storage.service is not None and not facts.storage.service.drained
@@ -111,13 +120,14 @@ def hiding(facts: Facts, record: Record) -> Plan:
         return Plan((do.MakeDrain(),), waiting="the empty server")
     if facts.replicas is None or facts.last_copies is None or facts.foreign_rules is None or facts.unsafe is None:
         # What is safe is asked once more before the storage goes, and only the agent knows what there is.
-        kept = record.status.outcome is not None and record.status.outcome.files
         return Plan(tuple(have_storage(facts, record)) if kept else (), waiting="the agent of the buffer and Rucio")
     if wrong := _not_yet(facts, record):
         # What must not be destroyed stays readable; what went with a former cluster or a volume cannot be.
         lost = record.spec.adopted_from is not None or EMPTIED in record.status.steps
-        standing_by = _hide_all(facts) if lost else have_storage(facts, record)
+        standing_by = _hide_all(facts) if lost else (*have_storage(facts, record), *_keep_again(facts, record))
         return write_off(facts, record) or Plan(tuple(standing_by), problems=(*refused_consent(facts, record), *wrong))
+    if REVERTED in record.status.steps and facts.unlocked != frozenset():
+        return Plan(tuple(_keep_again(facts, record)), waiting="the rules of the outputs")
     if facts.foreign_rules:
         return Plan(tuple(do.ExpireRule(rule.id) for rule in facts.foreign_rules), waiting="Rucio's judge-cleaner")
     if facts.storage.service is None and facts.replicas:
@@ -128,6 +138,18 @@ def hiding(facts: Facts, record: Record) -> Plan:
     # Hidden once more: it is refused if somebody's rule came in the moment before they were hidden.
     hidden = (do.Hide(list(facts.replicas)),) if facts.replicas else ()
     return Plan((*hidden, do.SwapService(), freed) if standing else (*hidden, freed))
+
+
+def _keep_again(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """Have outputs again that Rucio has forgotten; what was begun once is not safe before its rules are."""
+    if REVERTED in record.status.steps:
+        yield from kept_again(facts, record)
+    elif facts.found_again and record.status.outcome is not None:
+        now = stamp(facts.now)
+        said = f"{now}: Rucio no longer knew all output files; those that their destination has are registered again"
+        outcome = record.status.outcome
+        outcome = outcome.model_copy(update={"exceptions": [said, *outcome.exceptions][:100]})
+        yield remember(record, steps={**record.status.steps, REVERTED: now}, outcome=outcome)
 
 
 def _hide_all(facts: Facts) -> Iterable[do.Effect]:
@@ -203,7 +225,12 @@ def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
         if dids:
             wrong.append(Problem(reason, f"{record.spec.rse_name} holds the last copy of {some_of(dids)}."))
     lost = sorted({did for group in (facts.unsafe or {}).values() for did in group} - facts.given_up)
-    if lost:
+    # Nobody may take a replica from the buffer before it is freed: who does not know it has forgotten it.
+    forgotten = [did for did in lost if did not in (facts.replicas or {})]
+    if forgotten:
+        what = f"Rucio no longer knows what was registered on {record.spec.rse_name}: {some_of(forgotten)}."
+        wrong.append(Problem(Reason.CATALOGUE_REVERTED, what))
+    elif lost:
         wrong.append(Problem(Reason.LAST_COPY, f"No longer safe at their destination: {some_of(lost)}."))
     for rule in facts.foreign_rules or ():
         if not rule.only_here:

@@ -219,6 +219,8 @@ class Facts:
     """Output -> files without an AVAILABLE replica on every chosen RSE."""
     unlocked: frozenset[str] | None = None
     """Outputs whose rule is missing or not OK."""
+    found_again: frozenset[Did] = frozenset()
+    """Files that Rucio no longer knows as safe, and that every destination of theirs was just seen to have."""
     last_copies: tuple[Did, ...] | None = None
     given_up: frozenset[Did] = frozenset()
     """Files whose loss was consented to and written down."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 
+from volatile_rse.api.volatilerse import Input
 from volatile_rse.domain.catalogue import Did, File
 
-__all__ = ["digest_of", "distinct", "read_lines", "write_lines"]
+__all__ = ["digest_of", "distinct", "least_of", "read_lines", "write_lines"]
 
 
 def write_lines(inputs: Mapping[str, Iterable[File]]) -> str:
@@ -36,6 +38,11 @@ def distinct(inputs: Mapping[str, Iterable[File]]) -> dict[File, list[str]]:
         for file in files:
             entries.setdefault(file, []).append(name)
     return dict(sorted(entries.items()))
+
+
+def least_of(entry: Input, files: int) -> int:
+    """Tell without how many of its files an input cannot be begun with."""
+    return math.ceil(files * entry.minimum_percent / 100)
 
 
 def digest_of(files: Iterable[File]) -> str:

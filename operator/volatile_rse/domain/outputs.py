@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputRule, OutputState
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
@@ -19,6 +19,7 @@ __all__ = [
     "chosen_of",
     "continuous_outputs",
     "copying_of",
+    "kept_again",
     "next_steps",
     "output_rules",
     "sealed_files",
@@ -121,6 +122,17 @@ def _orders(wanted: Collection[Target], pfns: Mapping[Target, str], registered: 
     return [CopyOrder(scope=did.scope, name=did.name, destinations=goals) for did, goals in by_file.items()]
 
 
+def kept_again(facts: Facts, record: Record) -> list[do.Effect]:
+    """Attach and hold anew what Rucio has forgotten, where the destination was seen to have it."""
+    groups = sealed_files([state for state in facts.outputs or () if _did(state) not in facts.given_up])
+    copying = copying_of(groups, facts.copies or (), chosen_of(record.status))
+    forgotten = {did for dids in (facts.unsafe or {}).values() for did in dids} - facts.found_again
+    arrived = {
+        output: tuple(file for file in files if file.did not in forgotten) for output, files in copying.arrived.items()
+    }
+    return _kept(facts, record, replace(copying, arrived=arrived))
+
+
 def _kept(facts: Facts, record: Record, copying: Copying) -> list[do.Effect]:
     """Attach what has arrived; hold it by rules once all of it is attached."""
     if facts.unsafe is None or facts.unlocked is None:
@@ -157,4 +169,8 @@ def at_risk(facts: Facts, record: Record) -> tuple[OutputState, ...] | None:
     ours = [
         state for state in facts.outputs if state.output is not None and state.state in {"sealed", "failed", "found"}
     ]
-    return tuple(state for state in ours if Did(state.scope or "", state.name or "") not in safe)
+    return tuple(state for state in ours if _did(state) not in safe)
+
+
+def _did(state: OutputState) -> Did:
+    return Did(state.scope or "", state.name or "")

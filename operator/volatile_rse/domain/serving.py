@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from volatile_rse.api.conditions import Reason
@@ -11,7 +10,7 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
-from volatile_rse.domain.frozen import digest_of
+from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.lifetime import next_wake, session_after
 from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, sealed_files
 from volatile_rse.domain.plan import SHOWN, Plan, foreign_object, remember, request_of
@@ -48,7 +47,7 @@ def serving(facts: Facts, record: Record) -> Plan:
     """Have all that a session needs, and hand it over when it is usable."""
     usable = is_usable(facts, record)
     session = session_after(facts, record, usable=usable)
-    room = _no_room(facts)
+    room = _no_room(facts, record)
     work = () if room else send_work(facts)
     effects = [
         # Its list was deleted by somebody, and is asked for anew.
@@ -103,12 +102,17 @@ def _published(facts: Facts, record: Record) -> tuple[list[do.Effect], str]:
     return steps, "the copies of what was published" if steps or copying.moving or copying.wanted else ""
 
 
-def _no_room(facts: Facts) -> tuple[Problem, ...]:
-    """Compare what is to come with the volume, before a byte moves."""
-    if facts.manifest is None or facts.report is None:
+def _no_room(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Compare what is to come with the volume, before a byte moves.
+
+    Once there is a session its own files count, and the agent needs the manifest for them, too: it has an eye on the
+    space for each input itself.
+    """
+    if facts.manifest is None or facts.report is None or record.status.session.ready_at is not None:
         return ()
     there = {total.name: total for total in facts.report.inputs}
-    files = size = 0
+    # What was begun goes on where it ended.
+    files, size = -facts.report.partial_files, -facts.report.partial_bytes
     for name, entries in (facts.frozen or {}).items():
         staged = there.get(name)
         files += len(entries) - (staged.staged if staged else 0)
@@ -117,8 +121,8 @@ def _no_room(facts: Facts) -> tuple[Problem, ...]:
     if size <= space.bytes_free and (files <= space.inodes_free or not space.inodes):
         return ()
     what = (
-        f"The inputs need {size} bytes and {files} inodes more, and the volume has {space.bytes_free} bytes and "
-        f"{space.inodes_free} inodes free."
+        f"The inputs need {size} bytes and {max(files, 0)} inodes more, and the volume has "
+        f"{space.bytes_free} bytes and {space.inodes_free} inodes free."
     )
     return (Problem(Reason.INPUTS_TOO_LARGE, what),)
 
@@ -159,10 +163,10 @@ def _enough(facts: Facts, record: Record, name: str) -> bool:
     """Tell whether as many files of an input are there as the session cannot start without."""
     if facts.report is None:
         return False
-    percent = next(entry.minimum_percent for entry in request_of(record).inputs if entry.name == name)
+    asked = next(entry for entry in request_of(record).inputs if entry.name == name)
     files = next((entry.files for entry in record.status.inputs or () if entry.name == name), 0)
     staged = next((total.staged for total in facts.report.inputs if total.name == name), 0)
-    return staged >= math.ceil(files * percent / 100)
+    return staged >= least_of(asked, files)
 
 
 def _awaited(facts: Facts, record: Record) -> str:

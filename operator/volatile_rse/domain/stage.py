@@ -10,12 +10,25 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.session import EndReason, SessionState
 
-__all__ = ["EMPTIED", "SEALED", "Stage", "has_expired", "session_state", "session_truth", "stage_of", "stamp", "when"]
+__all__ = [
+    "EMPTIED",
+    "REVERTED",
+    "SEALED",
+    "Stage",
+    "has_expired",
+    "session_state",
+    "session_truth",
+    "stage_of",
+    "stamp",
+    "when",
+]
 
 SEALED = "sealed"
 """Step: nobody can write any more, and it is known what there is."""
 EMPTIED = "emptied"
 """Step: the storage was lost after its outputs were safe."""
+REVERTED = "reverted"
+"""Step: Rucio no longer knew outputs that were safe, and their destination had them: they are kept anew."""
 
 
 class Stage(StrEnum):

@@ -17,7 +17,7 @@ from volatile_rse.domain.outputs import sealed_files
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.serving import is_usable
-from volatile_rse.domain.stage import Stage, session_state, stage_of, stamp
+from volatile_rse.domain.stage import REVERTED, Stage, session_state, stage_of, stamp
 
 __all__ = ["STALLING", "status_of"]
 
@@ -50,6 +50,7 @@ STALLING = frozenset(
         Reason.INPUTS_CHANGED,
         Reason.LAST_COPY,
         Reason.LAST_COPY_OF_INPUT,
+        Reason.CATALOGUE_REVERTED,
         Reason.FOREIGN_RULE,
     }
 )
@@ -179,6 +180,8 @@ def _serves(facts: Facts, record: Record) -> bool:
 def _ready(facts: Facts, record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.READY
     if record.status.safe_at is not None:
+        if problem := _no_longer_safe(plan):
+            return _Said(type_, "False", *_because(problem))
         kept = record.status.outcome.files if record.status.outcome else 0
         gone = record.status.discarded
         lost = "" if gone is None else f" {gone.files} were discarded by {gone.requested_by}."
@@ -361,12 +364,17 @@ def _safe(record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.OUTPUTS_SAFE
     if record.status.safe_at is not None:
         kept = record.status.outcome.files if record.status.outcome else 0
-        if problem := _find(plan, Reason.LAST_COPY):
+        if problem := _no_longer_safe(plan):
             return _Said(type_, "False", *_because(problem))
         if (gone := record.status.discarded) is not None:
             what = f"{gone.files} files ({gone.bytes} bytes) were discarded at {gone.at}, as {gone.requested_by} asked."
             return _Said(type_, "False", Reason.DISCARDED, f"{what} {kept} files are verified at their destination.")
-        return _Said(type_, "True", Reason.SUCCEEDED, f"{kept} files, verified at their destination.{_lost(record)}")
+        again = record.status.steps.get(REVERTED)
+        said = (
+            "" if again is None else f" Rucio had forgotten some of them; they were registered again from {again} on."
+        )
+        said = f"{kept} files, verified at their destination.{said}{_lost(record)}"
+        return _Said(type_, "True", Reason.SUCCEEDED, said)
     if problem := _find(plan, Reason.QUARANTINED):
         others = (entry.message for entry in plan.problems if entry is not problem)
         return _Said(type_, "False", problem.reason, " ".join((problem.message, *others)))
@@ -378,6 +386,10 @@ def _safe(record: Record, plan: Plan) -> _Said:
         if problem := _find(plan, reason):
             return _Said(type_, "False", *_because(problem))
     return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))
+
+
+def _no_longer_safe(plan: Plan) -> Problem | None:
+    return _find(plan, Reason.CATALOGUE_REVERTED) or _find(plan, Reason.LAST_COPY)
 
 
 def _lost(record: Record) -> str:

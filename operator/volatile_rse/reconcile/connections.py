@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -17,6 +18,8 @@ from volatile_rse.reconcile.world import Login, World
 __all__ = ["Connections", "authorities_of"]
 
 _LATIN_1 = 0xFF
+_SOON, _AT_LAST = timedelta(minutes=1), timedelta(hours=1)
+"""Between two questions for the sources of what does not arrive: at first, and at most."""
 
 
 class Connections:
@@ -28,6 +31,8 @@ class Connections:
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
         self._compared: dict[str, str] = {}
+        self._asked: dict[str, tuple[datetime, timedelta]] = {}
+        """Record -> when sources are asked for again, and how long that was after the last time."""
 
     def remembering(self, connection: RucioConnectionSpec, record_id: str) -> Catalogue:
         """Give the client with the memory of one buffer: for looks that destroy nothing, and for all deeds.
@@ -46,6 +51,18 @@ class Connections:
     def forget(self, record_id: str) -> None:
         """Drop the memory of a buffer."""
         self._memories.pop(record_id, None)
+        self._asked.pop(record_id, None)
+
+    def is_time_again(self, record_id: str) -> bool:
+        """Tell whether to ask again for what a buffer could not get: each time twice as long after the last."""
+        now = self._world.clock.now()
+        due, wait = self._asked.get(record_id, (now + _SOON, _SOON))
+        again = now >= due
+        if again:
+            wait = min(2 * wait, _AT_LAST)
+            due = now + wait
+        self._asked[record_id] = due, wait
+        return again
 
     def compared(self, record_id: str, version: str, compare: Callable[[], bool]) -> bool:
         """Compare what a buffer reads again and again with its digest: once for each version of it that is right."""

@@ -11,12 +11,12 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from volatile_rse.api.agent import DAVS_PORT, InputState, OutputState
+from volatile_rse.api.agent import DAVS_PORT, InputState, OutputState, Report
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec
 from volatile_rse.api.schema import parse_duration
-from volatile_rse.api.volatilerse import Output, VolatileRSESpec
-from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
+from volatile_rse.api.volatilerse import Input, Output, VolatileRSESpec
+from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
 from volatile_rse.builders.objects import (
     KINDS,
     RECORD,
@@ -39,14 +39,14 @@ from volatile_rse.builders.storage import (
 )
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Leftover, Piece, Record, Request, SessionFact, Storage
-from volatile_rse.domain.frozen import digest_of
+from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
 from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING
-from volatile_rse.domain.stage import EMPTIED, Stage, stage_of
+from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, stage_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
@@ -90,6 +90,8 @@ _SAMPLES = 4
 """Inputs of which one file each is read to prove that the session can."""
 _SPOTS = 8
 """Copies that the operator itself looks for at their destination."""
+_SOUGHT = 100
+"""Files that it looks for there at a time, of those that Rucio has forgotten."""
 _GRACE = timedelta(hours=1)
 """A token outlives the session's longest life by this much: a connection keeps the one that it began with."""
 
@@ -388,7 +390,7 @@ class _Gathering:
         for entry in self._claim.request.inputs:
             files = resolved[entry.name]
             if files:
-                hosts |= self._source_hosts(catalogue, entry.name, files, entry.source_rse_expression)
+                hosts |= self._source_hosts(catalogue, entry, files)
         chosen = {output.name: self._ask(self._choose, catalogue, output) for output in self._claim.request.outputs}
         for rse in {rse for rses in chosen.values() for rse in rses or ()}:
             if host := self._ask(catalogue.host, rse):
@@ -400,17 +402,17 @@ class _Gathering:
         if not self._problems:
             self._set(resolved=resolved, chosen=chosen)
 
-    def _source_hosts(self, catalogue: Catalogue, name: str, files: tuple[File, ...], expression: str) -> set[str]:
-        near = self._spec.class_snapshot.near_rse
+    def _source_hosts(self, catalogue: Catalogue, entry: Input, files: tuple[File, ...]) -> set[str]:
+        expression, near = entry.source_rse_expression, self._spec.class_snapshot.near_rse
         # Asked as it will be for the manifest: the answer is remembered until then.
         sources = self._ask(catalogue.sources, files, expression, near)
         if sources is None:
             return set()
         missing = [file.did for file in files if not sources.get(file.did)]
-        if missing:
+        if len(files) - len(missing) < least_of(entry, len(files)):
             what = (
-                f"spec.inputs[{name}]: {len(missing)} of {len(files)} files have no replica on a permanent RSE of "
-                f"{expression!r}, for example {missing[0]}."
+                f"spec.inputs[{entry.name}]: {len(missing)} of {len(files)} files have no replica on a permanent RSE "
+                f"of {expression!r}, for example {missing[0]}, and minimumPercent is {entry.minimum_percent}."
             )
             self._problems.append(Problem(Reason.NO_REPLICA, what))
         return {urlsplit(pfn).hostname or "" for pfns in sources.values() for pfn in pfns}
@@ -452,7 +454,7 @@ class _Gathering:
         if published or lost:
             self._outgoing()
         room = registered is not None and len(registered) < self._spec.class_snapshot.max_registered_replicas
-        partial = staged < sum(total.files for total in report.inputs)
+        partial = staged < sum(entry.files for entry in self._record.status.inputs or ())
         if (room and staged + published > len(registered or ())) or partial or lost:
             self._set(inputs=self._ask(self._inputs))
         pod = self._facts.storage.pod
@@ -539,6 +541,10 @@ class _Gathering:
             body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
             self._set(given_up=frozenset() if body is None else read_discarded(body))
         self._rse()
+        if self._facts.rse is None and self._facts.rse_asked:
+            # We have not removed it: what Rucio says of outputs that were safe once is not what it said then.
+            self._set(replicas={}, last_copies=(), foreign_rules=())
+            self._still_safe()
         if self._facts.rse is None or self._awaits_drain():
             # The empty server comes first: nothing is asked that would have to be asked again once it stands.
             return
@@ -547,22 +553,49 @@ class _Gathering:
             return
         self._set(replicas=standing.states, last_copies=standing.last)
         self._foreign_rules()
-        outcome = self._record.status.outcome
         gone = EMPTIED in self._record.status.steps
         if (standing.last or any(not rule.only_here for rule in self._facts.foreign_rules or ())) and not gone:
             # What stays a while may be lost meanwhile.
             self._report()
-        shown = any(state != "B" for state in standing.states.values())
-        if shown or gone or (outcome is not None and outcome.files == 0):
+        if any(state != "B" for state in standing.states.values()):
             # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
+            self._set(unsafe={})
+            return
+        self._still_safe()
+
+    def _still_safe(self) -> None:
+        """Ask once more whether outputs are safe, as the agent knows them."""
+        status, outcome = self._record.status, self._record.status.outcome
+        if EMPTIED in status.steps or (outcome is not None and outcome.files == 0):
             self._set(unsafe={})
             return
         if self._facts.report is None:
             self._report()
-        if self._facts.report is not None and self._facts.report.volume == self._record.status.volume:
-            outputs = self._ask(self._outputs)
-            if outputs is not None:
-                self._unsafe(sealed_files(outputs))
+        if self._facts.report is None or self._facts.report.volume != status.volume:
+            return
+        outputs = self._ask(self._outputs)
+        if outputs is None:
+            return
+        self._unsafe(sealed_files(outputs))
+        if any((self._facts.unsafe or {}).values()) or REVERTED in status.steps:
+            self._seek(outputs)
+
+    def _seek(self, outputs: tuple[OutputState, ...]) -> None:
+        """Ask the destinations for some of what Rucio does not know as safe any more, and for the rules."""
+        copies = self._ask(lambda: tuple(_pages(self._buffer().copies)))
+        self._set(outputs=outputs, copies=copies)
+        if copies is None or self._facts.unsafe is None:
+            return
+        chosen = chosen_of(self._record.status)
+        arrived = copying_of(sealed_files(outputs), copies, chosen).arrived
+        self._set(unlocked=self._ask(self._unlocked, arrived), registered=frozenset(self._facts.replicas or ()))
+        lost = {did for dids in self._facts.unsafe.values() for did in dids} - self._facts.given_up
+        files = [(file, output) for output, found in arrived.items() for file in found if file.did in lost][:_SOUGHT]
+        wanted = [(rse, file) for file, output in files for rse in chosen[output]]
+        pfns = self._ask(self._pfns, [(rse, file.did) for rse, file in wanted]) or {}
+        seen = {(rse, file.did) for rse, file, _, size in self._sizes(wanted, pfns) if size == file.bytes}
+        missing = {file.did for rse, file in wanted if (rse, file.did) not in seen}
+        self._set(found_again=frozenset({file.did for file, _ in files} - missing))
 
     def _awaits_drain(self) -> bool:
         """Tell whether the empty server has to stand before anything else, for what Rucio sends people to."""
@@ -700,16 +733,33 @@ class _Gathering:
             return
         rules = output_rules(self._spec) if staging and "outputs" in report.knows else ()
         digest = manifest_digest(self._record.status.inputs or (), access, rules, staging=staging)
-        if report.manifest == digest:
-            return
+        if is_in_force(digest, report.manifest):
+            found = self._found_since(report) if staging else {}
+            digest = with_sources(digest, found)
+            if not found or report.manifest == digest:
+                return
         inputs = (self._facts.frozen or {}) if staging else {}
         sources = self._ask(self._sources, inputs)
         if sources is not None:
+            if "sourceless" in report.knows:
+                # It says of these, too, that they are missing, and why.
+                sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in files}
             made = manifest(self._spec, digest, inputs, sources, access)
             later: dict[str, object] = {"outputs": list(rules)}
             if rules and "continuous" in report.knows and (continuous := continuous_outputs(self._spec)):
                 later |= {"continuous": continuous, "record_id": self._spec.record_id}
             self._set(manifest=made.model_copy(update=later))
+
+    def _found_since(self, report: Report) -> Mapping[Did, tuple[str, ...]]:
+        """Ask anew where the files are that the agent could not get, ever less often."""
+        if not any(total.failed for total in report.inputs):
+            return {}
+        if not self._connections.is_time_again(self._spec.record_id):
+            return {}
+        failed = {Did(state.scope, state.name) for state in self._ask(self._inputs) or () if state.state == "failed"}
+        frozen = self._facts.frozen or {}
+        sought = {name: tuple(file for file in files if file.did in failed) for name, files in frozen.items()}
+        return self._ask(self._sources, sought) or {}
 
     def _sources(self, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tuple[str, ...]]:
         found: dict[Did, tuple[str, ...]] = {}

@@ -64,10 +64,22 @@ def test_a_partial_file_of_an_earlier_agent_is_read_again(places: Places, buffer
     file = input_file(site, DATA)
     partial = places.partial / hashlib.sha256(file.path.encode()).hexdigest()
     partial.write_bytes(b"wrong" + DATA[5:1000])
+    assert (buffer.report().partial_files, buffer.report().partial_bytes) == (1, 1000)
     buffer.take(manifest(site, file))
     staged(buffer, file)
     assert places.on_disk(file.path).read_bytes() == DATA
     assert [line.split(" ")[2:] for line in site.log] == [["bytes=1000-"], []]
+    assert (buffer.report().partial_files, buffer.report().partial_bytes) == (0, 0)
+
+
+def test_a_file_without_a_source_says_so_until_it_gets_one(buffer: Buffer, site: Site) -> None:
+    file, other = input_file(site, DATA), input_file(site, DATA, "g.root")
+    buffer.take(manifest(site, file.model_copy(update={"sources": []}), other))
+    until(lambda: state(buffer, file).state == "failed")
+    assert state(buffer, file).error == "Rucio lists no replica that may be read"
+    staged(buffer, other)
+    buffer.take(manifest(site, file, other))
+    staged(buffer, file)
 
 
 def test_a_disk_that_refuses_a_piece_breaks_the_transfer_off(buffer: Buffer, site: Site) -> None:

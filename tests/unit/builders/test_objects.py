@@ -5,7 +5,7 @@ from typing import Any
 
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.builders.manifest import SiteAccess, manifest, manifest_digest
+from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
 from volatile_rse.builders.session import session_config, session_secret, store_path, token_scope
 from volatile_rse.builders.storage import inputs_map, pod, public_service, read_inputs, xrootd_data
 from volatile_rse.domain.catalogue import Did, File
@@ -127,3 +127,8 @@ def test_a_new_credential_or_the_end_is_new_work_and_a_moved_replica_is_not() ->
     work = manifest(record(), digest, INPUTS, {FILE.did: ("davs://site:8443/store/f",)}, access)
     assert [(file.name, file.entries) for file in work.inputs] == [("f.root", ["one", "two"])]
     assert "token" not in repr(work)
+    found = with_sources(digest, {FILE.did: ("davs://other:8443/store/f",)})
+    assert found != digest
+    assert is_in_force(digest, found)
+    assert not is_in_force(digest, manifest_digest((), access, staging=False))
+    assert not is_in_force(digest, None)

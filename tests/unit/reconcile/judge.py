@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
@@ -30,7 +32,11 @@ def _of_session(small: Small, effect: do.Effect) -> None:
     if isinstance(effect, do.IssueSession):
         assert small.truth["session"].get("readyAt"), "a session that nobody remembers"
         assert not small.truth["session"].get("endedAt"), "a session that is over"
-        assert all(group.staged == group.files for group in small.buffer.report().inputs), "inputs are missing"
+        least = {entry["name"]: entry.get("minimumPercent", 100) for entry in _asked(small).get("inputs", ())}
+        staged = {group.name: group.staged for group in small.buffer.report().inputs}
+        for entry in small.truth["inputs"]:
+            there = staged.get(entry["name"], 0)
+            assert 100 * there >= least[entry["name"]] * entry["files"], "inputs are missing"
         bound = [body for body in small.cluster.list("PersistentVolumeClaim") if body["spec"].get("volumeName")]
         assert small.kept_volumes() == len(bound), "I1: the volume is not retained"
     if isinstance(effect, do.CreateRecord):
@@ -49,6 +55,10 @@ def _of_session(small: Small, effect: do.Effect) -> None:
         assert not small.has_session(), "an inventory while the session has its token"
 
 
+def _asked(small: Small) -> dict[str, Any]:
+    return dict(small.record["spec"]["claims"][0]["request"])
+
+
 def _consented(small: Small) -> bool:
     asked = (small.cluster.get(REQUEST) or {}).get("spec", {}).get("teardown", {}).get("discard")
     consents = [consent for consent in (asked, small.record["spec"].get("discard")) if consent]
@@ -61,6 +71,8 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
     if isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.written and not restarting:
         assert small.is_kept(*small.owed), f"I1: {effect} while outputs are not safe"
         assert small.truth.get("safeAt"), f"I1: {effect} while nobody remembers that they are safe"
+    if isinstance(effect, do.Remember) and effect.status.freed_at and not small.truth.get("freedAt"):
+        assert small.is_kept(*small.owed), "I1: the storage is given up while outputs are not safe"
     if isinstance(effect, _DESTRUCTIVE) and not restarting:
         assert not down, f"I5: {effect} while Rucio does not answer"
     if isinstance(effect, do.DropPiece) and small.truth.get("freedAt"):

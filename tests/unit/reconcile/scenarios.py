@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from datetime import timedelta
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Killed, Small
+from volatile_rse.adapters.fake_buffer import FakeBuffer
 from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
@@ -304,12 +306,44 @@ def a_pod_that_nobody_saw_run(small: Small) -> None:
 
 def some_inputs_never_come(small: Small) -> None:
     """The session begins with as many as it needs, and the others stay away."""
-    small.buffer.broken = {store_path(_IN): "no source"}
+    small.unreadable = {store_path(_IN): "HTTP 503"}
     small.request(inputs=[{"name": "in", "did": "user.alice:in", "minimumPercent": 50}])
+    small.until(small.has_session)
+    small.until(lambda: "HTTP 503" in small.condition("InputsStaged").get("message", ""))
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
+def some_inputs_have_no_source(small: Small) -> None:
+    """The session begins without them, is told so, and gets them once there is one."""
+    small.catalogue.lose("SITE-A", _IN)
+    small.request(inputs=[{"name": "in", "did": "user.alice:in", "minimumPercent": 50}])
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: "Rucio lists no replica" in small.condition("InputsStaged").get("message", ""))
+    small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(_IN, 100, "00000000")])
+    small.clock.turn(timedelta(minutes=1))
+    small.until(lambda: small.clock.turn(timedelta(minutes=1)) or small.buffer.holds(store_path(_IN)))
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
+def the_agent_restarts_on_a_tight_volume(small: Small) -> None:
+    """What has arrived of a file takes its space, and is not asked for again: there is room for the rest."""
+    small.buffer = FakeBuffer(capacity=250)
+    small.buffer.halfway = {store_path(Did("user.alice", "in.1")): 90}
+    small.request(capacity="250")
+    small.until(lambda: small.buffer.report().partial_bytes)
+    small.buffer.restart()
     small.until(small.has_session)
     small.start_pod()
     small.until(lambda: small.truth["session"].get("startedAt"))
     small.write(*FILES)
+    small.buffer.restart()
     small.end_pod()
     _ends(small)
 
@@ -563,6 +597,19 @@ def its_cluster_is_lost_with_its_rse_half_removed(small: Small) -> None:
     _ends(small)
 
 
+def rucio_is_restored_from_before_the_session(small: Small) -> None:
+    """What was safe is unknown again: the storage stands until it is registered and held anew."""
+    before = small.catalogue.backup()
+    _play(small, *FILES)
+    small.until(lambda: small.truth.get("safeAt"))
+    assert not small.truth.get("freedAt"), "the empty server takes a moment"
+    small.catalogue.restore(before)
+    small.forget()
+    _ends(small)
+    assert "Rucio no longer knew" in small.truth["outcome"]["exceptions"][0]
+    assert "registered again" in small.condition("OutputsSafe")["message"]
+
+
 QUICK: tuple[Scenario, ...] = (comes_and_goes, deleted_before_it_was_ready)
 """Played to the end with every strike also where time is short."""
 ALL: tuple[Scenario, ...] = (
@@ -591,6 +638,8 @@ ALL: tuple[Scenario, ...] = (
     no_event_arrives,
     a_pod_that_nobody_saw_run,
     some_inputs_never_come,
+    some_inputs_have_no_source,
+    the_agent_restarts_on_a_tight_volume,
     its_owner_ends_it,
     one_file_is_refused,
     its_owner_discards,
@@ -607,4 +656,5 @@ ALL: tuple[Scenario, ...] = (
     class_and_connection_are_deleted,
     the_list_of_inputs_is_deleted,
     files_are_published_while_the_session_runs,
+    rucio_is_restored_from_before_the_session,
 )

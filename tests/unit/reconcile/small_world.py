@@ -61,6 +61,8 @@ class Small:
         self.written: tuple[str, ...] = ()
         self.given_up: tuple[str, ...] = ()
         """What of it somebody consented to lose; it counts once the record says so."""
+        self.unreadable: dict[str, str] = {}
+        """Path of an input on the buffer -> why it cannot be staged."""
         self.destinations: tuple[str, ...] = ("SITE-B",)
         self.volume = ""
         """PersistentVolume that its bytes are on."""
@@ -214,7 +216,7 @@ class Small:
         self._mount()
         self._failing -= 1
         copies = self.buffer.copies().items if not self.buffer.down else []
-        self.buffer.broken = {copy.pfn: "full" for copy in copies if self._failing > 0}
+        self.buffer.broken = {copy.pfn: "full" for copy in copies if self._failing > 0} | self.unreadable
         self.buffer.advance()
         self.catalogue.run_daemons()
         self.clock.turn(timedelta(seconds=1))
