@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volatile_rse.agent.places import Places
+from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import DAVS_PORT
 
 __all__ = ["Hearing", "Watch", "answers", "count_restart", "restarts"]
@@ -76,7 +77,7 @@ class Watch:
         self._interval = interval
         self._hearing = Hearing()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
+        self._thread = worker("watch", self._listen)
 
     def start(self) -> None:
         """Begin to ask, once the server listens."""

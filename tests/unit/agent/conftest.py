@@ -38,6 +38,7 @@ class Site:
     """A storage site by https: files, checksums, ranges, a token, and faults."""
 
     def __init__(self, folder: Path, authority: LocalAuthority) -> None:
+        self.folder = folder
         self.files: dict[str, bytes] = {}
         self.log: list[str] = []
         self.cut: dict[str, int] = {}
