@@ -108,9 +108,13 @@ def _counter(places: Places) -> Path:
 def count_restart(places: Places) -> None:
     """Remember on the volume that a server was ended because it answered nobody."""
     fresh = _counter(places).with_suffix(".new")
-    fresh.parent.mkdir(parents=True, exist_ok=True)
-    fresh.write_text(str(restarts(places) + 1))
-    fresh.replace(_counter(places))
+    try:
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(str(restarts(places) + 1))
+        fresh.replace(_counter(places))
+    except OSError as error:
+        # A number must not keep anything from being started again, and the volume may be full.
+        _log.warning("a restart is not counted: %s", error)
 
 
 def restarts(places: Places) -> int:
