@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from volatile_rse.agent.outbox import first_rule, is_excluded, shown, walk
 from volatile_rse.agent.places import Places
+from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import OutputRule, OutputTotals
 
 __all__ = ["Inventory", "Seen", "with_live"]
@@ -48,7 +49,7 @@ class Inventory:
         self._rules: Sequence[OutputRule] = ()
         self._ended = False
         self._seen = Seen()
-        self._thread = threading.Thread(target=self._run, name="inventory", daemon=True)
+        self._thread = worker("inventory", self._run)
 
     def start(self) -> None:
         """Begin."""

@@ -16,6 +16,7 @@ from volatile_rse.agent.ledger import Ledger, output_key
 from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, shown, walk
 from volatile_rse.agent.places import Places, sync
 from volatile_rse.agent.sealing import Find, Sealing, set_apart
+from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import Manifest, OutputState
 
 __all__ = ["Publishing", "is_written"]
@@ -34,7 +35,7 @@ class Publishing:
         self._sealing = sealing
         self._manifest: Manifest | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="publishing", daemon=True)
+        self._thread = worker("publishing", self._run)
 
     def start(self) -> None:
         """Begin."""

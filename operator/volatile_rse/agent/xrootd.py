@@ -129,5 +129,12 @@ class Server:
 
 
 def stamp(*paths: Path) -> tuple[int, ...]:
-    """Give what changes when a mounted file is replaced."""
-    return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+    """Give what changes when a mounted file is replaced; while that happens, it may not be there."""
+    return tuple(moment for path in paths if (moment := _changed(path)) is not None)
+
+
+def _changed(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

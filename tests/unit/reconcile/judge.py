@@ -72,7 +72,9 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
         assert small.is_kept(*small.owed), f"I1: {effect} while outputs are not safe"
         assert small.truth.get("safeAt"), f"I1: {effect} while nobody remembers that they are safe"
     if isinstance(effect, do.Remember) and effect.status.freed_at and not small.truth.get("freedAt"):
-        assert small.is_kept(*small.owed), "I1: the storage is given up while outputs are not safe"
+        # What an adopted RSE had went with its cluster.
+        gone = "adoptedFrom" in small.record["spec"]
+        assert gone or small.is_kept(*small.owed), "I1: the storage is given up while outputs are not safe"
     if isinstance(effect, _DESTRUCTIVE) and not restarting:
         assert not down, f"I5: {effect} while Rucio does not answer"
     if isinstance(effect, do.DropPiece) and small.truth.get("freedAt"):
