@@ -127,7 +127,7 @@ class SessionTruth(StoredModel):
     ended_at: Time | None = None
     """When it ended, for good."""
     end_reason: Annotated[str, Field(max_length=64)] | None = None
-    """PodsGone, NobodyCame, TtlExpired or Deleted."""
+    """PodsGone, NobodyCame, TtlExpired, Requested or Deleted."""
 
 
 class FrozenInput(StoredModel):
@@ -162,7 +162,7 @@ class Outcome(StoredModel):
     datasets: Annotated[list[Annotated[str, Field(max_length=276)]], Field(max_length=32)] = []
     """DIDs that they were attached to."""
     exceptions: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=100)] = []
-    """Files that were left behind: torn, or named by no output."""
+    """What was lost, discarded or left behind: torn, excluded, skipped, or named by no output."""
 
 
 class Discarded(StoredModel):
