@@ -213,10 +213,14 @@ def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
 
 
 def _answer_reaper(facts: Facts) -> Iterable[do.Effect]:
-    """Have the empty server there for what somebody has registered since nothing was."""
+    """Have the empty server there, also after somebody has deleted a part of it: the reaper takes silence for no."""
     service = facts.storage.service
-    if service is not None and not service.drained:
-        yield do.SwapService() if facts.storage.drain_ready else do.MakeDrain()
+    if not facts.storage.drain_ready:
+        yield do.MakeDrain()
+    elif service is None:
+        yield do.MakePiece(Piece.SERVICE)
+    elif not service.drained:
+        yield do.SwapService()
 
 
 def _deregister(facts: Facts, effects: list[do.Effect]) -> Plan:

@@ -165,7 +165,8 @@ class _Hand:
     def make_piece(self, effect: do.MakePiece) -> None:
         spec, settings = self._spec, self._settings
         makers: Mapping[Piece, Callable[[], dict[str, Any]]] = {
-            Piece.SERVICE: lambda: public_service(settings, spec),
+            # What was freed gets no way back to its address.
+            Piece.SERVICE: lambda: public_service(settings, spec, drained=self._record.status.freed_at is not None),
             Piece.VOLUME: lambda: volume(settings, spec),
             Piece.POD: lambda: pod(settings, spec),
         }

@@ -213,6 +213,22 @@ def rucio_goes_as_the_storage_is_freed(small: Small) -> None:
     _ends(small)
 
 
+def what_answers_the_reaper_is_deleted(small: Small) -> None:
+    """Rucio's reaper takes silence for no: it would be waited for without end."""
+    apply = small.apply
+
+    def goes(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        apply(world, connections, facts, effect)
+        if isinstance(effect, do.AllowDeletion):
+            small.drop(Piece.SERVICE)
+            for body in small.cluster.list("Deployment", "bufs"):
+                small.cluster.delete(Ref("Deployment", "bufs", body["metadata"]["name"]), body["metadata"]["uid"])
+
+    small.apply = goes
+    _play(small, *FILES)
+    _ends(small)
+
+
 def the_agent_restarts_at_every_stage(small: Small) -> None:
     small.at_each_stage = lambda world: world.buffer.restart()
     _play(small, *FILES)
@@ -565,6 +581,7 @@ ALL: tuple[Scenario, ...] = (
     the_last_copy_is_on_the_buffer,
     rucio_is_away_at_every_stage,
     rucio_goes_as_the_storage_is_freed,
+    what_answers_the_reaper_is_deleted,
     the_agent_restarts_at_every_stage,
     the_operator_restarts_at_every_stage,
     the_namespace_goes,
