@@ -17,6 +17,7 @@ from volatile_rse.builders.objects import (
     MANAGED,
     RECORD,
     agent_host,
+    discarded_name,
     drain_name,
     hosts_of,
     labels_of,
@@ -55,7 +56,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.gather import buffer_of, session_token
-from volatile_rse.reconcile.holding import hold
+from volatile_rse.reconcile.holding import hold, without
 from volatile_rse.reconcile.reading import (
     expires_soon,
     goes_along,
@@ -152,6 +153,10 @@ class _Hand:
         self._cluster.create(inputs_map(self._settings, self._spec, effect.inputs))
 
     def release_record(self, _effect: do.ReleaseRecord) -> None:
+        # The list of what was given up first: as long as the record is held, this comes again.
+        listed = self._cluster.get(Ref("ConfigMap", self._settings.buffers, discarded_name(self._spec.record_id)))
+        if listed is not None and FINALIZER in listed["metadata"].get("finalizers", ()):
+            without(self._cluster, listed, FINALIZER)
         ref = Ref("RSERecord", None, self._record.name)
         body = self._cluster.get(ref)
         if body is None or uid_of(body) != self._record.uid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from volatile_rse.builders.objects import FINALIZER, IN_USE, KINDS, RECORD
+from volatile_rse.builders.objects import FINALIZER, IN_USE, KINDS, MANAGED, RECORD, discarded_name
 from volatile_rse.domain.facts import Piece, Record
 from volatile_rse.domain.settings import Settings
 from volatile_rse.domain.stage import Stage, stage_of
@@ -59,12 +59,14 @@ def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...])
             policy = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
             cluster.merge(Ref("PersistentVolume", None, stake.volume), policy)
     needed = _needed_by_others(cluster, settings)
-    for kind in _KINDS:
-        for body in cluster.list(kind):
-            metadata = body["metadata"]
-            ours = (kind, metadata.get("namespace"), metadata["name"]) not in needed
-            if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
-                without(cluster, body, FINALIZER, IN_USE)
+    held = [body for kind in _KINDS for body in cluster.list(kind)]
+    # Among them the lists of what was given up.
+    held += cluster.list("ConfigMap", settings.buffers, MANAGED)
+    for body in held:
+        metadata = body["metadata"]
+        ours = (body["kind"], metadata.get("namespace"), metadata["name"]) not in needed
+        if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
+            without(cluster, body, FINALIZER, IN_USE)
 
 
 def _needed_by_others(cluster: Cluster, settings: Settings) -> set[tuple[str, str | None, str]]:
@@ -76,6 +78,7 @@ def _needed_by_others(cluster: Cluster, settings: Settings) -> set[tuple[str, st
             needed |= {("VolatileRSE", claim.namespace, claim.name) for claim in spec.claims}
             needed |= {
                 ("RSERecord", None, record.name),
+                ("ConfigMap", settings.buffers, discarded_name(spec.record_id)),
                 ("VolatileRSEClass", None, spec.class_name),
                 ("RucioConnection", None, spec.connection_name),
             }

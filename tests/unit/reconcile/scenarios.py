@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
-from volatile_rse.builders.objects import name_of, record_name
+from volatile_rse.builders.objects import discarded_name, name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
@@ -370,11 +370,19 @@ def its_owner_discards(small: Small) -> None:
     small.until(lambda: small.condition("Stalled").get("reason") == "DiscardRefused", _LONG)
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: small.truth.get("discarded"), _LONG)
+    # Somebody deletes the list of it: it is held as long as its record.
+    listed = Ref("ConfigMap", "bufs", discarded_name(small.record_id))
+    small.cluster.delete(listed, (small.cluster.get(listed) or {})["metadata"]["uid"])
     _ends(small)
     assert small.truth["discarded"] | {"at": "", "digest": ""} == {
         "requestedBy": "alice", "at": "", "files": 2, "bytes": 12, "digest": "",
     }  # fmt: skip
     assert len(small.discarded) == 2
+    small.delete()
+    small.until(lambda: small.is_gone)
+    small.step()
+    assert small.cluster.get(listed) is None
 
 
 def an_admin_discards(small: Small) -> None:
