@@ -11,7 +11,15 @@ from volatile_rse.api.rserecord import Outcome
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.discard import refused_consent
 from volatile_rse.domain.facts import Facts, Piece, Record
-from volatile_rse.domain.outputs import at_risk, chosen_of, copying_of, next_steps, output_rules, sealed_files
+from volatile_rse.domain.outputs import (
+    at_risk,
+    chosen_of,
+    copying_of,
+    is_output,
+    next_steps,
+    output_rules,
+    sealed_files,
+)
 from volatile_rse.domain.plan import SHOWN, Plan, Risk, remember, risky, some_of
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.provision import have_rse, have_storage, hide_lost, send_work
@@ -194,11 +202,10 @@ def _copy_problems(facts: Facts) -> tuple[Problem, ...]:
 def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
     """Say what forbids to destroy anything."""
     wrong = []
-    inputs = {file.did for files in (facts.frozen or {}).values() for file in files}
     last = [did for did in facts.last_copies or () if did not in facts.given_up]
     for reason, dids in (
-        (Reason.LAST_COPY, [did for did in last if did not in inputs]),
-        (Reason.LAST_COPY_OF_INPUT, [did for did in last if did in inputs]),
+        (Reason.LAST_COPY, [did for did in last if is_output(record, did)]),
+        (Reason.LAST_COPY_OF_INPUT, [did for did in last if not is_output(record, did)]),
     ):
         if dids:
             wrong.append(Problem(reason, f"{record.spec.rse_name} holds the last copy of {some_of(dids)}."))

@@ -489,7 +489,6 @@ class _Gathering:
             _log.info("%s: the destination is not asked: %s", self._spec.record_id, error.what)
 
     def _hiding(self) -> None:
-        self._frozen()
         if self._record.status.discarded is not None:
             name = discarded_name(self._spec.record_id)
             body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
@@ -531,10 +530,9 @@ class _Gathering:
 
     def _unseen(self) -> None:
         """Ask Rucio what would be lost with a buffer whose agent does not answer."""
-        self._frozen()
         self._rse()
         if self._facts.rse is not None:
-            standing = self._ask(self._catalogue().standing, self._spec.rse_name, self._ledger)
+            standing = self._ask(lambda: self._catalogue().standing(self._spec.rse_name, self._ledger))
             self._set(last_copies=None if standing is None else standing.last)
         elif self._facts.rse_asked:
             self._set(last_copies=())

@@ -405,6 +405,8 @@ def a_buffer_that_never_answers_is_discarded(small: Small) -> None:
     small.until(lambda: len(small.catalogue.registered(small.ledger)) > len(FILES), _LONG)
     small.until(lambda: small.condition("OutputsSafe").get("reason") == "Quarantined", _LONG)
     small.buffer.down = True
+    # Nor is there a list that tells its inputs.
+    small.drop(Piece.INPUTS)
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
     small.until(lambda: small.truth.get("discarded"), _LONG)
