@@ -557,7 +557,7 @@ class _Gathering:
     def _frozen_again(self) -> None:
         """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
         inputs = {entry.name: Did.parse(entry.did) for entry in self._claim.request.inputs}
-        found = {name: self._ask(self._catalogue().resolve, did) for name, did in inputs.items()}
+        found = {name: self._ask(self._resolve, did) for name, did in inputs.items()}
         self._set(frozen=None)
         files = {name: listed for name, listed in found.items() if listed is not None}
         if len(files) < len(found):
@@ -570,6 +570,9 @@ class _Gathering:
             self._problems.append(Problem(Reason.INPUTS_CHANGED, f"{what}{', '.join(changed)}: nothing new is staged."))
             return
         self._set(frozen=files, resolved=files)
+
+    def _resolve(self, did: Did) -> tuple[File, ...]:
+        return self._catalogue().resolve(did)
 
     def _rse(self) -> None:
         try:

@@ -67,6 +67,16 @@ def test_a_claim_that_is_deleted_by_hand_gets_its_volume_again() -> None:
     assert "losses" not in small.truth or not small.truth["losses"]
 
 
+def test_what_keeps_rucio_from_being_asked_is_told_while_the_list_of_inputs_is_gone_too() -> None:
+    small = running()
+    small.drop(Piece.INPUTS)
+    login = Ref("Secret", "ops", "login")
+    small.cluster.delete(login, uid_of(small.cluster.get(login) or {}))
+    small.until(lambda: small.condition("Stalled").get("reason") == "CredentialMissing")
+    small.end_pod()
+    small.until(lambda: small.truth["session"].get("endedAt"))
+
+
 def test_a_volume_that_is_gone_with_its_claim_is_replaced_and_its_loss_told() -> None:
     small = running()
     volume = small.cluster.get(Ref("PersistentVolume", None, small.volume))
