@@ -140,7 +140,7 @@ def _run() -> int:
     with waiting(_HEALTH_PORT):
         lease.wait()
     world = _world(cluster, settings, private, metrics)
-    service = Service(world, check=lease.check)
+    service = Service(world, check=lease.check, awake=lease.awake)
     service.start()
     try:
         kopf.run(

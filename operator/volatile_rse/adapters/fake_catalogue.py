@@ -97,6 +97,8 @@ class FakeCatalogue(Catalogue):
         """(account, RSE) -> bytes; unlimited where nothing is said."""
         self.distances: dict[tuple[str, str], int] = {}
         """(From, to) -> distance."""
+        self.silent: set[str] = set()
+        """RSEs at whose address nobody answers: the reaper can delete nothing there."""
         self._files: dict[Did, File] = {}
         self._collections: dict[Did, _Collection] = {}
         self._rses: dict[str, _Rse] = {}
@@ -562,7 +564,8 @@ class FakeCatalogue(Catalogue):
     def _reap(self) -> None:
         locked = {lock for rule in self._rules.values() for lock in rule.locks}
         for (rse, did), state in list(self._replicas.items()):
-            if state == "B" and (rse, did) in self._tombs and self._rses[rse].deletable and (did, rse) not in locked:
+            reaps = self._rses[rse].deletable and rse not in self.silent
+            if state == "B" and (rse, did) in self._tombs and reaps and (did, rse) not in locked:
                 del self._replicas[rse, did]
                 self._tombs.discard((rse, did))
                 if not any(known == did for _, known in self._replicas):

@@ -18,6 +18,7 @@ from volatile_rse.builders.objects import (
     MANAGED,
     RECORD,
     agent_host,
+    discarded_name,
     drain_name,
     hosts_of,
     labels_of,
@@ -57,7 +58,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.gather import buffer_of, session_token
-from volatile_rse.reconcile.holding import hold
+from volatile_rse.reconcile.holding import hold, without
 from volatile_rse.reconcile.reading import (
     expires_soon,
     goes_along,
@@ -174,6 +175,10 @@ class _Hand:
         self._cluster.create(inputs_map(self._settings, self._spec, effect.inputs))
 
     def release_record(self, _effect: do.ReleaseRecord) -> None:
+        # The list of what was given up first: as long as the record is held, this comes again.
+        listed = self._cluster.get(Ref("ConfigMap", self._settings.buffers, discarded_name(self._spec.record_id)))
+        if listed is not None and FINALIZER in listed["metadata"].get("finalizers", ()):
+            without(self._cluster, listed, FINALIZER)
         ref = Ref("RSERecord", None, self._record.name)
         body = self._cluster.get(ref)
         if body is None or uid_of(body) != self._record.uid:
@@ -187,7 +192,8 @@ class _Hand:
     def make_piece(self, effect: do.MakePiece) -> None:
         spec, settings = self._spec, self._settings
         makers: Mapping[Piece, Callable[[], dict[str, Any]]] = {
-            Piece.SERVICE: lambda: public_service(settings, spec),
+            # What was freed gets no way back to its address.
+            Piece.SERVICE: lambda: public_service(settings, spec, drained=self._record.status.freed_at is not None),
             Piece.VOLUME: lambda: volume(settings, spec),
             Piece.POD: lambda: pod(settings, spec),
         }

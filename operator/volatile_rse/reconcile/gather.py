@@ -535,7 +535,6 @@ class _Gathering:
             _log.info("%s: the destination is not asked: %s", self._spec.record_id, error.what)
 
     def _hiding(self) -> None:
-        self._frozen()
         if self._record.status.discarded is not None:
             name = discarded_name(self._spec.record_id)
             body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
@@ -608,10 +607,9 @@ class _Gathering:
 
     def _unseen(self) -> None:
         """Ask Rucio what would be lost with a buffer whose agent does not answer."""
-        self._frozen()
         self._rse()
         if self._facts.rse is not None:
-            standing = self._ask(self._catalogue().standing, self._spec.rse_name, self._ledger)
+            standing = self._ask(lambda: self._catalogue().standing(self._spec.rse_name, self._ledger))
             self._set(last_copies=None if standing is None else standing.last)
         elif self._facts.rse_asked:
             self._set(last_copies=())
@@ -654,7 +652,7 @@ class _Gathering:
     def _frozen_again(self) -> None:
         """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
         inputs = {entry.name: Did.parse(entry.did) for entry in self._claim.request.inputs}
-        found = {name: self._ask(self._catalogue().resolve, did) for name, did in inputs.items()}
+        found = {name: self._ask(self._resolve, did) for name, did in inputs.items()}
         self._set(frozen=None)
         files = {name: listed for name, listed in found.items() if listed is not None}
         if len(files) < len(found):
@@ -668,6 +666,9 @@ class _Gathering:
             self._problems.append(Problem(Reason.INPUTS_CHANGED, f"{what}{', '.join(changed)}: nothing new is staged."))
             return
         self._set(frozen=files, resolved=files)
+
+    def _resolve(self, did: Did) -> tuple[File, ...]:
+        return self._catalogue().resolve(did)
 
     def _rse(self) -> None:
         try:

@@ -66,14 +66,22 @@ class Service:
         Seconds between two sweeps.
     check
         Called before everything destructive; raises if another process may be at work.
+    awake
+        Called before everything else that is done; raises if this process has stood still.
     """
 
     def __init__(
-        self, world: World, *, threads: int = 4, interval: float = 60.0, check: Callable[[], None] = lambda: None
+        self,
+        world: World,
+        *,
+        threads: int = 4,
+        interval: float = 60.0,
+        check: Callable[[], None] = lambda: None,
+        awake: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = world
         self._check = check
-        self._reconciler = Reconciler(world, guarded(execute, check))
+        self._reconciler = Reconciler(world, guarded(execute, check, awake))
         self._connections = Connections(world)
         self._queue = KeyedQueue()
         self._interval = interval

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from volatile_rse.builders.objects import FINALIZER, IN_USE, KINDS, RECORD
+from volatile_rse.builders.objects import FINALIZER, IN_USE, KINDS, MANAGED, RECORD, discarded_name
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Cluster, Object, Ref
@@ -56,12 +56,14 @@ def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...])
             policy = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
             cluster.merge(Ref("PersistentVolume", None, stake.volume), policy)
     needed = _needed_by_others(cluster, settings)
-    for kind in _KINDS:
-        for body in cluster.list(kind):
-            metadata = body["metadata"]
-            ours = (kind, metadata.get("namespace"), metadata["name"]) not in needed
-            if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
-                without(cluster, body, FINALIZER, IN_USE)
+    held = [body for kind in _KINDS for body in cluster.list(kind)]
+    # Among them the lists of what was given up.
+    held += cluster.list("ConfigMap", settings.buffers, MANAGED)
+    for body in held:
+        metadata = body["metadata"]
+        ours = (body["kind"], metadata.get("namespace"), metadata["name"]) not in needed
+        if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
+            without(cluster, body, FINALIZER, IN_USE)
 
 
 def _needed_by_others(cluster: Cluster, settings: Settings) -> set[tuple[str, str | None, str]]:
@@ -73,6 +75,7 @@ def _needed_by_others(cluster: Cluster, settings: Settings) -> set[tuple[str, st
             needed |= {("VolatileRSE", *owner)} if owner is not None else set()
             needed |= {
                 ("RSERecord", None, body["metadata"]["name"]),
+                ("ConfigMap", settings.buffers, discarded_name(str(spec.get("recordId")))),
                 ("VolatileRSEClass", None, str(spec.get("className"))),
                 ("RucioConnection", None, str(spec.get("connectionName"))),
             }

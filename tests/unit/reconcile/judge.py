@@ -92,7 +92,9 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
 
 def _of_rucio(small: Small, effect: do.Effect) -> None:
     replicas = small.catalogue.replicas(small.rse, small.ledger)
-    if isinstance(effect, do.DropPiece | do.SwapService | do.AllowDeletion) and small.truth.get("safeAt"):
+    restarting = isinstance(effect, do.DropPiece) and effect.piece is Piece.POD and not small.truth.get("freedAt")
+    leaving = isinstance(effect, do.DropPiece | do.SwapService | do.AllowDeletion) and not restarting
+    if leaving and small.truth.get("safeAt"):
         shown = [did for did, state in replicas.items() if state == "A"]
         assert not shown, f"{effect} while Rucio still sends people to {shown}"
     if isinstance(effect, do.Hide):

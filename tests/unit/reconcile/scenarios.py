@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Killed, Small
 from volatile_rse.adapters.fake_buffer import FakeBuffer
-from volatile_rse.builders.objects import name_of, record_name
+from volatile_rse.builders.objects import discarded_name, name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
@@ -215,6 +215,22 @@ def rucio_goes_as_the_storage_is_freed(small: Small) -> None:
     _ends(small)
 
 
+def what_answers_the_reaper_is_deleted(small: Small) -> None:
+    """Rucio's reaper takes silence for no: it would be waited for without end."""
+    apply = small.apply
+
+    def goes(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        apply(world, connections, facts, effect)
+        if isinstance(effect, do.AllowDeletion):
+            small.drop(Piece.SERVICE)
+            for body in small.cluster.list("Deployment", "bufs"):
+                small.cluster.delete(Ref("Deployment", "bufs", body["metadata"]["name"]), body["metadata"]["uid"])
+
+    small.apply = goes
+    _play(small, *FILES)
+    _ends(small)
+
+
 def the_agent_restarts_at_every_stage(small: Small) -> None:
     small.at_each_stage = lambda world: world.buffer.restart()
     _play(small, *FILES)
@@ -388,11 +404,19 @@ def its_owner_discards(small: Small) -> None:
     small.until(lambda: small.condition("Stalled").get("reason") == "DiscardRefused", _LONG)
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: small.truth.get("discarded"), _LONG)
+    # Somebody deletes the list of it: it is held as long as its record.
+    listed = Ref("ConfigMap", "bufs", discarded_name(small.record_id))
+    small.cluster.delete(listed, (small.cluster.get(listed) or {})["metadata"]["uid"])
     _ends(small)
     assert small.truth["discarded"] | {"at": "", "digest": ""} == {
         "requestedBy": "alice", "at": "", "files": 2, "bytes": 12, "digest": "",
     }  # fmt: skip
     assert len(small.discarded) == 2
+    small.delete()
+    small.until(lambda: small.is_gone)
+    small.step()
+    assert small.cluster.get(listed) is None
 
 
 def an_admin_discards(small: Small) -> None:
@@ -415,6 +439,8 @@ def a_buffer_that_never_answers_is_discarded(small: Small) -> None:
     small.until(lambda: len(small.catalogue.registered(small.ledger)) > len(FILES), _LONG)
     small.until(lambda: small.condition("OutputsSafe").get("reason") == "Quarantined", _LONG)
     small.buffer.down = True
+    # Nor is there a list that tells its inputs.
+    small.drop(Piece.INPUTS)
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
     small.until(lambda: small.truth.get("discarded"), _LONG)
@@ -630,6 +656,7 @@ ALL: tuple[Scenario, ...] = (
     the_last_copy_is_on_the_buffer,
     rucio_is_away_at_every_stage,
     rucio_goes_as_the_storage_is_freed,
+    what_answers_the_reaper_is_deleted,
     the_agent_restarts_at_every_stage,
     the_operator_restarts_at_every_stage,
     the_namespace_goes,

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.reconcile.judge import ends_well, judge
 from tests.unit.reconcile.scenarios import FILES, comes_and_goes
 from tests.unit.reconcile.small_world import Small
+from volatile_rse.adapters.fake_cluster import play_controllers
 from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import RECORD, record_name
 from volatile_rse.domain import effects as do
@@ -169,6 +170,7 @@ def test_the_volume_that_a_lost_record_left_is_nobodys_to_give_up() -> None:
     for kind in OBJECTS:
         for body in small.cluster.list(kind, "bufs", {RECORD: small.record_id}):
             small.cluster.delete(Ref(kind, "bufs", body["metadata"]["name"]), body["metadata"]["uid"])
+    play_controllers(small.cluster)
     small.adopt(small.settings.instance)
     small.until(small.is_closed)
     assert small.kept_volumes(), "what was written and not sealed went without a word"

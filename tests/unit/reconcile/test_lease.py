@@ -73,6 +73,27 @@ def test_a_paused_process_destroys_nothing_after_it_woke(processes: Processes) -
     assert small.catalogue.has_rse(small.rse)
 
 
+def test_a_paused_process_makes_nothing_after_it_woke(processes: Processes) -> None:
+    """What it made would be left behind: another process may have closed the record meanwhile."""
+    small, paused = processes.small, processes.lease("paused")
+    assert paused.acquire()
+    small.request()
+    decided: list[do.Effect] = []
+
+    def decided_then_paused(*args: object) -> None:
+        decided.append(args[3])  # type: ignore[arg-type]
+        if isinstance(decided[-1], do.EnsureLedger):
+            processes.seconds += DURATION + 1
+        guarded(execute, paused.check, paused.awake)(*args)  # type: ignore[arg-type]
+
+    small.apply = decided_then_paused
+    with pytest.raises(LeaseLostError):
+        small.until(small.has_session)
+    assert isinstance(decided[-1], do.EnsureLedger)
+    assert processes.ended == ["paused"]
+    assert not small.catalogue.ledger_exists(small.ledger)
+
+
 def test_who_was_replaced_is_told_by_the_server_even_if_its_clock_stood_still(processes: Processes) -> None:
     first, second = processes.lease("first"), processes.lease("second")
     assert first.acquire()
