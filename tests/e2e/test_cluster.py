@@ -170,6 +170,22 @@ def test_kubectl_explains_the_request() -> None:
     explained = cluster.kubectl("explain", "vrse.spec.session")
     assert "podSelector" in explained
     assert "a retried Job is not an end" in " ".join(explained.split())
+    for kind, field in {"vrse": "endRequested", "rser": "adoptedFrom", "vrseclass": "tenancy"}.items():
+        assert field in cluster.kubectl("explain", f"{kind}.spec")
+
+
+@pytest.mark.usefixtures("crds")
+def test_kubectl_lists_what_people_look_for(namespace: str) -> None:
+    apply(request(namespace))
+    head, line = cluster.kubectl("-n", namespace, "get", "vrse").splitlines()
+    assert head.split() == ["NAME", "READY", "PHASE", "RSE", "EXPIRES", "AGE"]
+    assert line.split()[0] == "dimuon"
+    both = cluster.kubectl("-n", namespace, "get", "vrse,rser")
+    assert "volatilerse.volatilerse.io/dimuon" in both
+    records = cluster.kubectl("get", "rser", "-o", "name").split()
+    if records:
+        told = cluster.kubectl("get", "rser").splitlines()[0]
+        assert all(title in told for title in ("PHASE", "NAMESPACE", "SAFE", "QUARANTINED", "AT RISK", "CLOSED", "AGE"))
 
 
 def test_a_pod_resolves_containers_beside_the_cluster(namespace: str) -> None:

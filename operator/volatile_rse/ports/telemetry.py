@@ -23,8 +23,11 @@ class Telemetry(Protocol):
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Take the number of records in each stage, and whether each connection's server answers."""
 
-    def risked(self, bytes_: int) -> None:
-        """Take the bytes of all outputs that are not safe."""
+    def risked(self, running: int, ended: int) -> None:
+        """Take the bytes of outputs that are not safe: of sessions that run, and of those that have ended."""
+
+    def phased(self, phases: Mapping[str, int]) -> None:
+        """Take the number of buffers in each phase that people see."""
 
     def orphaned(self, count: int) -> None:
         """Take how many ledgers and objects have no record."""
@@ -57,7 +60,10 @@ class Silence(Telemetry):
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Nothing."""
 
-    def risked(self, bytes_: int) -> None:
+    def risked(self, running: int, ended: int) -> None:
+        """Nothing."""
+
+    def phased(self, phases: Mapping[str, int]) -> None:
         """Nothing."""
 
     def orphaned(self, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
@@ -12,6 +13,7 @@ from typing import Any, ParamSpec
 from volatile_rse.api.conditions import Condition, Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionStatus
 from volatile_rse.builders.objects import RECORD
+from volatile_rse.domain.facts import Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
@@ -49,10 +51,34 @@ class _Found:
         default_factory=lambda: dict.fromkeys(("RSERecord", "VolatileRSEClass", "RucioConnection"), 0)
     )
     """Kind -> objects that cannot be read."""
-    at_risk: int = 0
+    requests: dict[str, Object] = field(default_factory=dict)
+    """Record -> status of its VolatileRSE."""
+    phases: dict[str, str] = field(default_factory=dict)
+    """Record -> what people see of the buffer."""
+    at_risk: dict[str, int] = field(default_factory=lambda: {"running": 0, "ended": 0})
     """Bytes."""
     expired: list[tuple[str, str]] = field(default_factory=list)
     """Name and UID of records that were kept for long enough."""
+
+    def see(self, record_id: str, status: Object) -> None:
+        """Add a VolatileRSE."""
+        self.requests[record_id] = status
+        self.phases[record_id] = status.get("phase") or "Pending"
+
+    def add(self, record: Record, stage: Stage) -> None:
+        """Add its record."""
+        record_id, status = record.spec.record_id, record.status
+        if stage is Stage.CLOSED:
+            self.phases.pop(record_id, None)
+            return
+        is_kept = status.quarantined_at is not None and status.safe_at is None
+        self.phases.setdefault(record_id, "Quarantined" if is_kept else stage.value)
+        if status.safe_at is None:
+            # Of a session that runs, the VolatileRSE alone says it.
+            told = self.requests.get(record_id, {}).get("outputs") or ()
+            written = sum(output.get("bytesAtRisk") or 0 for output in told)
+            kind = "running" if status.session.ended_at is None else "ended"
+            self.at_risk[kind] += written if status.bytes_at_risk is None else status.bytes_at_risk
 
 
 class Service:
@@ -161,22 +187,25 @@ class Service:
 
     def _work(self) -> None:
         while (key := self._queue.take()) is not None:
-            delay: float | None = self._interval
-            began, failed = time.monotonic(), False
             self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
-            try:
-                with self._lock:
-                    known = self._known.get(key)
-                delay = self._reconciler.visit(key, known)
-            except Exception:  # noqa: BLE001 (logged with its traceback below)
-                # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
-                _log.exception("%s: the visit failed", key, extra={"record": key})
-                failed = True
-            finally:
-                self._queue.done(key)
-                self._world.telemetry.visited(time.monotonic() - began, failed=failed)
-            if delay is not None:
-                self._queue.add(key, delay)
+            self._visit(key)
+
+    def _visit(self, key: str) -> None:
+        delay: float | None = self._interval
+        began, failed = time.monotonic(), False
+        try:
+            with self._lock:
+                known = self._known.get(key)
+            delay = self._reconciler.visit(key, known)
+        except Exception:  # noqa: BLE001 (logged with its traceback below)
+            # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
+            _log.exception("%s: the visit failed", key, extra={"record": key})
+            failed = True
+        finally:
+            self._queue.done(key)
+            self._world.telemetry.visited(time.monotonic() - began, failed=failed)
+        if delay is not None:
+            self._queue.add(key, delay)
 
     def _sweeps(self) -> None:
         while not self._stopping.is_set():
@@ -204,8 +233,11 @@ class Service:
         with self._lock:
             # What is seen from here on may be missing in the lists, and is alive all the same.
             before = set(self._known)
-        alive = {self._learn(body) for body in self._world.cluster.list("VolatileRSE")}
-        records, found = self._world.cluster.list("RSERecord"), _Found()
+        found = _Found()
+        for body in self._world.cluster.list("VolatileRSE"):
+            found.see(self._learn(body), body.get("status") or {})
+        alive = set(found.requests)
+        records = self._world.cluster.list("RSERecord")
         for body in records:
             if self._count(body, found):
                 alive.add(record_id_of(body))
@@ -215,7 +247,8 @@ class Service:
         # Every buffer is visited: that is what keeps the operator alive, whatever becomes of the rest.
         self._swept = began
         self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
-        self._world.telemetry.risked(found.at_risk)
+        self._world.telemetry.risked(**found.at_risk)
+        self._world.telemetry.phased(Counter(found.phases.values()))
         self._part("records", self._expire, found.expired)
         self._part("holding", self._release, records)
         self._part("classes", self._read_classes, found)
@@ -234,7 +267,7 @@ class Service:
             return True
         stage = stage_of(record.status)
         found.stages[stage] += 1
-        found.at_risk += record.status.bytes_at_risk or 0
+        found.add(record, stage)
         if has_expired(record, self._world.clock.now()):
             found.expired.append((record.name, record.uid))
         return stage is not Stage.CLOSED or record.held

@@ -41,7 +41,8 @@ class Metrics(Telemetry):
         self._effects = named(Counter, "effects", "Effects that were carried out.", "effect", "result")
         self._waiting = named(Gauge, "queue_due", "Buffers whose visit is due and has not begun.")
         self._oldest = named(Gauge, "queue_age_seconds", "For how long the first buffer that is due has waited.")
-        self._at_risk = named(Gauge, "bytes_at_risk", "Outputs that are not safe, at the last sweep.")
+        self._at_risk = named(Gauge, "bytes_at_risk", "Outputs that are not safe, at the last sweep.", "session")
+        self._buffers = named(Gauge, "buffers", "Buffers that are not closed, by phase, at the last sweep.", "phase")
         self._writes = named(Counter, "cluster_writes", "Calls that change objects of the cluster.", "verb", "kind")
         ProcessCollector(registry=self.registry)
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
@@ -68,9 +69,16 @@ class Metrics(Telemetry):
         self._waiting.set(keys)
         self._oldest.set(oldest)
 
-    def risked(self, bytes_: int) -> None:
+    def risked(self, running: int, ended: int) -> None:
         """Set what is not safe."""
-        self._at_risk.set(bytes_)
+        self._at_risk.labels("running").set(running)
+        self._at_risk.labels("ended").set(ended)
+
+    def phased(self, phases: Mapping[str, int]) -> None:
+        """Set how many buffers there are; a phase without any does not keep its last number."""
+        self._buffers.clear()
+        for phase, count in phases.items():
+            self._buffers.labels(phase).set(count)
 
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Set what the sweep has seen; a stage without records does not keep its last number."""

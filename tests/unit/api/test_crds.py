@@ -63,4 +63,11 @@ def test_only_what_is_past_is_shown_as_an_age() -> None:
     columns = [
         (kind.name, title) for kind in KINDS for title, type_, _path, _priority in kind.columns if type_ == "date"
     ]
-    assert columns == [("RSERecord", "Safe"), ("RSERecord", "Closed")]
+    assert columns == [("RSERecord", "Safe"), ("RSERecord", "Quarantined"), ("RSERecord", "Closed")]
+
+
+def test_what_waits_for_a_person_meets_the_eye() -> None:
+    (record,) = [kind for kind in KINDS if kind.name == "RSERecord"]
+    shown = {title: path for title, _type, path, priority in record.columns if priority == 0}
+    assert shown["Quarantined"] == ".status.quarantinedAt"
+    assert shown["At risk"] == ".status.bytesAtRisk"
