@@ -186,7 +186,7 @@ class Made:
     def dataset(self, *rses: str, files: Sequence[File] = ()) -> Did:
         """Make a user's dataset, with copies of files on permanent RSEs."""
         dataset = Did(SCOPE, f"contract.{uuid.uuid4().hex[:10]}")
-        self.world.catalogue.ensure_dataset(dataset, grid.ALICE)
+        self.world.catalogue.ensure_dataset(dataset, grid.ALICE, "maker")
         self.places.add(("SITE-A", dataset))
         for rse in rses:
             self.places.add((rse, dataset))
@@ -503,15 +503,30 @@ def test_a_dataset_is_made_once_and_must_be_open(world: World, made: Made, catal
     files = made.files()
     dataset = made.dataset("SITE-A", files=files[:1])
     for _ in range(2):
-        catalogue.ensure_dataset(dataset, grid.ALICE)
+        assert catalogue.ensure_dataset(dataset, grid.ALICE, "another") is False
         catalogue.attach(dataset, "SITE-A", files)
         assert catalogue.resolve(dataset) == tuple(files)
     container = Did(SCOPE, f"{dataset.name}.container")
     world.container(container, [dataset])
     world.close(dataset)
     for wrong in (dataset, container, files[0].did):
-        assert str(wrong) in refused(Reason.CATALOGUE_REFUSED, catalogue.ensure_dataset, wrong, grid.ALICE)
+        assert str(wrong) in refused(Reason.DATASET_REFUSED, catalogue.ensure_dataset, wrong, grid.ALICE, "maker")
     assert str(dataset) in refused(Reason.CATALOGUE_REFUSED, catalogue.attach, dataset, "SITE-A", made.files())
+
+
+def test_of_several_that_make_a_dataset_one_does(made: Made, catalogue: Catalogue) -> None:
+    dataset = Did(SCOPE, f"contract.{uuid.uuid4().hex[:10]}")
+    assert catalogue.maker(dataset) is None
+    assert catalogue.ensure_dataset(dataset, grid.ALICE, "first", fresh=True) is True
+    made.places.add(("SITE-A", dataset))
+    for _ in range(2):
+        assert catalogue.maker(dataset) == "first"
+        assert catalogue.ensure_dataset(dataset, grid.ALICE, "first", fresh=True) is False, "its own, done again"
+        assert catalogue.ensure_dataset(dataset, grid.ALICE, "second") is False
+        with pytest.raises(RefusedError) as caught:
+            catalogue.ensure_dataset(dataset, grid.ALICE, "second", fresh=True)
+        assert caught.value.reason is Reason.DATASET_REFUSED
+        refused(Reason.DATASET_REFUSED, catalogue.ensure_dataset, dataset, grid.BOB, "second")
 
 
 def test_what_stands_under_a_name_is_seen(world: World, made: Made, catalogue: Catalogue) -> None:

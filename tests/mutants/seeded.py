@@ -11,7 +11,7 @@ from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.volatilerse import Discard
 from volatile_rse.domain import discard, ending, lifetime, outputs, planning, provision, quarantine, serving, session
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.catalogue import LedgerOwner
+from volatile_rse.domain.catalogue import DatasetState, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
@@ -226,6 +226,38 @@ def safe_is_not_asked() -> None:
 @mutant
 def rules_are_not_asked() -> None:
     swap(gather._Gathering, "_unlocked", lambda _real: lambda *_: frozenset())
+
+
+@mutant
+def a_dataset_is_judged_once() -> None:
+    swap(outputs, "_taking", lambda _real: lambda facts, _record: {n for n, known in facts.datasets.items() if known})
+
+
+@mutant
+def a_dataset_is_made_after_the_copies() -> None:
+    swap(outputs, "_taking", lambda _real: lambda facts, _record: set(facts.datasets))
+
+
+@mutant
+def any_dataset_is_fresh() -> None:
+    swap(outputs, "problem_of_dataset", lambda real: lambda o, a, r, known: real(o, a, r, known and _made(known, r)))
+    swap(
+        execute._OF_RECORD,
+        do.EnsureDataset,  # type: ignore[arg-type]
+        lambda real: lambda hand, effect: real(hand, replace(effect, fresh=False)),
+    )
+
+
+def _made(known: DatasetState, record_id: str) -> DatasetState:
+    return replace(known, maker=record_id)
+
+
+@mutant
+def a_rule_upon_an_attachment_that_failed() -> None:
+    class Nothing:
+        """No rule waits for anything."""
+
+    swap(reconciler, "do", lambda real: type("Do", (), {**vars(real), "Attach": Nothing}))
 
 
 @mutant

@@ -73,6 +73,7 @@ class _Collection:
     open: bool = True
     container: bool = False
     owner: LedgerOwner | None = None
+    maker: str | None = None
     expired: bool = False
 
 
@@ -140,6 +141,10 @@ class FakeCatalogue(Catalogue):
     def close(self, dataset: Did) -> None:
         """Close a dataset."""
         self._collections[dataset].open = False
+
+    def open(self, dataset: Did) -> None:
+        """Open a dataset again."""
+        self._collections[dataset].open = True
 
     def lose(self, rse: str, did: Did) -> None:
         """Let a replica vanish from an RSE."""
@@ -358,17 +363,31 @@ class FakeCatalogue(Catalogue):
         known = self._collections.get(did)
         if known is None:
             return DatasetState("root", is_dataset=False, open=False) if did in self._files else None
-        return DatasetState(known.account, is_dataset=True, open=known.open)
+        return DatasetState(known.account, is_dataset=not known.container, open=known.open)
 
-    def ensure_dataset(self, dataset: Did, account: str) -> None:
+    def maker(self, dataset: Did) -> str | None:
+        """Tell which record has made it."""
+        self._answers()
+        return self._collections[dataset].maker if dataset in self._collections else None
+
+    def ensure_dataset(self, dataset: Did, account: str, maker: str, *, fresh: bool = False) -> bool:
         """Create a user's dataset."""
         with self._write("ensure_dataset"):
-            if dataset in self._files:
-                raise RefusedError(Reason.CATALOGUE_REFUSED, f"{dataset} is a file: files cannot be added.")
-            known = self._collections.setdefault(dataset, _Collection(account))
-            if known.container or not known.open:
-                what = f"{dataset} is closed or a container: files cannot be added."
-                raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+            made = dataset not in self._collections and dataset not in self._files
+            known = (
+                None
+                if dataset in self._files
+                else self._collections.setdefault(dataset, _Collection(account, maker=maker))
+            )
+            if known is None or known.container or not known.open:
+                why = "is closed, or no dataset"
+            elif known.account != account:
+                why = f"belongs to account {known.account!r}, not to {account!r}"
+            elif fresh and known.maker != maker:
+                why = "exists, and is not this session's"
+            else:
+                return made
+            raise RefusedError(Reason.DATASET_REFUSED, f"{dataset} {why}: nothing is added to it.")
 
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
         """Register copies and attach them."""

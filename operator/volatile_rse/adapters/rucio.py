@@ -323,17 +323,32 @@ class RucioCatalogue(Catalogue):
         is_dataset = known["type"] == "DATASET"
         return DatasetState(known["account"], is_dataset=is_dataset, open=is_dataset and bool(known.get("open", True)))
 
-    def ensure_dataset(self, dataset: Did, account: str) -> None:
+    def maker(self, dataset: Did) -> str | None:
+        """Tell which record has made it."""
+        record = self._meta(dataset).get(_RECORD)
+        return None if record is None else str(record)
+
+    def ensure_dataset(self, dataset: Did, account: str, maker: str, *, fresh: bool = False) -> bool:
         """Create a user's dataset."""
-        body = {"scope": dataset.scope, "name": dataset.name, "type": "DATASET", "account": account}
+        body: dict[str, Any] = {"scope": dataset.scope, "name": dataset.name, "type": "DATASET", "account": account}
+        # In the same transaction: of several that make it at a time, all see whose it is.
+        body["meta"] = {_RECORD: maker}
         if self._call(str(dataset), "add_dids", [body], tolerate={"DataIdentifierAlreadyExists": None}) is not None:
-            return
-        known = self._did(dataset)
-        if known is None or known["type"] != "DATASET" or not known.get("open", True):
-            kind = "name that is given no more" if known is None else known["type"].lower()
-            state = "closed" if kind == "dataset" else f"a {kind}"
-            what = f"{dataset} is {state}: files cannot be added. Its owner must open it, or choose another name."
-            raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+            return True
+        known = self.dataset(dataset)
+        if known is None:
+            why = "is a name that is given no more"
+        elif not known.is_dataset:
+            why = "is no dataset"
+        elif not known.open:
+            why = "is closed"
+        elif known.account != account:
+            why = f"belongs to account {known.account!r}, not to {account!r}"
+        elif fresh and self.maker(dataset) != maker:
+            why = "exists, and is not this session's"
+        else:
+            return False
+        raise RefusedError(Reason.DATASET_REFUSED, f"{dataset} {why}: nothing is added to it.")
 
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
         """Register copies and attach them."""
@@ -670,17 +685,14 @@ class RucioCatalogue(Catalogue):
         return {did: owner for name in names or () if (owner := self._owner(did := Did(scope, name))) is not None}
 
     def _owner(self, ledger: Did) -> LedgerOwner | None:
-        meta = self._call(
-            str(ledger),
-            "get_metadata",
-            ledger.scope,
-            ledger.name,
-            plugin="JSON",
-            tolerate={"DataIdentifierNotFound": None},
-        )
-        if not meta or _MARK not in meta:
+        meta = self._meta(ledger)
+        if _MARK not in meta:
             return None
         return LedgerOwner(meta[_MARK], meta.get(_RECORD, ""), meta.get(_MAKER, ""))
+
+    def _meta(self, did: Did) -> Mapping[str, Any]:
+        absent = {"DataIdentifierNotFound": None}
+        return self._call(str(did), "get_metadata", did.scope, did.name, plugin="JSON", tolerate=absent) or {}
 
     def _rule(self, dataset: Did, account: str, rses: Sequence[str]) -> dict[str, Any] | None:
         rules = self._call(

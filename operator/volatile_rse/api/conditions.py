@@ -151,7 +151,9 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER, "Choose a destination.rseExpression that matches enough permanent RSEs (`rucio rse list --rses …`)."
     ),
     Reason.DATASET_REFUSED: Remedy(
-        Actor.USER, "Name another dataset in a new VolatileRSE; nothing has been staged or copied for this one."
+        Actor.USER,
+        "Name another dataset in a new VolatileRSE: nothing is copied for this output. What its session has written "
+        "already is kept until the dataset takes it, or until it is given up by spec.teardown.discard.",
     ),
     Reason.NAMING_INVALID: Remedy(Actor.ADMIN, "Correct that field of the VolatileRSEClass."),
     Reason.NAME_REFUSED: Remedy(Actor.USER, "Create another VolatileRSE whose output is called as the message says."),

@@ -43,6 +43,8 @@ class DatasetState:
     is_dataset: bool
     """Not a file or a container."""
     open: bool
+    maker: str | None = None
+    """Record that has made it, where that was asked."""
 
 
 @dataclass(frozen=True, slots=True)

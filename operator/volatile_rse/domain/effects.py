@@ -205,10 +205,12 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class EnsureDataset:
-    """Create the user's dataset."""
+    """Create the user's dataset: before anything is copied for it."""
 
     dataset: Did
     account: str
+    fresh: bool = False
+    """It must be this record's own: another one may have made it since it was looked for."""
 
 
 @dataclass(frozen=True, slots=True)

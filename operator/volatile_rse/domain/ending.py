@@ -19,6 +19,7 @@ from volatile_rse.domain.outputs import (
     kept_again,
     next_steps,
     output_rules,
+    refused_datasets,
     sealed_files,
 )
 from volatile_rse.domain.plan import SHOWN, Plan, Risk, remember, risky, some_of
@@ -95,14 +96,16 @@ def keeping(facts: Facts, record: Record) -> Plan:
         effects += have_rse(facts, record)
     left = at_risk(facts, record) or ()
     risk = Risk(len(left), sum(state.bytes for state in left))
-    if steps or copying.moving or copying.wanted:
-        return Plan((*effects, *steps), _copy_problems(facts), "the copies", risk=risk)
+    refused = refused_datasets(facts, record)
+    told = (*refused, *_copy_problems(facts))
+    if steps or copying.moving or (copying.wanted and not refused):
+        return Plan((*effects, *steps), told, "the copies", risk=risk)
     if facts.unsafe is None or facts.unlocked is None:
-        return Plan(tuple(effects), _copy_problems(facts), "the copies and Rucio", risk=risk)
+        return Plan(tuple(effects), told, "the copies and Rucio", risk=risk)
     if wrong := _unsealed(facts):
-        return Plan((*effects, do.Seal(_seal_request(record))), wrong, risk=risk)
+        return Plan((*effects, do.Seal(_seal_request(record))), (*wrong, *refused), risk=risk)
     if left:
-        return Plan(tuple(effects), _copy_problems(facts), "the copies and the rules of the outputs", risk=risk)
+        return Plan(tuple(effects), told, "the copies and the rules of the outputs", risk=risk)
     safe = remember(record, safe_at=stamp(facts.now), outcome=outcome_of(facts, record), **risky(None))
     return Plan((*effects, safe), risk=risk)
 

@@ -12,7 +12,7 @@ from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordSt
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.domain.catalogue import Did, File, ForeignRule, RseState
+from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState
 from volatile_rse.domain.problems import Problem, Quarantined, Usage
 
 __all__ = [
@@ -213,6 +213,8 @@ class Facts:
     inputs: tuple[InputState, ...] | None = None
     outputs: tuple[OutputState, ...] | None = None
     copies: tuple[CopyState, ...] | None = None
+    datasets: Mapping[str, DatasetState | None] = field(default_factory=dict)
+    """Output of which something is still to be copied or attached -> what stands under its dataset's name now."""
     pfns: Mapping[tuple[str, Did], str] = field(default_factory=dict)
     """(RSE, output file) -> where its copy goes."""
     unsafe: Mapping[str, tuple[Did, ...]] | None = None

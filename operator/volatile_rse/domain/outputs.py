@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputRule, OutputState
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import DatasetState, Did, File
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.naming import file_template, layout_of
+from volatile_rse.domain.problems import Problem, problem_of_dataset
 
 __all__ = [
     "Copying",
@@ -23,11 +25,14 @@ __all__ = [
     "kept_again",
     "next_steps",
     "output_rules",
+    "refused_datasets",
     "sealed_files",
 ]
 
 _ORDERS = 5000
 """Files of one order; the protocol takes 10,000."""
+
+_UNASKED = DatasetState("", is_dataset=False, open=False)
 
 Target = tuple[str, Did]
 """A destination RSE and the file that goes there."""
@@ -115,9 +120,41 @@ def next_steps(facts: Facts, record: Record, groups: Mapping[str, Sequence[File]
     files = [file for group in groups.values() for file in group]
     if missing := [file for file in files if file.did not in registered]:
         effects.append(do.Register(missing))
-    orders = _orders(copying.wanted, facts.pfns, registered)
+    effects += _made(facts, record)
+    # Nothing is copied that no dataset could take.
+    taken = {file.did for output in _taking(facts, record) for file in groups.get(output, ())}
+    orders = _orders([target for target in copying.wanted if target[1] in taken], facts.pfns, registered)
     effects += [do.Copy(Copies(copies=orders[at : at + _ORDERS])) for at in range(0, len(orders), _ORDERS)]
     return [*effects, *_kept(facts, record, copying)]
+
+
+def refused_datasets(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Say which outputs wait because their dataset is no longer what it was when the session began."""
+    claim, id_ = record.spec.claims[0], record.spec.record_id
+    return tuple(
+        problem
+        for output in claim.request.outputs
+        if (problem := problem_of_dataset(output, claim.account, id_, facts.datasets.get(output.name)))
+    )
+
+
+def _taking(facts: Facts, record: Record) -> set[str]:
+    """Name the outputs whose datasets were seen to be there, and may take files."""
+    claim, id_ = record.spec.claims[0], record.spec.record_id
+    return {
+        output.name
+        for output in claim.request.outputs
+        if (known := facts.datasets.get(output.name)) is not None
+        and problem_of_dataset(output, claim.account, id_, known) is None
+    }
+
+
+def _made(facts: Facts, record: Record) -> Iterator[do.Effect]:
+    """Make the datasets that are not there: whoever makes one first has it."""
+    claim = record.spec.claims[0]
+    absent = [output for output in claim.request.outputs if facts.datasets.get(output.name, _UNASKED) is None]
+    for did, fresh in {Did(output.scope, output.dataset): output.if_exists == "Fail" for output in absent}.items():
+        yield do.EnsureDataset(did, claim.account, fresh)
 
 
 def _orders(wanted: Collection[Target], pfns: Mapping[Target, str], registered: Collection[Did]) -> list[CopyOrder]:
@@ -136,30 +173,37 @@ def kept_again(facts: Facts, record: Record) -> list[do.Effect]:
     arrived = {
         output: tuple(file for file in files if file.did not in forgotten) for output, files in copying.arrived.items()
     }
-    return _kept(facts, record, replace(copying, arrived=arrived))
+    return [*_made(facts, record), *_kept(facts, record, replace(copying, arrived=arrived))]
 
 
 def _kept(facts: Facts, record: Record, copying: Copying) -> list[do.Effect]:
-    """Attach what has arrived; hold it by rules once all of it is attached."""
+    """Attach what has arrived; hold it by a rule that starts no transfer."""
     if facts.unsafe is None or facts.unlocked is None:
         return []
-    claim, chosen = record.spec.claims[0], chosen_of(record.status)
+    chosen, taking = chosen_of(record.status), _taking(facts, record)
     effects: list[do.Effect] = []
-    for output in claim.request.outputs:
-        unsafe = set(facts.unsafe.get(output.name, ()))
+    for output in record.spec.claims[0].request.outputs:
+        unsafe, rses = set(facts.unsafe.get(output.name, ())), chosen[output.name]
         arrived = copying.arrived.get(output.name, ())
         files = [file for file in arrived if file.did in unsafe]
         dataset = Did(output.scope, output.dataset)
-        if files:
-            effects.append(do.EnsureDataset(dataset, claim.account))
-            effects += [do.Attach(dataset, rse, files) for rse in chosen[output.name]]
+        attach = [do.Attach(dataset, rse, files) for rse in rses] if files and output.name in taking else []
+        rule = [_rule(record, output, rses)] if output.name in facts.unlocked else []
         # With several destinations a file that is only at some of them would start transfers to the others.
-        attached = len(files) < len(arrived) if len(chosen[output.name]) == 1 else not files and arrived
-        if attached and output.name in facts.unlocked:
-            lifetime = output.destination.lifetime
-            seconds = None if lifetime is None else int(parse_duration(lifetime).total_seconds())
-            effects.append(do.EnsureRule(dataset, claim.account, chosen[output.name], seconds))
+        attached = len(files) < len(arrived) if len(rses) == 1 else not files and arrived
+        if attached:
+            # A file that is refused does not keep the others' rule back.
+            effects += [*rule, *attach]
+        elif attach:
+            # Of these, only if all of them are attached.
+            effects += [*attach, *rule]
     return effects
+
+
+def _rule(record: Record, output: Output, rses: Sequence[str]) -> do.EnsureRule:
+    lifetime = output.destination.lifetime
+    seconds = None if lifetime is None else int(parse_duration(lifetime).total_seconds())
+    return do.EnsureRule(Did(output.scope, output.dataset), record.spec.claims[0].account, rses, seconds)
 
 
 def at_risk(facts: Facts, record: Record) -> tuple[OutputState, ...] | None:

@@ -165,8 +165,8 @@ def problem_of_quarantine(class_name: str, limits: Quarantine, found: Quarantine
     return Problem(Reason.QUARANTINE_FULL, what)
 
 
-def problem_of_dataset(output: Output, account: str, known: DatasetState | None) -> Problem | None:
-    """Judge what stands under the name of an output's dataset, before anything is staged for it.
+def problem_of_dataset(output: Output, account: str, record_id: str, known: DatasetState | None) -> Problem | None:
+    """Judge what stands under the name of an output's dataset: before anything is staged for it, and before a copy.
 
     The operator's own account could write into anybody's dataset: that it does not is decided here.
     """
@@ -179,7 +179,7 @@ def problem_of_dataset(output: Output, account: str, known: DatasetState | None)
         what = "is closed."
     elif known.account != account:
         what = f"belongs to account {known.account!r}, not to {account!r}."
-    elif output.if_exists == "Fail":
+    elif output.if_exists == "Fail" and known.maker != record_id:
         what = "exists, and ifExists is Fail."
     else:
         return None

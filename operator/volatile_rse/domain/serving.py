@@ -12,7 +12,7 @@ from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.lifetime import next_wake, session_after
-from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, sealed_files
+from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refused_datasets, sealed_files
 from volatile_rse.domain.plan import SHOWN, Plan, foreign_object, remember, request_of
 from volatile_rse.domain.problems import Problem, problems_of_inputs
 from volatile_rse.domain.provision import find_address, have_rse, have_storage, hide_lost, send_work
@@ -70,7 +70,7 @@ def serving(facts: Facts, record: Record) -> Plan:
         effects.append(remember(record, session=truth, volume=volume))
     elif address := find_address(facts, record):
         effects.append(address)
-    problems = [*room, *_stalled(facts, record)]
+    problems = [*room, *_stalled(facts, record), *refused_datasets(facts, record)]
     if facts.session.foreign:
         problems.append(foreign_object(facts.session.foreign))
     return Plan(tuple(effects), tuple(problems), _awaited(facts, record) or going, next_wake(facts, session, record))

@@ -59,6 +59,7 @@ STALLING = frozenset(
 
 _KEPT_BACK = (
     Reason.SEALING_FAILED,
+    Reason.DATASET_REFUSED,
     Reason.COPY_FAILED,
     Reason.QUOTA_EXCEEDED,
     Reason.CATALOGUE_REFUSED,

@@ -157,13 +157,25 @@ class Catalogue(Protocol):
     def dataset(self, did: Did) -> DatasetState | None:
         """Look at a user's dataset; None if there is nothing of that name."""
 
-    def ensure_dataset(self, dataset: Did, account: str) -> None:
-        """Create a user's dataset, owned by the account; an open one that exists is taken as it is.
+    def maker(self, dataset: Did) -> str | None:
+        """Tell which record has made a dataset; None: nobody's, or there is none."""
+
+    def ensure_dataset(self, dataset: Did, account: str, maker: str, *, fresh: bool = False) -> bool:
+        """Create a user's dataset, owned by the account, which names its maker from birth; True: it was not there.
+
+        One that exists is taken as it is if it is open and the account's.
+
+        Parameters
+        ----------
+        maker
+            Record id: of several that make the same dataset, one does, and all are told which.
+        fresh
+            Take none that another one has made.
 
         Raises
         ------
         RefusedError
-            CATALOGUE_REFUSED: it is closed, or no dataset.
+            DATASET_REFUSED: it is closed, no dataset, another account's, or not fresh.
         """
 
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:

@@ -296,7 +296,7 @@ class _Hand:
         self._catalogue().register(self._spec.rse_name, self._ledger(), effect.files)
 
     def ensure_dataset(self, effect: do.EnsureDataset) -> None:
-        self._catalogue().ensure_dataset(effect.dataset, effect.account)
+        self._catalogue().ensure_dataset(effect.dataset, effect.account, self._spec.record_id, fresh=effect.fresh)
 
     def attach(self, effect: do.Attach) -> None:
         self._catalogue().attach(effect.dataset, effect.rse, effect.files)

@@ -7,6 +7,7 @@ import logging
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -37,7 +38,7 @@ from volatile_rse.builders.storage import (
     session_audience,
     session_issuer,
 )
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import DatasetState, Did, File
 from volatile_rse.domain.facts import Facts, Leftover, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
@@ -257,6 +258,13 @@ class _Gathering:
             self._problems.append(Problem(error.reason, error.what))
             return None
 
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except PortError as error:
+            self._problems.append(Problem(error.reason, error.what))
+
     def _catalogue(self) -> Catalogue:
         connection = self._spec.connection_snapshot
         if stage_of(self._record.status) in _LIVE:
@@ -419,7 +427,8 @@ class _Gathering:
 
     def _choose(self, catalogue: Catalogue, output: Output) -> tuple[str, ...]:
         destination, account = output.destination, self._claim.account
-        if refused := problem_of_dataset(output, account, catalogue.dataset(Did(output.scope, output.dataset))):
+        known = _dataset(catalogue, output)
+        if refused := problem_of_dataset(output, account, self._spec.record_id, known):
             raise RefusedError(refused.reason, refused.what)
         matching = catalogue.destinations(destination.rse_expression)
         if len(matching) < destination.copies:
@@ -503,7 +512,20 @@ class _Gathering:
         if not copying.moving:
             # While copies run nothing is asked about the others: it would be asked again for each of them.
             self._unsafe(copying.arrived)
+        self._datasets(frozenset(did for _, did in copying.wanted), sealed_files(outputs))
+        if not copying.moving:
             self._set(unlocked=self._ask(self._unlocked, copying.arrived))
+
+    def _datasets(self, wanted: frozenset[Did], groups: Mapping[str, Sequence[File]]) -> None:
+        """Look at the datasets again for which something is to be copied or attached."""
+        unsafe = {did for dids in (self._facts.unsafe or {}).values() for did in dids}
+        doubtful = {name for name, files in groups.items() if any(file.did in unsafe | wanted for file in files)}
+        found: dict[str, DatasetState | None] = {}
+        for output in self._claim.request.outputs:
+            if output.name in doubtful:
+                with self._tolerant():
+                    found[output.name] = _dataset(self._catalogue(), output)
+        self._set(datasets=found)
 
     def _spot_check(self) -> bool:
         """Ask the destinations themselves for some of what is said to be safe: all else is the agent's word.
@@ -587,6 +609,7 @@ class _Gathering:
             return
         chosen = chosen_of(self._record.status)
         arrived = copying_of(sealed_files(outputs), copies, chosen).arrived
+        self._datasets(frozenset(), sealed_files(outputs))
         self._set(unlocked=self._ask(self._unlocked, arrived), registered=frozenset(self._facts.replicas or ()))
         lost = {did for dids in self._facts.unsafe.values() for did in dids} - self._facts.given_up
         files = [(file, output) for output, found in arrived.items() for file in found if file.did in lost][:_SOUGHT]
@@ -827,6 +850,15 @@ class _Gathering:
 def _may_have_rse(spec: RSERecordSpec) -> bool:
     """Tell whether an RSE may exist: none is made without an address, but one that is adopted may be in the middle."""
     return spec.public is not None or spec.adopted_from is not None
+
+
+def _dataset(catalogue: Catalogue, output: Output) -> DatasetState | None:
+    """Look at an output's dataset; whose it is is asked only where that matters."""
+    did = Did(output.scope, output.dataset)
+    known = catalogue.dataset(did)
+    if known is None or output.if_exists != "Fail":
+        return known
+    return dataclasses.replace(known, maker=catalogue.maker(did))
 
 
 def _pages(read: Callable[[int], Any]) -> Iterable[Any]:

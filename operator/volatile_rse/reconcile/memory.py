@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from volatile_rse.domain.catalogue import DatasetState, Did
 from volatile_rse.ports.catalogue import Catalogue
 
 __all__ = ["remembering"]
@@ -17,7 +18,7 @@ _STEADY = timedelta(hours=1)
 _LONGEST = timedelta(hours=12)
 """What was the same for hours is asked for after as many hours again, up to this."""
 _FETCHING = timedelta(minutes=1)
-"""From the choice of the sources until the agent has them."""
+"""From the choice of the sources until the agent has them; from a look at a dataset until something is copied."""
 _LIVES: Mapping[str, timedelta] = {
     "ledger_exists": _STEADY,
     "rse": _STEADY,
@@ -25,6 +26,8 @@ _LIVES: Mapping[str, timedelta] = {
     "unsafe": _STEADY,
     "locked_by": _STEADY,
     "sources": _FETCHING,
+    "dataset": _FETCHING,
+    "maker": _FETCHING,
 }
 _SETTLED: Mapping[str, Callable[[Any], bool]] = {
     # Nothing is missing; the rule holds. What is not so yet is asked for at every look.
@@ -35,6 +38,7 @@ _CHANGED_BY: Mapping[str, tuple[str, ...]] = {
     "ensure_ledger": ("ledger_exists", "registered"),
     "ensure_rse": ("rse",),
     "register": ("registered",),
+    "ensure_dataset": ("dataset", "maker"),
     "attach": ("unsafe", "locked_by"),
     "ensure_rule": ("locked_by",),
     "allow_deletion": ("rse",),
@@ -69,7 +73,7 @@ class _Remembering:
         if method in _LIVES:
             return lambda *args: self._remembered(method, call, args)
         if method in _CHANGED_BY:
-            return lambda *args: self._changing(method, call, args)
+            return lambda *args, **named: self._changing(method, call, args, named)
         return cast("Callable[..., Any]", call)
 
     def _remembered(self, method: str, call: Callable[..., object], args: tuple[object, ...]) -> object:
@@ -85,10 +89,14 @@ class _Remembering:
             answers[asked] = _Answer(what, since, now + _life(method, now - since))
         return what
 
-    def _changing(self, method: str, call: Callable[..., object], args: tuple[Any, ...]) -> object:
+    def _changing(
+        self, method: str, call: Callable[..., object], args: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> object:
         # Also when it fails: it may have happened all the same.
         before = {stale: self._answers.pop(stale, {}) for stale in _CHANGED_BY[method]}
-        answer = call(*args)
+        answer = call(*args, **named)
+        if method == "ensure_dataset" and answer is True:
+            self._know_own_dataset(*args)
         if method == "ensure_ledger":
             now, ledger = self._now(), _digest(args[:1])
             absent = ledger in before["ledger_exists"] and before["ledger_exists"][ledger].what is False
@@ -99,6 +107,12 @@ class _Remembering:
             grown = replace(known, what=known.what | {file.did for file in args[2]})
             self._answers["registered"] = {asked: grown}
         return answer
+
+    def _know_own_dataset(self, dataset: Did, account: str, maker: str) -> None:
+        now, asked = self._now(), _digest((dataset,))
+        state = DatasetState(account, is_dataset=True, open=True)
+        for method, what in (("dataset", state), ("maker", maker)):
+            self._answers[method] = {asked: _Answer(what, since=now, until=now + _FETCHING)}
 
 
 def _digest(args: tuple[object, ...]) -> bytes:

@@ -15,6 +15,7 @@ from volatile_rse.api.volatilerse import Endpoint, VolatileRSEStatus
 from volatile_rse.builders.objects import record_name
 from volatile_rse.builders.session import endpoint
 from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.planning import plan
@@ -193,9 +194,13 @@ class Reconciler:
     def _carry_out(self, record_id: str, facts: Facts, decided: Plan) -> PortError | None:
         """Apply all effects that can be; give what went wrong first."""
         failed: PortError | None = None
+        unattached: set[Did] = set()
         for effect in decided.effects:
             if failed is not None and isinstance(effect, do.Remember | do.ReleaseRequest | do.SwapService):
                 # A truth is not written upon a deed that failed, and nobody is turned away upon it.
+                continue
+            if isinstance(effect, do.EnsureRule) and effect.dataset in unattached:
+                # A rule before its replicas would start transfers.
                 continue
             name = type(effect).__name__
             named = {"record": record_id, "effect": name}
@@ -206,6 +211,7 @@ class Reconciler:
                 reason = error.reason.value
                 _log.warning("%s: %s: %s: %s", record_id, name, reason, error.what, extra={**named, "reason": reason})
                 failed = failed or error
+                unattached |= {effect.dataset} if isinstance(effect, do.Attach) else set()
             else:
                 self._world.telemetry.applied(name, failed=False)
                 self._tell_times(facts, effect)

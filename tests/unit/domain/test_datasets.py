@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from volatile_rse.api.conditions import Reason
@@ -30,12 +32,13 @@ def output(if_exists: str = "Append") -> Output:
         (DatasetState("alice", is_dataset=True, open=False), "Append", "is closed"),
         (DatasetState("bob", is_dataset=True, open=True), "Append", "belongs to account 'bob', not to 'alice'"),
         (OPEN, "Fail", "exists, and ifExists is Fail"),
+        (replace(OPEN, maker="another"), "Fail", "exists, and ifExists is Fail"),
     ],
 )
 def test_a_dataset_that_cannot_take_outputs_is_refused_before_anything_happens(
     known: DatasetState, if_exists: str, said: str
 ) -> None:
-    problem = problem_of_dataset(output(if_exists), "alice", known)
+    problem = problem_of_dataset(output(if_exists), "alice", "mine", known)
     assert problem is not None
     assert problem.reason is Reason.DATASET_REFUSED
     assert f"spec.outputs[o]: cms:d {said}" in problem.message
@@ -43,5 +46,6 @@ def test_a_dataset_that_cannot_take_outputs_is_refused_before_anything_happens(
 
 
 def test_a_new_dataset_and_one_s_own_open_one_are_taken() -> None:
-    assert problem_of_dataset(output("Fail"), "alice", None) is None
-    assert problem_of_dataset(output(), "alice", OPEN) is None
+    assert problem_of_dataset(output("Fail"), "alice", "mine", None) is None
+    assert problem_of_dataset(output("Fail"), "alice", "mine", replace(OPEN, maker="mine")) is None
+    assert problem_of_dataset(output(), "alice", "mine", OPEN) is None

@@ -304,6 +304,24 @@ def a_second_session_writes_to_the_same_dataset(small: Small) -> None:
     assert len(small.catalogue.resolve(OUT)) == 2 * len(FILES)
 
 
+def a_dataset_of_its_own(small: Small) -> None:
+    """It must not exist; what it has made itself, also in another life, is no other's."""
+    _play(small, *FILES, outputs=[_output("kept", "kept/**", OUT, "SITE-B") | {"ifExists": "Fail"}])
+    _ends(small)
+
+
+def another_session_takes_the_dataset_first(small: Small) -> None:
+    """Both were told that it does not exist: one has it, and the other's outputs wait for a decision."""
+    _play(small, *FILES, outputs=[_output("kept", "kept/**", OUT, "SITE-B") | {"ifExists": "Fail"}])
+    small.catalogue.ensure_dataset(OUT, "alice", "another")
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "DatasetRefused")
+    assert not any(isinstance(effect, do.Copy) for effect in small.applied), "copied, and nobody takes it"
+    assert not small.catalogue.registered(OUT)
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+
+
 def no_event_arrives(small: Small) -> None:
     """The sweep alone finds out, much later."""
     small.sweep_every = 7
@@ -662,6 +680,8 @@ ALL: tuple[Scenario, ...] = (
     the_namespace_goes,
     the_deadline_is_over,
     a_second_session_writes_to_the_same_dataset,
+    a_dataset_of_its_own,
+    another_session_takes_the_dataset_first,
     no_event_arrives,
     a_pod_that_nobody_saw_run,
     some_inputs_never_come,

@@ -1,0 +1,91 @@
+"""What happens to a user's dataset while a session runs that is to write to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.reconcile.small_world import OUT, Small
+from volatile_rse.domain import effects as do
+
+
+def closed(small: Small) -> None:
+    small.catalogue.ensure_dataset(OUT, "alice", "another")
+    small.catalogue.close(OUT)
+
+
+def somebody_elses(small: Small) -> None:
+    small.catalogue.ensure_dataset(OUT, "bob", "another")
+
+
+def ended(small: Small) -> None:
+    small.start_pod()
+    small.step()
+    small.write("kept/a", "kept/b")
+    small.end_pod()
+
+
+@pytest.mark.parametrize(
+    ("happens", "said"), [(closed, "is closed"), (somebody_elses, "belongs to account 'bob', not to 'alice'")]
+)
+def test_a_dataset_that_changes_after_the_session_began_gets_nothing(
+    happens: Callable[[Small], None], said: str
+) -> None:
+    small = Small()
+    small.request(teardown={"deadline": "10s"})
+    small.until(small.has_session)
+    happens(small)
+    ended(small)
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "DatasetRefused")
+    message = small.condition("OutputsSafe")["message"]
+    assert f"user.alice:out {said}" in message
+    assert "USER must act" in message
+    small.until(lambda: small.truth.get("quarantinedAt"))
+    assert small.truth["filesAtRisk"] == 2
+    assert said in small.condition("OutputsSafe")["message"], "in quarantine, too"
+    assert not any(isinstance(effect, do.Copy) for effect in small.applied)
+    assert not small.catalogue.registered(OUT)
+
+
+def test_one_refused_dataset_does_not_keep_the_others_back_and_is_taken_once_it_is_open() -> None:
+    small = Small()
+    other = {"name": "more", "path": "more/**", "scope": OUT.scope, "dataset": "more"}
+    kept = {"name": "kept", "path": "kept/**", "scope": OUT.scope, "dataset": OUT.name}
+    small.request(outputs=[one | {"destination": {"rseExpression": "SITE-B"}} for one in (kept, other)])
+    small.until(small.has_session)
+    closed(small)
+    small.start_pod()
+    small.step()
+    small.write("kept/a", "more/b")
+    small.end_pod()
+    more = type(OUT)(OUT.scope, "more")
+    small.until(lambda: small.is_kept("more/b", dataset=more))
+    assert not small.truth.get("safeAt")
+    small.catalogue.open(OUT)
+    small.until(small.is_closed, 150)
+    assert small.is_kept("kept/a")
+
+
+def test_of_two_sessions_that_both_want_a_new_dataset_one_has_it() -> None:
+    first, second = Small(), Small()
+    second.catalogue = first.catalogue
+    for small in (first, second):
+        small.request(outputs=[KEPT | {"ifExists": "Fail"}])
+        small.until(small.has_session)
+    for small in (first, second):
+        ended(small)
+    for _ in range(20):
+        first.step()
+        second.step()
+    assert first.is_closed()
+    assert second.condition("OutputsSafe")["reason"] == "DatasetRefused"
+    assert first.is_kept("kept/a", "kept/b")
+    assert len(first.catalogue.resolve(OUT)) == 2
+    assert not second.truth.get("safeAt")
+
+
+KEPT = {
+    "name": "kept", "path": "kept/**", "scope": OUT.scope, "dataset": OUT.name,
+    "destination": {"rseExpression": "SITE-B"},
+}  # fmt: skip
