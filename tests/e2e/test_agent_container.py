@@ -19,9 +19,9 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from testbed import buffer, grid, layout
+from testbed import buffer, grid, layout, session
 from volatile_rse.adapters.agent_client import AgentClient
-from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.authority import LocalAuthority, hashed_name
 from volatile_rse.api.agent import (
     AGENT_PORT,
     CONFIG,
@@ -261,3 +261,86 @@ def test_what_fills_the_volume_can_be_deleted_after_any_restart_and_fenced(live:
     rule = OutputRule(claim=CLAIM, name="out", patterns=["**/*.root"], scope="user.alice", dataset="user.alice.full")
     states = {path: state.state for path, state in live.seal(1, rule).items()}
     assert {states[path] for path in ("h.root", "deep/i.root")} == {"sealed"}
+
+
+WRITE = """
+import ROOT
+for name in ("updated.root", "again.root"):
+    file = ROOT.TFile.Open(f"{base}/{name}", "NEW")
+    ROOT.TH1F("first", "pt", 10, 0., 100.).Write()
+    file.Close()
+file = ROOT.TFile.Open(f"{base}/again.root", "UPDATE")
+ROOT.TH1F("second", "pt", 10, 0., 100.).Write()
+file.Close()
+held = ROOT.TFile.Open(f"{base}/updated.root", "UPDATE")
+ROOT.TH1F("half", "pt", 10, 0., 100.).Write()
+held.Flush()
+print("root holds", flush=True)
+time.sleep(600)
+"""
+PATCH = """
+from XRootD import client
+from XRootD.client.flags import OpenFlags
+server, outbox = base.split("//outbox")[0], "/outbox" + base.split("//outbox")[1]
+def done(answer):
+    assert answer[0].ok, answer
+    return answer[1]
+def opened(path, flags):
+    file = client.File()
+    done(file.open(f"{server}/{path}", flags))
+    return file
+held = []
+for name in ("whole", "read", "closed", "patched", "moved", "taken"):
+    file = opened(f"{outbox}/{name}.bin", OpenFlags.NEW | OpenFlags.MAKEPATH)
+    done(file.write(b"a" * 1000))
+    done(file.close())
+    if name != "whole":
+        file = opened(f"{outbox}/{name}.bin", OpenFlags.READ if name == "read" else OpenFlags.UPDATE)
+        if name != "read":
+            done(file.write(b"b" * 500))
+        if name == "closed":
+            done(file.close())
+        else:
+            held.append(file)
+files = client.FileSystem(server)
+done(files.mv(f"{outbox}/moved.bin", f"{outbox}/sub.bin"))
+done(files.mv(f"{outbox}/taken.bin", outbox.replace("outbox", "publish") + "/taken.bin"))
+print("client holds", flush=True)
+time.sleep(600)
+"""
+TORN = {"updated.root", "patched.bin", "sub.bin", "taken.bin"}
+WHOLE = {"again.root", "whole.bin", "read.bin", "closed.bin"}
+
+
+@pytest.fixture
+def holding(live: Buffer) -> Iterator[str]:
+    """Give the container of a session whose programs hold files open."""
+    name, home = f"{live.name}-session", live.folder / "home"
+    home.mkdir()
+    (home / "token").write_text(live.token)
+    (home / "token").chmod(0o600)
+    (home / hashed_name(live.bundle.read_text())).write_text(live.bundle.read_text())
+    base = f"root://{live.name}-xrootd/{OUTBOX}"
+    for program, script in (("root", WRITE), ("patch", PATCH)):
+        (home / f"{program}.py").write_text(f"import time\nbase = {base!r}\n{script}")
+    both = f"{session.ROOT_PYTHON} root.py & {session.UPROOT_PYTHON} patch.py & wait"
+    options = ["--user", f"{os.getuid()}:{os.getgid()}", "--network", layout.NETWORK, "--volume", f"{home}:/home/s"]
+    options += ["--workdir", "/home/s", "--env", "X509_CERT_DIR=/home/s", "--env", "BEARER_TOKEN_FILE=/home/s/token"]
+    docker("run", "--detach", "--name", name, "--env", "HOME=/home/s", *options, session.image(), "sh", "-c", both)
+    yield name
+    subprocess.run(["docker", "logs", name], check=False)
+    subprocess.run(["docker", "rm", "--force", name], check=False, capture_output=True)
+
+
+def test_what_is_open_to_write_at_the_fence_is_torn_also_if_it_was_whole_before(live: Buffer, holding: str) -> None:
+    rule = OutputRule(claim=CLAIM, name="out", patterns=["**"], scope="user.alice", dataset="user.alice.torn")
+    manifest = Manifest(digest="1" * 64, claims=[CLAIM], outputs=[rule], continuous=["out"], record_id=RECORD)
+    live.client.send_manifest(manifest)
+    until(lambda: {"root holds", "client holds"} <= set(docker("logs", holding).splitlines()))
+    until(lambda: "taken.bin" in live.on_disk(f"ls {DATA}/control/taken/{CLAIM}"))
+    live.fence(1)
+    live.fence(2)
+    docker("restart", f"{live.name}-xrootd")
+    until(lambda: live.client.report().actual == GateState(mode="fenced", generation=2))
+    states = {path: state.state for path, state in live.seal(2, rule).items()}
+    assert states == dict.fromkeys(TORN, "torn") | dict.fromkeys(WHOLE, "sealed")

@@ -6,12 +6,14 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Literal
 
 from volatile_rse.agent import ballast
 from volatile_rse.agent.gate import Gate
-from volatile_rse.agent.places import Places
+from volatile_rse.agent.outbox import tear
+from volatile_rse.agent.places import AREAS, Places
 from volatile_rse.agent.watch import Watch, count_restart
 from volatile_rse.agent.xrootd import Server, copy_tls, seed_keys, stamp
 from volatile_rse.api.agent import GateState
@@ -21,6 +23,7 @@ __all__ = ["Supervisor", "main", "wait_for_end"]
 _log = logging.getLogger(__name__)
 _TICK = 0.1
 """Seconds between two looks at the gate."""
+_AFTER_FAILURE = 1.0
 _SILENT = 1
 """Exit code after XRootD had to be ended."""
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
@@ -48,17 +51,38 @@ class Supervisor:
     def follow(self) -> None:
         """Restart XRootD if the gate is to be moved."""
         desired = self._gate.desired()
-        if desired.mode != self._mode:
-            # Said before anything is done: nobody may take a server that ends for one that is fenced.
-            self._tell(GateState(mode="down", generation=desired.generation))
-            self._server.stop()
-            self._mode = "down"
-            if desired.mode == "fenced":
-                # Now, and not before: there is nobody left who could fill it.
-                ballast.drop(self._places)
-            self._server.start(f"{desired.mode}.cfg", forget_uploads=desired.mode == "fenced")
-            self._mode = desired.mode
+        if desired.mode == self._mode:
+            self._tell(desired)
+            return
+        # Said before anything is done: nobody may take a server that ends for one that is fenced.
+        self._tell(GateState(mode="down", generation=desired.generation))
+        if desired.mode == "fenced" and not self._is_torn():
+            return
+        self._server.stop()
+        self._mode = "down"
+        if desired.mode == "fenced":
+            # Now, and not before: there is nobody left who could fill it.
+            ballast.drop(self._places)
+        self._server.start(f"{desired.mode}.cfg", forget_uploads=desired.mode == "fenced")
+        self._mode = desired.mode
         self._tell(desired)
+
+    def _is_torn(self) -> bool:
+        """Mark what is being written as torn, before XRootD ends and nobody can tell any more.
+
+        XRootD itself marks what it creates, until that is whole, and not what was whole before.
+        """
+        self._server.hold()
+        try:
+            marked = tear(self._server.written([self._places.area(name, "") for name in AREAS]))
+        except OSError:
+            _log.exception("what is being written cannot be marked: XRootD goes on, and the fence waits")
+            self._server.release()
+            time.sleep(_AFTER_FAILURE)
+            return False
+        if marked:
+            _log.info("%d files were being changed: they are torn", marked)
+        return True
 
     def end(self) -> None:
         """Stop XRootD."""
