@@ -83,6 +83,7 @@ def test_a_claim_gets_the_volume_that_it_names_only_if_that_is_free(cluster: Fak
     volume = Ref("PersistentVolume", None, claim["spec"]["volumeName"])
     cluster.merge(volume, {"spec": {"persistentVolumeReclaimPolicy": "Retain"}})
     cluster.delete(CLAIM, claim["metadata"]["uid"])
+    cluster.tick()
     cluster.create(body(CLAIM, spec={"volumeName": volume.name}))
     cluster.tick()
     assert (cluster.get(CLAIM) or {}).get("status") is None
