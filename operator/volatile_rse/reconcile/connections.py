@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -28,6 +28,9 @@ class Connections:
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
         self._compared: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._used_before: set[str] = set()
+        """Connections that were asked for since the last forgetting, and between the two before."""
 
     def remembering(self, connection: RucioConnectionSpec, record_id: str) -> Catalogue:
         """Give the client with the memory of one buffer: for looks that destroy nothing, and for all deeds.
@@ -42,6 +45,16 @@ class Connections:
         if known is None or known[0] is not client:
             known = self._memories[record_id] = (client, remembering(client, self._world.clock.now))
         return known[1]
+
+    def keep(self, alive: Collection[str]) -> None:
+        """Forget what was remembered of all other buffers, and clients that nobody has asked for in two rounds."""
+        for memory in (self._memories, self._compared):
+            for record_id in set(memory) - set(alive):
+                memory.pop(record_id, None)
+        with self._lock:
+            for key in set(self._clients) - self._used - self._used_before:
+                del self._clients[key]
+            self._used, self._used_before = set(), self._used
 
     def forget(self, record_id: str) -> None:
         """Drop the memory of a buffer."""
@@ -69,6 +82,7 @@ class Connections:
         # Records keep the connection as it was when they began: the same server may be named in several ways.
         key = connection.model_dump_json()
         with self._lock:
+            self._used.add(key)
             known = self._clients.get(key)
             if known is None or known[0] != login:
                 known = (login, self._world.connect(login))
