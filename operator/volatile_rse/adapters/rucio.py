@@ -51,6 +51,8 @@ _CHUNK = 1000
 """Items that Rucio takes in one call."""
 _URL_LENGTH = 3000
 """Characters of names in a URL: gunicorn takes a line of 4094."""
+_PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[^/]+/.+"), 2048
+"""What an agent takes as a source."""
 _MARK = "vrse_instance"
 _REMEMBERED = 10_000
 """RSEs that are known to be volatile, until all are asked for again."""
@@ -909,7 +911,7 @@ def _pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ..
 def _has_host(pfn: str) -> bool:
     """Tell whether a URL leads anywhere: an RSE may have been given any host, as ``[::1``."""
     try:
-        return bool(urlsplit(pfn).hostname)
+        return bool(urlsplit(pfn).hostname) and len(pfn) <= _PFN_LENGTH and _PFN.fullmatch(pfn) is not None
     except ValueError:
         return False
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from volatile_rse.api.agent import InputFile, Manifest, OutputRule
+from volatile_rse.api.agent import SOURCES, InputFile, Manifest, OutputRule
 from volatile_rse.api.rserecord import FrozenInput, RSERecordSpec
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
@@ -66,7 +66,7 @@ def manifest(
             path=store_path(file.did, layout_of(record.class_snapshot.naming)),
             bytes=file.bytes,
             adler32=file.adler32,
-            sources=list(sources[file.did]),
+            sources=list(sources[file.did])[:SOURCES],
         )
         for file, entries in distinct(inputs).items()
         if file.did in sources

@@ -576,7 +576,7 @@ class _Gathering:
         self._frozen()
         self._rse()
         if self._facts.rse is not None:
-            standing = self._ask(self._catalogue().standing, self._spec.rse_name, self._ledger)
+            standing = self._ask(lambda: self._catalogue().standing(self._spec.rse_name, self._ledger))
             self._set(last_copies=None if standing is None else standing.last)
         elif self._facts.rse_asked:
             self._set(last_copies=())
@@ -619,7 +619,11 @@ class _Gathering:
     def _frozen_again(self) -> None:
         """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
         inputs = {entry.name: Did.parse(entry.did) for entry in self._claim.request.inputs}
-        found = {name: self._ask(self._catalogue().resolve, did) for name, did in inputs.items()}
+
+        def resolve(did: Did) -> tuple[File, ...]:
+            return self._catalogue().resolve(did)
+
+        found = {name: self._ask(resolve, did) for name, did in inputs.items()}
         self._set(frozen=None)
         files = {name: listed for name, listed in found.items() if listed is not None}
         if len(files) < len(found):
@@ -648,7 +652,7 @@ class _Gathering:
 
     def _registered(self) -> None:
         if self._facts.rse is not None:
-            self._set(registered=self._ask(self._catalogue().registered, self._ledger))
+            self._set(registered=self._ask(lambda: self._catalogue().registered(self._ledger)))
         elif self._facts.rse_asked:
             self._set(registered=frozenset())
 

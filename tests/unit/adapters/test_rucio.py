@@ -181,8 +181,9 @@ def test_a_refusal_is_an_answer(server: Server, catalogue: RucioCatalogue) -> No
 
 
 def test_a_replica_at_an_address_that_is_none_is_no_source() -> None:
-    pfns = {"davs://[::1/x": {"rse": "A"}, "davs:///x": {"rse": "A"}, "davs://a.example.org/x": {"rse": "A"}}
-    assert _pfns({"pfns": pfns}, {"A": 0}) == ("davs://a.example.org/x",)
+    good, bad = "davs://a.example.org/x", ("davs://[::1/x", "davs:///x", "davs://a/", f"davs://a/{'x' * 2040}")
+    pfns = {pfn: {"rse": "A"} for pfn in (good, *bad)}
+    assert _pfns({"pfns": pfns}, {"A": 0}) == (good,)
 
 
 def test_what_a_credential_needed_on_disk_goes_with_it(server: Server, tmp_path: Path) -> None:

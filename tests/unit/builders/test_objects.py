@@ -127,3 +127,10 @@ def test_a_new_credential_or_the_end_is_new_work_and_a_moved_replica_is_not() ->
     work = manifest(record(), digest, INPUTS, {FILE.did: ("davs://site:8443/store/f",)}, access)
     assert [(file.name, file.entries) for file in work.inputs] == [("f.root", ["one", "two"])]
     assert "token" not in repr(work)
+
+
+def test_of_very_many_sources_the_nearest_are_told() -> None:
+    access = SiteAccess({}, None)
+    sources = tuple(f"davs://site{number}.example.org/store/f" for number in range(100))
+    work = manifest(record(), "0" * 64, INPUTS, {FILE.did: sources}, access)
+    assert work.inputs[0].sources == list(sources[:64])

@@ -7,7 +7,8 @@ import base64
 import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
-from volatile_rse.builders.objects import session_name
+from volatile_rse.builders.objects import name_of, session_name
+from volatile_rse.domain.facts import Piece
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.service import Service
 
@@ -79,3 +80,33 @@ def test_what_a_user_writes_into_the_sessions_secret_stops_nothing() -> None:
     small.until(lambda: small.condition("Usable")["status"] == "True")
     small.delete()
     small.until(small.is_closed)
+
+
+def test_a_login_that_is_gone_does_not_keep_a_session_from_its_end() -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write("kept/a")
+    login = small.cluster.get(LOGIN) or {}
+    small.cluster.delete(LOGIN, login["metadata"]["uid"])
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.until(lambda: "Secret ops/login with keys username and password is missing" in small.message)
+    small.cluster.create(login)
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+
+
+def test_a_list_of_inputs_that_is_gone_with_the_login_is_told_and_comes_back() -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    login = small.cluster.get(LOGIN) or {}
+    small.cluster.delete(LOGIN, login["metadata"]["uid"])
+    small.drop(Piece.INPUTS)
+    small.until(lambda: small.condition("CredentialsValid")["reason"] == "CredentialMissing")
+    assert small.condition("StorageReady")["status"] == "True"
+    small.cluster.create(login)
+    small.until(lambda: small.cluster.get(Ref("ConfigMap", "bufs", name_of(small.record_id, Piece.INPUTS))))
