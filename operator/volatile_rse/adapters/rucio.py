@@ -46,16 +46,16 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 __all__ = ["RucioCatalogue"]
 
 T = TypeVar("T")
+_REMEMBERED = 10_000
+"""RSEs that are known to be volatile, until all are asked for again."""
+_PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[^/]+/.+"), 2048
+"""What an agent takes as a source."""
 
 _CHUNK = 1000
 """Items that Rucio takes in one call."""
 _URL_LENGTH = 3000
 """Characters of names in a URL: gunicorn takes a line of 4094."""
-_PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[^/]+/.+"), 2048
-"""What an agent takes as a source."""
 _MARK = "vrse_instance"
-_REMEMBERED = 10_000
-"""RSEs that are known to be volatile, until all are asked for again."""
 _OWNER = "ISP"
 """The one free text that is given in the very call that creates an RSE: no crash leaves one that is nobody's."""
 _INSTANCE = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")

@@ -72,8 +72,6 @@ Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 """As long as the schema of CMS allows; Rucio's generic one has 250."""
 ClaimUid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
-SOURCES = 64
-"""Of one file, at most: the nearest ones."""
 DavsUrl = Annotated[str, Field(pattern=r"^(davs|https)://[^/]+/.+$", max_length=2048)]
 StorePath = Annotated[str, Field(pattern=r"^/store/[^\x00]+$", max_length=1024)]
 """A path of the buffer's namespace as XRootD shows it."""
@@ -96,7 +94,7 @@ class InputFile(ApiModel):
     path: StorePath
     bytes: Count
     adler32: Adler32
-    sources: Annotated[list[DavsUrl], Field(min_length=1, max_length=SOURCES)]
+    sources: Annotated[list[DavsUrl], Field(min_length=1, max_length=64)]
     """Tried in this order."""
 
     _path = field_validator("path")(_stays_below)

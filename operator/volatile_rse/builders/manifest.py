@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from volatile_rse.api.agent import SOURCES, InputFile, Manifest, OutputRule
+from volatile_rse.api.agent import InputFile, Manifest, OutputRule
 from volatile_rse.api.rserecord import FrozenInput, RSERecordSpec
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
@@ -17,6 +17,9 @@ from volatile_rse.domain.frozen import distinct
 from volatile_rse.domain.naming import layout_of
 
 __all__ = ["SiteAccess", "manifest", "manifest_digest"]
+
+_SOURCES = 64
+"""Of one file, at most, by the agent's protocol: the nearest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def manifest(
             path=store_path(file.did, layout_of(record.class_snapshot.naming)),
             bytes=file.bytes,
             adler32=file.adler32,
-            sources=list(sources[file.did])[:SOURCES],
+            sources=list(sources[file.did])[:_SOURCES],
         )
         for file, entries in distinct(inputs).items()
         if file.did in sources

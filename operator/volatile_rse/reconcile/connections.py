@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -24,13 +24,13 @@ class Connections:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._used: set[str] = set()
+        self._used_before: set[str] = set()
+        """Connections that were asked for since the last forgetting, and between the two before."""
         self._lock = threading.Lock()
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
         self._compared: dict[str, str] = {}
-        self._used: set[str] = set()
-        self._used_before: set[str] = set()
-        """Connections that were asked for since the last forgetting, and between the two before."""
 
     def remembering(self, connection: RucioConnectionSpec, record_id: str) -> Catalogue:
         """Give the client with the memory of one buffer: for looks that destroy nothing, and for all deeds.
@@ -46,10 +46,10 @@ class Connections:
             known = self._memories[record_id] = (client, remembering(client, self._world.clock.now))
         return known[1]
 
-    def keep(self, alive: Collection[str]) -> None:
+    def keep(self, alive: set[str]) -> None:
         """Forget what was remembered of all other buffers, and clients that nobody has asked for in two rounds."""
         for memory in (self._memories, self._compared):
-            for record_id in set(memory) - set(alive):
+            for record_id in set(memory) - alive:
                 memory.pop(record_id, None)
         with self._lock:
             for key in set(self._clients) - self._used - self._used_before:

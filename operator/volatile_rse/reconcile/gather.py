@@ -619,11 +619,7 @@ class _Gathering:
     def _frozen_again(self) -> None:
         """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
         inputs = {entry.name: Did.parse(entry.did) for entry in self._claim.request.inputs}
-
-        def resolve(did: Did) -> tuple[File, ...]:
-            return self._catalogue().resolve(did)
-
-        found = {name: self._ask(resolve, did) for name, did in inputs.items()}
+        found = {name: self._ask(self._catalogue().resolve, did) for name, did in inputs.items()}
         self._set(frozen=None)
         files = {name: listed for name, listed in found.items() if listed is not None}
         if len(files) < len(found):

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -104,9 +104,9 @@ class Reconciler:
         self._connections = Connections(world)
         self._memories: defaultdict[str, _Memory] = defaultdict(_Memory)
 
-    def keep(self, alive: Collection[str]) -> None:
+    def keep(self, alive: set[str]) -> None:
         """Forget all other buffers; one that comes back is looked at as a new one."""
-        for record_id in set(self._memories) - set(alive):
+        for record_id in set(self._memories) - alive:
             self._memories.pop(record_id, None)
         self._connections.keep(alive)
 

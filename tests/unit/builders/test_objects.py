@@ -48,6 +48,13 @@ def record(storage: dict[str, Any] | None = None, **public: Any) -> RSERecordSpe
     )
 
 
+def test_of_very_many_sources_the_nearest_are_told() -> None:
+    access = SiteAccess({}, None)
+    sources = tuple(f"davs://site{number}.example.org/store/f" for number in range(100))
+    work = manifest(record(), "0" * 64, INPUTS, {FILE.did: sources}, access)
+    assert work.inputs[0].sources == list(sources[:64])
+
+
 def test_the_storage_pod_passes_restricted_pod_security_and_holds_no_token_of_the_cluster() -> None:
     spec = pod(SETTINGS, record())["spec"]
     assert spec["automountServiceAccountToken"] is False
@@ -127,10 +134,3 @@ def test_a_new_credential_or_the_end_is_new_work_and_a_moved_replica_is_not() ->
     work = manifest(record(), digest, INPUTS, {FILE.did: ("davs://site:8443/store/f",)}, access)
     assert [(file.name, file.entries) for file in work.inputs] == [("f.root", ["one", "two"])]
     assert "token" not in repr(work)
-
-
-def test_of_very_many_sources_the_nearest_are_told() -> None:
-    access = SiteAccess({}, None)
-    sources = tuple(f"davs://site{number}.example.org/store/f" for number in range(100))
-    work = manifest(record(), "0" * 64, INPUTS, {FILE.did: sources}, access)
-    assert work.inputs[0].sources == list(sources[:64])

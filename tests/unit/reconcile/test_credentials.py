@@ -7,8 +7,7 @@ import base64
 import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
-from volatile_rse.builders.objects import name_of, session_name
-from volatile_rse.domain.facts import Piece
+from volatile_rse.builders.objects import session_name
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.service import Service
 
@@ -97,16 +96,3 @@ def test_a_login_that_is_gone_does_not_keep_a_session_from_its_end() -> None:
     small.cluster.create(login)
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
-
-
-def test_a_list_of_inputs_that_is_gone_with_the_login_is_told_and_comes_back() -> None:
-    small = Small()
-    small.request()
-    small.until(small.has_session)
-    login = small.cluster.get(LOGIN) or {}
-    small.cluster.delete(LOGIN, login["metadata"]["uid"])
-    small.drop(Piece.INPUTS)
-    small.until(lambda: small.condition("CredentialsValid")["reason"] == "CredentialMissing")
-    assert small.condition("StorageReady")["status"] == "True"
-    small.cluster.create(login)
-    small.until(lambda: small.cluster.get(Ref("ConfigMap", "bufs", name_of(small.record_id, Piece.INPUTS))))

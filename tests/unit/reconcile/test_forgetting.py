@@ -41,7 +41,7 @@ def test_clients_that_nobody_asks_for_go_and_others_stay() -> None:
     connections.of(unused)
     for _ in range(3):
         connections.of(used)
-        connections.keep(())
+        connections.keep(set())
     assert [login.connection for login, _ in connections._clients.values()] == [used]
     assert connections.of(used) is client
 
