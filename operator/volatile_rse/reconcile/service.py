@@ -242,6 +242,8 @@ class Service:
             if self._count(body, found):
                 alive.add(record_id_of(body))
         self._forget(before - alive)
+        self._reconciler.keep(alive)
+        self._connections.keep(alive)
         for record_id in alive:
             self._queue.add(record_id)
         # Every buffer is visited: that is what keeps the operator alive, whatever becomes of the rest.
