@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
+from volatile_rse.agent import (
+    batch,
+    copying,
+    gate,
+    inventory,
+    multi,
+    outbox,
+    publishing,
+    sealing,
+    staging,
+    supervisor,
+    transfer,
+)
+from volatile_rse.api.agent import GateState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.volatilerse import Discard
@@ -22,11 +38,18 @@ from volatile_rse.reconcile import adoption, execute, gather, lease, reconciler
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
 MUTANTS: dict[str, Callable[[], None]] = {}
+AGENT: set[str] = set()
+"""Those of the agent: its tests alone can catch them."""
 
 
 def mutant(seed: Callable[[], None]) -> Callable[[], None]:
     MUTANTS[seed.__name__] = seed
     return seed
+
+
+def of_agent(seed: Callable[[], None]) -> Callable[[], None]:
+    AGENT.add(seed.__name__)
+    return mutant(seed)
 
 
 def swap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -663,3 +686,108 @@ def a_lie_of_the_agent_is_believed() -> None:
 @mutant
 def no_destination_is_asked_itself() -> None:
     swap(gather._Gathering, "_spot_check", lambda _real: lambda _self: True)
+
+
+# The agent.
+
+
+@of_agent
+def what_is_being_written_at_the_fence_is_not_marked() -> None:
+    swap(supervisor, "tear", lambda _real: lambda _handles: 0)
+
+
+@of_agent
+def the_server_goes_on_while_it_is_looked_at() -> None:
+    swap(supervisor.Server, "hold", lambda _real: lambda _self: None)
+
+
+@of_agent
+def what_is_torn_is_sealed() -> None:
+    swap(outbox.Found, "torn", lambda _real: property(lambda _self: False))
+
+
+@of_agent
+def what_is_open_is_published() -> None:
+    swap(publishing, "is_written", lambda _real: lambda _path: False)
+
+
+@of_agent
+def two_versions_of_a_path_are_published() -> None:
+    swap(publishing.Publishing, "_is_sealed", lambda _real: lambda _self, _find: False)
+
+
+@of_agent
+def it_is_sealed_before_the_fence_stands() -> None:
+    def order(self: Any, request: Any, real: Any) -> None:
+        self._gate.reached(GateState(mode="fenced", generation=request.generation))
+        real(self, request)
+
+    swap(sealing.Sealing, "order", lambda real: lambda self, request: order(self, request, real))
+
+
+@of_agent
+def what_was_sealed_and_has_gone_is_not_missed() -> None:
+    swap(sealing.Sealing, "miss", lambda _real: lambda _self: None)
+
+
+@of_agent
+def an_older_fence_counts() -> None:
+    def fence(self: Any, generation: int) -> GateState:
+        wanted = GateState(mode="fenced", generation=generation)
+        self._write(gate._DESIRED, wanted)
+        return wanted
+
+    swap(gate.Gate, "fence", lambda _real: fence)
+
+
+@of_agent
+def the_gate_needs_room() -> None:
+    swap(gate, "is_full", lambda _real: lambda _error: False)
+
+
+@of_agent
+def no_checksum_of_an_input_is_compared() -> None:
+    swap(staging._Download, "check", lambda _real: lambda _self, _source: None)
+
+
+@of_agent
+def a_name_comes_before_the_sync() -> None:
+    def settle(self: Any, files: Any, real: Any) -> None:
+        for file in files:
+            self._name(file)
+        real(self, files)
+
+    swap(staging.Staging, "_settle", lambda real: lambda self, files: settle(self, files, real))
+
+
+@of_agent
+def what_was_left_is_not_read_again() -> None:
+    def read_again(_self: Any) -> Any:
+        yield from ()
+
+    swap(staging._Download, "read_again", lambda _real: read_again)
+
+
+@of_agent
+def no_copy_is_compared() -> None:
+    def compared(pfn: str, access: Any, output: Any, real: Any) -> Any:
+        found = yield from real(pfn, access, output)
+        return found if found == copying._NOTHING else None
+
+    swap(copying, "_compared", lambda real: lambda *arguments: compared(*arguments, real))
+
+
+@of_agent
+def what_cannot_be_judged_is_overwritten() -> None:
+    swap(copying, "_adler32", lambda real: lambda digest: real(digest) or "00000000")
+
+
+@of_agent
+def a_token_may_hold_a_header() -> None:
+    swap(transfer, "_TOKEN", lambda _real: re.compile(r"(?s).*"))
+
+
+@of_agent
+def a_dead_thread_is_not_missed() -> None:
+    for module in (batch, inventory, multi, publishing):
+        swap(module, "worker", lambda _real: lambda name, run: Thread(target=run, name=name, daemon=True))

@@ -340,6 +340,7 @@ class Report(ApiModel):
     outputs: list[OutputTotals]
     copies: CopyTotals
     failures: Annotated[list[Failure], Field(max_length=60)]
+    """The first files of each kind that failed; after them what keeps the agent from its work, until it is over."""
     space: Space
     staging_rate: Count | None = None
     """Bytes of inputs in a second, of late; absent: an agent that does not tell."""
