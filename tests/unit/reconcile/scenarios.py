@@ -274,7 +274,6 @@ def the_namespace_goes(small: Small) -> None:
     small.until(lambda: small.truth["session"].get("startedAt"))
     small.write(*FILES)
     namespace = Ref("Namespace", None, "alice")
-    small.may_go = True
     small.cluster.delete(namespace, (small.cluster.get(namespace) or {})["metadata"]["uid"])
     _ends(small)
     small.until(lambda: small.cluster.get(namespace) is None)
@@ -285,7 +284,6 @@ def the_deadline_is_over(small: Small) -> None:
     small.fail_copies(steps=60)
     _play(small, *FILES, teardown={"deadline": "5s"})
     small.delete()
-    small.may_go = True
     small.until(lambda: small.is_gone)
     assert not small.truth.get("safeAt")
     _ends(small)
@@ -442,7 +440,6 @@ def an_admin_discards(small: Small) -> None:
     small.fail_copies(steps=10_000)
     _play(small, *FILES, teardown={"deadline": "5s"})
     small.delete()
-    small.may_go = True
     small.until(lambda: small.is_gone and small.truth.get("quarantinedAt"), _LONG)
     assert not small.truth.get("safeAt")
     small.given_up = FILES
