@@ -10,6 +10,7 @@ from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.datasets import Datasets
 from volatile_rse.reconcile.memory import remembering
 from volatile_rse.reconcile.reading import data_of, secret_of
 from volatile_rse.reconcile.world import Login, World
@@ -26,6 +27,7 @@ class Connections:
     def __init__(self, world: World) -> None:
         self._world = world
         self._lock = threading.Lock()
+        self.datasets = Datasets(world.clock.now)
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
         self._asked: dict[str, tuple[datetime, timedelta]] = {}
@@ -49,6 +51,7 @@ class Connections:
         """Drop the memory of a buffer."""
         self._memories.pop(record_id, None)
         self._asked.pop(record_id, None)
+        self.datasets.forget(record_id)
 
     def is_time_again(self, record_id: str) -> bool:
         """Tell whether to ask again for what a buffer could not get: each time twice as long after the last."""
