@@ -529,6 +529,17 @@ def test_of_several_that_make_a_dataset_one_does(made: Made, catalogue: Catalogu
         refused(Reason.DATASET_REFUSED, catalogue.ensure_dataset, dataset, grid.BOB, "second")
 
 
+def test_the_content_of_a_dataset_is_its_files_with_their_checksums(made: Made, catalogue: Catalogue) -> None:
+    files = made.files(3)
+    dataset = made.dataset("SITE-A", files=files[:2])
+    for _ in range(2):
+        assert sorted(catalogue.content(dataset)) == files[:2]
+    catalogue.attach(dataset, "SITE-A", files)
+    assert sorted(catalogue.content(dataset)) == files
+    assert catalogue.content(made.dataset()) == ()
+    assert catalogue.content(ABSENT) == ()
+
+
 def test_what_stands_under_a_name_is_seen(world: World, made: Made, catalogue: Catalogue) -> None:
     (file, *_) = files = made.files(1)
     dataset = made.dataset("SITE-A", files=files)

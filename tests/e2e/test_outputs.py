@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 
 import pytest
 
 from testbed import asking, cluster
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import assert_kept_as, assert_nothing_left, new_dataset, output
+from tests.e2e.flows import ALICE, assert_kept_as, assert_nothing_left, discard, end_of, new_dataset, output, patch
 from volatile_rse.api.names import lfn_name
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
@@ -124,5 +125,47 @@ def test_what_is_published_is_in_the_dataset_while_the_session_runs(session: Ses
     record = session.wait_closed()
     assert session.is_true("OutputsSafe")
     assert_kept_as(dataset, record, {"deep/first.txt": "088a0233", "deep/second.txt": "0b510287"})
+    assert len(asking.rules("user.alice", dataset)) == 1
+    assert_nothing_left(record)
+
+
+def writing(**files: str) -> str:
+    return "".join(
+        f"echo {text} > /tmp/x; xrdcp -s /tmp/x $ROOT_URL/$OUTBOX/kept/{name}\n" for name, text in files.items()
+    )
+
+
+def test_a_dataset_that_is_written_to_twice_has_one_version_of_each_path(session: Session) -> None:
+    dataset, second = new_dataset(), dataclasses.replace(session, name="second")
+
+    def content() -> dict[str, int]:
+        files = asking.kept("user.alice", dataset, "SITE-B")
+        assert all(file.states == {"SITE-B": "AVAILABLE"} for file in files)
+        return {file.name: file.site_bytes or 0 for file in files}
+
+    session.request(outputs=[output(dataset)])
+    session.job(writing(same="one", changed="one"))
+    first = session.wait_closed()["spec"]["recordId"]
+    try:
+        second.request(outputs=[output(dataset)])
+        second.job(writing(same="one", changed="another", new="new"))
+        refused = wait_for(
+            "the other version is told",
+            lambda: (said := second.condition("OutputsSafe")).get("reason") == "VersionExists" and said,
+            240,
+        )
+        assert f"kept/changed (as user.alice:{dataset}.{first}.kept--changed)" in refused["message"]
+        assert "USER must act" in refused["message"]
+        patch(
+            ["-n", second.namespace, "vrse", second.name],
+            {"teardown": discard(second.status()["rse"], "alice")},
+            *ALICE,
+        )
+        record = second.wait_closed()
+    finally:
+        end_of(second)
+    names = {lfn_name(dataset, first, f"kept/{name}".encode()): 4 for name in ("same", "changed")}
+    assert content() == names | {lfn_name(dataset, record["spec"]["recordId"], b"kept/new"): 4}
+    assert (record["status"]["outcome"]["files"], record["status"]["discarded"]["files"]) == (2, 1)
     assert len(asking.rules("user.alice", dataset)) == 1
     assert_nothing_left(record)

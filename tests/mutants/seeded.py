@@ -25,7 +25,18 @@ from volatile_rse.api.agent import GateState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.volatilerse import Discard
-from volatile_rse.domain import discard, ending, lifetime, outputs, planning, provision, quarantine, serving, session
+from volatile_rse.domain import (
+    discard,
+    ending,
+    lifetime,
+    outputs,
+    planning,
+    provision,
+    quarantine,
+    serving,
+    session,
+    versions,
+)
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import DatasetState, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record
@@ -33,7 +44,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
-from volatile_rse.reconcile import adoption, execute, gather, lease, reconciler
+from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, reconciler
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -259,6 +270,27 @@ def a_dataset_is_judged_once() -> None:
 @mutant
 def a_dataset_is_made_after_the_copies() -> None:
     swap(outputs, "_taking", lambda _real: lambda facts, _record: set(facts.datasets))
+
+
+@mutant
+def two_versions_of_one_path() -> None:
+    swap(datasets, "versions_in", lambda _real: lambda *_: {})
+
+
+@mutant
+def another_version_counts_as_the_same() -> None:
+    swap(versions, "is_same", lambda _real: lambda _file, _other: True)
+
+
+@mutant
+def the_same_version_counts_wherever_it_is() -> None:
+    for stage in (Stage.KEEPING, Stage.HIDING):
+        believe(stage, unsafe=lambda facts: facts.unsafe and dict.fromkeys(facts.unsafe, ()))
+
+
+@mutant
+def nobody_waits_for_their_turn() -> None:
+    swap(datasets.Datasets, "turn", lambda _real: lambda _self, _dataset, _record: 0)
 
 
 @mutant

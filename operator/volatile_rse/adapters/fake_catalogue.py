@@ -142,6 +142,10 @@ class FakeCatalogue(Catalogue):
         """Close a dataset."""
         self._collections[dataset].open = False
 
+    def detach(self, dataset: Did, file: Did) -> None:
+        """Take a file out of a dataset."""
+        self._collections[dataset].members.remove(file)
+
     def open(self, dataset: Did) -> None:
         """Open a dataset again."""
         self._collections[dataset].open = True
@@ -388,6 +392,12 @@ class FakeCatalogue(Catalogue):
             else:
                 return made
             raise RefusedError(Reason.DATASET_REFUSED, f"{dataset} {why}: nothing is added to it.")
+
+    def content(self, dataset: Did) -> tuple[File, ...]:
+        """List the files of a dataset."""
+        self._answers()
+        members = self._collections[dataset].members if dataset in self._collections else ()
+        return tuple(sorted(self._files[did] for did in members if did in self._files))
 
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
         """Register copies and attach them."""

@@ -356,6 +356,17 @@ class RucioCatalogue(Catalogue):
             return False
         raise RefusedError(Reason.DATASET_REFUSED, f"{dataset} {why}: nothing is added to it.")
 
+    def content(self, dataset: Did) -> tuple[File, ...]:
+        """List the files of a dataset."""
+        absent = {"DataIdentifierNotFound": None}
+        found = self._call(str(dataset), "list_content", dataset.scope, dataset.name, tolerate=absent)
+        # A file without size or checksum is no version of ours, but it has its path.
+        return tuple(
+            File(Did(entry["scope"], entry["name"]), int(entry.get("bytes") or 0), _checksum(entry))
+            for entry in found or ()
+            if entry["type"] == "FILE"
+        )
+
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
         """Register copies and attach them."""
         self._attach(dataset, rse, files)

@@ -114,6 +114,7 @@ class Reason(StrEnum):
     UNMATCHED_FILES = "UnmatchedFiles"
     NOT_PUBLISHED = "NotPublished"
     CATALOGUE_REVERTED = "CatalogueReverted"
+    VERSION_EXISTS = "VersionExists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +274,11 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.NOT_PUBLISHED: Remedy(
         Actor.USER,
         "Give the named files another name, or delete them, before the session ends: each path is published once.",
+    ),
+    Reason.VERSION_EXISTS: Remedy(
+        Actor.USER,
+        "Take the older version out of the dataset (`rucio did content remove`), and this one takes its place; or give "
+        "this one up by spec.teardown.discard. A later session writes it under another path, or to another dataset.",
     ),
     Reason.CATALOGUE_REVERTED: Remedy(
         Actor.ADMIN,

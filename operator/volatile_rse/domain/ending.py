@@ -21,12 +21,14 @@ from volatile_rse.domain.outputs import (
     output_rules,
     refused_datasets,
     sealed_files,
+    taken_paths,
 )
 from volatile_rse.domain.plan import SHOWN, Plan, Risk, remember, risky, some_of
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.provision import have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.quarantine import outcome_of, write_off
 from volatile_rse.domain.stage import EMPTIED, REVERTED, SEALED, stamp
+from volatile_rse.domain.versions import own_of, same_of
 
 __all__ = ["GENERATION", "closed", "draining", "fencing", "hiding", "keeping"]
 
@@ -90,20 +92,20 @@ def keeping(facts: Facts, record: Record) -> Plan:
     if facts.outputs is None or facts.registered is None or facts.copies is None:
         return Plan(tuple(effects), waiting="the agent of the buffer and Rucio")
     groups = sealed_files(facts.outputs)
-    copying = copying_of(groups, facts.copies, chosen_of(record.status))
+    copying = copying_of(own_of(groups, facts.versions), facts.copies, chosen_of(record.status))
     steps = next_steps(facts, record, groups, copying)
     if any(isinstance(step, do.Register) for step in steps):
         effects += have_rse(facts, record)
     left = at_risk(facts, record) or ()
     risk = Risk(len(left), sum(state.bytes for state in left))
     refused = refused_datasets(facts, record)
-    told = (*refused, *_copy_problems(facts))
+    told = (*refused, *taken_paths(facts), *_copy_problems(facts))
     if steps or copying.moving or (copying.wanted and not refused):
         return Plan((*effects, *steps), told, "the copies", risk=risk)
     if facts.unsafe is None or facts.unlocked is None:
         return Plan(tuple(effects), told, "the copies and Rucio", risk=risk)
     if wrong := _unsealed(facts):
-        return Plan((*effects, do.Seal(_seal_request(record))), (*wrong, *refused), risk=risk)
+        return Plan((*effects, do.Seal(_seal_request(record))), (*wrong, *refused, *taken_paths(facts)), risk=risk)
     if left:
         return Plan(tuple(effects), told, "the copies and the rules of the outputs", risk=risk)
     safe = remember(record, safe_at=stamp(facts.now), outcome=outcome_of(facts, record), **risky(None))
@@ -220,7 +222,10 @@ def _copy_problems(facts: Facts) -> tuple[Problem, ...]:
 def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
     """Say what forbids to destroy anything."""
     wrong = []
-    last = [did for did in facts.last_copies or () if did not in facts.given_up]
+    # The dataset has it under another session's name.
+    same = same_of(sealed_files(facts.outputs or ()), facts.versions)
+    elsewhere = facts.given_up | {file.did for pairs in same.values() for file, _ in pairs}
+    last = [did for did in facts.last_copies or () if did not in elsewhere]
     for reason, dids in (
         (Reason.LAST_COPY, [did for did in last if is_output(record, did)]),
         (Reason.LAST_COPY_OF_INPUT, [did for did in last if not is_output(record, did)]),

@@ -215,6 +215,10 @@ class Facts:
     copies: tuple[CopyState, ...] | None = None
     datasets: Mapping[str, DatasetState | None] = field(default_factory=dict)
     """Output of which something is still to be copied or attached -> what stands under its dataset's name now."""
+    versions: Mapping[Did, File] = field(default_factory=dict)
+    """Output file that is still to be kept -> the version of its path that its dataset has from another session."""
+    turns: Mapping[Did, int] = field(default_factory=dict)
+    """Dataset -> when its content was looked at, told by what others had added."""
     pfns: Mapping[tuple[str, Did], str] = field(default_factory=dict)
     """(RSE, output file) -> where its copy goes."""
     unsafe: Mapping[str, tuple[Did, ...]] | None = None

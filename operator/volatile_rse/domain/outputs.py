@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputRule, OutputState
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Output
@@ -13,7 +14,9 @@ from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import DatasetState, Did, File
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.naming import file_template, layout_of
+from volatile_rse.domain.plan import SHOWN
 from volatile_rse.domain.problems import Problem, problem_of_dataset
+from volatile_rse.domain.versions import others_of, own_of, same_of
 
 __all__ = [
     "Copying",
@@ -27,6 +30,7 @@ __all__ = [
     "output_rules",
     "refused_datasets",
     "sealed_files",
+    "taken_paths",
 ]
 
 _ORDERS = 5000
@@ -117,7 +121,9 @@ def next_steps(facts: Facts, record: Record, groups: Mapping[str, Sequence[File]
     """Register, copy, attach and hold, in this order for each file; a rule comes when Rucio knows every replica."""
     registered = facts.registered or frozenset()
     effects: list[do.Effect] = []
-    files = [file for group in groups.values() for file in group]
+    # What the dataset has already is that; it must not keep the buffer as a last copy.
+    same = {file.did for pairs in same_of(groups, facts.versions).values() for file, _ in pairs}
+    files = [file for group in groups.values() for file in group if file.did not in same]
     if missing := [file for file in files if file.did not in registered]:
         effects.append(do.Register(missing))
     effects += _made(facts, record)
@@ -136,6 +142,26 @@ def refused_datasets(facts: Facts, record: Record) -> tuple[Problem, ...]:
         for output in claim.request.outputs
         if (problem := problem_of_dataset(output, claim.account, id_, facts.datasets.get(output.name)))
     )
+
+
+def taken_paths(facts: Facts) -> tuple[Problem, ...]:
+    """Say which files have a path that their dataset has already: it never holds two versions of one."""
+    groups = sealed_files(facts.outputs or ())
+    paths = {_did(state): state.path for state in facts.outputs or ()}
+    unsafe = {did for dids in (facts.unsafe or {}).values() for did in dids}
+    other = others_of(groups, facts.versions)
+    absent = [pair for pairs in same_of(groups, facts.versions).values() for pair in pairs if pair[1].did in unsafe]
+    problems = []
+    for pairs, what in (
+        (other, "have a path that their dataset has from another session with other content"),
+        (absent, "are in their dataset from another session, and those are not at the destination of this one"),
+    ):
+        files = [(file, theirs) for file, theirs in pairs if file.did not in facts.given_up]
+        if files:
+            said = ", ".join(f"{paths[file.did]} (as {theirs.did})" for file, theirs in files[:SHOWN])
+            more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+            problems.append(Problem(Reason.VERSION_EXISTS, f"{len(files)} files {what}: {said}{more}."))
+    return tuple(problems)
 
 
 def _taking(facts: Facts, record: Record) -> set[str]:
@@ -168,7 +194,7 @@ def _orders(wanted: Collection[Target], pfns: Mapping[Target, str], registered: 
 def kept_again(facts: Facts, record: Record) -> list[do.Effect]:
     """Attach and hold anew what Rucio has forgotten, where the destination was seen to have it."""
     groups = sealed_files([state for state in facts.outputs or () if _did(state) not in facts.given_up])
-    copying = copying_of(groups, facts.copies or (), chosen_of(record.status))
+    copying = copying_of(own_of(groups, facts.versions), facts.copies or (), chosen_of(record.status))
     forgotten = {did for dids in (facts.unsafe or {}).values() for did in dids} - facts.found_again
     arrived = {
         output: tuple(file for file in files if file.did not in forgotten) for output, files in copying.arrived.items()
@@ -181,22 +207,25 @@ def _kept(facts: Facts, record: Record, copying: Copying) -> list[do.Effect]:
     if facts.unsafe is None or facts.unlocked is None:
         return []
     chosen, taking = chosen_of(record.status), _taking(facts, record)
+    same = same_of(sealed_files(facts.outputs or ()), facts.versions)
     effects: list[do.Effect] = []
     for output in record.spec.claims[0].request.outputs:
         unsafe, rses = set(facts.unsafe.get(output.name, ())), chosen[output.name]
         arrived = copying.arrived.get(output.name, ())
         files = [file for file in arrived if file.did in unsafe]
+        whole = [*(file.did for file in arrived), *(theirs.did for _, theirs in same.get(output.name, ()))]
+        missing = unsafe.intersection(whole)
         dataset = Did(output.scope, output.dataset)
         attach = [do.Attach(dataset, rse, files) for rse in rses] if files and output.name in taking else []
         rule = [_rule(record, output, rses)] if output.name in facts.unlocked else []
         # With several destinations a file that is only at some of them would start transfers to the others.
-        attached = len(files) < len(arrived) if len(rses) == 1 else not files and arrived
+        attached = len(missing) < len(whole) if len(rses) == 1 else not missing and whole
         if attached:
             # A file that is refused does not keep the others' rule back.
             effects += [*rule, *attach]
         elif attach:
             # Of these, only if all of them are attached.
-            effects += [*attach, *rule]
+            effects += [*attach, *(rule if len(missing) == len(files) else ())]
     return effects
 
 
@@ -210,12 +239,16 @@ def at_risk(facts: Facts, record: Record) -> tuple[OutputState, ...] | None:
     """Give the files of declared outputs that are not safe, as far as anyone knows; None: nobody can tell."""
     if facts.outputs is None:
         return None
-    copying = copying_of(sealed_files(facts.outputs), facts.copies or (), chosen_of(record.status))
+    groups = sealed_files(facts.outputs)
+    copying = copying_of(own_of(groups, facts.versions), facts.copies or (), chosen_of(record.status))
+    same = same_of(groups, facts.versions)
     safe: set[Did] = set()
     if facts.unsafe is not None and facts.unlocked is not None:
         for output, files in copying.arrived.items():
             if output not in facts.unlocked:
-                safe |= {file.did for file in files} - set(facts.unsafe.get(output, ()))
+                unsafe = set(facts.unsafe.get(output, ()))
+                safe |= {file.did for file in files} - unsafe
+                safe |= {file.did for file, theirs in same.get(output, ()) if theirs.did not in unsafe}
     ours = [
         state for state in facts.outputs if state.output is not None and state.state in {"sealed", "failed", "found"}
     ]

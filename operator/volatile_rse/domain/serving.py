@@ -12,11 +12,12 @@ from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.lifetime import next_wake, session_after
-from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refused_datasets, sealed_files
+from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refused_datasets, sealed_files, taken_paths
 from volatile_rse.domain.plan import SHOWN, Plan, foreign_object, remember, request_of
 from volatile_rse.domain.problems import Problem, problems_of_inputs
 from volatile_rse.domain.provision import find_address, have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.stage import session_truth
+from volatile_rse.domain.versions import own_of
 
 __all__ = ["is_usable", "preparing", "serving"]
 
@@ -70,7 +71,7 @@ def serving(facts: Facts, record: Record) -> Plan:
         effects.append(remember(record, session=truth, volume=volume))
     elif address := find_address(facts, record):
         effects.append(address)
-    problems = [*room, *_stalled(facts, record), *refused_datasets(facts, record)]
+    problems = [*room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
     if facts.session.foreign:
         problems.append(foreign_object(facts.session.foreign))
     return Plan(tuple(effects), tuple(problems), _awaited(facts, record) or going, next_wake(facts, session, record))
@@ -97,7 +98,7 @@ def _published(facts: Facts, record: Record) -> tuple[list[do.Effect], str]:
     if facts.rse is None or not facts.rse.complete:
         return [], ""
     groups = sealed_files(facts.outputs)
-    copying = copying_of(groups, facts.copies, chosen_of(record.status))
+    copying = copying_of(own_of(groups, facts.versions), facts.copies, chosen_of(record.status))
     steps = next_steps(facts, record, groups, copying)
     return steps, "the copies of what was published" if steps or copying.moving or copying.wanted else ""
 

@@ -13,7 +13,7 @@ from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, Un
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.lifetime import latest_end, warns_at
-from volatile_rse.domain.outputs import sealed_files
+from volatile_rse.domain.outputs import at_risk, sealed_files, taken_paths
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.serving import is_usable
@@ -60,6 +60,7 @@ STALLING = frozenset(
 _KEPT_BACK = (
     Reason.SEALING_FAILED,
     Reason.DATASET_REFUSED,
+    Reason.VERSION_EXISTS,
     Reason.COPY_FAILED,
     Reason.QUOTA_EXCEEDED,
     Reason.CATALOGUE_REFUSED,
@@ -311,7 +312,7 @@ def _session(facts: Facts, record: Record) -> _Said:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if truth.ready_at is None:
         return _Said(type_, "False", Reason.PENDING)
-    if warning := _warning(facts, record) or _refused(facts) or _missed(facts):
+    if warning := _warning(facts, record) or _refused(facts) or _taken(facts) or _missed(facts):
         return _Said(type_, "True" if facts.session.running else "False", *_because(warning))
     if facts.session.running:
         return _Said(type_, "True", Reason.SESSION_RUNNING)
@@ -327,7 +328,7 @@ def _warning(facts: Facts, record: Record) -> Problem | None:
     if begin is None or end is None or facts.now < begin:
         return None
     why = "its ttl" if state.started_at else "no pod has come, and its startTimeout or ttl"
-    also = [problem.what for problem in (_refused(facts), _missed(facts)) if problem]
+    also = [problem.what for problem in (_refused(facts), _taken(facts), _missed(facts)) if problem]
     said = "".join(f" {what}" for what in also)
     return Problem(Reason.SESSION_ENDING, f"The session ends at {stamp(end)}: {why} is over then.{said}")
 
@@ -340,6 +341,11 @@ def _refused(facts: Facts) -> Problem | None:
         return None
     said = "; ".join(f"{failure.what}: {failure.error}" for failure in report.failures[:3])
     return Problem(Reason.NOT_PUBLISHED, f"{failed} published files were not taken: {said}.")
+
+
+def _taken(facts: Facts) -> Problem | None:
+    """Warn of published files whose path the dataset has, while the session can still publish them otherwise."""
+    return next(iter(taken_paths(facts)), None)
 
 
 def _missed(facts: Facts) -> Problem | None:
@@ -477,19 +483,13 @@ def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
         return None
     known = facts.registered or ()
     totals = _output_totals(facts.report)
-    unsafe = None if facts.unsafe is None else {name: set(dids) for name, dids in facts.unsafe.items()}
-    locked = (
-        set() if facts.unlocked is None else {o.name for o in record.spec.claims[0].request.outputs} - facts.unlocked
-    )
+    left = {(state.output, Did(state.scope or "", state.name or "")) for state in at_risk(facts, record) or ()}
     groups = sealed_files(facts.outputs)
     entries = []
     for output in record.spec.claims[0].request.outputs:
         files = groups.get(output.name, [])
-        missing: set[Did] | None = (
-            None if unsafe is None or output.name not in locked else unsafe.get(output.name, set())
-        )
-        safe = 0 if missing is None else sum(file.did not in missing for file in files)
-        risk = sum(file.bytes for file in files if missing is None or file.did in missing)
+        unsafe = [file for file in files if (output.name, file.did) in left]
+        risk = sum(file.bytes for file in unsafe)
         if record.status.session.ended_at is None and output.name in totals:
             risk += max(totals[output.name].bytes - sum(file.bytes for file in files), 0)
         entries.append(
@@ -499,7 +499,7 @@ def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
                 open=totals.get(output.name, _NONE).open,
                 sealed=len(files),
                 registered=sum(file.did in known for file in files),
-                safe=safe,
+                safe=len(files) - len(unsafe),
                 bytes_at_risk=risk,
             )
         )

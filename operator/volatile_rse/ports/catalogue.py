@@ -178,6 +178,9 @@ class Catalogue(Protocol):
             DATASET_REFUSED: it is closed, no dataset, another account's, or not fresh.
         """
 
+    def content(self, dataset: Did) -> tuple[File, ...]:
+        """List the files of a user's dataset itself; none if it is absent."""
+
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
         """Register verified copies on a destination and attach them to the user's dataset, 1000 in a transaction.
 

@@ -11,6 +11,7 @@ from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.datasets import Datasets
 from volatile_rse.reconcile.memory import remembering
 from volatile_rse.reconcile.reading import data_of, secret_of
 from volatile_rse.reconcile.world import Login, World
@@ -31,6 +32,7 @@ class Connections:
         self._used_before: set[str] = set()
         """Connections that were asked for since the last forgetting, and between the two before."""
         self._lock = threading.Lock()
+        self.datasets = Datasets(world.clock.now)
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
         self._compared: dict[str, str] = {}
@@ -65,6 +67,7 @@ class Connections:
         """Drop the memory of a buffer."""
         self._memories.pop(record_id, None)
         self._asked.pop(record_id, None)
+        self.datasets.forget(record_id)
 
     def is_time_again(self, record_id: str) -> bool:
         """Tell whether to ask again for what a buffer could not get: each time twice as long after the last."""

@@ -57,6 +57,7 @@ from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.datasets import Dataset
 from volatile_rse.reconcile.gather import buffer_of, session_token
 from volatile_rse.reconcile.holding import hold, without
 from volatile_rse.reconcile.reading import (
@@ -296,10 +297,13 @@ class _Hand:
         self._catalogue().register(self._spec.rse_name, self._ledger(), effect.files)
 
     def ensure_dataset(self, effect: do.EnsureDataset) -> None:
-        self._catalogue().ensure_dataset(effect.dataset, effect.account, self._spec.record_id, fresh=effect.fresh)
+        id_ = self._spec.record_id
+        if self._catalogue().ensure_dataset(effect.dataset, effect.account, id_, fresh=effect.fresh):
+            self._connections.datasets.made(self._dataset(effect.dataset))
 
     def attach(self, effect: do.Attach) -> None:
-        self._catalogue().attach(effect.dataset, effect.rse, effect.files)
+        dataset, turn = self._dataset(effect.dataset), self._facts.turns.get(effect.dataset, 0)
+        self._connections.datasets.attach(self._catalogue(), dataset, effect, self._spec.record_id, turn)
 
     def ensure_rule(self, effect: do.EnsureRule) -> None:
         self._catalogue().ensure_rule(effect.dataset, effect.account, effect.rses, effect.lifetime)
@@ -341,6 +345,9 @@ class _Hand:
 
     def _ledger(self) -> Did:
         return Did.parse(self._spec.ledger)
+
+    def _dataset(self, did: Did) -> Dataset:
+        return self._spec.connection_snapshot.server, did
 
     def _catalogue(self) -> Catalogue:
         return self._connections.remembering(self._spec.connection_snapshot, self._spec.record_id)

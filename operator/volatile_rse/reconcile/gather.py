@@ -43,11 +43,19 @@ from volatile_rse.domain.facts import Facts, Leftover, Piece, Record, Request, S
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
-from volatile_rse.domain.outputs import chosen_of, continuous_outputs, copying_of, output_rules, sealed_files
+from volatile_rse.domain.outputs import (
+    Copying,
+    chosen_of,
+    continuous_outputs,
+    copying_of,
+    output_rules,
+    sealed_files,
+)
 from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, stage_of
+from volatile_rse.domain.versions import own_of, same_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
@@ -506,26 +514,50 @@ class _Gathering:
         self._set(outputs=outputs, copies=copies)
         if outputs is None or copies is None:
             return
-        copying = copying_of(sealed_files(outputs), copies, chosen_of(self._record.status))
-        if copying.wanted:
-            self._set(pfns=self._ask(self._pfns, copying.wanted) or {})
+        groups = sealed_files(outputs)
+        copying = copying_of(groups, copies, chosen_of(self._record.status))
         if not copying.moving:
             # While copies run nothing is asked about the others: it would be asked again for each of them.
             self._unsafe(copying.arrived)
-        self._datasets(frozenset(did for _, did in copying.wanted), sealed_files(outputs))
+        self._datasets(groups, {did for _, did in copying.wanted})
+        if copying.wanted:
+            self._set(pfns=self._ask(self._pfns, copying.wanted) or {})
         if not copying.moving:
-            self._set(unlocked=self._ask(self._unlocked, copying.arrived))
+            self._set(unlocked=self._ask(self._unlocked, self._held(groups, copying)))
 
-    def _datasets(self, wanted: frozenset[Did], groups: Mapping[str, Sequence[File]]) -> None:
-        """Look at the datasets again for which something is to be copied or attached."""
-        unsafe = {did for dids in (self._facts.unsafe or {}).values() for did in dids}
-        doubtful = {name for name, files in groups.items() if any(file.did in unsafe | wanted for file in files)}
-        found: dict[str, DatasetState | None] = {}
+    def _datasets(self, groups: Mapping[str, Sequence[File]], wanted: Iterable[Did] = ()) -> None:
+        """Look into the datasets for which something is to be copied or attached."""
+        missing = {did for dids in (self._facts.unsafe or {}).values() for did in dids}.union(wanted)
         for output in self._claim.request.outputs:
-            if output.name in doubtful:
+            files = [file for file in groups.get(output.name, ()) if file.did in missing]
+            if files:
                 with self._tolerant():
-                    found[output.name] = _dataset(self._catalogue(), output)
-        self._set(datasets=found)
+                    self._look_into(output, files)
+        same = same_of(groups, self._facts.versions)
+        if any(same.values()) and self._facts.unsafe is not None:
+            # What the dataset has already counts in its place, where it is.
+            before, instead = self._facts.unsafe, {file.did for pairs in same.values() for file, _ in pairs}
+            self._unsafe({output: [theirs for _, theirs in pairs] for output, pairs in same.items()})
+            if (theirs := self._facts.unsafe) is not None:
+                kept = {name: [did for did in dids if did not in instead] for name, dids in before.items()}
+                self._set(unsafe={name: (*dids, *theirs.get(name, ())) for name, dids in kept.items()})
+
+    def _look_into(self, output: Output, files: Sequence[File]) -> None:
+        did, datasets, facts = Did(output.scope, output.dataset), self._connections.datasets, self._facts
+        known, catalogue = _dataset(self._catalogue(), output), self._connections.of(self._spec.connection_snapshot)
+        versions, turns = dict(facts.versions), dict(facts.turns)
+        refused = problem_of_dataset(output, self._claim.account, self._spec.record_id, known)
+        if known is not None and refused is None:
+            dataset = self._spec.connection_snapshot.server, did
+            turns[did] = datasets.turn(dataset, self._spec.record_id)
+            versions |= datasets.versions(catalogue, dataset, files, self._spec.record_id)
+        self._set(datasets={**facts.datasets, output.name: known}, versions=versions, turns=turns)
+
+    def _held(self, groups: Mapping[str, Sequence[File]], copying: Copying) -> dict[str, list[File]]:
+        """Give what the rule of each output has to hold."""
+        versions = self._facts.versions
+        arrived, same = own_of(copying.arrived, versions), same_of(groups, versions)
+        return {name: [*files, *(theirs for _, theirs in same.get(name, ()))] for name, files in arrived.items()}
 
     def _spot_check(self) -> bool:
         """Ask the destinations themselves for some of what is said to be safe: all else is the agent's word.
@@ -578,11 +610,12 @@ class _Gathering:
         if (standing.last or any(not rule.only_here for rule in self._facts.foreign_rules or ())) and not gone:
             # What stays a while may be lost meanwhile.
             self._report()
-        if any(state != "B" for state in standing.states.values()):
+        shown = any(state != "B" for state in standing.states.values())
+        if not shown or (standing.last and self._record.status.outcome is not None):
+            self._still_safe()
+        if shown and self._facts.unsafe is None:
             # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
             self._set(unsafe={})
-            return
-        self._still_safe()
 
     def _still_safe(self) -> None:
         """Ask once more whether outputs are safe, as the agent knows them."""
@@ -598,7 +631,8 @@ class _Gathering:
         if outputs is None:
             return
         self._unsafe(sealed_files(outputs))
-        if any((self._facts.unsafe or {}).values()) or REVERTED in status.steps:
+        missing = {did for dids in (self._facts.unsafe or {}).values() for did in dids} - self._facts.given_up
+        if missing or REVERTED in status.steps:
             self._seek(outputs)
 
     def _seek(self, outputs: tuple[OutputState, ...]) -> None:
@@ -607,12 +641,17 @@ class _Gathering:
         self._set(outputs=outputs, copies=copies)
         if copies is None or self._facts.unsafe is None:
             return
-        chosen = chosen_of(self._record.status)
-        arrived = copying_of(sealed_files(outputs), copies, chosen).arrived
-        self._datasets(frozenset(), sealed_files(outputs))
-        self._set(unlocked=self._ask(self._unlocked, arrived), registered=frozenset(self._facts.replicas or ()))
+        chosen, groups = chosen_of(self._record.status), sealed_files(outputs)
+        copying = copying_of(groups, copies, chosen)
+        self._datasets(groups)
+        if self._facts.unsafe is None:
+            return
+        unlocked = self._ask(self._unlocked, self._held(groups, copying))
+        self._set(unlocked=unlocked, registered=frozenset(self._facts.replicas or ()))
         lost = {did for dids in self._facts.unsafe.values() for did in dids} - self._facts.given_up
-        files = [(file, output) for output, found in arrived.items() for file in found if file.did in lost][:_SOUGHT]
+        files = [(file, output) for output, found in copying.arrived.items() for file in found if file.did in lost][
+            :_SOUGHT
+        ]
         wanted = [(rse, file) for file, output in files for rse in chosen[output]]
         pfns = self._ask(self._pfns, [(rse, file.did) for rse, file in wanted]) or {}
         seen = {(rse, file.did) for rse, file, _, size in self._sizes(wanted, pfns) if size == file.bytes}
@@ -839,10 +878,9 @@ class _Gathering:
             if not by_output.get(output.name):
                 continue
             # A rule of one destination has nothing to hold while none of its files is there.
-            absent = (self._facts.unsafe or {}).get(output.name, ())
-            if len(absent) == len(by_output[output.name]) or not self._safety().locked_by(
-                dataset, account, chosen[output.name]
-            ):
+            absent = set((self._facts.unsafe or {}).get(output.name, ()))
+            there = any(file.did not in absent for file in by_output[output.name])
+            if not there or not self._safety().locked_by(dataset, account, chosen[output.name]):
                 missing.add(output.name)
         return frozenset(missing)
 

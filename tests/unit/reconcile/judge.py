@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.reconcile.small_world import REQUEST, Small
+from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Teardown
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.stage import when
+from volatile_rse.domain.versions import versions_in
 from volatile_rse.ports.cluster import Ref
 
 _BYTES = {Piece.POD, Piece.VOLUME}
@@ -29,6 +30,7 @@ def judge(small: Small, effect: do.Effect) -> None:
     with small.peeking():
         _of_bytes(small, effect, down=down)
         _of_rucio(small, effect)
+        _of_dataset(small, effect)
     _of_session(small, effect)
 
 
@@ -135,6 +137,16 @@ def _of_rucio(small: Small, effect: do.Effect) -> None:
         assert small.catalogue.registered(effect.dataset), "a rule before the replicas that it holds"
         missing = small.catalogue.unsafe(small.catalogue.resolve(effect.dataset), effect.rses)
         assert not missing, f"a rule that would start transfers: {missing}"
+
+
+def _of_dataset(small: Small, effect: do.Effect) -> None:
+    if isinstance(effect, do.Attach):
+        content = small.catalogue.content(effect.dataset)
+        taken = versions_in(effect.dataset, effect.files, content, small.record_id)
+        assert not taken, f"two versions of one path: {taken}"
+    if isinstance(effect, do.Copy):
+        known = small.catalogue.dataset(OUT)
+        assert known is None or known.open, "copied, and nobody takes it"
 
 
 def ends_well(small: Small) -> None:

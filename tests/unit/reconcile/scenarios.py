@@ -289,17 +289,58 @@ def the_deadline_is_over(small: Small) -> None:
     _ends(small)
 
 
-def a_second_session_writes_to_the_same_dataset(small: Small) -> None:
+def _again(small: Small) -> None:
+    """Have a second session, after a first one whose outputs are kept."""
     comes_and_goes(small)
-    small.cluster.delete(
-        Ref("Pod", "alice", "job"), (small.cluster.get(Ref("Pod", "alice", "job")) or {})["metadata"]["uid"]
-    )
+    pod = Ref("Pod", "alice", "job")
+    small.cluster.delete(pod, (small.cluster.get(pod) or {})["metadata"]["uid"])
     first = small.record_id
     small.renew()
-    _play(small, *FILES)
-    _ends(small)
+    small.request()
     assert small.record_id != first
-    assert len(small.catalogue.resolve(OUT)) == 2 * len(FILES)
+    small.until(small.has_session, _LONG)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+
+
+def a_second_session_writes_the_same_to_the_same_dataset(small: Small) -> None:
+    """The dataset has these versions already: they are kept as they are, and only what is new comes to it."""
+    _again(small)
+    small.write(*FILES, "kept/c")
+    small.end_pod()
+    _ends(small)
+    assert small.truth["outcome"]["files"] == 3
+    assert len(small.catalogue.resolve(OUT)) == 3
+
+
+def a_second_session_writes_another_version_to_the_same_dataset(small: Small) -> None:
+    """It has one version of each path: the other one is told, and kept on the buffer until its owner decides."""
+    _again(small)
+    small.write(*FILES, "kept/c")
+    small.buffer.write(small.uid, "kept/a", b"another version")
+    small.end_pod()
+    small.given_up = ("kept/a",)
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "VersionExists", _LONG)
+    assert "kept/a (as user.alice:out." in small.condition("OutputsSafe")["message"]
+    small.until(lambda: small.is_kept("kept/c"))
+    assert not small.truth.get("safeAt")
+    small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+    assert small.truth["discarded"]["files"] == 1
+    assert small.truth["outcome"]["files"] == 2
+    assert len(small.catalogue.resolve(OUT)) == 3
+
+
+def the_older_version_is_taken_out(small: Small) -> None:
+    _again(small)
+    small.buffer.write(small.uid, "kept/a", b"another version")
+    small.end_pod()
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "VersionExists", _LONG)
+    (older,) = [file for file in small.catalogue.content(OUT) if file.did.name.endswith("kept--a")]
+    small.catalogue.detach(OUT, older.did)
+    _ends(small)
+    (newer,) = [file for file in small.catalogue.content(OUT) if file.did.name.endswith("kept--a")]
+    assert newer.bytes == len(b"another version")
 
 
 def a_dataset_of_its_own(small: Small) -> None:
@@ -676,7 +717,9 @@ ALL: tuple[Scenario, ...] = (
     the_operator_restarts_at_every_stage,
     the_namespace_goes,
     the_deadline_is_over,
-    a_second_session_writes_to_the_same_dataset,
+    a_second_session_writes_the_same_to_the_same_dataset,
+    a_second_session_writes_another_version_to_the_same_dataset,
+    the_older_version_is_taken_out,
     a_dataset_of_its_own,
     another_session_takes_the_dataset_first,
     no_event_arrives,

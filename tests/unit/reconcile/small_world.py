@@ -172,7 +172,8 @@ class Small:
 
     def renew(self) -> None:
         """Give the next session a storage pod of its own."""
-        self.buffer, self.volume = FakeBuffer(), ""
+        sites, self.buffer, self.volume = self.buffer.sites, FakeBuffer(), ""
+        self.buffer.sites.update(sites)
         self._reconciler = None
         self._stages = set()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 
 import pytest
 
 from tests.unit.reconcile.small_world import OUT, Small
 from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did, File
 
 
 def closed(small: Small) -> None:
@@ -59,7 +61,7 @@ def test_one_refused_dataset_does_not_keep_the_others_back_and_is_taken_once_it_
     small.step()
     small.write("kept/a", "more/b")
     small.end_pod()
-    more = type(OUT)(OUT.scope, "more")
+    more = Did(OUT.scope, "more")
     small.until(lambda: small.is_kept("more/b", dataset=more))
     assert not small.truth.get("safeAt")
     small.catalogue.open(OUT)
@@ -83,6 +85,40 @@ def test_of_two_sessions_that_both_want_a_new_dataset_one_has_it() -> None:
     assert first.is_kept("kept/a", "kept/b")
     assert len(first.catalogue.resolve(OUT)) == 2
     assert not second.truth.get("safeAt")
+
+
+def test_the_same_version_is_kept_only_where_it_is_to_be() -> None:
+    small = Small()
+    older = File(Did(OUT.scope, "out.bbbbbbbbbb.kept--a"), 6, f"{zlib.adler32(b'kept/a'):08x}")
+    small.catalogue.ensure_dataset(OUT, "alice", "bbbbbbbbbb")
+    small.catalogue.attach(OUT, "SITE-A", [older])
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a")
+    small.end_pod()
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "VersionExists")
+    said = small.condition("OutputsSafe")["message"]
+    assert "those are not at the destination of this one: kept/a (as user.alice:out.bbbbbbbbbb.kept--a)" in said
+    for _ in range(5):
+        small.step()
+    assert not small.truth.get("safeAt")
+    small.catalogue.attach(OUT, "SITE-B", [older])
+    small.until(small.is_closed)
+    assert small.catalogue.content(OUT) == (older,)
+    assert small.catalogue.unsafe([older], ["SITE-B"]) == ()
+    assert small.truth["outcome"]["files"] == 1
+
+
+def test_a_session_is_warned_of_a_published_path_that_its_dataset_has() -> None:
+    small = Small()
+    small.catalogue.ensure_dataset(OUT, "alice", "bbbbbbbbbb")
+    small.catalogue.attach(OUT, "SITE-B", [File(Did(OUT.scope, "out.bbbbbbbbbb.kept--a"), 7, "00000007")])
+    small.publish_and_keep("kept/b")
+    small.buffer.publish(small.uid, "kept/a", b"another version")
+    small.until(lambda: small.condition("SessionActive").get("reason") == "VersionExists")
+    assert small.condition("Usable")["status"] == "True"
 
 
 KEPT = {
