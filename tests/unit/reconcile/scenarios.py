@@ -336,6 +336,8 @@ def the_older_version_is_taken_out(small: Small) -> None:
     small.buffer.write(small.uid, "kept/a", b"another version")
     small.end_pod()
     small.until(lambda: small.condition("OutputsSafe").get("reason") == "VersionExists", _LONG)
+    # Their owner wants the newer one now.
+    small.written = ("kept/b",)
     (older,) = [file for file in small.catalogue.content(OUT) if file.did.name.endswith("kept--a")]
     small.catalogue.detach(OUT, older.did)
     _ends(small)
