@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv generate lint test test-unit test-fast bench test-mutants test-model test-kills test-faults up down
+.PHONY: help demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-kills test-faults up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ bench: up ## how fast it is, beside stock clients; writes docs/benchmarks.md (BE
 
 test-mutants: venv ## seed bugs, and count how many the unit tests catch
 	@$(BIN)/python -m tests.mutants
+
+test-matrix: venv ## strike every effect and every single write of every way that a session may go
+	@VRSE_MATRIX=whole $(PYTEST) tests/unit/reconcile/test_*_matrix.py
 
 test-model: venv ## explore what may happen to one session, for ten minutes
 	@MODEL_SECONDS=600 $(PYTEST) -s tests/model --timeout 900
