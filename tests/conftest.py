@@ -26,4 +26,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == "plans" and getattr(report, "when", None) == "call"
     ]
     if plans:
-        terminalreporter.write_line(f"kill matrix: {sum(plans)} plans")
+        terminalreporter.write_line(f"matrices: {sum(plans)} plans")

@@ -51,6 +51,7 @@ class Restless(Small):
     """The session was given its token: it may use it for as long as the door takes it."""
     _deadly: type | tuple[type, ...] = ()
     """After the next effect of these kinds the operator dies."""
+    _cutting: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,6 +65,7 @@ class Restless(Small):
         judge(self, effect)
         execute(world, connections, facts, effect)
         self.has_token |= isinstance(effect, do.IssueSession)
+        self.catalogue.down |= self._cutting and isinstance(effect, do.Remember)
         if isinstance(effect, self._deadly):
             raise Killed
 
@@ -103,6 +105,14 @@ class Restless(Small):
     def one_truth(self) -> bool:
         """The operator dies after the next truth that it writes."""
         return self._dies_after((do.CreateRecord, do.Remember))
+
+    def rucio_goes_with_a_truth(self) -> bool:
+        """Rucio stops answering in the middle of a visit: when the operator has written its next truth."""
+        before = self.catalogue.down
+        self._cutting = True
+        self.visit()
+        self._cutting = False
+        return self.catalogue.down and not before
 
     def _dies_after(self, kinds: type | tuple[type, ...]) -> bool:
         self._deadly = kinds
@@ -266,7 +276,8 @@ ACTIONS: dict[str, Callable[[Restless], bool]] = {
         Restless.operator_restarts, Restless.pod_starts, Restless.pod_ends, Restless.write_file,
         Restless.publish_file, Restless.end_requested, Restless.deleted, Restless.owner_discards,
         Restless.namespace_deleted, Restless.foreign_rule, Restless.foreign_rule_ends, Restless.input_lost,
-        Restless.input_back, Restless.rucio_down, Restless.rucio_up, Restless.buffer_down, Restless.buffer_up,
+        Restless.input_back, Restless.rucio_down, Restless.rucio_goes_with_a_truth, Restless.rucio_up,
+        Restless.buffer_down, Restless.buffer_up,
         Restless.destinations_full, Restless.destinations_take, Restless.agent_restarts, Restless.volume_lost,
         Restless.storage_pod_deleted, Restless.a_minute, Restless.hours,
     )
