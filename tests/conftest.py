@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,11 +20,10 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for group in terminalreporter.stats.values() for report in group]
-    plans = [
-        value
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == "plans" and getattr(report, "when", None) == "call"
-    ]
-    if plans:
-        terminalreporter.write_line(f"matrices: {sum(plans)} plans")
+    plans = Counter[str]()
+    for report in reports:
+        if getattr(report, "when", None) == "call":
+            matrix = Path(report.fspath).stem.removeprefix("test_").replace("_", " ")
+            plans[matrix] += sum(value for name, value in report.user_properties if name == "plans")
+    for matrix, count in sorted((+plans).items()):
+        terminalreporter.write_line(f"{matrix}: {count} plans")

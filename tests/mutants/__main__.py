@@ -14,7 +14,7 @@ from tests.mutants.seeded import AGENT, MUTANTS
 from tests.mutants.seeding import NAME
 
 ROOT = Path(__file__).parents[2]
-_LONGEST = "test_kill_matrix.py"
+_LONGEST = {"test_kill_matrix.py", "test_deletion_matrix.py"}
 _UNIT = ROOT / "tests" / "unit"
 _FAILED = 1
 """pytest's status where tests ran and failed; anything else is no catch."""
@@ -24,7 +24,7 @@ def suites(name: str) -> list[str]:
     """Give the files that may catch a bug; what takes long comes last."""
     folders = ("agent",) if name in AGENT else ("domain", "reconcile")
     files = [path for folder in folders for path in (_UNIT / folder).glob("test_*.py")]
-    return [str(path) for path in sorted(files, key=lambda path: (path.name == _LONGEST, path))]
+    return [str(path) for path in sorted(files, key=lambda path: (path.name in _LONGEST, path))]
 
 
 def seed(name: str) -> tuple[str, int, float, str]:

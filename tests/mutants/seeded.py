@@ -651,6 +651,66 @@ def the_record_is_released_early() -> None:
     first(Stage.DRAINING, do.ReleaseRecord())
 
 
+# What somebody has deleted.
+
+
+@mutant
+def what_answers_the_reaper_does_not_come_again() -> None:
+    decided_by("_answer_reaper", lambda _real: lambda _facts: ())
+
+
+@mutant
+def an_address_that_moves() -> None:
+    swap(
+        execute,
+        "public_service",
+        lambda real: lambda settings, spec, **how: real(settings, spec.model_copy(update={"public": None}), **how),
+    )
+
+
+@mutant
+def what_was_freed_gets_its_address_back() -> None:
+    def make(real: Any) -> Any:
+        def made(hand: Any, effect: do.MakePiece) -> None:
+            standing = hand._record.status.model_copy(update={"freed_at": None})
+            real(
+                execute._Hand(hand._world, hand._connections, hand._facts, replace(hand._record, status=standing)),
+                effect,
+            )
+
+        return made
+
+    swap(execute._OF_RECORD, do.MakePiece, make)  # type: ignore[arg-type]
+
+
+@mutant
+def half_of_what_a_session_needs_is_enough() -> None:
+    swap(gather, "read_session", lambda real: lambda *args: replace(fact := real(*args), objects=fact.remains))
+
+
+@mutant
+def what_a_rule_keeps_is_left_in_pieces() -> None:
+    decide(
+        Stage.HIDING,
+        lambda plan, _facts, _record: replace(
+            plan, effects=tuple(effect for effect in plan.effects if effect != do.MakePiece(Piece.POD))
+        ),
+    )
+
+
+@mutant
+def nobody_is_told_what_keeps_rucio_from_being_asked() -> None:
+    def ask(real: Any) -> Any:
+        def asked(looking: Any) -> None:
+            real(looking)
+            if not looking._facts.rse_asked:
+                looking._problems = [p for p in looking._problems if p.reason is not Reason.CREDENTIAL_MISSING]
+
+        return asked
+
+    swap(gather._Gathering, "_rse", ask)
+
+
 # What is not ours.
 
 

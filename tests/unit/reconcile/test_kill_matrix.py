@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Literal, get_args
 
 import pytest
@@ -98,18 +97,6 @@ def chosen(scenario: Scenario, mode: Mode, effects: int, *, whole: bool) -> rang
 def is_whole() -> bool:
     """Tell whether there is time for all strikes."""
     return os.environ.get("VRSE_MATRIX") == "whole"
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[ProcessPoolExecutor]:
-    """Give a process for each core; forked, so that they have the bugs that were seeded in this one.
-
-    Beside tests of the testbed there is one, and it stands back.
-    """
-    beside = "PYTEST_XDIST_WORKER" in os.environ
-    niceness = 10 if beside else 0
-    with ProcessPoolExecutor(1 if beside else None, get_context("fork"), os.nice, (niceness,)) as pool:
-        yield pool
 
 
 def strike(scenario: Scenario, number: int, mode: Mode, effects: int) -> None:

@@ -7,11 +7,10 @@ the effects strikes there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from multiprocessing import get_context
 from typing import Any, Literal, get_args
 
 import pytest
@@ -168,13 +167,6 @@ def strike(scenario: Scenario, number: int, mode: Mode) -> None:
     except BaseException as error:
         error.add_note(f"{scenario.__name__}, {mode} at write {number}: {run(scenario)[number - 1]}")
         raise
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[ProcessPoolExecutor]:
-    """Give a process for each core; forked, so that they have the bugs that were seeded in this one."""
-    with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
-        yield pool
 
 
 CASES = [
