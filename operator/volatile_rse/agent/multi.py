@@ -265,8 +265,10 @@ class Engine(Generic[_Key]):
     def _break_off(self) -> None:
         with self._lock:
             keys, self._unwanted = self._unwanted, set()
-        for key in keys & self._under_way.keys():
-            self._drop(key)
+        for key in keys:
+            self._ended_with(key, None)
+            if key in self._under_way:
+                self._drop(key)
 
     def _drop(self, key: _Key) -> None:
         for host, queue in self._queues.items():

@@ -68,12 +68,14 @@ class Publishing:
             return
         with self._sealing.working:
             # Once a fence is wanted, the inventory takes the rest.
-            if self._gate.desired().mode != "open":
-                return
+            is_open = self._gate.desired().mode == "open"
             for claim in manifest.claims:
-                self._of(claim, manifest, manifest.record_id)
+                waiting = self._of(claim, manifest, manifest.record_id) if is_open else []
+                more = f", and {len(waiting) - 1} others wait" if len(waiting) > 1 else ""
+                self._troubles.tell(f"publish/{claim}", f"{waiting[0]}{more}" if waiting else None)
 
-    def _of(self, claim: str, manifest: Manifest, record_id: str) -> None:
+    def _of(self, claim: str, manifest: Manifest, record_id: str) -> list[str]:
+        """Take what a claim publishes, and tell what has to wait."""
         apart, waiting = [], []
         for find in self._finds("publish", claim, manifest):
             if self._is_sealed(find):
@@ -94,8 +96,7 @@ class Publishing:
             elif not written:
                 ready.append(find)
         self._sealing.seal(ready, record_id)
-        more = f", and {len(waiting) - 1} others wait" if len(waiting) > 1 else ""
-        self._troubles.tell(f"publish/{claim}", f"{waiting[0]}{more}" if waiting else None)
+        return waiting
 
     def _withdraw(self, find: Find) -> str | None:
         """Take a file out of the session's reach, where nobody gets another handle of it; or say why it has to wait."""

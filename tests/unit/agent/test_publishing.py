@@ -162,6 +162,8 @@ def test_where_it_cannot_be_told_whether_a_file_is_written_the_end_takes_it(
     [(_, error)] = failures(publishing)
     assert "it is taken when the session ends, and 1 others wait" in error
     fence(publishing)
+    publishing.publishing.look()
+    assert failures(publishing) == []
     seal(publishing, "*.root")
     assert {state.state for state in outputs(publishing).values()} == {"sealed"}
 
