@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# The tests of the testbed in one process, all others beside them.
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help demo venv generate lint test test-unit test-fast bench test-mutants test-model test-kills test-faults up down
@@ -12,8 +14,10 @@ help: ## list the commands
 venv: ## install what the project needs
 	@$(PYTHON) testbed/bootstrap.py
 
-generate: venv ## write crds/ and the reference pages of docs/ from the models
+generate: venv ## write crds/ and the reference pages of docs/ from the models, and the chart from crds/ and manifests/
 	@$(BIN)/python -m volatile_rse.api.crds crds
+	@$(BIN)/python -m volatile_rse.api.crds charts/volatile-rse/crds
+	@$(BIN)/python -m volatile_rse.api.chart manifests charts/volatile-rse/templates
 	@$(BIN)/python -m volatile_rse.api.pages docs
 
 lint: venv ## ruff, mypy, import rules
@@ -35,7 +39,7 @@ down: ## remove the testbed; FORCE=1: also while outputs are not safe
 	@$(PYTHON) -m testbed down $(if $(FORCE),--force)
 
 test-fast: up ## unit and end-to-end tests against a testbed that stays
-	@$(PYTEST) -m "not slow" tests
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" tests
 
 bench: up ## how fast it is, beside stock clients; writes docs/benchmarks.md (BENCH="staging table" does a part)
 	@$(BIN)/python -c "from testbed import installation; installation.up()"
@@ -55,4 +59,4 @@ test-faults: up ## everything that may fail around a session fails, on the clust
 
 test: venv lint ## everything, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh
-	@status=0; $(PYTEST) -m "not long" --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --force >/dev/null 2>&1 || true; exit $$status
+	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long" --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --force >/dev/null 2>&1 || true; exit $$status

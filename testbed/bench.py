@@ -265,19 +265,6 @@ def _tenant(storage: Mapping[str, object]) -> Iterator[str]:
         cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _operator_metrics() -> dict[str, float]:
-    """Read the operator's metrics by its pod."""
-    pods = ("-n", installation.NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=volatile-rse")
-    pod = cluster.kubectl(*pods, "--field-selector", "status.phase=Running", "-o", "name").split()[0].split("/")[1]
-    path = f"/api/v1/namespaces/{installation.NAMESPACE}/pods/{pod}:8081/proxy/metrics"
-    return _parsed(cluster.kubectl("get", "--raw", path))
-
-
-def _parsed(text: str) -> dict[str, float]:
-    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
-    return {name: float(value) for name, _, value in lines}
-
-
 def _catalogue(metrics: Mapping[str, float]) -> tuple[float, float]:
     """Give calls and seconds."""
 
@@ -291,7 +278,7 @@ def _catalogue(metrics: Mapping[str, float]) -> tuple[float, float]:
 def _writes() -> int:
     """Count what the operator has written since it began, its Lease aside."""
     begin = "volatile_rse_cluster_writes_total{"
-    found = _operator_metrics().items()
+    found = installation.metrics().items()
     return int(sum(value for name, value in found if name.startswith(begin) and 'kind="Lease"' not in name))
 
 
@@ -308,12 +295,12 @@ def ready(count: int = 20) -> Result:
     with _tenant({"memory": {}}) as namespace:
         for number in range(count):
             session = Session(namespace, f"run-{number}", namespace)
-            before, wrote = _catalogue(_operator_metrics()), _writes()
+            before, wrote = _catalogue(installation.metrics()), _writes()
             began = time.monotonic()
             session.request(capacity="64Mi", minimumDurability="Pod")
             wait_for("Ready", lambda session=session: session.is_true("Ready"), 60, 0.05)  # type: ignore[misc]
             seconds.append(time.monotonic() - began)
-            after = _catalogue(_operator_metrics())
+            after = _catalogue(installation.metrics())
             calls.append(after[0] - before[0])
             catalogue.append(after[1] - before[1])
             record = session.record()

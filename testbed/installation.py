@@ -26,6 +26,7 @@ __all__ = [
     "class_of",
     "enable",
     "image",
+    "metrics",
     "up",
 ]
 
@@ -98,6 +99,15 @@ def apply(bodies: Sequence[Mapping[str, Any]]) -> None:
     """Apply objects as an admin would."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(bodies)})
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+
+
+def metrics() -> dict[str, float]:
+    """Read the operator's metrics from its pod: each sample's name with its labels, and its value."""
+    pods = ("-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=volatile-rse")
+    pod = cluster.kubectl(*pods, "--field-selector", "status.phase=Running", "-o", "name").split()[0].split("/")[1]
+    text = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8081/proxy/metrics")
+    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
 
 
 def enable(namespace: str) -> None:

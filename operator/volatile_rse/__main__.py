@@ -16,7 +16,7 @@ import kopf
 from prometheus_client import start_http_server
 
 from volatile_rse.adapters.agent_client import AgentClient
-from volatile_rse.adapters.authority import LocalAuthority, hashed_name
+from volatile_rse.adapters.authority import ClientPair, LocalAuthority, hashed_name
 from volatile_rse.adapters.clock import SystemClock
 from volatile_rse.adapters.endpoints import HttpsEndpoints
 from volatile_rse.adapters.gate import Gate
@@ -46,7 +46,7 @@ from volatile_rse.telemetry.metrics import Metrics
 __all__ = ["main"]
 
 _LIFETIME = timedelta(days=90)
-"""Of the operator's client certificate; a process is restarted more often than that."""
+"""Of the operator's client certificate; a process that lives longer gets the next one."""
 _METRICS = 8081
 """Port of the metrics."""
 _LOST = 3
@@ -112,7 +112,7 @@ def _uninstall(*, leave: bool) -> int:
     if stakes and not leave:
         sys.stderr.write(
             f"{len(stakes)} buffers are not closed. ADMIN must act: end their sessions and wait until they are closed, "
-            "or discard what cannot become safe, or repeat this with --leave.\n"
+            "or discard what cannot become safe, or leave them behind: --leave, with Helm uninstall.leave=true.\n"
         )
         return 1
     # The operator that runs ends by it, and its next process waits: nothing is held again meanwhile.
@@ -140,7 +140,7 @@ def _run() -> int:
     with waiting(_HEALTH_PORT):
         lease.wait()
     world = _world(cluster, settings, private, metrics)
-    service = Service(world, check=lease.check)
+    service = Service(world, check=lease.check, awake=lease.awake)
     service.start()
     try:
         kopf.run(
@@ -177,7 +177,7 @@ def _settings(cluster: Cluster) -> Settings:
 def _world(cluster: Cluster, settings: Settings, private: Path, metrics: Metrics) -> World:
     certificate, key = stored_authority(cluster, settings, LocalAuthority.create)
     authority = LocalAuthority(certificate, key)
-    pair = authority.client("volatile-rse-operator", _LIFETIME)
+    pair = ClientPair(authority, "volatile-rse-operator", _LIFETIME)
 
     gates: dict[str, Gate] = {}
 
@@ -190,7 +190,7 @@ def _world(cluster: Cluster, settings: Settings, private: Path, metrics: Metrics
         return metrics.measured(catalogue)
 
     def buffer(address: str, name: str) -> Buffer:
-        return AgentClient((address, AGENT_PORT), name, authority.bundle(), pair)
+        return AgentClient((address, AGENT_PORT), name, authority.bundle(), pair())
 
     return World(
         settings=settings,

@@ -6,13 +6,17 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count, groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
 from testbed import grid
 from testbed.layout import SITES
+from tests.mortal import Death, Mortal
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.conditions import Reason
@@ -26,6 +30,15 @@ SCOPE, LEDGERS = "user.alice", grid.LEDGER_SCOPE
 INSTANCE = f"contract.{uuid.uuid4()}"
 ABSENT = Did(SCOPE, "nothing.of.that.name")
 UNLIMITED = -1
+C = TypeVar("C", bound=RucioCatalogue)
+
+
+def is_deadly(live: Callable[[Catalogue], None], catalogue: Catalogue) -> bool:
+    try:
+        live(catalogue)
+    except Death:
+        return True
+    return False
 
 
 class World(Protocol):
@@ -40,6 +53,7 @@ class World(Protocol):
     def hide_unasked(self, rse: str, files: Collection[Did]) -> None: ...
     def limit(self, account: str, rse: str, limit: int) -> None: ...
     def half_made(self, rse: str) -> None: ...
+    def dies(self, writes: int, live: Callable[[Catalogue], None]) -> bool: ...
     def distance(self, source: str, destination: str, distance: int) -> None: ...
     def rules(self, did: Did) -> set[str]: ...
     def settle(self, holds: Callable[[], bool]) -> None: ...
@@ -74,6 +88,12 @@ class FakeWorld(World):
     def half_made(self, rse: str) -> None:
         self.catalogue.add_half_made(rse, INSTANCE)
 
+    def dies(self, writes: int, live: Callable[[Catalogue], None]) -> bool:
+        self.catalogue.die_after(writes, Death())
+        died = is_deadly(live, self.catalogue)
+        self.catalogue.live_on()
+        return died
+
     def distance(self, source: str, destination: str, distance: int) -> None:
         self.catalogue.distances[source, destination] = distance
 
@@ -91,12 +111,19 @@ class RealWorld(World):
         self.client = grid.client(grid.OPERATOR, facts)
         self.catalogue = self._connect(facts, facts.outside, private)
         self.down = self._connect(facts, "https://localhost:1", private)
+        self.mortal = self._connect(facts, facts.outside, private, Mortal)
 
-    def _connect(self, facts: grid.Grid, server: str, private: Path) -> RucioCatalogue:
+    def _connect(
+        self,
+        facts: grid.Grid,
+        server: str,
+        private: Path,
+        kind: type[C] = RucioCatalogue,  # type: ignore[assignment]
+    ) -> C:
         secret = SecretKeys(secret_name="unused")
         spec = RucioConnectionSpec(server=server, account=grid.OPERATOR, userpass=secret, ledger_scope=LEDGERS)
         login = (grid.OPERATOR, facts.passwords[grid.OPERATOR])
-        return RucioCatalogue(spec, login, Path(facts.bundle).read_text(), private)
+        return kind(spec, login, Path(facts.bundle).read_text(), private)
 
     def container(self, did: Did, content: Collection[Did]) -> None:
         self.client.add_container(did.scope, did.name)
@@ -119,6 +146,10 @@ class RealWorld(World):
 
     def half_made(self, rse: str) -> None:
         self.client.add_rse(rse, ISP=INSTANCE, availability_write=False, availability_delete=False)
+
+    def dies(self, writes: int, live: Callable[[Catalogue], None]) -> bool:
+        self.mortal.writes_left = writes
+        return is_deadly(live, self.mortal)
 
     def distance(self, source: str, destination: str, distance: int) -> None:
         if not list(self.client.get_distance(source, destination)):
@@ -307,8 +338,10 @@ def test_a_ledger_knows_its_owner(made: Made, catalogue: Catalogue) -> None:
     for _ in range(2):
         assert catalogue.ledger_exists(ledger)
         assert catalogue.ledgers(LEDGERS, INSTANCE)[ledger] == owner_of(ledger)
+        assert catalogue.ledgers_of(LEDGERS, owner_of(ledger).record_id) == {ledger: owner_of(ledger)}
     assert ledger not in catalogue.ledgers(LEDGERS, f"{INSTANCE}-other")
     assert not catalogue.ledger_exists(ABSENT)
+    assert catalogue.ledgers_of(LEDGERS, "nobodys") == {}
     for owner in (LedgerOwner(INSTANCE, "another"), LedgerOwner("another", ledger.name)):
         assert str(ledger) in refused(Reason.FOREIGN_OBJECT, catalogue.ensure_ledger, ledger, owner)
 
@@ -613,13 +646,60 @@ def test_a_buffer_is_described_and_taken_over(made: Made, catalogue: Catalogue) 
     assert catalogue.buffer("SITE-A") is None
     assert catalogue.buffer("NO-SUCH-RSE") is None
     (was,) = [owner for did, owner in catalogue.ledgers(ledger.scope, INSTANCE).items() if did == ledger]
-    heir = LedgerOwner(f"heir.{uuid.uuid4()}", was.record_id)
+    heir = was.heir(f"heir.{uuid.uuid4()}")
+    assert (heir.made_by, heir.heir("another").made_by) == (INSTANCE, INSTANCE)
     refused(Reason.FOREIGN_OBJECT, catalogue.take_ledger, ledger, LedgerOwner("stranger", was.record_id), heir)
     for _ in range(2):
         catalogue.take_ledger(ledger, was, heir)
         assert catalogue.ledgers(ledger.scope, heir.instance) == {ledger: heir}
     assert ledger not in catalogue.ledgers(ledger.scope, INSTANCE)
     catalogue.take_ledger(ledger, heir, was)
+
+
+def lives(catalogue: Catalogue, rse: BufferRse, ledger: Did) -> None:
+    """Make and remove all that a buffer has in Rucio, in the operator's order."""
+    catalogue.ensure_ledger(ledger, owner_of(ledger))
+    catalogue.ensure_rse(rse)
+    catalogue.allow_deletion(rse.name)
+    catalogue.delete_rse(rse.name)
+    catalogue.expire_ledger(ledger)
+
+
+def is_left(catalogue: Catalogue, rse: BufferRse) -> str:
+    """Tell what a dead process has left of an RSE, which says itself whose it is."""
+    found, state = catalogue.buffer(rse.name), catalogue.rse(rse)
+    if found is None or state is None:
+        assert (found, state) == (None, None)
+        return "nothing"
+    assert found.attributes["vrse_instance"] == INSTANCE
+    return "all" if state.complete else "half"
+
+
+def test_whatever_write_was_the_last_one_it_is_known_and_can_be_ended(
+    world: World, made: Made, catalogue: Catalogue
+) -> None:
+    """Every moment of the making and of the removal, by the adapter's own writes."""
+    left, ledgers = [], []
+    for writes in count(1):
+        rse, ledger = made.spec(), Did(LEDGERS, f"contract.{uuid.uuid4().hex[:10]}")
+        made.rses.add(rse.name)
+        if not world.dies(writes, partial(lives, rse=rse, ledger=ledger)):
+            break
+        left.append(is_left(catalogue, rse))
+        ledgers.append(ledger)
+        heir = owner_of(ledger).heir(f"heir.{uuid.uuid4()}")
+        # Once expired, it may go any moment.
+        with suppress(*([RefusedError] if left[-2:] == ["nothing", "nothing"] else [])):
+            catalogue.take_ledger(ledger, owner_of(ledger), heir)
+            assert catalogue.ledgers_of(LEDGERS, heir.record_id) in ({ledger: heir}, {})
+        assert catalogue.replicas(rse.name, ledger) == {}
+        assert catalogue.standing(rse.name, ledger).last == ()
+        catalogue.allow_deletion(rse.name)
+        world.settle(lambda name=rse.name: deleted(catalogue, name))  # type: ignore[misc]
+        assert is_left(catalogue, rse) == "nothing"
+        catalogue.expire_ledger(ledger)
+    assert [kind for kind, _ in groupby(left)] == ["nothing", "half", "all", "half", "nothing"]
+    world.settle(lambda: not any(catalogue.ledger_exists(ledger) for ledger in ledgers))
 
 
 def test_rules_that_lock_a_buffer(world: World, made: Made, catalogue: Catalogue) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from testbed import cluster as testbed_cluster
 from testbed import installation, layout
-from volatile_rse.adapters.fake_cluster import FakeCluster
+from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
@@ -125,6 +125,12 @@ def test_listed_by_labels(cluster: Cluster, namespace: str, name: str) -> None:
     assert len(cluster.list("ConfigMap", namespace, {"set": name, "one": "1"})) == 1
     assert len(cluster.list("ConfigMap", None, {"set": name})) == 2
     assert cluster.list("ConfigMap", "default", {"set": name}) == ()
+
+
+def test_what_is_no_label_is_refused(cluster: Cluster, namespace: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        cluster.list("Pod", namespace, {"session": "my value"})
+    assert refused.value.reason is Reason.CLUSTER_REFUSED
 
 
 def test_applied_again_it_is_repaired_and_then_unchanged(cluster: Cluster, namespace: str, name: str) -> None:
@@ -241,6 +247,48 @@ def test_a_namespace_that_ends_takes_nothing_and_waits_for_finalizers(cluster: C
     assert eventually(lambda: "deletionTimestamp" in read(cluster, held)["metadata"])
     cluster.merge(held, {"metadata": {"finalizers": None}})
     assert eventually(lambda: cluster.get(place) is None)
+
+
+def controllers_did(cluster: Cluster, holds: Callable[[], bool]) -> bool:
+    """Await what controllers do; the fake's work when they are told to."""
+    if isinstance(cluster, FakeCluster):
+        play_controllers(cluster)
+    return eventually(holds)
+
+
+def test_a_claim_goes_after_its_pod_which_its_kubelet_ends(cluster: Cluster, namespace: str, name: str) -> None:
+    claim, pod = Ref("PersistentVolumeClaim", namespace, name), Ref("Pod", namespace, name)
+    metadata = {"namespace": namespace, "name": name}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    cluster.create({"apiVersion": "v1", "kind": claim.kind, "metadata": metadata, "spec": spec})
+    # Bound to its node by hand, it waits there for a volume that nobody provides.
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": name}}]
+    containers = [{"name": "any", "image": "none.invalid/none"}]
+    on_node = {"nodeName": layout.NODE, "containers": containers, "volumes": volumes}
+    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": on_node})
+    for ref in (claim, pod):
+        cluster.delete(ref, uid(cluster, ref))
+        assert "deletionTimestamp" in read(cluster, claim)["metadata"]
+    assert "deletionTimestamp" in read(cluster, pod)["metadata"]
+    assert controllers_did(cluster, lambda: cluster.get(pod) is None)
+    assert controllers_did(cluster, lambda: cluster.get(claim) is None)
+
+
+def test_a_pod_of_no_node_goes_at_once(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("Pod", namespace, name)
+    containers = [{"name": "any", "image": "none.invalid/none"}]
+    spec = {"containers": containers, "nodeSelector": {"volatilerse.io/no-such-node": name}}
+    metadata = {"namespace": namespace, "name": name}
+    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    cluster.delete(ref, uid(cluster, ref))
+    assert cluster.get(ref) is None
+
+
+def test_what_was_made_for_an_owner_that_is_gone_is_removed(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    owner = {"apiVersion": "v1", "kind": "Secret", "name": "none", "uid": str(uuid.uuid4())}
+    cluster.create(config_map(ref, {}, ownerReferences=[owner]))
+    assert controllers_did(cluster, lambda: cluster.get(ref) is None)
 
 
 def test_a_service_gets_node_ports_and_keeps_them(cluster: Cluster, namespace: str, name: str) -> None:

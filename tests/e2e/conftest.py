@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed import cluster, installation
+from testbed import cluster, grid, installation
+from testbed.layout import SITES
 from testbed.sessions import Session
 from tests.e2e.flows import fresh_namespace, new_session
 
@@ -34,3 +35,17 @@ def session(namespace: str) -> Iterator[Session]:
     """Give a session on a cluster that has the operator of this checkout."""
     installation.up()
     yield from new_session(namespace)
+
+
+@pytest.fixture
+def refused(session: Session) -> Iterator[None]:
+    """Leave the session's class without a good token for SITE-B."""
+    good = grid.grid().tokens[grid.OPERATOR]
+    secret = {"name": session.namespace, "namespace": installation.NAMESPACE}
+    tokens = {SITES["SITE-A"]: good, SITES["SITE-B"]: "no-token"}
+    grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
+    credentials = {"secretName": session.namespace, "caConfigMap": "grid-ca"}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": tokens}
+    installation.apply([body, installation.class_of(session.namespace, grants, siteCredentials=credentials)])
+    yield
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from testbed import asking, cluster, installation
+from testbed import asking, cluster, grid, installation
 from testbed.sessions import Session, wait_for
 from volatile_rse.api.names import lfn_name
 
@@ -22,6 +22,14 @@ xrdcp -f /tmp/two.bin $ROOT_URL/$OUTBOX/kept/deep/two.bin
 xrdcp -f /tmp/one.txt $ROOT_URL/$OUTBOX/scratch.txt
 xrdadler32 /tmp/one.txt /tmp/two.bin
 """
+PUBLISH = """
+echo published > /tmp/one.txt
+xrdcp -s /tmp/one.txt $ROOT_URL/$OUTBOX/kept/one.txt
+xrdfs $ROOT_URL mv $OUTBOX/kept/one.txt $(cat /etc/vrse/VRSE_PUBLISH)/kept/one.txt
+echo written
+while [ ! -e /tmp/go ]; do sleep 0.2; done
+"""
+"""Publishes a file, and then waits as long as it may."""
 ALICE, BOB = (f"--as={name} --as-group=system:masters".split() for name in ("alice", "bob"))
 """Arguments of kubectl, for what people do by their own names."""
 SIZES = [3893, 2000000]
@@ -139,3 +147,9 @@ def finish(session: Session, dataset: str, seconds: float = 240) -> dict[str, An
     assert_kept(dataset, record, SIZES)
     assert_nothing_left(record)
     return record
+
+
+def states(rse: str, name: str) -> dict[str, str]:
+    """Say what Rucio says of the replicas of each file of a DID on an RSE."""
+    entries = grid.client("root").list_replicas([{"scope": "user.alice", "name": name}], all_states=True)
+    return {entry["name"]: entry["states"][rse] for entry in entries if rse in entry["states"]}

@@ -19,9 +19,9 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from testbed import buffer, grid, layout
+from testbed import buffer, grid, layout, session
 from volatile_rse.adapters.agent_client import AgentClient
-from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.authority import LocalAuthority, hashed_name
 from volatile_rse.api.agent import (
     AGENT_PORT,
     CONFIG,
@@ -34,9 +34,11 @@ from volatile_rse.api.agent import (
     CopyOrder,
     CopyTarget,
     FenceRequest,
+    GateState,
     InputFile,
     Manifest,
     OutputRule,
+    OutputState,
     SealRequest,
 )
 from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files
@@ -47,7 +49,13 @@ pytestmark = pytest.mark.grid
 
 CLAIM, RECORD = "5f0c2f3e-claim", "abcdefgh23"
 OUTBOX = f"/outbox/{CLAIM}"
-RIGHTS = " ".join(["storage.read:/store", *(f"storage.{right}:{OUTBOX}" for right in ("read", "create", "modify"))])
+PUBLISH = f"/publish/{CLAIM}"
+RIGHTS = " ".join(
+    [
+        "storage.read:/store",
+        *(f"storage.{right}:{area}" for area in (OUTBOX, PUBLISH) for right in ("read", "create", "modify")),
+    ]
+)
 ISSUER, AUDIENCE = "https://agent.sessions.invalid/", "https://agent.buffers.invalid"
 CONTENT = os.urandom(2_000_000)
 
@@ -69,9 +77,17 @@ def docker(*argv: object) -> str:
 class Buffer:
     name: str
     client: AgentClient
-    davs: int
-    bundle: Path
+    folder: Path
     token: str
+
+    @property
+    def davs(self) -> int:
+        """Another one after a restart."""
+        return published(f"{self.name}-xrootd", DAVS_PORT)
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "tls" / "ca.crt"
 
     def call(self, method: str, path: str, **arguments: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token}", "Want-Digest": "adler32"}
@@ -86,14 +102,32 @@ class Buffer:
         line.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode() + b"x" * (size // 2))
         return line
 
-    def mode(self, path: str) -> str:
-        return docker("exec", f"{self.name}-xrootd", "sh", "-c", f"stat -c %a {DATA}/ns{path} || true")
+    def on_disk(self, script: str) -> str:
+        return docker("exec", f"{self.name}-xrootd", "sh", "-c", f"{script} || true")
 
-    def answers(self) -> bool:
+    def mode(self, path: str) -> str:
+        return self.on_disk(f"stat -c %a {DATA}/ns{path}")
+
+    def answers(self, *modes: str) -> bool:
         try:
-            return self.client.report().actual.mode == "open"
+            return self.client.report().actual.mode in (modes or {"open"})
         except PortError:
             return False
+
+    def start_agent(self) -> None:
+        docker("start", f"{self.name}-agent")
+        port = published(f"{self.name}-agent", AGENT_PORT)
+        self.client._where = f"localhost:{port}"
+        until(lambda: self.answers("open", "fenced"))
+
+    def fence(self, generation: int) -> None:
+        self.client.fence(FenceRequest(generation=generation))
+        until(lambda: self.client.report().actual == GateState(mode="fenced", generation=generation))
+
+    def seal(self, generation: int, rule: OutputRule) -> dict[str, OutputState]:
+        self.client.seal(SealRequest(generation=generation, record_id=RECORD, outputs=[rule]))
+        until(lambda: (seal := self.client.report().seal) and seal.state == "done")
+        return {state.path: state for state in self.client.outputs().items}
 
 
 def folder(path: Path, files: dict[str, str]) -> str:
@@ -112,26 +146,34 @@ def run(name: str, program: str, mounts: dict[str, str], port: int) -> int:
     options += [part for path, source in mounts.items() for part in ("--volume", f"{source}:{path}")]
     docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1::{port}", *options, buffer.image(),
            "python3", "-m", program)  # fmt: skip
+    return published(name, port)
+
+
+def published(name: str, port: int) -> int:
     return int(docker("port", name, port).splitlines()[0].rpartition(":")[2])
 
 
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buffer]:
-    name, tmp = f"vrse-test-agent-{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("buffer")
+@pytest.fixture
+def live(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Buffer]:
+    """Give a buffer, on a volume of so many MiB as its test may want."""
+    name, tmp = f"vrse-test-agent-{uuid.uuid4().hex[:8]}", tmp_path
     authority = LocalAuthority(*LocalAuthority.create())
-    pair, hour = authority.server(["localhost"], timedelta(hours=1)), timedelta(hours=1)
+    pair, hour = authority.server(["localhost", f"{name}-xrootd"], timedelta(hours=1)), timedelta(hours=1)
     key = authority.session_key(AUDIENCE)
     issuer = Issuer(name="session", url=ISSUER, jwks=key.jwks)
     server = ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=[issuer])
     tls = {"ca.crt": authority.bundle(), "tls.crt": pair.certificate, "tls.key": pair.key}
     mounts = {DATA: name, TLS: folder(tmp / "tls", tls)}
+    if size := getattr(request, "param", None):
+        options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size}m,uid={UID}"}
+        docker("volume", "create", name, *(part for pair in options.items() for part in ("--opt", "=".join(pair))))
     claims = TokenClaims(ISSUER, "alice/agent", AUDIENCE, RIGHTS, datetime.now(UTC) + hour)
     try:
-        davs = run(f"{name}-xrootd", "volatile_rse.agent.supervisor",
-                   {**mounts, CONFIG: folder(tmp / "config", buffer_files(server))}, DAVS_PORT)  # fmt: skip
+        config = {CONFIG: folder(tmp / "config", buffer_files(server))}
+        run(f"{name}-xrootd", "volatile_rse.agent.supervisor", {**mounts, **config}, DAVS_PORT)
         agent = run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
         client = AgentClient(("127.0.0.1", agent), "localhost", authority.bundle(), authority.client("operator", hour))
-        made = Buffer(name, client, davs, tmp / "tls" / "ca.crt", authority.session_token(key.private, claims))
+        made = Buffer(name, client, tmp, authority.session_token(key.private, claims))
         until(made.answers)
         yield made
     finally:
@@ -167,17 +209,13 @@ def test_a_buffer_from_its_inputs_to_copies_of_its_outputs(live: Buffer) -> None
     assert live.call("PUT", f"{OUTBOX}/notes.txt", data=b"notes").status_code == 201
     upload = live.upload_begun(f"{OUTBOX}/torn.root", 4_000_000)
     until(lambda: live.mode(f"{OUTBOX}/torn.root").startswith("1"))
-    live.client.fence(FenceRequest(generation=1))
-    until(lambda: live.client.report().actual.mode == "fenced")
+    live.fence(1)
     upload.close()
     assert live.call("PUT", f"{OUTBOX}/late.root", data=b"late").status_code == 403
     rule = OutputRule(
         claim=CLAIM, name="out", patterns=["**/*.root"], scope="user.alice", dataset=f"user.alice.{unique}"
     )
-    order = SealRequest(generation=1, record_id=RECORD, outputs=[rule])
-    live.client.seal(order)
-    until(lambda: (seal := live.client.report().seal) and seal.state == "done")
-    outputs = {state.path: state for state in live.client.outputs().items}
+    outputs = live.seal(1, rule)
     assert {path: state.state for path, state in outputs.items()} == {
         "plots/h.root": "sealed",
         "notes.txt": "unmatched",
@@ -188,10 +226,7 @@ def test_a_buffer_from_its_inputs_to_copies_of_its_outputs(live: Buffer) -> None
     assert live.call("HEAD", sealed.store_path or "").headers["Digest"] == f"adler32={sealed.adler32}"
     # The agent dies with copies wanted, and goes on as soon as it has credentials again.
     docker("kill", f"{live.name}-agent")
-    docker("start", f"{live.name}-agent")
-    port = int(docker("port", f"{live.name}-agent", AGENT_PORT).splitlines()[0].rpartition(":")[2])
-    live.client._where = f"localhost:{port}"
-    until(lambda: _answers(live.client))
+    live.start_agent()
     assert live.client.report().manifest is None
     target = CopyTarget(rse="SITE-A", pfn=f"{site}/out/{sealed.name}")
     copies = [CopyOrder(scope="user.alice", name=sealed.name or "", destinations=[target])]
@@ -204,9 +239,108 @@ def test_a_buffer_from_its_inputs_to_copies_of_its_outputs(live: Buffer) -> None
     assert live.client.report().inputs[0].staged == 1
 
 
-def _answers(client: AgentClient) -> bool:
-    try:
-        client.report()
-    except PortError:
-        return False
-    return True
+@pytest.mark.parametrize("live", [64], indirect=True)
+def test_what_fills_the_volume_can_be_deleted_after_any_restart_and_fenced(live: Buffer) -> None:
+    fill = f"cd {DATA}/ns{OUTBOX} && dd if=/dev/zero bs=64K of=greedy.bin; dd if=/dev/zero bs=1 of=crumbs.bin"
+    live.client.send_manifest(Manifest(digest="1" * 64, claims=[CLAIM]))
+    assert live.call("PUT", f"{OUTBOX}/h.root", data=CONTENT).status_code == 201
+    live.on_disk(f"({fill}) 2>/dev/null")
+    assert live.client.report().space.bytes_free == 0
+    docker("restart", f"{live.name}-xrootd")
+    until(live.answers)
+    docker("kill", f"{live.name}-agent")
+    live.start_agent()
+    live.on_disk(f"({fill}) 2>/dev/null")
+    assert live.call("GET", f"{OUTBOX}/h.root").content == CONTENT
+    assert live.call("DELETE", f"{OUTBOX}/crumbs.bin").status_code in {200, 204}
+    assert live.call("DELETE", f"{OUTBOX}/greedy.bin").status_code in {200, 204}
+    assert live.call("PUT", f"{OUTBOX}/deep/i.root", data=CONTENT).status_code == 201
+    until(lambda: int(live.on_disk(f"stat -c %s {DATA}/control/ballast") or 0) > 500_000)
+    live.on_disk(f"({fill}) 2>/dev/null")
+    live.fence(1)
+    rule = OutputRule(claim=CLAIM, name="out", patterns=["**/*.root"], scope="user.alice", dataset="user.alice.full")
+    states = {path: state.state for path, state in live.seal(1, rule).items()}
+    assert {states[path] for path in ("h.root", "deep/i.root")} == {"sealed"}
+
+
+WRITE = """
+import ROOT
+for name in ("updated.root", "again.root"):
+    file = ROOT.TFile.Open(f"{base}/{name}", "NEW")
+    ROOT.TH1F("first", "pt", 10, 0., 100.).Write()
+    file.Close()
+file = ROOT.TFile.Open(f"{base}/again.root", "UPDATE")
+ROOT.TH1F("second", "pt", 10, 0., 100.).Write()
+file.Close()
+held = ROOT.TFile.Open(f"{base}/updated.root", "UPDATE")
+ROOT.TH1F("half", "pt", 10, 0., 100.).Write()
+held.Flush()
+print("root holds", flush=True)
+time.sleep(600)
+"""
+PATCH = """
+from XRootD import client
+from XRootD.client.flags import OpenFlags
+server, outbox = base.split("//outbox")[0], "/outbox" + base.split("//outbox")[1]
+def done(answer):
+    assert answer[0].ok, answer
+    return answer[1]
+def opened(path, flags):
+    file = client.File()
+    done(file.open(f"{server}/{path}", flags))
+    return file
+held = []
+for name in ("whole", "read", "closed", "patched", "moved", "taken"):
+    file = opened(f"{outbox}/{name}.bin", OpenFlags.NEW | OpenFlags.MAKEPATH)
+    done(file.write(b"a" * 1000))
+    done(file.close())
+    if name != "whole":
+        file = opened(f"{outbox}/{name}.bin", OpenFlags.READ if name == "read" else OpenFlags.UPDATE)
+        if name != "read":
+            done(file.write(b"b" * 500))
+        if name == "closed":
+            done(file.close())
+        else:
+            held.append(file)
+files = client.FileSystem(server)
+done(files.mv(f"{outbox}/moved.bin", f"{outbox}/sub.bin"))
+done(files.mv(f"{outbox}/taken.bin", outbox.replace("outbox", "publish") + "/taken.bin"))
+print("client holds", flush=True)
+time.sleep(600)
+"""
+TORN = {"updated.root", "patched.bin", "sub.bin", "taken.bin"}
+WHOLE = {"again.root", "whole.bin", "read.bin", "closed.bin"}
+
+
+@pytest.fixture
+def holding(live: Buffer) -> Iterator[str]:
+    """Give the container of a session whose programs hold files open."""
+    name, home = f"{live.name}-session", live.folder / "home"
+    home.mkdir()
+    (home / "token").write_text(live.token)
+    (home / "token").chmod(0o600)
+    (home / hashed_name(live.bundle.read_text())).write_text(live.bundle.read_text())
+    base = f"root://{live.name}-xrootd/{OUTBOX}"
+    for program, script in (("root", WRITE), ("patch", PATCH)):
+        (home / f"{program}.py").write_text(f"import time\nbase = {base!r}\n{script}")
+    both = f"{session.ROOT_PYTHON} root.py & {session.UPROOT_PYTHON} patch.py & wait"
+    options = ["--user", f"{os.getuid()}:{os.getgid()}", "--network", layout.NETWORK, "--volume", f"{home}:/home/s"]
+    options += ["--workdir", "/home/s", "--env", "X509_CERT_DIR=/home/s", "--env", "BEARER_TOKEN_FILE=/home/s/token"]
+    docker("run", "--detach", "--name", name, "--env", "HOME=/home/s", *options, session.image(), "sh", "-c", both)
+    yield name
+    subprocess.run(["docker", "logs", name], check=False)
+    subprocess.run(["docker", "rm", "--force", name], check=False, capture_output=True)
+
+
+def test_what_is_open_to_write_at_the_fence_is_torn_also_if_it_was_whole_before(live: Buffer, holding: str) -> None:
+    rule = OutputRule(claim=CLAIM, name="out", patterns=["**"], scope="user.alice", dataset="user.alice.torn")
+    manifest = Manifest(digest="1" * 64, claims=[CLAIM], outputs=[rule], continuous=["out"], record_id=RECORD)
+    live.client.send_manifest(manifest)
+    until(lambda: {"root holds", "client holds"} <= set(docker("logs", holding).splitlines()))
+    until(lambda: "taken.bin" in live.on_disk(f"ls {DATA}/control/taken/{CLAIM}"))
+    live.fence(1)
+    live.fence(2)
+    docker("restart", f"{live.name}-xrootd")
+    until(lambda: live.client.report().actual == GateState(mode="fenced", generation=2))
+    states = {path: state.state for path, state in live.seal(2, rule).items()}
+    assert states == dict.fromkeys(TORN, "torn") | dict.fromkeys(WHOLE, "sealed")

@@ -129,11 +129,14 @@ def test_what_was_asked_for_does_not_change(namespace: str, field: str, value: s
     ("change", "message"),
     [
         ({"session": {"podSelector": {"matchLabels": {}}}}, "should have at least 1 properties"),
+        ({"session": {"podSelector": {"matchLabels": {"a": "my value"}}}}, "spec.session.podSelector.matchLabels.a"),
+        ({"session": {"podSelector": {"matchLabels": {"my key": "b"}}}}, "is no key of a label"),
+        ({"session": {"podSelector": {"matchLabels": {f"{'x' * 254}/a": "b"}}}}, "is no key of a label"),
         ({"session": {"podSelector": {"matchLabels": {"a": "b"}}, "ttl": "1h30m"}}, "spec.session.ttl"),
         ({"teardown": {"unsafeOutputs": "Discard"}}, "Unsupported value"),
         ({"colour": "blue"}, "unknown field"),
     ],
-    ids=["selects every pod", "duration", "deadline that destroys", "unknown field"],
+    ids=["selects every pod", "value", "key", "prefix", "duration", "deadline that destroys", "unknown field"],
 )
 def test_a_request_that_the_schema_refuses(namespace: str, change: dict[str, Any], message: str) -> None:
     document = request(namespace)
@@ -167,6 +170,22 @@ def test_kubectl_explains_the_request() -> None:
     explained = cluster.kubectl("explain", "vrse.spec.session")
     assert "podSelector" in explained
     assert "a retried Job is not an end" in " ".join(explained.split())
+    for kind, field in {"vrse": "endRequested", "rser": "adoptedFrom", "vrseclass": "tenancy"}.items():
+        assert field in cluster.kubectl("explain", f"{kind}.spec")
+
+
+@pytest.mark.usefixtures("crds")
+def test_kubectl_lists_what_people_look_for(namespace: str) -> None:
+    apply(request(namespace))
+    head, line = cluster.kubectl("-n", namespace, "get", "vrse").splitlines()
+    assert head.split() == ["NAME", "READY", "PHASE", "RSE", "EXPIRES", "AGE"]
+    assert line.split()[0] == "dimuon"
+    both = cluster.kubectl("-n", namespace, "get", "vrse,rser")
+    assert "volatilerse.volatilerse.io/dimuon" in both
+    records = cluster.kubectl("get", "rser", "-o", "name").split()
+    if records:
+        told = cluster.kubectl("get", "rser").splitlines()[0]
+        assert all(title in told for title in ("PHASE", "NAMESPACE", "SAFE", "QUARANTINED", "AT RISK", "CLOSED", "AGE"))
 
 
 def test_a_pod_resolves_containers_beside_the_cluster(namespace: str) -> None:

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from testbed import asking, cluster, grid, installation
-from testbed.layout import CHECKOUT
+from testbed.layout import CHECKOUT, NODE
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import NANO, assert_nothing_left
+from tests.e2e.flows import (
+    ALICE,
+    NANO,
+    PUBLISH,
+    assert_nothing_left,
+    discard,
+    end_of,
+    new_dataset,
+    output,
+    patch,
+    states,
+)
+from tests.mortal import Death, Mortal
+from volatile_rse.api.names import lfn_name
+from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
+from volatile_rse.domain.catalogue import BufferRse, Did, LedgerOwner
+from volatile_rse.domain.identity import identify
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
@@ -57,51 +79,197 @@ def finalizers(*what: str) -> list[str]:
     return found
 
 
-def test_what_an_uninstalled_operator_left_is_adopted_by_the_next(session: Session) -> None:
-    """It refuses first; told otherwise it lets all go but the volume, and its RSE is an orphan until it is adopted."""
-    session.request(inputs=[NANO])
-    wait_for("Usable", lambda: session.is_true("Usable"))
-    record = session.record()
-    name, rse = record["metadata"]["name"], record["spec"]["rseName"]
-    request = ("-n", session.namespace, "vrse", session.name)
-    assert "1 buffers are not closed. ADMIN must act" in uninstall()
-    assert finalizers("rser", name), "a refused uninstall let something go"
-    volume = json.loads(cluster.kubectl("-n", installation.BUFFERS, "get", "pvc", name, "-o", "json"))["spec"][
-        "volumeName"
-    ]
+@pytest.fixture
+def publisher(session: Session) -> Iterator[Session]:
+    """Give a second session in the namespace of the first."""
+    made = Session(session.namespace, "publisher", session.class_name)
+    yield made
+    end_of(made)
 
-    said = uninstall("--leave")
-    assert (
-        f"{name} of {session.namespace}/{session.name}: {rse}, outputs that are not safe; volume {volume} stays" in said
-    )
-    cluster.kubectl(*OPERATOR, "delete", "deployment", "volatile-rse", "--wait=true")
-    for what in (("rser", name), request, ("vrseclass", session.namespace)):
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """What is known of a buffer before its record is lost."""
+
+    record: dict[str, Any]
+    volume: str
+
+    @classmethod
+    def of(cls, session: Session) -> Buffer:
+        record = session.record()
+        claim = cluster.kubectl("-n", installation.BUFFERS, "get", "pvc", record["metadata"]["name"], "-o", "json")
+        return cls(record, json.loads(claim)["spec"]["volumeName"])
+
+    @property
+    def name(self) -> str:
+        return str(self.record["metadata"]["name"])
+
+    @property
+    def rse(self) -> str:
+        return str(self.record["spec"]["rseName"])
+
+    def stays(self) -> str:
+        claim = self.record["spec"]["claims"][0]
+        owner = f"{claim['namespace']}/{claim['name']}"
+        return f"{self.name} of {owner}: {self.rse}, outputs that are not safe; volume {self.volume} stays"
+
+
+def lose(session: Session, buffer: Buffer) -> None:
+    """Take away all that an uninstalled operator has let go."""
+    request = ("-n", session.namespace, "vrse", session.name)
+    for what in (("rser", buffer.name), request, ("vrseclass", session.class_name)):
         assert not [entry for entry in finalizers(*what) if "volatilerse.io" in entry], f"{what} is held by nobody"
     cluster.kubectl("delete", "vrse", session.name, "-n", session.namespace, "--timeout=30s")
-    cluster.kubectl("delete", "rser", name, "--timeout=30s")
-    selector = ("-l", f"volatilerse.io/record={record['spec']['recordId']}", "--timeout=60s")
+    cluster.kubectl("delete", "rser", buffer.name, "--timeout=30s")
+    selector = ("-l", f"volatilerse.io/record={buffer.record['spec']['recordId']}", "--timeout=60s")
     cluster.kubectl("-n", installation.BUFFERS, "delete", OBJECTS, *selector)
     cluster.kubectl("-n", session.namespace, "delete", "secrets,configmaps", *selector)
-    kept = json.loads(cluster.kubectl("get", "pv", volume, "-o", "json"))
+    kept = json.loads(cluster.kubectl("get", "pv", buffer.volume, "-o", "json"))
     assert kept["spec"]["persistentVolumeReclaimPolicy"] == "Retain", "the volume of unsafe outputs went"
-    remains = asking.remains(record)
-    assert f"RSE {rse}" in remains
+    remains = asking.remains(buffer.record)
+    assert f"RSE {buffer.rse}" in remains
     assert any(what.startswith("replica of") for what in remains), "this test shows nothing"
 
+
+def ends(session: Session, buffer: Buffer) -> dict[str, Any]:
+    """Await the end of what was adopted; nothing is left then but the volume, and it goes by hand."""
+    adopted = session.wait_closed(240)
+    assert adopted["spec"]["adoptedFrom"] == buffer.record["spec"]["instance"]
+    assert cluster.kubectl("get", "pv", buffer.volume, "-o", "name"), "the volume of unsafe outputs was given up"
+    cluster.kubectl("delete", "pv", buffer.volume)
+    assert_nothing_left(adopted)
+    return adopted
+
+
+@pytest.mark.usefixtures("refused")
+def test_what_an_uninstalled_operator_left_is_adopted_by_the_next(session: Session, publisher: Session) -> None:
+    """It refuses first; told otherwise it lets all go but the volumes, and its RSEs are orphans until they are adopted.
+
+    What the second session has published is nowhere else: the site that it should go to refuses our token.
+    """
+    dataset = new_dataset()
+    session.request(inputs=[NANO])
+    publisher.request(inputs=[NANO], outputs=[output(dataset) | {"register": "Continuous"}])
+    publisher.job(PUBLISH)
+    wait_for("Usable", lambda: session.is_true("Usable"))
+    wait_for("the Job has written", lambda: publisher.is_true("Usable") and "written" in publisher.log())
+    buffer, published = Buffer.of(session), Buffer.of(publisher)
+    file = lfn_name(dataset, published.record["spec"]["recordId"], b"kept/one.txt")
+    wait_for("it is registered", lambda: states(published.rse, file) == {file: "AVAILABLE"})
+
+    assert "2 buffers are not closed. ADMIN must act" in uninstall()
+    assert finalizers("rser", buffer.name), "a refused uninstall let something go"
+    said = uninstall("--leave")
+    assert buffer.stays() in said
+    assert published.stays() in said
+    cluster.kubectl(*OPERATOR, "delete", "deployment", "volatile-rse", "--wait=true")
+    lose(session, buffer)
+    lose(publisher, published)
+
     installation.up()
-    instance = record["spec"]["instance"]
-    wait_for("it is listed", lambda: record["spec"]["recordId"] in in_operator("orphans"), 60)
-    adopt = ("adopt", "--class", session.namespace, "--instance")
-    with pytest.raises(StepError, match="made it, not 'volatile-rse-other'"):
-        in_operator(*adopt, "volatile-rse-other", rse)
+    instance = buffer.record["spec"]["instance"]
+    wait_for("they are listed", lambda: {buffer.rse, published.rse} <= listed(instance), 60)
+    adopt = ("adopt", "--class", session.class_name, "--instance")
+    with pytest.raises(StepError, match=r"belongs to .*, not to 'volatile-rse-other'"):
+        in_operator(*adopt, "volatile-rse-other", buffer.rse)
     with pytest.raises(StepError, match="SITE-A is not adopted"):
         in_operator(*adopt, instance, "SITE-A")
-    assert f"{rse} is adopted: RSERecord {name}" in in_operator(*adopt, instance, rse)
-    adopted = session.wait_closed(240)
-    assert adopted["spec"]["adoptedFrom"] == instance
-    assert cluster.kubectl("get", "pv", volume, "-o", "name"), "the volume of unsafe outputs went with the adoption"
-    cluster.kubectl("delete", "pv", volume)
-    assert_nothing_left(adopted)
+    said = in_operator(*adopt, instance, buffer.rse, published.rse)
+    for one in (buffer, published):
+        assert f"{one.rse} is adopted: RSERecord {one.name}" in said
+    ends(session, buffer)
     # The inputs have lost nothing but this replica.
-    states = grid.client("root").list_replicas([{"scope": "user.alice", "name": "nano_dimuon"}])
-    assert all("AVAILABLE" in entry["states"].values() for entry in states)
+    found = grid.client("root").list_replicas([{"scope": "user.alice", "name": "nano_dimuon"}])
+    assert all("AVAILABLE" in entry["states"].values() for entry in found)
+
+    last = f"{published.rse} holds the last copy of user.alice:{file}."
+    wait_for("it is told what is lost", lambda: last in publisher.record()["status"].get("message", ""))
+    assert states(published.rse, file) == {file: "TEMPORARY_UNAVAILABLE"}, "people are sent to it, or it vanishes"
+    patch(["rser", published.name], discard(published.rse, "alice"), *ALICE)
+    adopted = ends(publisher, published)
+    assert adopted["status"]["discarded"]["files"] == 1
+    assert list(grid.client("root").list_dids("user.alice", [{"name": file}], did_type="file")) == []
+
+
+def listed(instance: str) -> set[str]:
+    """Name the RSEs of an operator that have no record."""
+    return set(re.findall(r"; RSE (\S+?)(?:,|$)", in_operator("orphans", "--instance", instance), re.MULTILINE))
+
+
+def test_whatever_an_operator_leaves_when_it_dies_is_adopted(session: Session, tmp_path: Path) -> None:
+    """Every moment of the making and of the removal of an RSE, by the adapter's own writes."""
+    lost = f"volatile-rse.{uuid.uuid4()}"
+    left = list(left_behind(lost, tmp_path))
+    told = in_operator("orphans", "--instance", lost)
+    # The last one's ledger has expired: Rucio itself removes it, as it would have done.
+    *half, _expired = left
+    assert all(f"record {one.record_id} is missing: ledger" in told for one in half)
+    assert "; no RSE VRSE-" in told
+    assert ", half made or half removed" in told
+
+    said = in_operator("adopt", "--class", session.class_name, "--instance", lost, *(one.rse for one in half))
+    assert all(f"{one.rse} is adopted" in said for one in half)
+    names = {f"vrse-{one.record_id}" for one in half}
+    wait_for("all are closed", lambda: names <= closed_records(), 240)
+    for one in left:
+        wait_for(f"{one.rse} leaves nothing", lambda one=one: not asking.remains(one.as_record()), 60)  # type: ignore[misc]
+    assert in_operator("orphans", "--instance", lost) == ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a dead operator has in Rucio of one buffer."""
+
+    record_id: str
+
+    @property
+    def rse(self) -> str:
+        return f"VRSE-{self.record_id.upper()}"
+
+    @property
+    def ledger(self) -> Did:
+        return Did(grid.LEDGER_SCOPE, f"vrse-{self.record_id}.ledger")
+
+    def as_record(self) -> dict[str, Any]:
+        claims = [{"namespace": installation.BUFFERS}]
+        spec = {"rseName": self.rse, "recordId": self.record_id, "ledger": str(self.ledger), "claims": claims}
+        return {"metadata": {"name": f"vrse-{self.record_id}"}, "spec": spec}
+
+
+def left_behind(instance: str, private: Path) -> Iterator[Left]:
+    """Make an RSE and remove it, again and again, and die with one write more each time."""
+    facts = grid.grid()
+    secret = SecretKeys(secret_name="unused")
+    spec = RucioConnectionSpec(
+        server=facts.outside, account=grid.OPERATOR, userpass=secret, ledger_scope=grid.LEDGER_SCOPE
+    )
+    login = (grid.OPERATOR, facts.passwords[grid.OPERATOR])
+    catalogue = Mortal(spec, login, Path(facts.bundle).read_text(), private)
+    for writes in count(1):
+        left = Left(identify(instance, str(writes)).record_id)
+        catalogue.writes_left = writes
+        try:
+            live(catalogue, left, instance)
+        except Death:
+            yield left
+        else:
+            return
+
+
+def live(catalogue: Mortal, left: Left, instance: str) -> None:
+    marks = {
+        "vrse_instance": instance,
+        "vrse_record": left.record_id,
+        "vrse_claim": "lost/run",
+        "vrse_account": "alice",
+    }
+    catalogue.ensure_ledger(left.ledger, LedgerOwner(instance, left.record_id))
+    catalogue.ensure_rse(BufferRse(left.rse, NODE, 30001, 30002, marks))
+    catalogue.allow_deletion(left.rse)
+    catalogue.delete_rse(left.rse)
+    catalogue.expire_ledger(left.ledger)
+
+
+def closed_records() -> set[str]:
+    found = json.loads(cluster.kubectl("get", "rserecords", "-o", "json"))["items"]
+    return {body["metadata"]["name"] for body in found if body.get("status", {}).get("phase") == "Closed"}

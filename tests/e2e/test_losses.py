@@ -6,35 +6,33 @@ import json
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
 import requests
 
 from testbed import cluster, grid, installation
-from testbed.layout import NODE, SITES
+from testbed.layout import NODE
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import ALICE, NANO, assert_nothing_left, discard, docker, let_go, new_dataset, output, patch
+from tests.e2e.flows import (
+    ALICE,
+    NANO,
+    PUBLISH,
+    assert_nothing_left,
+    discard,
+    docker,
+    let_go,
+    new_dataset,
+    output,
+    patch,
+    states,
+)
 from volatile_rse.api.agent import DATA
 from volatile_rse.api.names import hash_path, lfn_name
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
 SCOPE = "user.alice"
-PUBLISH = """
-echo published > /tmp/one.txt
-xrdcp -s /tmp/one.txt $ROOT_URL/$OUTBOX/kept/one.txt
-xrdfs $ROOT_URL mv $OUTBOX/kept/one.txt $(cat /etc/vrse/VRSE_PUBLISH)/kept/one.txt
-echo written
-while [ ! -e /tmp/go ]; do sleep 0.2; done
-"""
-
-
-def states(rse: str, name: str) -> dict[str, str]:
-    """Say what Rucio says of the replicas of each file of a DID on an RSE."""
-    entries = grid.client("root").list_replicas([{"scope": SCOPE, "name": name}], all_states=True)
-    return {entry["name"]: entry["states"][rse] for entry in entries if rse in entry["states"]}
 
 
 def lose_volume(name: str) -> None:
@@ -48,21 +46,7 @@ def lose_volume(name: str) -> None:
     docker("exec", NODE, "rm", "-rf", path)
 
 
-@pytest.fixture
-def _refused(session: Session) -> Iterator[None]:
-    """Leave the session's class without a good token for SITE-B."""
-    good = grid.grid().tokens[grid.OPERATOR]
-    secret = {"name": session.namespace, "namespace": installation.NAMESPACE}
-    tokens = {SITES["SITE-A"]: good, SITES["SITE-B"]: "no-token"}
-    grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": [SCOPE]}]
-    credentials = {"secretName": session.namespace, "caConfigMap": "grid-ca"}
-    body = {"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": tokens}
-    installation.apply([body, installation.class_of(session.namespace, grants, siteCredentials=credentials)])
-    yield
-    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace)
-
-
-@pytest.mark.usefixtures("_refused")
+@pytest.mark.usefixtures("refused")
 def test_a_lost_volume_is_hidden_within_a_minute_and_its_rse_stays_until_somebody_gives_it_up(session: Session) -> None:
     """What was published is nowhere else: the site that it should go to refuses our token."""
     dataset = new_dataset()

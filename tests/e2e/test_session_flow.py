@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,22 @@ def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
     assert record["status"]["outcome"]["exceptions"] == ["unmatched: scratch.txt (3893 bytes)"]
     assert_kept(dataset, record, [3893, 2000000])
     assert_nothing_left(record)
+    assert_told(installation.metrics())
+
+
+def assert_told(metrics: dict[str, float]) -> None:
+    """See that the operator's metrics have a session that came and went."""
+    found = {name.removeprefix("volatile_rse_"): value for name, value in metrics.items()}
+    for name in ("ready_seconds_count", "safe_seconds_count", 'visit_seconds_count{result="done"}'):
+        assert found[name] >= 1, name
+    assert found['visit_seconds_bucket{le="+Inf",result="done"}'] == found['visit_seconds_count{result="done"}']
+    assert found['effects_total{effect="Fence",result="done"}'] >= 1
+    assert any(name.startswith("catalogue_call_seconds_count{") for name in found)
+    assert found["watch_age_seconds"] < 60
+    assert found["queue_age_seconds"] < 60
+    assert time.time() - found["sweep_timestamp_seconds"] < 300
+    for name in ('records{stage="Closed"}', 'bytes_at_risk{session="running"}', "orphans"):
+        assert name in found
 
 
 def test_a_job_that_fails_after_writing_loses_nothing_even_of_a_memory_volume(session: Session) -> None:

@@ -22,7 +22,7 @@ from volatile_rse.domain import (
     versions,
 )
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.catalogue import DatasetState
+from volatile_rse.domain.catalogue import DatasetState, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
@@ -414,12 +414,32 @@ def people_are_sent_to_what_a_cluster_has_lost() -> None:
 
 @mutant
 def whoever_comes_takes_an_rse_over() -> None:
-    swap(adoption, "_unlike", lambda _real: lambda _found, _wanted: "")
+    swap(adoption, "_unlike", lambda _real: lambda *_: "")
 
 
 @mutant
 def a_buffer_that_is_here_is_taken_for_lost() -> None:
-    swap(adoption, "_not_lost", lambda _real: lambda _world, _catalogue, _spec: "")
+    swap(adoption, "_not_lost", lambda _real: lambda *_: "")
+
+
+@mutant
+def an_rse_without_an_address_is_not_looked_for() -> None:
+    swap(gather, "_may_have_rse", lambda _real: lambda spec: spec.public is not None)
+
+
+@mutant
+def what_the_reaper_cannot_reach_is_taken() -> None:
+    swap(adoption, "_beyond_reach", lambda _real: lambda *_: "")
+
+
+@mutant
+def what_an_adopted_rse_needs_may_go() -> None:
+    swap(adoption, "_hold_used", lambda _real: lambda *_: None)
+
+
+@mutant
+def who_made_an_rse_is_forgotten() -> None:
+    swap(LedgerOwner, "heir", lambda _real: lambda owner, instance: LedgerOwner(instance, owner.record_id))
 
 
 @mutant

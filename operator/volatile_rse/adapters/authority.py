@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import json
 import re
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from joserfc.jwk import ECKey
 
 from volatile_rse.ports.credentials import Authority, KeyPair, SessionKey, TokenClaims
 
-__all__ = ["LocalAuthority", "hashed_name"]
+__all__ = ["ClientPair", "LocalAuthority", "hashed_name"]
 
 _AUTHORITY_LIFETIME = timedelta(days=3650)
 _SKEW = timedelta(minutes=5)
@@ -146,6 +147,40 @@ class LocalAuthority(Authority):
         if alternatives is not None:
             builder = builder.add_extension(alternatives, critical=False)
         return KeyPair(_pem(builder.sign(self._key, hashes.SHA256())), _key_pem(key))
+
+
+class ClientPair:
+    """A client certificate that is issued anew in time: a process may live longer than it.
+
+    Parameters
+    ----------
+    authority
+        Who issues it.
+    name
+        Its common name.
+    lifetime
+        Of each; the next one is issued after two thirds of it.
+    now
+        The time.
+    """
+
+    def __init__(
+        self, authority: Authority, name: str, lifetime: timedelta, now: Callable[[], datetime] = _utcnow
+    ) -> None:
+        self._authority = authority
+        self._name = name
+        self._lifetime = lifetime
+        self._now = now
+        self._lock = threading.Lock()
+        self._issued: tuple[KeyPair, datetime] | None = None
+
+    def __call__(self) -> KeyPair:
+        """Give the one to use now."""
+        now = self._now()
+        with self._lock:
+            if self._issued is None or now >= self._issued[1]:
+                self._issued = self._authority.client(self._name, self._lifetime), now + self._lifetime * 2 / 3
+            return self._issued[0]
 
 
 def hashed_name(certificate: str) -> str:

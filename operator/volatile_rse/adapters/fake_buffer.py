@@ -146,11 +146,11 @@ class FakeBuffer(Buffer):
         return [] if self._manifest is None else self._manifest.outputs
 
     def lose_volume(self) -> None:
-        """Replace the volume: all is gone but what the sites have, and the agent begins anew."""
-        sites = self.sites
+        """Replace the volume: all is gone but what was copied away, and the agent begins anew."""
+        sites, volume = self.sites, int(self.volume) + 1
         self.__init__(self._capacity, self._page)  # type: ignore[misc]
-        self.sites = sites
-        self.volume = "1" * 32
+        self.sites.update(sites)
+        self.volume = f"{volume:032}"
 
     def restart(self) -> None:
         """Replace the agent: it forgets the manifest, and nothing else."""

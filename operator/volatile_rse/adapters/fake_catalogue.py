@@ -31,14 +31,22 @@ _MARK = "vrse_instance"
 _TABLES = ("_files", "_collections", "_rses", "_deleted", "_replicas", "_tombs", "_rules")
 
 
+@dataclass(frozen=True, slots=True)
+class _Door:
+    scheme: str
+    host: str
+    port: int
+
+
 @dataclass(slots=True)
 class _Rse:
     host: str
     attributes: dict[str, str]
     owner: str | None = None
     """Given in the call that creates a buffer's RSE; a permanent one has none."""
-    wanted: BufferRse | None = None
-    """What it was completed to."""
+    doors: list[_Door] = field(default_factory=list)
+    """Of a buffer's RSE."""
+    readable: bool = True
     deletable: bool = True
     counted: int = 0
     """Bytes by the counter, which follows only with the daemons."""
@@ -47,6 +55,15 @@ class _Rse:
     def volatile(self) -> bool:
         """Tell buffers, half-made ones too, from permanent RSEs."""
         return self.owner is not None or _MARK in self.attributes
+
+    def port(self, scheme: str) -> int:
+        """Give the port of a door; 0 where there is none."""
+        return next((door.port for door in self.doors if door.scheme == scheme), 0)
+
+    @property
+    def address(self) -> str:
+        """Host of a buffer's davs door; empty where there is none."""
+        return next((door.host for door in self.doors if door.scheme == "davs"), "")
 
 
 @dataclass(slots=True)
@@ -81,6 +98,8 @@ class FakeCatalogue(Catalogue):
         """(account, RSE) -> bytes; unlimited where nothing is said."""
         self.distances: dict[tuple[str, str], int] = {}
         """(From, to) -> distance."""
+        self.silent: set[str] = set()
+        """RSEs at whose address nobody answers: the reaper can delete nothing there."""
         self._files: dict[Did, File] = {}
         self._collections: dict[Did, _Collection] = {}
         self._rses: dict[str, _Rse] = {}
@@ -92,6 +111,8 @@ class FakeCatalogue(Catalogue):
         self._locked: set[str] = set()
         """RSEs where hiding was refused because of a rule."""
         self._failures: list[tuple[PortError, bool]] = []
+        self._death: tuple[int, BaseException] | None = None
+        """Single writes until whoever calls is dead."""
 
     # What tests do.
 
@@ -154,6 +175,23 @@ class FakeCatalogue(Catalogue):
         """Let the next write fail; ``after``: it is carried out, only its answer is lost."""
         self._failures.append((error or _unreachable(), after))
 
+    def die_after(self, writes: int, death: BaseException) -> None:
+        """Let the caller die with one of its next single writes: the making of an RSE is several."""
+        self._death = (writes, death)
+
+    def lose_doors(self, rse: str) -> None:
+        """Let somebody take the protocols of a buffer's RSE away."""
+        self._rses[rse].doors.clear()
+
+    def live_on(self) -> None:
+        """Let the caller live after all."""
+        self._death = None
+
+    @property
+    def awaits_death(self) -> bool:
+        """Tell whether who shall die is still alive."""
+        return self._death is not None
+
     def run_daemons(self) -> None:
         """Run judge-cleaner, judge-evaluator, reaper, abacus and undertaker once."""
         self._clean()
@@ -210,6 +248,12 @@ class FakeCatalogue(Catalogue):
         owners = {did: found.owner for did, found in self._collections.items() if did.scope == scope}
         return {did: owner for did, owner in owners.items() if owner is not None and owner.instance == instance}
 
+    def ledgers_of(self, scope: str, record_id: str) -> Mapping[Did, LedgerOwner]:
+        """List the ledgers of one buffer."""
+        self._answers()
+        owners = {did: found.owner for did, found in self._collections.items() if did.scope == scope}
+        return {did: owner for did, owner in owners.items() if owner is not None and owner.record_id == record_id}
+
     def ledger_exists(self, ledger: Did) -> bool:
         """Tell whether it is there."""
         self._answers()
@@ -227,7 +271,11 @@ class FakeCatalogue(Catalogue):
         """Describe a buffer's RSE."""
         self._answers()
         known = self._rses.get(rse)
-        return None if known is None or not known.volatile else known.wanted
+        if known is None or not known.volatile:
+            return None
+        marks = {key: value for key, value in known.attributes.items() if key.startswith("vrse_")}
+        marks[_MARK] = known.owner or marks[_MARK]
+        return BufferRse(rse, known.address, known.port("root"), known.port("davs"), marks, known.readable)
 
     def rse(self, rse: BufferRse) -> RseState | None:
         """Compare an RSE."""
@@ -236,7 +284,12 @@ class FakeCatalogue(Catalogue):
         if known is None:
             return None
         _must_be_ours(rse, known)
-        return RseState(rse.name, complete=known.wanted == rse, deletable=known.deletable)
+        complete = (
+            known.readable == rse.availability_read
+            and set(_doors(rse)) <= set(known.doors)
+            and rse.attributes.items() <= known.attributes.items()
+        )
+        return RseState(rse.name, complete=complete, deletable=known.deletable)
 
     def ensure_rse(self, rse: BufferRse) -> None:
         """Create the RSE."""
@@ -244,10 +297,21 @@ class FakeCatalogue(Catalogue):
             if rse.name in self._deleted:
                 what = f"An RSE named {rse.name} was deleted before; Rucio does not give a name twice."
                 raise RefusedError(Reason.FOREIGN_OBJECT, what)
-            known = self._rses.setdefault(rse.name, _Rse(rse.host, {}, rse.attributes[_MARK]))
+            if rse.name not in self._rses:
+                owner = rse.attributes[_MARK]
+                self._rses[rse.name] = _Rse("", {}, owner, readable=rse.availability_read, deletable=False)
+                self._wrote()
+            known = self._rses[rse.name]
             _must_be_ours(rse, known)
-            known.wanted, known.host, known.deletable = rse, rse.host, False
-            known.attributes |= rse.attributes
+            if known.deletable or known.readable != rse.availability_read:
+                known.readable, known.deletable = rse.availability_read, False
+                self._wrote()
+            for key in [key for key, value in rse.attributes.items() if known.attributes.get(key) != value]:
+                known.attributes[key] = rse.attributes[key]
+                self._wrote()
+            for door in [door for door in _doors(rse) if door not in known.doors]:
+                known.doors.append(door)
+                self._wrote()
 
     def register(self, rse: str, ledger: Did, files: Sequence[File]) -> None:
         """Register files on the buffer."""
@@ -440,6 +504,12 @@ class FakeCatalogue(Catalogue):
             if known.counted:
                 what = f"Rucio still counts {known.counted} bytes on {rse}."
                 raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
+            for key in list(known.attributes):
+                del known.attributes[key]
+                self._wrote()
+            for door in list(known.doors):
+                known.doors.remove(door)
+                self._wrote()
             del self._rses[rse]
             self._deleted.add(rse)
 
@@ -462,8 +532,19 @@ class FakeCatalogue(Catalogue):
             raise self._failures.pop(0)[0]
         yield
         self.journal.append(call)
+        self._wrote()
         if self._failures:
             raise self._failures.pop(0)[0]
+
+    def _wrote(self) -> None:
+        """Count a single write that was carried out, and end the caller with its last one."""
+        if self._death is None:
+            return
+        left, death = self._death
+        self._death = (left - 1, death)
+        if left == 1:
+            self._death = None
+            raise death
 
     def _known(self, rse: str) -> _Rse:
         if rse not in self._rses:
@@ -512,7 +593,8 @@ class FakeCatalogue(Catalogue):
     def _reap(self) -> None:
         locked = {lock for rule in self._rules.values() for lock in rule.locks}
         for (rse, did), state in list(self._replicas.items()):
-            if state == "B" and (rse, did) in self._tombs and self._rses[rse].deletable and (did, rse) not in locked:
+            reaps = self._rses[rse].deletable and rse not in self.silent
+            if state == "B" and (rse, did) in self._tombs and reaps and (did, rse) not in locked:
                 del self._replicas[rse, did]
                 self._tombs.discard((rse, did))
                 if not any(known == did for _, known in self._replicas):
@@ -557,6 +639,10 @@ def _must_be_ours(rse: BufferRse, known: _Rse) -> None:
     owner, ours = known.owner, rse.attributes[_MARK]
     if owner != ours:
         raise RefusedError(Reason.FOREIGN_OBJECT, f"RSE {rse.name} in Rucio belongs to {owner!r}, not to {ours!r}.")
+
+
+def _doors(rse: BufferRse) -> tuple[_Door, ...]:
+    return _Door("davs", rse.host, rse.davs_port), _Door("root", rse.host, rse.root_port)
 
 
 def _unreachable() -> UnreachableError:

@@ -14,12 +14,15 @@ from typing import Any, Literal
 
 from volatile_rse.adapters.kubernetes import RESOURCES
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.schema import fault_of_label
 from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
 __all__ = ["FakeCluster", "FakeEvent", "Write", "play_controllers"]
 
 _NODE_PORTS = range(30000, 32768)
+_PROTECTION = "kubernetes.io/pvc-protection"
+"""Finalizer of every claim: it goes after the pods that use it."""
 _SYSTEM_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
 _WITHOUT_GENERATION = {
     "ConfigMap",
@@ -98,6 +101,20 @@ class FakeCluster(Cluster):
         """
         self._failures.append((error or _unreachable("the next write"), after))
 
+    def collect_garbage(self) -> None:
+        """Remove what was made for an owner that had gone by then."""
+        alive = {stored["metadata"]["uid"] for stored in self._objects.values()}
+        for ref, stored in list(self._objects.items()):
+            owners = {owner["uid"] for owner in stored["metadata"].get("ownerReferences", ())}
+            if owners and not owners & alive and ref in self._objects:
+                self._end(ref)
+
+    def end_pods(self) -> None:
+        """Let kubelets end the pods that are being deleted."""
+        for ref, stored in list(self._objects.items()):
+            if ref.kind == "Pod" and "deletionTimestamp" in stored["metadata"]:
+                self._remove(ref)
+
     def set_status(self, ref: Ref, status: Mapping[str, Any]) -> None:
         """Write a status as another controller does."""
         stored = self._objects[ref]
@@ -124,6 +141,9 @@ class FakeCluster(Cluster):
         """List objects in the order of their names."""
         self._answers(f"LIST {kind}")
         wanted = (labels or {}).items()
+        for key, value in wanted:
+            if fault := fault_of_label(key, value):
+                raise RefusedError(Reason.CLUSTER_REFUSED, f"The API server refused LIST {kind}: 400 {fault}")
         return tuple(
             _copied(stored)
             for ref, stored in sorted(self._objects.items(), key=lambda item: (item[0].namespace or "", item[0].name))
@@ -216,12 +236,14 @@ class FakeCluster(Cluster):
             "name": ref.name,
             "uid": str(uuid.uuid4()),
             "resourceVersion": str(next(self._versions)),
-            "creationTimestamp": self._stamp(),
+            "creationTimestamp": self.stamp(),
         }
         if ref.kind not in _WITHOUT_GENERATION:
             metadata["generation"] = 1
         if resource.api_version.startswith("volatilerse.io") and resource.status:
             stored["status"] = {"observedGeneration": -1}
+        if ref.kind == "PersistentVolumeClaim":
+            metadata["finalizers"] = [*metadata.get("finalizers", []), _PROTECTION]
         stored["metadata"] = metadata
         self._admit(ref, stored)
         self._objects[ref] = stored
@@ -267,8 +289,11 @@ class FakeCluster(Cluster):
         """Remove an object, or mark it while finalizers or what a namespace holds keep it."""
         stored = self._objects[ref]
         if "deletionTimestamp" not in stored["metadata"]:
-            stored["metadata"]["deletionTimestamp"] = self._stamp()
+            stored["metadata"]["deletionTimestamp"] = self.stamp()
             stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        if ref.kind == "Pod" and stored["spec"].get("nodeName") and not _is_over(stored):
+            # Its kubelet says when it has ended.
+            return
         held = self._held_by(ref)
         for inner in held:
             if inner in self._objects:
@@ -293,23 +318,75 @@ class FakeCluster(Cluster):
         if "deletionTimestamp" in self._objects.get(namespace, gone)["metadata"] and namespace in self._objects:
             self._end(namespace)
 
-    def _stamp(self) -> str:
+    def stamp(self) -> str:
+        """Give the time as Kubernetes writes it."""
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _is_over(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
 
 
 def play_controllers(cluster: FakeCluster) -> None:
     """Do what provisioner, kubelet and controllers would: bind claims, start pods and deployments."""
+    cluster.end_pods()
+    cluster.collect_garbage()
+    _unprotect(cluster)
     for volume in cluster.list("PersistentVolume"):
         _reclaim(cluster, volume)
     for claim in cluster.list("PersistentVolumeClaim"):
         _bind(cluster, claim)
     for number, pod in enumerate(cluster.list("Pod"), 1):
-        if "status" not in pod:
-            ready = [{"type": "Ready", "status": "True"}]
+        if "status" not in pod and _can_start(cluster, pod["metadata"]["namespace"], pod["spec"]):
+            ready = [{"type": "Ready", "status": "True", "lastTransitionTime": cluster.stamp()}]
             cluster.merge(_ref(pod), {"spec": {"nodeName": "node"}})
             cluster.set_status(_ref(pod), {"phase": "Running", "conditions": ready, "podIP": f"10.244.0.{number}"})
     for deployment in cluster.list("Deployment"):
-        cluster.set_status(_ref(deployment), {"readyReplicas": deployment["spec"].get("replicas", 1)})
+        template = deployment["spec"].get("template", {}).get("spec", {})
+        if _can_start(cluster, deployment["metadata"]["namespace"], template):
+            cluster.set_status(_ref(deployment), {"readyReplicas": deployment["spec"].get("replicas", 1)})
+
+
+def _unprotect(cluster: FakeCluster) -> None:
+    """Let claims go that are being deleted, and that no scheduled pod uses."""
+    used = {
+        (pod["metadata"]["namespace"], claim)
+        for pod in cluster.list("Pod")
+        if pod["spec"].get("nodeName")
+        for kind, claim in _mounted(pod["spec"])
+        if kind == "PersistentVolumeClaim"
+    }
+    for claim in cluster.list("PersistentVolumeClaim"):
+        metadata = claim["metadata"]
+        if "deletionTimestamp" in metadata and (metadata["namespace"], metadata["name"]) not in used:
+            others = [name for name in metadata.get("finalizers", []) if name != _PROTECTION]
+            if others != metadata.get("finalizers", []):
+                cluster.merge(_ref(claim), {"metadata": {"finalizers": others}})
+
+
+def _mounted(spec: Object) -> Iterator[tuple[str, str]]:
+    """Give kind and name of what a pod mounts."""
+    for volume in spec.get("volumes", ()):
+        if "persistentVolumeClaim" in volume:
+            yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
+        elif "secret" in volume:
+            yield "Secret", volume["secret"]["secretName"]
+        elif "configMap" in volume:
+            yield "ConfigMap", volume["configMap"]["name"]
+
+
+def _can_start(cluster: FakeCluster, namespace: str, spec: Object) -> bool:
+    """Tell whether all is there that a pod mounts: it waits for it, and never needs it again."""
+    for kind, name in _mounted(spec):
+        body = cluster.get(Ref(kind, namespace, name))
+        if body is None or (kind == "PersistentVolumeClaim" and not _is_bound(body)):
+            return False
+    return True
+
+
+def _is_bound(claim: Object) -> bool:
+    bound = (claim.get("status") or {}).get("phase") == "Bound"
+    return bound and "deletionTimestamp" not in claim["metadata"]
 
 
 def _reclaim(cluster: FakeCluster, volume: Object) -> None:

@@ -44,7 +44,8 @@ def _context(bundle: str | None, pair: KeyPair | None) -> ssl.SSLContext:
     if bundle is None:
         context.load_default_certs()
     else:
-        context.load_verify_locations(cadata=bundle)
+        # OpenSSL's module takes ASCII alone, and the comments between certificates may be in any language.
+        context.load_verify_locations(cadata=bundle.encode("ascii", "ignore").decode())
     if pair is not None:
         _load(context, pair)
     return context

@@ -20,7 +20,7 @@ from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import requests
 from certifi import where
@@ -53,6 +53,7 @@ _URL_LENGTH = 3000
 """Characters of names in a URL: gunicorn takes a line of 4094."""
 _MARK = "vrse_instance"
 _RECORD = "vrse_record"
+_MAKER = "vrse_maker"
 _OWNER = "ISP"
 """The one free text that is given in the very call that creates an RSE: no crash leaves one that is nobody's."""
 _INSTANCE = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -176,15 +177,11 @@ class RucioCatalogue(Catalogue):
 
     def ledgers(self, scope: str, instance: str) -> Mapping[Did, LedgerOwner]:
         """List the ledger datasets of an instance."""
-        names = self._call(
-            f"scope {scope}",
-            "list_dids",
-            scope,
-            [{_MARK: instance}],
-            did_type="dataset",
-            tolerate={"DataIdentifierNotFound": None},
-        )
-        return {did: owner for name in names or () if (owner := self._owner(did := Did(scope, name))) is not None}
+        return self._ledgers(scope, _MARK, instance)
+
+    def ledgers_of(self, scope: str, record_id: str) -> Mapping[Did, LedgerOwner]:
+        """List the ledger datasets of one buffer."""
+        return self._ledgers(scope, _RECORD, record_id)
 
     def ledger_exists(self, ledger: Did) -> bool:
         """Tell whether the ledger is there."""
@@ -196,7 +193,9 @@ class RucioCatalogue(Catalogue):
         if owner not in {of, by}:
             raise RefusedError(Reason.FOREIGN_OBJECT, f"Dataset {ledger} in Rucio belongs to {owner}, not to {of}.")
         if owner == of and of != by:
-            self._call(str(ledger), "set_metadata", ledger.scope, ledger.name, _MARK, by.instance)
+            # In one call: a ledger that is another's by now always tells whose mark its RSE bears.
+            meta = {_MARK: by.instance, _MAKER: by.maker}
+            self._call(str(ledger), "set_metadata_bulk", ledger.scope, ledger.name, meta)
 
     def buffer(self, rse: str) -> BufferRse | None:
         """Describe a buffer's RSE."""
@@ -685,11 +684,22 @@ class RucioCatalogue(Catalogue):
         found: dict[str, Any] | None = self._call(str(did), "get_did", did.scope, did.name, tolerate=absent)
         return found
 
+    def _ledgers(self, scope: str, key: str, value: str) -> Mapping[Did, LedgerOwner]:
+        names = self._call(
+            f"scope {scope}",
+            "list_dids",
+            scope,
+            [{key: value}],
+            did_type="dataset",
+            tolerate={"DataIdentifierNotFound": None},
+        )
+        return {did: owner for name in names or () if (owner := self._owner(did := Did(scope, name))) is not None}
+
     def _owner(self, ledger: Did) -> LedgerOwner | None:
         meta = self._meta(ledger)
         if _MARK not in meta:
             return None
-        return LedgerOwner(instance=meta[_MARK], record_id=meta.get(_RECORD, ""))
+        return LedgerOwner(meta[_MARK], meta.get(_RECORD, ""), meta.get(_MAKER, ""))
 
     def _meta(self, did: Did) -> Mapping[str, Any]:
         absent = {"DataIdentifierNotFound": None}
@@ -909,7 +919,15 @@ def _letter(state: str) -> str:
 
 def _pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ...]:
     found = [(ranks.get(info["rse"]), info.get("priority", 0), pfn) for pfn, info in entry["pfns"].items()]
-    return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None))
+    return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None) if _has_host(pfn))
+
+
+def _has_host(pfn: str) -> bool:
+    """Tell whether a URL leads anywhere: an RSE may have been given any host, as ``[::1``."""
+    try:
+        return bool(urlsplit(pfn).hostname)
+    except ValueError:
+        return False
 
 
 def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from volatile_rse.agent.worker import worker
+
 __all__ = ["Batch"]
 
 _log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class Batch(Generic[_Item]):
         self._items: list[_Item] = []
         self._urgent = False
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = worker(name, self._run)
 
     def start(self) -> None:
         """Begin."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 import tempfile
 import threading
 from pathlib import Path
 
 from volatile_rse.agent import ballast
 from volatile_rse.agent.copying import Copying
-from volatile_rse.agent.gate import Gate
+from volatile_rse.agent.gate import Gate, GateError
 from volatile_rse.agent.inventory import Inventory, with_live
 from volatile_rse.agent.ledger import Ledger
 from volatile_rse.agent.places import Places
@@ -18,10 +20,14 @@ from volatile_rse.agent.sealing import Sealing
 from volatile_rse.agent.staging import Staging
 from volatile_rse.agent.transfer import Access
 from volatile_rse.agent.watch import restarts
+from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import GateState, Manifest, Report, Space
 
 __all__ = ["Buffer"]
 
+_log = logging.getLogger(__name__)
+_PERIOD = 10.0
+"""Seconds from one look at the room that is kept to the next."""
 _KNOWS = ["outputs", "continuous", "sourceless"]
 
 
@@ -39,7 +45,7 @@ class Buffer:
     def __init__(self, places: Places, *, first: float = 1.0) -> None:
         places.make()
         self.places = places
-        self.ledger = Ledger(places.control / "ledger.sqlite")
+        self.ledger = _ledger(places)
         self.gate = Gate(places)
         self.staging = Staging(places, self.ledger, first=first)
         self.sealing = Sealing(places, self.ledger, self.gate)
@@ -52,11 +58,14 @@ class Buffer:
         self._manifest: Manifest | None = None
         self._told: tuple[GateState, GateState] | None = None
         self._trust = tempfile.TemporaryDirectory(prefix="trust-")
+        self._room = threading.Lock()
+        self._ended = threading.Event()
+        self._keeper = worker("room", self._keep_room)
 
     def start(self) -> None:
         """Begin to work."""
-        if self.gate.desired().mode == "open":
-            ballast.load(self.places)
+        self.keep_room()
+        self._keeper.start()
         self.staging.start()
         self.copying.start()
         self.sealing.start()
@@ -65,6 +74,7 @@ class Buffer:
 
     def stop(self) -> None:
         """End; all that was done is kept."""
+        self._ended.set()
         self.inventory.stop()
         self.publishing.stop()
         self.staging.stop()
@@ -87,8 +97,28 @@ class Buffer:
 
     def fence(self, generation: int) -> GateState:
         """Close the outboxes for good, also on a full volume."""
-        ballast.drop(self.places)
-        return self.gate.fence(generation)
+        with self._room:
+            try:
+                return self.gate.fence(generation)
+            except OSError as error:
+                if not ballast.is_full(error):
+                    raise
+                ballast.drop(self.places)
+                return self.gate.fence(generation)
+
+    def keep_room(self) -> None:
+        """Keep room for the fence and what follows it, as long as a session can fill the volume."""
+        with self._room:
+            try:
+                if self.gate.desired().mode == "open":
+                    self.gate.prepare()
+                    ballast.load(self.places)
+            except (OSError, GateError) as error:
+                _log.warning("no room is kept for the end of the session: %s", error)
+
+    def _keep_room(self) -> None:
+        while not self._ended.wait(_PERIOD):
+            self.keep_room()
 
     def changed(self, version: int) -> bool:
         """Tell whether there is something newer to report."""
@@ -140,3 +170,16 @@ class Buffer:
             bytes=volume.f_blocks * volume.f_frsize, bytes_free=volume.f_bavail * volume.f_frsize,
             inodes=volume.f_files, inodes_free=volume.f_favail,
         )  # fmt: skip
+
+
+def _ledger(places: Places) -> Ledger:
+    """Open the ledger, also on a volume that the session has filled."""
+    path = places.control / "ledger.sqlite"
+    try:
+        return Ledger(path)
+    except sqlite3.OperationalError as error:
+        if not ballast.is_full(error):
+            raise
+        _log.warning("the ledger cannot be opened (%s): the room that is kept for it is given back", error)
+        ballast.drop(places)
+        return Ledger(path)

@@ -1,4 +1,4 @@
-"""What lies in the outboxes while sessions write: looked at now and then, and never opened."""
+"""What lies in the outboxes while sessions write: looked at now and then, and never read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from volatile_rse.agent.outbox import first_rule, is_excluded, shown, walk
+from volatile_rse.agent.outbox import below, first_rule, is_excluded, is_written, shown, walk
 from volatile_rse.agent.places import Places
+from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import OutputRule, OutputTotals
 
 __all__ = ["Inventory", "Seen", "with_live"]
@@ -48,7 +49,7 @@ class Inventory:
         self._rules: Sequence[OutputRule] = ()
         self._ended = False
         self._seen = Seen()
-        self._thread = threading.Thread(target=self._run, name="inventory", daemon=True)
+        self._thread = worker("inventory", self._run)
 
     def start(self) -> None:
         """Begin."""
@@ -106,7 +107,8 @@ class Inventory:
         sums: dict[tuple[str, str | None], list[int]] = {}
         unmatched: list[str] = []
         for claim in claims:
-            for found in walk(self._places.namespace / "outbox" / claim):
+            root = self._places.area("outbox", claim)
+            for found in walk(root):
                 if not found.regular or is_excluded(found.path):
                     continue
                 rule = first_rule(claim, found.path, rules)
@@ -115,7 +117,7 @@ class Inventory:
                 total = sums.setdefault((claim, rule.name if rule else None), [0, 0, 0])
                 total[0] += 1
                 total[1] += found.status.st_size
-                total[2] += found.torn
+                total[2] += found.torn or is_written(below(root, found.path)) is True
         totals = (
             OutputTotals(claim=claim, name=name, files=files, bytes=size, open=torn)
             for (claim, name), (files, size, torn) in sums.items()

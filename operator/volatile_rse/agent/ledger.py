@@ -124,9 +124,14 @@ class Ledger:
         return self._version
 
     def bump(self) -> None:
-        """Count a change of something that has no row."""
-        with self._changing():
-            self._version += 1
+        """Count a change of something that has no row, also on a full volume: the next row brings the number along."""
+        with self._lock:
+            try:
+                with self._changing():
+                    self._version += 1
+            except sqlite3.OperationalError as error:
+                _log.warning("the ledger's version is not written: %s", error)
+                self._version += 1
 
     def put(self, rows: Iterable[Row]) -> None:
         """Write rows, all or none."""
@@ -222,14 +227,16 @@ class Ledger:
     def _changing(self) -> Iterator[None]:
         with self._lock:
             before = self._version
-            self._database.execute("BEGIN IMMEDIATE")
             try:
+                self._database.execute("BEGIN IMMEDIATE")
                 yield
                 self._database.execute("UPDATE fact SET value = ? WHERE name = 'version'", (str(self._version),))
                 self._database.execute("COMMIT")
             except BaseException:
                 self._version = before
-                self._database.execute("ROLLBACK")
+                # SQLite may have done so by itself, and does where the volume is full.
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
                 raise
 
     def _values(self, row: Row) -> tuple[str | bytes | int | None, ...]:

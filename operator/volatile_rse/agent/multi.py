@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 import pycurl
 
 from volatile_rse.agent.transfer import Answer, Request, Transfer, TransferError
+from volatile_rse.agent.worker import worker
 
 __all__ = ["Engine", "Steps", "backoff"]
 
@@ -68,7 +69,7 @@ class Engine(Generic[_Key]):
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
         self._rope.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = worker(name, self._run)
         # What follows belongs to the thread.
         self._multi = pycurl.CurlMulti()
         self._idle: list[pycurl.Curl] = []
@@ -77,6 +78,8 @@ class Engine(Generic[_Key]):
         self._resting: deque[_Key] = deque()
         self._queues: dict[str, deque[tuple[_Key, Request]]] = {}
         """Host -> what is asked of it one by one; the first is under way."""
+        self._unsent: deque[tuple[_Key, TransferError]] = deque()
+        """Whose request never came to libcurl, and why."""
 
     def start(self) -> None:
         """Begin."""
@@ -144,6 +147,9 @@ class Engine(Generic[_Key]):
     def _begin(self) -> None:
         for rested in [self._resting.popleft() for _ in range(len(self._resting))]:
             self._advance(rested, partial(next, self._under_way[rested]))
+        for asking, failure in [self._unsent.popleft() for _ in range(len(self._unsent))]:
+            if asking in self._under_way:
+                self._advance(asking, partial(self._under_way[asking].throw, failure))
         while len(self._under_way) < self._slots and (key := self._next()) is not None:
             steps = self._under_way[key] = self._work(key)
             self._advance(key, partial(next, steps))
@@ -194,9 +200,16 @@ class Engine(Generic[_Key]):
         self._send(key, request)
 
     def _send(self, key: _Key, request: Request) -> None:
-        curl = self._idle.pop() if self._idle else pycurl.Curl()
-        self._transfers[curl] = key, Transfer(curl, request)
-        self._multi.add_handle(curl)
+        try:
+            curl = self._idle.pop() if self._idle else pycurl.Curl()
+            transfer = Transfer(curl, request)
+            self._multi.add_handle(curl)
+        except Exception as error:  # noqa: BLE001 (what libcurl does not take is a failure of this one request)
+            _log.exception("%s cannot be asked", key)
+            self._unsent.append((key, TransferError(f"{request.method} {request.shown}: {error}")))
+            self._next_of(request)
+        else:
+            self._transfers[curl] = key, transfer
 
     def _collect(self) -> None:
         """Hand out the answers."""
@@ -218,14 +231,19 @@ class Engine(Generic[_Key]):
         # What it calls back holds open files.
         curl.reset()
         self._idle.append(curl)
-        if transfer.request.alone:
-            queue = self._queues[transfer.request.host]
-            queue.popleft()
-            if queue:
-                self._send(*queue[0])
-            else:
-                del self._queues[transfer.request.host]
+        self._next_of(transfer.request)
         return key, transfer
+
+    def _next_of(self, request: Request) -> None:
+        """Send what had to wait for the end of a request."""
+        if not request.alone:
+            return
+        queue = self._queues[request.host]
+        queue.popleft()
+        if queue:
+            self._send(*queue[0])
+        else:
+            del self._queues[request.host]
 
     def _break_off(self) -> None:
         with self._lock:
@@ -241,7 +259,10 @@ class Engine(Generic[_Key]):
             self._release(curl)
         if key in self._resting:
             self._resting.remove(key)
-        self._under_way.pop(key).close()
+        try:
+            self._under_way.pop(key).close()
+        except Exception:  # noqa: BLE001 (nobody waits for it any more: it must not stop the others)
+            _log.exception("%s was broken off, and did not end well", key)
 
     def _wait(self) -> None:
         reads, writes, errors = self._multi.fdset()
@@ -254,7 +275,7 @@ class Engine(Generic[_Key]):
 
     def _patience(self) -> float:
         """Give the seconds until something is to be done, if no site answers."""
-        wait = 0.0 if self._resting else _LONGEST_WAIT
+        wait = 0.0 if self._resting or self._unsent else _LONGEST_WAIT
         if (libcurl := self._multi.timeout()) >= 0:
             wait = min(wait, libcurl / 1000)
         with self._lock:

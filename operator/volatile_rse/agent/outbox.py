@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
+import signal
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from volatile_rse.agent.places import sync
 from volatile_rse.api.agent import EXCLUDES, OutputRule
 
-__all__ = ["Found", "below", "first_rule", "is_excluded", "matches", "shown", "walk"]
+__all__ = ["Found", "below", "first_rule", "is_excluded", "is_written", "matches", "shown", "tear", "walk"]
 
 _PART = re.compile(r"\*\*/|\*\*|.", re.DOTALL)
 _OWNER = stat.S_IRWXU
@@ -33,8 +37,47 @@ class Found:
 
     @property
     def torn(self) -> bool:
-        """Tell whether its upload never ended: XRootD takes the sticky bit away at the end."""
+        """Tell whether its upload never ended: XRootD takes the sticky bit away at the end.
+
+        What was whole before and is being changed has none until the fence: see ``tear``.
+        """
         return self.regular and bool(self.status.st_mode & stat.S_ISVTX)
+
+
+def tear(handles: Iterable[Path]) -> int:
+    """Mark files as torn, so that they stay it whatever ends or restarts; give the number of those that were not yet.
+
+    The mark is the one of torn uploads. It is the file's, whatever that is called by now; it needs no room; and nothing
+    takes it away once the gate is closed.
+    """
+    marked = 0
+    for handle in handles:
+        mode = stat.S_IMODE(handle.stat().st_mode)
+        if not mode & stat.S_ISVTX:
+            # Readable for the sync: sessions may have closed their own files.
+            handle.chmod(mode | stat.S_ISVTX | stat.S_IRUSR)
+            sync(handle)
+            marked += 1
+    return marked
+
+
+def is_written(path: Path) -> bool | None:
+    """Tell whether anybody has a file open to write: the kernel gives no lease on it then; None: it cannot be told."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        # It has gone, or its session has closed it.
+        return None
+    try:
+        # A lease that is broken is told by a signal: by one that does no harm.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def walk(outbox: Path) -> Iterator[Found]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
-import os
-import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.ledger import Ledger, output_key
-from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, shown, walk
+from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, is_written, shown, walk
 from volatile_rse.agent.places import Places, sync
 from volatile_rse.agent.sealing import Find, Sealing, set_apart
+from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import Manifest, OutputState
 
-__all__ = ["Publishing", "is_written"]
+__all__ = ["Publishing"]
 
 _log = logging.getLogger(__name__)
 _PERIOD = 1.0
@@ -34,7 +30,7 @@ class Publishing:
         self._sealing = sealing
         self._manifest: Manifest | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="publishing", daemon=True)
+        self._thread = worker("publishing", self._run)
 
     def start(self) -> None:
         """Begin."""
@@ -87,7 +83,7 @@ class Publishing:
             self._ledger.put(new)
         if gone := [key for key in known if key.startswith(f"{claim}//publish/".encode()) and key not in rows]:
             self._ledger.drop(gone)
-        ready = [find for find in self._finds("taken", claim, manifest) if not is_written(find.source)]
+        ready = [find for find in self._finds("taken", claim, manifest) if is_written(find.source) is False]
         self._sealing.seal(ready, record_id)
 
     def _finds(self, area: str, claim: str, manifest: Manifest) -> Iterator[Find]:
@@ -109,23 +105,3 @@ class Publishing:
 
 def _is_whole(found: Found) -> bool:
     return found.regular and not found.torn and not is_excluded(found.path)
-
-
-def is_written(path: Path) -> bool:
-    """Tell whether anybody has a file open to write: the kernel gives no lease on it then.
-
-    Where leases cannot be had, it is taken to be: the inventory at the session's end takes it.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        # A lease that is broken is told by a signal: by one that does no harm.
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        if error.errno != errno.EAGAIN:
-            _log.warning("whether %s is being written cannot be told: %s", path, error)
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -6,10 +6,14 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from typing import Literal
 
+from volatile_rse.agent import ballast
 from volatile_rse.agent.gate import Gate
-from volatile_rse.agent.places import Places
+from volatile_rse.agent.outbox import tear
+from volatile_rse.agent.places import AREAS, Places
 from volatile_rse.agent.watch import Watch, count_restart
 from volatile_rse.agent.xrootd import Server, copy_tls, seed_keys, stamp
 from volatile_rse.api.agent import GateState
@@ -19,9 +23,11 @@ __all__ = ["Supervisor", "main", "wait_for_end"]
 _log = logging.getLogger(__name__)
 _TICK = 0.1
 """Seconds between two looks at the gate."""
+_AFTER_FAILURE = 1.0
 _SILENT = 1
 """Exit code after XRootD had to be ended."""
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
+Mode = Literal["open", "fenced", "down"]
 
 
 class Supervisor:
@@ -31,32 +37,76 @@ class Supervisor:
         self._places = places
         self._gate = Gate(places)
         self._server = server
-        self._state = GateState(mode="down", generation=0)
+        self._mode: Mode = "down"
+        """Of XRootD."""
+        self._told: GateState | None = None
+        self._untold: GateState | None = None
 
     def begin(self) -> None:
         """Prepare the volume and start XRootD as the gate says."""
         self._places.make()
-        self._gate.reached(self._state)
+        self._tell(GateState(mode="down", generation=0))
         self.follow()
 
     def follow(self) -> None:
         """Restart XRootD if the gate is to be moved."""
         desired = self._gate.desired()
-        if desired == self._state:
+        if desired.mode == self._mode:
+            self._tell(desired)
             return
-        if desired.mode != self._state.mode:
-            # Said before anything is done: nobody may take a server that ends for one that is fenced.
-            self._gate.reached(GateState(mode="down", generation=desired.generation))
-            self._server.stop()
-            self._server.start(f"{desired.mode}.cfg", forget_uploads=desired.mode == "fenced")
-        self._gate.reached(desired)
-        self._state = desired
-        _log.info("the gate is %s, generation %d", desired.mode, desired.generation)
+        # Said before anything is done: nobody may take a server that ends for one that is fenced.
+        self._tell(GateState(mode="down", generation=desired.generation))
+        if desired.mode == "fenced" and not self._is_torn():
+            return
+        self._server.stop()
+        self._mode = "down"
+        if desired.mode == "fenced":
+            # Now, and not before: there is nobody left who could fill it.
+            ballast.drop(self._places)
+        self._server.start(f"{desired.mode}.cfg", forget_uploads=desired.mode == "fenced")
+        self._mode = desired.mode
+        self._tell(desired)
+
+    def _is_torn(self) -> bool:
+        """Mark what is being written as torn, before XRootD ends and nobody can tell any more.
+
+        XRootD itself marks what it creates, until that is whole, and not what was whole before.
+        """
+        self._server.hold()
+        try:
+            marked = tear(self._server.written([self._places.area(name, "") for name in AREAS]))
+        except OSError:
+            _log.exception("what is being written cannot be marked: XRootD goes on, and the fence waits")
+            self._server.release()
+            time.sleep(_AFTER_FAILURE)
+            return False
+        if marked:
+            _log.info("%d files were being changed: they are torn", marked)
+        return True
 
     def end(self) -> None:
         """Stop XRootD."""
         self._server.stop()
-        self._gate.reached(GateState(mode="down", generation=self._state.generation))
+        self._tell(GateState(mode="down", generation=self._told.generation if self._told else 0))
+
+    def _tell(self, state: GateState) -> None:
+        """Say what the gate is; what cannot be said now is said at the next look.
+
+        What was said before stands meanwhile. That is never a fence that is none: a fenced buffer stays fenced.
+        """
+        if state == self._told:
+            return
+        try:
+            self._gate.reached(state)
+        except OSError as error:
+            if self._untold != state:
+                _log.warning(
+                    "the gate is %s, generation %d: it cannot be said: %s", state.mode, state.generation, error
+                )
+            self._untold = state
+        else:
+            self._told = state
+            _log.info("the gate is %s, generation %d", state.mode, state.generation)
 
 
 def wait_for_end(places: Places, server: Server, watch: Watch, tick: Callable[[], None]) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,6 +37,11 @@ _HASHED_PER_SECOND = 20_000_000
 _PIECE = 256 * 1024
 _CREATED = frozenset({200, 201, 204})
 _REMOVED = frozenset({200, 202, 204, 404})
+_TOKEN = re.compile(r"[!-~]+")
+_AROUND = "\ufeff \t\r\n"
+"""What editors and ``echo`` leave around a token."""
+_REWRITE = "whoever keeps its Secret must write a token into it, letters, digits and signs of ASCII without a blank"
+_READDRESS = "an administrator must mend the protocol of its RSE in Rucio"
 _AS_IT_IS = "%:/?#[]@!$&'()*+,;=~"
 """What a URL may hold besides letters and digits; everything else is escaped, and escapes are not escaped again."""
 
@@ -49,7 +55,7 @@ class Access:
     """How sites are reached."""
 
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Host name -> bearer token."""
+    """Host name -> bearer token, as it was given."""
     trust: Path | None = None
     """File with the certificates of the sites' authorities; None: the system's."""
 
@@ -62,6 +68,23 @@ class Access:
         path = folder / f"{hashlib.sha256(manifest.trust.encode()).hexdigest()}.pem"
         path.write_text(manifest.trust)
         return cls(tokens, path)
+
+    def authorization(self, host: str) -> list[str]:
+        """Give the header that shows a host its token, if there is one.
+
+        Raises
+        ------
+        TransferError
+            What was given is no token; in a header it could be more than one.
+        """
+        given = self.tokens.get(host)
+        if given is None:
+            return []
+        token = given.strip(_AROUND)
+        if _TOKEN.fullmatch(token) is None:
+            message = f"what was given as the token for {host} is none: {_REWRITE}"
+            raise TransferError(message)
+        return [f"Authorization: Bearer {token}"]
 
 
 @dataclass(slots=True)
@@ -87,8 +110,19 @@ class Answer:
 
 
 def host_of(url: str) -> str:
-    """Give the host that a token is chosen by."""
-    return (urlsplit(url).hostname or "").lower()
+    """Give the host that a token is chosen by.
+
+    Raises
+    ------
+    TransferError
+        It has none.
+    """
+    try:
+        host = urlsplit(url).hostname
+    except ValueError as error:
+        message = f"{url.partition('?')[0]} is no address ({error}): {_READDRESS}"
+        raise TransferError(message) from error
+    return (host or "").lower()
 
 
 def _nothing(_data: bytes, _begin: int) -> None:
@@ -97,7 +131,13 @@ def _nothing(_data: bytes, _begin: int) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What is wanted of a site."""
+    """What is wanted of a site.
+
+    Raises
+    ------
+    TransferError
+        It can be asked of no site: address or token are none.
+    """
 
     method: str
     url: str
@@ -114,11 +154,20 @@ class Request:
     """Takes a piece, and where the answer as a whole begins: 0 if the site ignored the offset."""
     alone: bool = False
     """Not to be asked of this host together with another such request."""
+    host: str = field(init=False)
+    """The host that is asked first."""
+    authorization: Sequence[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Here, where whoever makes the request hears of it: it comes from outside.
+        host = host_of(self.url)
+        object.__setattr__(self, "host", host)
+        object.__setattr__(self, "authorization", self.access.authorization(host))
 
     @property
-    def host(self) -> str:
-        """The host that is asked first."""
-        return host_of(self.url)
+    def shown(self) -> str:
+        """The URL without its query, which may hold a secret."""
+        return self.url.partition("?")[0]
 
 
 def get(url: str, access: Access, offset: int, receive: Callable[[bytes, int], None]) -> Request:
@@ -194,10 +243,8 @@ class Transfer:
             curl.setopt(pycurl.CAINFO, os.fspath(request.access.trust))
             # These and no others; GnuTLS would read all the system's certificates anew for each connection, in 40 ms.
             curl.unsetopt(pycurl.CAPATH)
-        token = request.access.tokens.get(request.host)
-        bearer = [f"Authorization: Bearer {token}"] if token else []
         # libcurl does not repeat the token to another host that it is redirected to.
-        curl.setopt(pycurl.HTTPHEADER, [*bearer, *request.headers])
+        curl.setopt(pycurl.HTTPHEADER, [*request.authorization, *request.headers])
         for option, value in request.options.items():
             curl.setopt(option, value)
 
@@ -216,10 +263,10 @@ class Transfer:
         """
         status, fine = self._answer.status, self.request.fine
         if error is not None or self._error is not None:
-            message = f"{self.request.method} {_shown(self.request.url)}: {self._error or error}"
+            message = f"{self.request.method} {self.request.shown}: {self._error or error}"
             raise TransferError(message) from self._error
         if fine and status not in fine:
-            message = f"{self.request.method} {_shown(self.request.url)} gave {status}"
+            message = f"{self.request.method} {self.request.shown} gave {status}"
             raise TransferError(message)
         return self._answer
 
@@ -227,12 +274,7 @@ class Transfer:
         try:
             partial = self._answer.status == 206  # noqa: PLR2004 (partial content)
             self.request.receive(data, self.request.offset if partial else 0)
-        except (OSError, TransferError) as error:
+        except Exception as error:  # noqa: BLE001 (libcurl hears of none; the request gets it as its outcome)
             self._error = error
             return -1
         return len(data)
-
-
-def _shown(url: str) -> str:
-    """Leave out the query, which may hold a secret."""
-    return url.partition("?")[0]

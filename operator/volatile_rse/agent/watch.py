@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volatile_rse.agent.places import Places
+from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import DAVS_PORT
 
 __all__ = ["Hearing", "Watch", "answers", "count_restart", "restarts"]
@@ -76,7 +77,7 @@ class Watch:
         self._interval = interval
         self._hearing = Hearing()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
+        self._thread = worker("watch", self._listen)
 
     def start(self) -> None:
         """Begin to ask, once the server listens."""
@@ -107,9 +108,13 @@ def _counter(places: Places) -> Path:
 def count_restart(places: Places) -> None:
     """Remember on the volume that a server was ended because it answered nobody."""
     fresh = _counter(places).with_suffix(".new")
-    fresh.parent.mkdir(parents=True, exist_ok=True)
-    fresh.write_text(str(restarts(places) + 1))
-    fresh.replace(_counter(places))
+    try:
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(str(restarts(places) + 1))
+        fresh.replace(_counter(places))
+    except OSError as error:
+        # A number must not keep anything from being started again, and the volume may be full.
+        _log.warning("a restart is not counted: %s", error)
 
 
 def restarts(places: Places) -> int:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from volatile_rse.agent.places import Places
@@ -63,6 +63,7 @@ class Server:
         self._places = places
         self._ports = tuple(ports)
         self._pid: int | None = None
+        self._held = False
 
     def start(self, configuration: str, *, forget_uploads: bool) -> None:
         """Start with a file of the configuration directory and wait until it listens.
@@ -94,11 +95,37 @@ class Server:
             time.sleep(0.02)
         _log.info("XRootD listens with %s after %.2f s", configuration, time.monotonic() - began)
 
+    def hold(self) -> None:
+        """Let the process do nothing more: what it has open stays open, and nobody writes a byte."""
+        if self._pid is None:
+            return
+        os.kill(self._pid, signal.SIGSTOP)
+        self._held = True
+        until = time.monotonic() + _PATIENCE
+        while not _has_stopped(self._pid) and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def release(self) -> None:
+        """Let a held process go on."""
+        if self._pid is not None and self._held:
+            os.kill(self._pid, signal.SIGCONT)
+        self._held = False
+
+    def written(self, folders: Sequence[Path]) -> list[Path]:
+        """Give what the process has open to write below these folders: by its handles, which outlive every name."""
+        if self._pid is None:
+            return []
+        prefixes = tuple(f"{folder.resolve()}/" for folder in folders)
+        handles = Path(f"/proc/{self._pid}/fd").iterdir()
+        return [handle for handle in handles if _target(handle).startswith(prefixes) and _is_written(handle)]
+
     def stop(self) -> None:
         """End the process; handles and cached authorisations die with it."""
         if self._pid is None:
             return
-        os.kill(self._pid, signal.SIGTERM)
+        # One that is held must not do a thing in between.
+        os.kill(self._pid, signal.SIGKILL if self._held else signal.SIGTERM)
+        self._held = False
         until = time.monotonic() + _PATIENCE
         while self.reap() is None:
             if time.monotonic() > until:
@@ -128,6 +155,35 @@ class Server:
         return True
 
 
+def _has_stopped(pid: int) -> bool:
+    """Tell whether all threads of a process have stopped, or it has ended; it stays to be buried."""
+    seen = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return seen is not None
+
+
+def _target(handle: Path) -> str:
+    try:
+        return str(handle.readlink())
+    except FileNotFoundError:
+        return ""
+
+
+def _is_written(handle: Path) -> bool:
+    try:
+        lines = (handle.parents[1] / "fdinfo" / handle.name).read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    [flags] = [int(line.split()[1], 8) for line in lines if line.startswith("flags:")]
+    return flags & os.O_ACCMODE != os.O_RDONLY
+
+
 def stamp(*paths: Path) -> tuple[int, ...]:
-    """Give what changes when a mounted file is replaced."""
-    return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+    """Give what changes when a mounted file is replaced; while that happens, it may not be there."""
+    return tuple(moment for path in paths if (moment := _changed(path)) is not None)
+
+
+def _changed(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

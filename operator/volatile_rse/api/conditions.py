@@ -78,6 +78,7 @@ class Reason(StrEnum):
     NAME_REFUSED = "NameRefused"
     PATH_ESCAPES_OUTBOX = "PathEscapesOutbox"
     CREDENTIAL_MISSING = "CredentialMissing"
+    CREDENTIAL_INVALID = "CredentialInvalid"
     CATALOGUE_UNREACHABLE = "CatalogueUnreachable"
     CATALOGUE_REFUSED = "CatalogueRefused"
     FOREIGN_OBJECT = "ForeignObject"
@@ -92,7 +93,10 @@ class Reason(StrEnum):
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_REFUSED = "ClusterRefused"
     CHANGED_MEANWHILE = "ChangedMeanwhile"
+    OPERATOR_FAULT = "OperatorFault"
     INVALID_SPEC = "InvalidSpec"
+    CONFIGURATION_INVALID = "ConfigurationInvalid"
+    RECORD_UNREADABLE = "RecordUnreadable"
     INPUTS_CHANGED = "InputsChanged"
     SEALING_FAILED = "SealingFailed"
     QUOTA_EXCEEDED = "QuotaExceeded"
@@ -160,6 +164,9 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.CREDENTIAL_MISSING: Remedy(
         Actor.ADMIN, "Create the Secret that the class names, with one token per host, in the operator's namespace."
     ),
+    Reason.CREDENTIAL_INVALID: Remedy(
+        Actor.ADMIN, "Write the named value of the Secret anew, as plain text without a byte order mark."
+    ),
     Reason.CATALOGUE_UNREACHABLE: Remedy(
         Actor.ADMIN, "Bring the Rucio server back; nothing destructive happens until then and the session goes on."
     ),
@@ -201,7 +208,21 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.ADMIN, "Give the operator's service account the right that the message names, or remove what forbids it."
     ),
     Reason.CHANGED_MEANWHILE: Remedy(Actor.NOBODY, "The operator reads the object again and retries by itself."),
+    Reason.OPERATOR_FAULT: Remedy(
+        Actor.ADMIN,
+        "Report it with the traceback from the operator's log. It tries again each minute, and this buffer's session "
+        "reads and writes on.",
+    ),
     Reason.INVALID_SPEC: Remedy(Actor.USER, "Correct the named field; the kind's schema says what is allowed."),
+    Reason.CONFIGURATION_INVALID: Remedy(
+        Actor.ADMIN,
+        "Correct the named field of the VolatileRSEClass or RucioConnection; kinds and operator are of one version.",
+    ),
+    Reason.RECORD_UNREADABLE: Remedy(
+        Actor.ADMIN,
+        "Run the version of the operator that has written the record, or mend what was changed by hand "
+        "(docs/operations.md); until then nothing is done about this buffer, and its session reads and writes on.",
+    ),
     Reason.INPUTS_CHANGED: Remedy(
         Actor.USER, "Create another VolatileRSE: the dataset is not what it was when this one froze its list of files."
     ),

@@ -86,8 +86,10 @@ KINDS = (
             ("Namespace", "string", ".spec.claims[0].namespace", 0),
             ("Account", "string", ".spec.claims[0].account", 0),
             ("Safe", "date", ".status.safeAt", 0),
+            # What is not safe in time waits for a person: it must meet the eye.
+            ("Quarantined", "date", ".status.quarantinedAt", 0),
+            ("At risk", "integer", ".status.bytesAtRisk", 0),
             ("Closed", "date", ".status.closedAt", 0),
-            ("At risk", "integer", ".status.bytesAtRisk", 1),
             ("Message", "string", ".status.message", 1),
         ),
     ),

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Quantity, cel
+from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Quantity, StoredModel, cel
 from volatile_rse.api.volatilerse import Discard, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 
@@ -115,7 +115,7 @@ class RSERecordSpec(ApiModel):
     )
 
 
-class SessionTruth(ApiModel):
+class SessionTruth(StoredModel):
     """Start and end of the session; an end is irrevocable."""
 
     ready_at: Time | None = None
@@ -127,10 +127,10 @@ class SessionTruth(ApiModel):
     ended_at: Time | None = None
     """When it ended, for good."""
     end_reason: Annotated[str, Field(max_length=64)] | None = None
-    """PodsGone, NobodyCame, TtlExpired or Deleted."""
+    """PodsGone, NobodyCame, TtlExpired, Requested or Deleted."""
 
 
-class FrozenInput(ApiModel):
+class FrozenInput(StoredModel):
     """What an input resolved to, once."""
 
     name: DnsLabel
@@ -143,7 +143,7 @@ class FrozenInput(ApiModel):
     """SHA-256 of the sorted list of files with sizes and checksums."""
 
 
-class ChosenDestination(ApiModel):
+class ChosenDestination(StoredModel):
     """Destination RSEs of one output, chosen once."""
 
     output: DnsLabel
@@ -152,7 +152,7 @@ class ChosenDestination(ApiModel):
     """Where its copies go."""
 
 
-class Outcome(ApiModel):
+class Outcome(StoredModel):
     """What became of the buffer."""
 
     files: Annotated[int, Field(ge=0)]
@@ -162,10 +162,10 @@ class Outcome(ApiModel):
     datasets: Annotated[list[Annotated[str, Field(max_length=276)]], Field(max_length=32)] = []
     """DIDs that they were attached to."""
     exceptions: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=100)] = []
-    """Files that were left behind: torn, or named by no output."""
+    """What was lost, discarded or left behind: torn, excluded, skipped, or named by no output."""
 
 
-class Discarded(ApiModel):
+class Discarded(StoredModel):
     """What was given up, by whom; the files are listed in the ConfigMap ``vrse-<record id>-discarded``."""
 
     requested_by: Annotated[str, Field(max_length=253)]
@@ -180,7 +180,7 @@ class Discarded(ApiModel):
     """SHA-256 of the list of files."""
 
 
-class RSERecordStatus(ApiModel):
+class RSERecordStatus(StoredModel):
     """The truths that outlive every process; each is written before what it permits."""
 
     observed_generation: int = -1

@@ -13,6 +13,8 @@ from pydantic.config import JsonDict
 
 __all__ = [
     "DID",
+    "LABEL_KEY",
+    "LABEL_VALUE",
     "Account",
     "ApiModel",
     "DnsLabel",
@@ -22,7 +24,9 @@ __all__ = [
     "RSEExpression",
     "RelativePattern",
     "Scope",
+    "StoredModel",
     "cel",
+    "fault_of_label",
     "parse_duration",
     "parse_quantity",
 ]
@@ -52,6 +56,17 @@ DID = Annotated[str, Field(pattern=r"^[a-zA-Z_\-.0-9]{1,25}:[A-Za-z0-9/][A-Za-z0
 """``scope:name`` of a file, dataset or container (``NAME`` has at most 250 characters in Rucio, 500 at CMS)."""
 
 RSEExpression = Annotated[str, Field(min_length=1, max_length=255)]
+
+LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+"""The value of a label, as Kubernetes has it; at most 63 characters."""
+
+LABEL_KEY = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+"""The key of a label; a prefix before the slash has at most 253 characters."""
+
+_LABEL_VALUE_LENGTH, _LABEL_PREFIX_LENGTH = 63, 253
 
 RelativePattern = Annotated[str, Field(min_length=1, max_length=255)]
 """A glob below the session's outbox; that it does not escape the outbox is judged with a condition."""
@@ -87,6 +102,15 @@ def parse_quantity(text: str) -> int:
     return number << _BINARY[unit] if unit in _BINARY else int(Decimal(number).scaleb(_DECIMAL[unit]))
 
 
+def fault_of_label(key: str, value: str) -> str:
+    """Say why no object can have this label; empty: one can."""
+    if not re.fullmatch(LABEL_KEY, key) or len(key.partition("/")[0]) > _LABEL_PREFIX_LENGTH:
+        return f"{key!r} is no key of a label"
+    if not re.fullmatch(LABEL_VALUE, value) or len(value) > _LABEL_VALUE_LENGTH:
+        return f"{value!r} is no value of a label: letters, digits, '-', '_' and '.', at most 63, no space"
+    return ""
+
+
 def cel(rule: str, message: str) -> JsonDict:
     """One validation rule that the API server evaluates.
 
@@ -114,3 +138,9 @@ class ApiModel(BaseModel):
     def dump(self) -> dict[str, Any]:
         """Give the object as Kubernetes stores it: camelCase, without absent fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class StoredModel(ApiModel):
+    """A part of a status that the operator reads again: what a newer one has added is left as it is."""
+
+    model_config = ConfigDict(extra="ignore")

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field
 from volatile_rse.api.conditions import Condition
 from volatile_rse.api.schema import (
     DID,
+    LABEL_KEY,
+    LABEL_VALUE,
     Account,
     ApiModel,
     DnsLabel,
@@ -50,11 +52,23 @@ class LabelSelector(ApiModel):
     match_labels: Annotated[
         dict[
             Annotated[str, Field(min_length=1, max_length=317)],
-            Annotated[str, Field(max_length=63)],
+            # Said to the API server alone: a record of an earlier request must stay readable.
+            Annotated[str, Field(max_length=63, json_schema_extra={"pattern": LABEL_VALUE})],
         ],
         Field(min_length=1, max_length=16),
     ]
     """At least one label, so that no session is ever "every pod of the namespace"."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    f"self.matchLabels.all(key, key.matches(r'{LABEL_KEY}') && key.split('/')[0].size() <= 253)",
+                    "a key of matchLabels is no key of a label",
+                )
+            ]
+        }
+    )
 
 
 class Session(ApiModel):

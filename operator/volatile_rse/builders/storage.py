@@ -11,6 +11,7 @@ from volatile_rse.api.agent import AGENT_PORT, CONFIG, DATA, DAVS_PORT, ROOT_POR
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.objects import (
     DRAIN,
+    FINALIZER,
     KINDS,
     MANAGED,
     RECORD,
@@ -106,7 +107,7 @@ def read_inputs(body: Mapping[str, Any]) -> dict[str, tuple[File, ...]]:
 
 
 def discarded_map(settings: Settings, record: RSERecordSpec, uid: str, lost: Iterable[Lost]) -> dict[str, Any]:
-    """Make the list of what was given up; it goes with the record, whose UID is given."""
+    """Make the list of what was given up; it is held like the record, whose UID is given, and goes with it."""
     name = discarded_name(record.record_id)
     packed = base64.b64encode(gzip.compress(write_lost(lost).encode(), mtime=0)).decode()
     owner = {
@@ -116,7 +117,7 @@ def discarded_map(settings: Settings, record: RSERecordSpec, uid: str, lost: Ite
         "uid": uid,
     }
     body = new_object("ConfigMap", settings.buffers, name, MANAGED, {"binaryData": {"discarded.jsonl.gz": packed}})
-    body["metadata"]["ownerReferences"] = [owner]
+    body["metadata"] |= {"ownerReferences": [owner], "finalizers": [FINALIZER]}
     return body
 
 

@@ -53,6 +53,17 @@ class LedgerOwner:
 
     instance: str
     record_id: str
+    maker: str = ""
+    """Operator that made the RSE, whose mark it bears for good; empty as long as no other one has taken it over."""
+
+    def heir(self, instance: str) -> LedgerOwner:
+        """Give the owner that it has once an instance has taken it over."""
+        return self if instance == self.instance else LedgerOwner(instance, self.record_id, self.made_by)
+
+    @property
+    def made_by(self) -> str:
+        """Operator whose mark the RSE must bear."""
+        return self.maker or self.instance
 
 
 @dataclass(frozen=True, slots=True)

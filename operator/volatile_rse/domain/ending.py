@@ -15,6 +15,7 @@ from volatile_rse.domain.outputs import (
     at_risk,
     chosen_of,
     copying_of,
+    is_output,
     kept_again,
     next_steps,
     output_rules,
@@ -221,14 +222,13 @@ def _copy_problems(facts: Facts) -> tuple[Problem, ...]:
 def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
     """Say what forbids to destroy anything."""
     wrong = []
-    inputs = {file.did for files in (facts.frozen or {}).values() for file in files}
     # The dataset has it under another session's name.
     same = same_of(sealed_files(facts.outputs or ()), facts.versions)
     elsewhere = facts.given_up | {file.did for pairs in same.values() for file, _ in pairs}
     last = [did for did in facts.last_copies or () if did not in elsewhere]
     for reason, dids in (
-        (Reason.LAST_COPY, [did for did in last if did not in inputs]),
-        (Reason.LAST_COPY_OF_INPUT, [did for did in last if did in inputs]),
+        (Reason.LAST_COPY, [did for did in last if is_output(record, did)]),
+        (Reason.LAST_COPY_OF_INPUT, [did for did in last if not is_output(record, did)]),
     ):
         if dids:
             wrong.append(Problem(reason, f"{record.spec.rse_name} holds the last copy of {some_of(dids)}."))
@@ -248,10 +248,14 @@ def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
 
 
 def _answer_reaper(facts: Facts) -> Iterable[do.Effect]:
-    """Have the empty server there for what somebody has registered since nothing was."""
+    """Have the empty server there, also after somebody has deleted a part of it: the reaper takes silence for no."""
     service = facts.storage.service
-    if service is not None and not service.drained:
-        yield do.SwapService() if facts.storage.drain_ready else do.MakeDrain()
+    if not facts.storage.drain_ready:
+        yield do.MakeDrain()
+    elif service is None:
+        yield do.MakePiece(Piece.SERVICE)
+    elif not service.drained:
+        yield do.SwapService()
 
 
 def _deregister(facts: Facts, effects: list[do.Effect]) -> Plan:

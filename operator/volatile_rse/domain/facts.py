@@ -79,10 +79,12 @@ class PodFact:
 
     uid: str
     ready: bool
+    """Its readiness as Kubernetes sees it: only then do Services lead to it."""
     over: bool
     """It finished, failed or is being deleted: it will not come back by itself."""
     address: str = ""
     """IP address, once it has one."""
+    ready_since: datetime | None = None
     message: str = ""
     """Why it is not ready."""
 
@@ -186,6 +188,8 @@ class Facts:
     """Class or connection that is being deleted."""
     problems: tuple[Problem, ...] = ()
     """What could not be asked, and what is wrong with the answers."""
+    unseen: Problem | None = None
+    """Why the buffer could not be looked at at all; then nothing but the request and its record is known."""
     storage: Storage = Storage()
     session: SessionFact = SessionFact()
     public_address: PublicAddress | None = None

@@ -14,7 +14,15 @@ from string import Formatter
 from volatile_rse.api.volatilerseclass import Naming
 from volatile_rse.domain.names import Layout
 
-__all__ = ["faults_of_naming", "faults_of_output", "file_template", "layout_of", "ledger_name", "rse_name"]
+__all__ = [
+    "faults_of_naming",
+    "faults_of_output",
+    "file_template",
+    "layout_of",
+    "ledger_name",
+    "record_of",
+    "rse_name",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +55,21 @@ _PRESETS = {
 }  # fmt: skip
 _RECORD = "abcdefghi2"
 """Stands for a record where a template is tried."""
+_RECORDS = re.compile(r"[a-z2-7]{10}|[A-Z2-7]{10}")
 _LITERAL = re.compile(r"[A-Za-z0-9.\-_]+")
 
 
 def rse_name(naming: Naming, record_id: str) -> str:
     """Name the RSE."""
     return (naming.rse or _PRESETS[naming.preset].rse).format(record=record_id, RECORD=record_id.upper())
+
+
+def record_of(naming: Naming, rse: str) -> str | None:
+    """Tell which record's RSE is called so; None if no record's is."""
+    # Overlapping matches, too: a template may have its own letters right before those of the record.
+    starts = (_RECORDS.match(rse, start) for start in range(len(rse)))
+    records = {found.group().lower() for found in starts if found is not None}
+    return next((record for record in sorted(records) if rse_name(naming, record) == rse), None)
 
 
 def ledger_name(naming: Naming, record_id: str, account: str) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "chosen_of",
     "continuous_outputs",
     "copying_of",
+    "is_output",
     "kept_again",
     "next_steps",
     "output_rules",
@@ -73,6 +74,11 @@ def output_rules(record: RSERecordSpec) -> list[OutputRule]:
 def continuous_outputs(record: RSERecordSpec) -> list[str]:
     """Name the outputs whose published files are kept while the session runs."""
     return [output.name for output in record.claims[0].request.outputs if output.register_ == "Continuous"]
+
+
+def is_output(record: Record, did: Did) -> bool:
+    """Tell what this session wrote from everything else: every template puts the record's id into a name."""
+    return record.spec.record_id in did.name
 
 
 def sealed_files(states: Sequence[OutputState]) -> dict[str, list[File]]:

@@ -13,7 +13,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import VolatileRSESpec
-from volatile_rse.api.volatilerseclass import Naming
+from volatile_rse.api.volatilerseclass import Naming, VolatileRSEClassSpec
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.ending import closed, draining, fencing, hiding, keeping
 from volatile_rse.domain.facts import Facts, Record, Request
@@ -26,7 +26,7 @@ from volatile_rse.domain.quarantine import keep_in_quarantine
 from volatile_rse.domain.serving import preparing, serving
 from volatile_rse.domain.stage import Stage, session_state, stage_of
 
-__all__ = ["plan"]
+__all__ = ["plan", "takes_no_more"]
 
 
 def plan(facts: Facts, instance: str) -> Plan:
@@ -43,6 +43,8 @@ def plan(facts: Facts, instance: str) -> Plan:
     if record.spec.instance != instance:
         what = f"{record.name} belongs to the operator instance {record.spec.instance!r}, not to {instance!r}."
         return Plan(problems=(Problem(Reason.FOREIGN_OBJECT, what),))
+    if facts.unseen is not None:
+        return _unseen(facts, record, facts.unseen)
     stage = stage_of(record.status)
     if stage in _WITH_STORAGE and (noticed := noticed_volume(facts, record)):
         return Plan(effects=(noticed,), problems=facts.problems)
@@ -61,6 +63,9 @@ def _without_record(facts: Facts, instance: str) -> Plan:
     request = facts.request
     if request is None:
         return Plan()
+    if facts.unseen is not None:
+        # There may be a record, with outputs that are not safe.
+        return Plan(problems=(facts.unseen,))
     if request.deleting:
         return Plan(effects=(do.ReleaseRequest(),) if request.held else ())
     if request.spec is None:
@@ -69,18 +74,39 @@ def _without_record(facts: Facts, instance: str) -> Plan:
     wrong = problems_of_request(request.namespace, request.spec, facts.class_, connection_exists=connected)
     if wrong or facts.problems or facts.class_ is None or facts.connection is None:
         return Plan(problems=facts.problems + wrong)
-    if full := problem_of_quarantine(request.spec.class_name, facts.class_.quarantine, facts.quarantined, facts.now):
-        return Plan(problems=(full,))
-    if over := problem_of_limits(request.namespace, request.spec, facts.class_.limits.per_namespace, facts.usage):
-        return Plan(problems=(over,))
-    if facts.going:
-        what = f"{' and '.join(facts.going)} is being deleted and takes no new sessions."
-        return Plan(problems=(Problem(Reason.UNKNOWN_CLASS, what),))
+    if closed_to_new := takes_no_more(request.namespace, request.spec, facts.class_, facts):
+        return Plan(problems=(closed_to_new,))
     if not request.held:
         return Plan(effects=(do.HoldRequest(),))
     if facts.unheld:
         return Plan(effects=tuple(do.HoldUsed(kind, name) for kind, name in facts.unheld))
     return Plan(effects=(do.CreateRecord(_record(request, request.spec, facts, instance)),))
+
+
+def takes_no_more(namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClassSpec, facts: Facts) -> Problem | None:
+    """Say why a class that would take the request takes no further one now."""
+    if full := problem_of_quarantine(spec.class_name, class_.quarantine, facts.quarantined, facts.now):
+        return full
+    if over := problem_of_limits(namespace, spec, class_.limits.per_namespace, facts.usage):
+        return over
+    if not facts.going:
+        return None
+    what = f"{' and '.join(facts.going)} is being deleted and takes no new sessions."
+    return Problem(Reason.UNKNOWN_CLASS, what)
+
+
+def _unseen(facts: Facts, record: Record, why: Problem) -> Plan:
+    """Let a VolatileRSE go that is being deleted and whose session never could begin: its record goes on alone.
+
+    Nothing else is decided about what cannot be looked at.
+    """
+    never = record.status.session.ready_at is None
+    if not never or facts.request is None or not facts.request.deleting:
+        return Plan(problems=(why,))
+    stage = stage_of(record.status)
+    effects = _STAGES[stage](facts, record).effects if stage in _BEFORE_SAFE else ()
+    truths = tuple(effect for effect in effects if isinstance(effect, do.Remember))
+    return Plan((*truths, *_release(facts, record)), (why,))
 
 
 def _record(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str) -> RSERecordSpec:
@@ -128,6 +154,9 @@ _STAGES: Mapping[Stage, Callable[[Facts, Record], Plan]] = {
 _WITH_STORAGE = {Stage.SERVING, Stage.FENCING, Stage.KEEPING, Stage.HIDING}
 
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
+
+_BEFORE_SAFE = {Stage.PREPARING, Stage.SERVING, Stage.FENCING}
+"""Stages that a session without a beginning passes by its truths alone."""
 
 
 def _release(facts: Facts, record: Record) -> tuple[do.Effect, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from volatile_rse.api.agent import InputState, OutputState, Report
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Record
+from volatile_rse.domain.outputs import is_output
 
 __all__ = ["doubt_inputs", "doubt_memory", "doubt_outputs", "doubt_report"]
 
@@ -49,8 +50,7 @@ def doubt_outputs(record: Record, states: Sequence[OutputState]) -> str:
         if state.output is None or state.name is None or state.adler32 is None:
             return f"it has sealed {state.path} without output, name or checksum"
         did = Did(state.scope or "", state.name)
-        # Every template puts the record's id into a name: no other one can be meant by it.
-        if did.scope != scopes[state.output] or record.spec.record_id not in did.name:
+        if did.scope != scopes[state.output] or not is_output(record, did):
             return f"it has sealed {state.path} as {did}, which is no name of output {state.output} of this record"
         if did in seen:
             return f"it has sealed two files as {did}"

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import get_args
 
 from volatile_rse.api.conditions import REMEDIES, Reason
-from volatile_rse.api.schema import Durability, parse_duration, parse_quantity
+from volatile_rse.api.schema import Durability, fault_of_label, parse_duration, parse_quantity
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import NamespaceLimits, Quarantine, Tenancy, VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState
@@ -64,6 +64,7 @@ def problems_of_request(
     if class_ is None:
         return (Problem(Reason.UNKNOWN_CLASS, f"VolatileRSEClass {spec.class_name!r} does not exist."),)
     problems = [] if connection_exists else [_unknown_connection(class_)]
+    problems += _labels(spec)
     problems += _tenancy(namespace, spec, class_.tenancy)
     problems += [problem for output in spec.outputs if (problem := _escapes(output))]
     problems += [
@@ -187,6 +188,13 @@ def problem_of_dataset(output: Output, account: str, record_id: str, known: Data
 
 def _unknown_connection(class_: VolatileRSEClassSpec) -> Problem:
     return Problem(Reason.UNKNOWN_CONNECTION, f"RucioConnection {class_.connection_name!r} does not exist.")
+
+
+def _labels(spec: VolatileRSESpec) -> list[Problem]:
+    """Find labels that no pod can have: the API server answers nobody who asks for one."""
+    labels = spec.session.pod_selector.match_labels
+    faults = [fault for key, value in labels.items() if (fault := fault_of_label(key, value))]
+    return [Problem(Reason.INVALID_SPEC, f"spec.session.podSelector.matchLabels: {fault}.") for fault in faults]
 
 
 def _tenancy(namespace: str, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Problem]:

@@ -48,7 +48,7 @@ def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
     yield from (do.MakePiece(piece) for piece in missing)
     if storage.pod is None and all(piece in storage.pieces for piece in wanted) and not storage.outdated:
         yield do.MakePiece(Piece.POD)
-    if storage.pod is not None and storage.pod.over:
+    if storage.pod is not None and storage.pod.over and Piece.POD not in storage.going:
         yield do.DropPiece(Piece.POD, storage.pod.uid)
     volume = storage.volume
     if volume is not None and volume.volume is not None and not (volume.retained and volume.marked):

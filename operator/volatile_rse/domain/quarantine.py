@@ -13,7 +13,7 @@ from volatile_rse.api.volatilerse import Discard
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lost_of, refused_consent
 from volatile_rse.domain.facts import Facts, Lost, Record
-from volatile_rse.domain.outputs import at_risk
+from volatile_rse.domain.outputs import at_risk, is_output
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import stamp, when
@@ -95,11 +95,9 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
 
 def _given_up_unseen(facts: Facts, record: Record, consent: Discard) -> Plan | None:
     """Give up what nobody can list any more; of what Rucio knows, the outputs without another copy are listed."""
-    frozen = facts.frozen or {}
-    if facts.last_copies is None or any(entry.name not in frozen for entry in record.status.inputs or ()):
+    if facts.last_copies is None:
         return None
-    inputs = {file.did for files in frozen.values() for file in files}
-    return _given_up(facts, record, consent, lost_of((), [did for did in facts.last_copies if did not in inputs]))
+    return _given_up(facts, record, consent, lost_of((), [did for did in facts.last_copies if is_output(record, did)]))
 
 
 def _given_up(

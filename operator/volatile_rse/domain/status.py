@@ -32,6 +32,8 @@ STALLING = frozenset(
         Reason.NAMING_INVALID,
         Reason.NAME_REFUSED,
         Reason.INVALID_SPEC,
+        Reason.CONFIGURATION_INVALID,
+        Reason.RECORD_UNREADABLE,
         Reason.DID_NOT_FOUND,
         Reason.NO_REPLICA,
         Reason.INPUTS_TOO_LARGE,
@@ -43,6 +45,7 @@ STALLING = frozenset(
         Reason.DISCARD_REFUSED,
         Reason.QUOTA_EXCEEDED,
         Reason.CREDENTIAL_MISSING,
+        Reason.CREDENTIAL_INVALID,
         Reason.FOREIGN_OBJECT,
         Reason.INPUTS_CHANGED,
         Reason.LAST_COPY,
@@ -68,8 +71,14 @@ _KEPT_BACK = (
 """What keeps outputs from being safe; the first that holds is told."""
 
 
+_ROUTING = timedelta(seconds=10)
+"""From a pod's readiness until every node leads to it, at most, where nothing is wrong."""
 _SHOWN = 20
 """Paths that a warning names."""
+_PATH = 200
+"""Characters of a path that a warning names."""
+_LONGEST = 8192
+"""Characters of a message: what a session calls its files must not keep its status from being written."""
 _NONE = OutputTotals(claim="none")
 
 
@@ -82,7 +91,7 @@ class _Said:
 
 
 def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> VolatileRSEStatus | None:
-    """Write the status; fields that are not known now are absent, so that they keep their value.
+    """Write the status; fields and conditions that are not known now are absent, so that they keep their value.
 
     Parameters
     ----------
@@ -92,13 +101,13 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
     request, record = facts.request, facts.record
     if request is None:
         return None
-    said = _without_record(facts, plan) if record is None else _of_record(facts, record, plan)
+    said = _said(facts, record, plan)
     conditions = [
         Condition(
             type=entry.type.value,
             status=entry.status,
             reason=entry.reason.value,
-            message=entry.message,
+            message=_within(entry.message, _LONGEST),
             last_transition_time=stamp(facts.now),
             observed_generation=request.generation,
         )
@@ -113,11 +122,24 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         record=None if record is None else record.name,
         expires=None if ready_at is None or ttl is None else stamp(ready_at + ttl),
         endpoints=list(endpoints) if ready_at is not None else None,
-        inputs=None if record is None else _inputs(facts, record),
+        inputs=None if record is None or facts.unseen is not None else _inputs(facts, record),
         outputs=None if record is None else _outputs(facts, record),
         unmatched=_unmatched(facts),
         conditions=conditions,
     )
+
+
+def _said(facts: Facts, record: Record | None, plan: Plan) -> list[_Said]:
+    if record is None and facts.unseen is not None:
+        why = _because(facts.unseen)
+        said = [_Said(type_, "False", *why) for type_ in (ConditionType.READY, ConditionType.USABLE)]
+        return [*said, _deleting(facts, plan), _stalled(plan)]
+    if record is None:
+        return _without_record(facts, plan)
+    if facts.unseen is not None:
+        # Of all others nothing is known now.
+        return [_ready(facts, record, plan), _usable(facts, record, plan), _deleting(facts, plan), _stalled(plan)]
+    return _of_record(facts, record, plan)
 
 
 def _without_record(facts: Facts, plan: Plan) -> list[_Said]:
@@ -177,9 +199,15 @@ def _usable(facts: Facts, record: Record, plan: Plan) -> _Said:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if _serves(facts, record):
         return _Said(type_, "True", Reason.USABLE, "Read just now with the session's token, inside and outside.")
-    if facts.unusable:
+    if facts.unusable and not _is_starting(facts):
         return _Said(type_, "False", *_because(Problem(Reason.READ_FAILED, facts.unusable)))
     return _Said(type_, "False", *_why_not(record, plan))
+
+
+def _is_starting(facts: Facts) -> bool:
+    """Tell whether the Services may not lead to the pod yet, which has been ready for a moment only."""
+    since = None if facts.storage.pod is None else facts.storage.pod.ready_since
+    return since is not None and facts.now < since + _ROUTING
 
 
 def _why_not(record: Record, plan: Plan) -> tuple[Reason, str]:
@@ -267,8 +295,9 @@ def _staged_files(facts: Facts) -> int:
 
 def _credentials(record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.CREDENTIALS_VALID
-    if problem := _find(plan, Reason.CREDENTIAL_MISSING):
-        return _Said(type_, "False", *_because(problem))
+    for reason in (Reason.CREDENTIAL_INVALID, Reason.CREDENTIAL_MISSING):
+        if problem := _find(plan, reason):
+            return _Said(type_, "False", *_because(problem))
     if record.status.inputs is None:
         return _Said(type_, "Unknown", Reason.PENDING)
     return _Said(type_, "True", Reason.SUCCEEDED, "There is a token for every site that is needed.")
@@ -327,7 +356,7 @@ def _missed(facts: Facts) -> Problem | None:
     files = sum(total.files - total.open for total in report.outputs if total.name is None)
     if not files:
         return None
-    named = ", ".join(report.unmatched[:_SHOWN])
+    named = ", ".join(_within(path, _PATH) for path in report.unmatched[:_SHOWN])
     return Problem(Reason.UNMATCHED_FILES, f"No output takes {files} files of the outbox, for example {named}.")
 
 
@@ -390,7 +419,7 @@ def _stalled(plan: Plan) -> _Said:
     return _Said(type_, "True", stalling[0].reason, message)
 
 
-def _phase(facts: Facts, plan: Plan) -> str:
+def _phase(facts: Facts, plan: Plan) -> str | None:
     record = facts.record
     if any(problem.reason in STALLING for problem in plan.problems):
         return "Stalled"
@@ -400,6 +429,8 @@ def _phase(facts: Facts, plan: Plan) -> str:
         return "Completed"
     if record.status.session.ended_at is not None:
         return "Ending" if record.status.quarantined_at is None else "Quarantined"
+    if facts.unseen is not None and record.status.session.ready_at is not None:
+        return None
     if not _serves(facts, record):
         return "Staging" if facts.report is not None else "Pending"
     return "Active" if facts.session.running else "Ready"
@@ -487,6 +518,10 @@ def _written(report: Report, record: Record) -> list[OutputStatus]:
 
 def _output_totals(report: Report | None) -> dict[str | None, OutputTotals]:
     return {} if report is None else {total.name: total for total in report.outputs}
+
+
+def _within(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _find(plan: Plan, reason: Reason) -> Problem | None:

@@ -68,8 +68,11 @@ class Catalogue(Protocol):
     def ledgers(self, scope: str, instance: str) -> Mapping[Did, LedgerOwner]:
         """List the ledger datasets of an operator instance, uncached."""
 
+    def ledgers_of(self, scope: str, record_id: str) -> Mapping[Did, LedgerOwner]:
+        """List the ledger datasets of one buffer, whoever's they are, uncached."""
+
     def take_ledger(self, ledger: Did, of: LedgerOwner, by: LedgerOwner) -> None:
-        """Write another owner into a ledger's metadata; done already is fine.
+        """Write another owner, with whoever made the RSE, into a ledger's metadata; done already is fine.
 
         Raises
         ------
@@ -78,7 +81,11 @@ class Catalogue(Protocol):
         """
 
     def buffer(self, rse: str) -> BufferRse | None:
-        """Describe a buffer's RSE as it is, with its ``vrse_*`` attributes; None if there is none of that name."""
+        """Describe a buffer's RSE as it is, with its ``vrse_*`` attributes; None if there is none of that name.
+
+        One that is half made or half removed lacks some of them, has no host, or ports that are 0; ``vrse_instance`` is
+        always told.
+        """
 
     def rse(self, rse: BufferRse) -> RseState | None:
         """Compare an RSE with what it must be; None if it does not exist.

@@ -23,11 +23,20 @@ class Telemetry(Protocol):
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Take the number of records in each stage, and whether each connection's server answers."""
 
-    def risked(self, bytes_: int) -> None:
-        """Take the bytes of all outputs that are not safe."""
+    def risked(self, running: int, ended: int) -> None:
+        """Take the bytes of outputs that are not safe: of sessions that run, and of those that have ended."""
+
+    def phased(self, phases: Mapping[str, int]) -> None:
+        """Take the number of buffers in each phase that people see."""
 
     def orphaned(self, count: int) -> None:
         """Take how many ledgers and objects have no record."""
+
+    def unread(self, kinds: Mapping[str, int]) -> None:
+        """Take how many objects of each kind could not be read."""
+
+    def faulted(self, where: str) -> None:
+        """Take that a part of the operator's own round failed."""
 
     def became_ready(self, seconds: float) -> None:
         """Take how long after its request a session could begin."""
@@ -51,10 +60,19 @@ class Silence(Telemetry):
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Nothing."""
 
-    def risked(self, bytes_: int) -> None:
+    def risked(self, running: int, ended: int) -> None:
+        """Nothing."""
+
+    def phased(self, phases: Mapping[str, int]) -> None:
         """Nothing."""
 
     def orphaned(self, count: int) -> None:
+        """Nothing."""
+
+    def unread(self, kinds: Mapping[str, int]) -> None:
+        """Nothing."""
+
+    def faulted(self, where: str) -> None:
         """Nothing."""
 
     def became_ready(self, seconds: float) -> None:

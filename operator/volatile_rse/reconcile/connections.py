@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from volatile_rse.api.conditions import Reason
@@ -17,6 +18,7 @@ from volatile_rse.reconcile.world import Login, World
 
 __all__ = ["Connections", "authorities_of"]
 
+_LATIN_1 = 0xFF
 _SOON, _AT_LAST = timedelta(minutes=1), timedelta(hours=1)
 """Between two questions for the sources of what does not arrive: at first, and at most."""
 
@@ -30,6 +32,7 @@ class Connections:
         self.datasets = Datasets(world.clock.now)
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
+        self._compared: dict[str, str] = {}
         self._asked: dict[str, tuple[datetime, timedelta]] = {}
         """Record -> when sources are asked for again, and how long that was after the last time."""
 
@@ -64,6 +67,15 @@ class Connections:
         self._asked[record_id] = due, wait
         return again
 
+    def compared(self, record_id: str, version: str, compare: Callable[[], bool]) -> bool:
+        """Compare what a buffer reads again and again with its digest: once for each version of it that is right."""
+        if self._compared.get(record_id) == version:
+            return True
+        right = compare()
+        if right:
+            self._compared[record_id] = version
+        return right
+
     def of(self, connection: RucioConnectionSpec) -> Catalogue:
         """Give the client.
 
@@ -71,6 +83,7 @@ class Connections:
         ------
         RefusedError
             CREDENTIAL_MISSING: the Secret or the ConfigMap that the connection names is missing or incomplete.
+        CREDENTIAL_INVALID: what is in the Secret can be no login.
         """
         login = self._login(connection)
         # Records keep the connection as it was when they began: the same server may be named in several ways.
@@ -92,10 +105,19 @@ class Connections:
                 f"and Rucio at {connection.server} wants them."
             )
             raise RefusedError(Reason.CREDENTIAL_MISSING, what)
+        login = {key: data[key].strip() for key in ("username", "password")}
+        if wrong := [key for key, text in login.items() if not _is_plain(text)]:
+            what = f"Secret {namespace}/{connection.userpass.secret_name}: {', '.join(wrong)} cannot stand in a header."
+            raise RefusedError(Reason.CREDENTIAL_INVALID, what)
         authorities = None
         if connection.ca_config_map is not None:
             authorities = authorities_of(self._world, connection.ca_config_map)
-        return Login(connection, data["username"].strip(), data["password"].strip(), authorities)
+        return Login(connection, login["username"], login["password"], authorities)
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether HTTP can carry a text in a header."""
+    return text.isprintable() and all(ord(character) <= _LATIN_1 for character in text)
 
 
 def authorities_of(world: World, name: str) -> str:

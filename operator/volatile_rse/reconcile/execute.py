@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -17,6 +18,7 @@ from volatile_rse.builders.objects import (
     MANAGED,
     RECORD,
     agent_host,
+    discarded_name,
     drain_name,
     hosts_of,
     labels_of,
@@ -48,6 +50,7 @@ from volatile_rse.builders.storage import (
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
+from volatile_rse.domain.planning import takes_no_more
 from volatile_rse.domain.stage import stamp
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
@@ -56,12 +59,15 @@ from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.datasets import Dataset
 from volatile_rse.reconcile.gather import buffer_of, session_token
-from volatile_rse.reconcile.holding import hold
+from volatile_rse.reconcile.holding import hold, without
 from volatile_rse.reconcile.reading import (
     expires_soon,
     goes_along,
     has_configuration,
     is_of_claim,
+    read_quarantined,
+    read_usage,
+    record_id_of,
     secret_of,
     uid_of,
 )
@@ -86,7 +92,7 @@ def execute(world: World, connections: Connections, facts: Facts, effect: do.Eff
     elif isinstance(effect, do.HoldUsed):
         hold(world.cluster, Ref(effect.kind, None, effect.name))
     elif isinstance(effect, do.CreateRecord):
-        create_record(world, effect.spec)
+        _admit(world, facts, effect.spec)
     else:
         record = _known(facts.record)
         _OF_RECORD[type(effect)](_Hand(world, connections, facts, record), effect)
@@ -110,6 +116,23 @@ def _hold(world: World, request: Request, *, held: bool) -> None:
         "resourceVersion": body["metadata"]["resourceVersion"],
     }
     world.cluster.merge(ref, {"metadata": metadata})
+
+
+def _admit(world: World, facts: Facts, spec: RSERecordSpec) -> None:
+    """Make a record, if the class still has room for it: others may have taken that since this was decided."""
+    claim = spec.claims[0]
+    with world.admission:
+        records = world.cluster.list("RSERecord")
+        now = dataclasses.replace(
+            facts,
+            usage=read_usage(records, spec.class_name, claim.namespace),
+            quarantined=read_quarantined(records, spec.class_name),
+        )
+        is_known = any(record_id_of(body) == spec.record_id for body in records)
+        full = takes_no_more(claim.namespace, claim.request, spec.class_snapshot, now)
+        if full is not None and not is_known:
+            raise RefusedError(Reason.CHANGED_MEANWHILE, full.what)
+        create_record(world, spec)
 
 
 def create_record(world: World, spec: RSERecordSpec) -> None:
@@ -153,6 +176,10 @@ class _Hand:
         self._cluster.create(inputs_map(self._settings, self._spec, effect.inputs))
 
     def release_record(self, _effect: do.ReleaseRecord) -> None:
+        # The list of what was given up first: as long as the record is held, this comes again.
+        listed = self._cluster.get(Ref("ConfigMap", self._settings.buffers, discarded_name(self._spec.record_id)))
+        if listed is not None and FINALIZER in listed["metadata"].get("finalizers", ()):
+            without(self._cluster, listed, FINALIZER)
         ref = Ref("RSERecord", None, self._record.name)
         body = self._cluster.get(ref)
         if body is None or uid_of(body) != self._record.uid:
@@ -166,7 +193,8 @@ class _Hand:
     def make_piece(self, effect: do.MakePiece) -> None:
         spec, settings = self._spec, self._settings
         makers: Mapping[Piece, Callable[[], dict[str, Any]]] = {
-            Piece.SERVICE: lambda: public_service(settings, spec),
+            # What was freed gets no way back to its address.
+            Piece.SERVICE: lambda: public_service(settings, spec, drained=self._record.status.freed_at is not None),
             Piece.VOLUME: lambda: volume(settings, spec),
             Piece.POD: lambda: pod(settings, spec),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,11 +14,9 @@ from urllib.parse import urlsplit
 
 from volatile_rse.api.agent import DAVS_PORT, InputState, OutputState, Report
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import PublicAddress
-from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Input, Output, VolatileRSESpec
-from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
 from volatile_rse.builders.objects import (
     KINDS,
@@ -67,6 +66,9 @@ from volatile_rse.reconcile.holding import is_held
 from volatile_rse.reconcile.reading import (
     expires_soon,
     is_outdated,
+    owner_of,
+    read_class,
+    read_connection,
     read_outlived,
     read_pod,
     read_quarantined,
@@ -77,11 +79,13 @@ from volatile_rse.reconcile.reading import (
     read_usage,
     read_volume,
     secret_of,
+    texts_of,
+    tokens_of,
     uid_of,
 )
 from volatile_rse.reconcile.world import World
 
-__all__ = ["buffer_of", "gather", "session_token"]
+__all__ = ["buffer_of", "gather", "glimpse", "session_token"]
 
 _log = logging.getLogger(__name__)
 
@@ -109,17 +113,36 @@ def gather(world: World, connections: Connections, record_id: str, known: tuple[
     known
         Namespace and name of its VolatileRSE, while there is no record that tells.
     """
+    facts = glimpse(world, record_id, known)
+    if facts.unseen is not None:
+        return facts
+    try:
+        return _looked(world, connections, facts)
+    except RefusedError as error:
+        # It does not pass by itself, so it has to be told where people look.
+        return dataclasses.replace(facts, unseen=Problem(error.reason, error.what))
+
+
+def glimpse(world: World, record_id: str, known: tuple[str, str] | None) -> Facts:
+    """Ask for nothing but the request and its record."""
     body = world.cluster.get(Ref("RSERecord", None, record_name(record_id)))
-    record = None if body is None else read_record(body)
-    if record is not None:
-        known = (record.spec.claims[0].namespace, record.spec.claims[0].name)
+    if body is not None:
+        known = owner_of(body) or known
     request = None if known is None else _request(world, record_id, *known)
-    facts = Facts(now=world.clock.now(), request=request, record=record)
-    if record is None:
-        if request is None or request.spec is None:
-            return facts
-        return _offered(world, facts, request.spec, request.namespace)
-    return _Gathering(world, connections, facts, record).all()
+    facts = Facts(now=world.clock.now(), request=request)
+    try:
+        return facts if body is None else dataclasses.replace(facts, record=read_record(body))
+    except RefusedError as error:
+        return dataclasses.replace(facts, unseen=Problem(error.reason, error.what))
+
+
+def _looked(world: World, connections: Connections, facts: Facts) -> Facts:
+    request = facts.request
+    if facts.record is not None:
+        return _Gathering(world, connections, facts, facts.record).all()
+    if request is None or request.spec is None or request.deleting:
+        return facts
+    return _offered(world, facts, request.spec, request.namespace)
 
 
 def _request(world: World, record_id: str, namespace: str, name: str) -> Request | None:
@@ -134,9 +157,9 @@ def _offered(world: World, facts: Facts, spec: VolatileRSESpec, namespace: str) 
     class_body = world.cluster.get(Ref("VolatileRSEClass", None, spec.class_name))
     if class_body is None:
         return facts
-    class_ = VolatileRSEClassSpec.model_validate(class_body["spec"])
+    class_ = read_class(class_body)
     body = world.cluster.get(Ref("RucioConnection", None, class_.connection_name))
-    connection = None if body is None else RucioConnectionSpec.model_validate(body["spec"])
+    connection = None if body is None else read_connection(body)
     records = world.cluster.list("RSERecord")
     used = [found for found in (class_body, body) if found is not None]
     return dataclasses.replace(
@@ -199,6 +222,8 @@ class _Gathering:
         self._ledger = Did.parse(record.spec.ledger)
         self._problems: list[Problem] = []
         self._session_token: str | None = None
+        self._no_tokens: tuple[str, ...] = ()
+        """Hosts whose token cannot be one."""
         self._objects: dict[Piece, Mapping[str, Any]] = {}
 
     def all(self) -> Facts:
@@ -219,8 +244,17 @@ class _Gathering:
             asked[stage]()
         if stage in _AT_RISK and DISCARDING in self._record.status.steps and self._facts.report is None:
             self._unseen()
+        self._doubt_tokens(stage)
         self._set(problems=tuple(dict.fromkeys(self._problems)))
         return self._facts
+
+    def _doubt_tokens(self, stage: Stage) -> None:
+        """Tell of values that are no tokens; a buffer that is not made yet needs only those of its own hosts."""
+        is_missed = any(problem.reason is Reason.CREDENTIAL_MISSING for problem in self._problems)
+        if self._no_tokens and (stage is not Stage.PREPARING or is_missed):
+            where = f"{self._world.settings.namespace}/{self._spec.class_snapshot.site_credentials.secret_name}"
+            what = f"Secret {where}: the value of {', '.join(self._no_tokens)} is no token, which is one word of ASCII."
+            self._problems.append(Problem(Reason.CREDENTIAL_INVALID, what))
 
     def _set(self, **found: object) -> None:
         self._facts = dataclasses.replace(self._facts, **found)  # type: ignore[arg-type]
@@ -324,15 +358,23 @@ class _Gathering:
         if self._facts.request is None:
             return SessionFact()
         name = session_name(claim.name)
-        # The pods first, and outside any tolerance: a list that cannot be read is not an empty one.
-        pods = cluster.list("Pod", claim.namespace, claim.request.session.pod_selector.match_labels)
+        pods = self._pods(deleting=self._facts.request.deleting)
         secret = self._ask(cluster.get, Ref("Secret", claim.namespace, name))
         config = self._ask(cluster.get, Ref("ConfigMap", claim.namespace, name))
         ready_at = self._record.status.session.ready_at
         fact = read_session(pods, (secret, config), claim.uid, ready_at, self._facts.now)
         if fact.objects and secret is not None:
-            self._session_token = secret_of(secret).get("token")
+            # Its owner may have written anything into it.
+            self._session_token = texts_of(secret).get("token")
         return fact
+
+    def _pods(self, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
+        wanted = "Pod", self._claim.namespace, self._claim.request.session.pod_selector.match_labels
+        if deleting or self._record.status.session.ended_at is not None:
+            # The session is over, whatever runs: nothing waits for a list that cannot be read.
+            return self._ask(self._world.cluster.list, *wanted) or ()
+        # Outside any tolerance: a list that cannot be read is not an empty one.
+        return self._world.cluster.list(*wanted)
 
     def _token(self) -> str | None:
         """Give the session's own token, or one with the same rights before it has any."""
@@ -347,7 +389,7 @@ class _Gathering:
         if secret is None:
             what = f"Secret {namespace}/{credentials.secret_name} does not exist."
             raise RefusedError(Reason.CREDENTIAL_MISSING, what)
-        tokens = {host: token.strip() for host, token in secret_of(secret).items()}
+        tokens, self._no_tokens = tokens_of(secret)
         name = credentials.ca_config_map
         return SiteAccess(tokens, None if name is None else authorities_of(self._world, name))
 
@@ -432,7 +474,9 @@ class _Gathering:
         partial = staged < sum(entry.files for entry in self._record.status.inputs or ())
         if (room and staged + published > len(registered or ())) or partial or lost:
             self._set(inputs=self._ask(self._inputs))
-        self._set(unusable=self._ask(self._unusable))
+        pod = self._facts.storage.pod
+        if pod is not None and pod.ready:
+            self._set(unusable=self._ask(self._unusable))
 
     def _fencing(self) -> None:
         if self._record.status.session.ready_at is None:
@@ -545,7 +589,6 @@ class _Gathering:
             _log.info("%s: the destination is not asked: %s", self._spec.record_id, error.what)
 
     def _hiding(self) -> None:
-        self._frozen()
         if self._record.status.discarded is not None:
             name = discarded_name(self._spec.record_id)
             body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
@@ -626,10 +669,9 @@ class _Gathering:
 
     def _unseen(self) -> None:
         """Ask Rucio what would be lost with a buffer whose agent does not answer."""
-        self._frozen()
         self._rse()
         if self._facts.rse is not None:
-            standing = self._ask(self._catalogue().standing, self._spec.rse_name, self._ledger)
+            standing = self._ask(lambda: self._catalogue().standing(self._spec.rse_name, self._ledger))
             self._set(last_copies=None if standing is None else standing.last)
         elif self._facts.rse_asked:
             self._set(last_copies=())
@@ -649,12 +691,30 @@ class _Gathering:
 
     def _frozen(self) -> None:
         body = self._objects.get(Piece.INPUTS)
-        self._set(frozen={} if body is None else read_inputs(body))
+        self._set(frozen={} if body is None else self._unaltered(body))
+
+    def _unaltered(self, body: Mapping[str, Any]) -> Mapping[str, tuple[File, ...]]:
+        """Read the list; one that somebody has changed is none, since it is not the one that the record stands by."""
+        try:
+            listed = read_inputs(body)
+        except (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error):
+            listed = {}
+        digests = {entry.name: entry.digest for entry in self._record.status.inputs or ()}
+
+        def compare() -> bool:
+            found = {name: digest_of(listed.get(name, ())) for name in {*digests, *listed}}
+            return found == digests
+
+        version = f"{uid_of(body)}/{body['metadata']['resourceVersion']}"
+        if self._connections.compared(self._spec.record_id, version, compare):
+            return listed
+        _log.warning("%s: its list of inputs was changed by somebody, and does not count", self._record.name)
+        return {}
 
     def _frozen_again(self) -> None:
         """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
         inputs = {entry.name: Did.parse(entry.did) for entry in self._claim.request.inputs}
-        found = {name: self._ask(self._catalogue().resolve, did) for name, did in inputs.items()}
+        found = {name: self._ask(self._resolve, did) for name, did in inputs.items()}
         self._set(frozen=None)
         files = {name: listed for name, listed in found.items() if listed is not None}
         if len(files) < len(found):
@@ -663,16 +723,19 @@ class _Gathering:
         changed = [name for name, listed in files.items() if digest_of(listed) != digests.get(name)]
         if changed:
             name = name_of(self._spec.record_id, Piece.INPUTS)
-            what = f"ConfigMap {self._world.settings.buffers}/{name} is gone, and other files are listed now for "
+            where = f"ConfigMap {self._world.settings.buffers}/{name}"
+            what = f"{where} is gone or was changed, and other files are listed now for "
             self._problems.append(Problem(Reason.INPUTS_CHANGED, f"{what}{', '.join(changed)}: nothing new is staged."))
             return
         self._set(frozen=files, resolved=files)
 
+    def _resolve(self, did: Did) -> tuple[File, ...]:
+        return self._catalogue().resolve(did)
+
     def _rse(self) -> None:
         try:
             catalogue = self._steady()
-            # Without an address none was made.
-            rse = None if self._spec.public is None else catalogue.rse(buffer_rse(self._spec))
+            rse = catalogue.rse(buffer_rse(self._spec)) if _may_have_rse(self._spec) else None
             # Where there is an RSE there is its ledger: it comes first, and goes last.
             ledger = True if rse is not None and rse.complete else catalogue.ledger_exists(self._ledger)
         except PortError as error:
@@ -820,6 +883,11 @@ class _Gathering:
             if not there or not self._safety().locked_by(dataset, account, chosen[output.name]):
                 missing.add(output.name)
         return frozenset(missing)
+
+
+def _may_have_rse(spec: RSERecordSpec) -> bool:
+    """Tell whether an RSE may exist: none is made without an address, but one that is adopted may be in the middle."""
+    return spec.public is not None or spec.adopted_from is not None
 
 
 def _dataset(catalogue: Catalogue, output: Output) -> DatasetState | None:

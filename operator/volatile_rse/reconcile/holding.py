@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from volatile_rse.api.rserecord import RSERecordStatus
 from volatile_rse.builders.objects import IN_USE
-from volatile_rse.domain.stage import Stage, stage_of
 from volatile_rse.ports.cluster import Cluster, Ref
+from volatile_rse.ports.errors import PortError
+from volatile_rse.reconcile.reading import is_closed
 
 __all__ = ["hold", "is_held", "release_unused", "used_by", "without"]
 
@@ -33,24 +33,34 @@ def hold(cluster: Cluster, ref: Ref) -> None:
 
 def used_by(records: Iterable[Object], kind: str) -> set[str]:
     """Name the classes, or the connections, of buffers that are not closed."""
-    return {
-        body["spec"][_NAMED_BY[kind]]
-        for body in records
-        if stage_of(RSERecordStatus.model_validate(body.get("status") or {})) is not Stage.CLOSED
-    }
+    return {str(body["spec"].get(_NAMED_BY[kind])) for body in records if not is_closed(body)}
 
 
 def release_unused(cluster: Cluster, records: Iterable[Object]) -> None:
-    """Let go what is being deleted and that no buffer uses any more; hold what an earlier version left unheld."""
-    found = list(records)
+    """Let go what is being deleted and that no buffer uses any more; hold what an earlier version left unheld.
+
+    Raises
+    ------
+    PortError
+        The first that failed; the others were done.
+    """
+    found, failed = list(records), []
     for kind in _NAMED_BY:
         used = used_by(found, kind)
         for body in cluster.list(kind):
-            is_used = body["metadata"]["name"] in used
-            if "deletionTimestamp" in body["metadata"] and is_held(body) and not is_used:
-                without(cluster, body, IN_USE)
-            elif is_used and not is_held(body):
-                hold(cluster, Ref(kind, None, body["metadata"]["name"]))
+            try:
+                _hold_or_release(cluster, body, is_used=body["metadata"]["name"] in used)
+            except PortError as error:
+                failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _hold_or_release(cluster: Cluster, body: Object, *, is_used: bool) -> None:
+    if "deletionTimestamp" in body["metadata"] and is_held(body) and not is_used:
+        without(cluster, body, IN_USE)
+    elif is_used and not is_held(body):
+        hold(cluster, Ref(body["kind"], None, body["metadata"]["name"]))
 
 
 def without(cluster: Cluster, body: Object, *finalizers: str) -> None:

@@ -31,6 +31,13 @@ SILENCE = 180.0
 """Seconds of renewals that no watch brought back, after which the watches are taken for dead."""
 _DESTRUCTIVE = (
     do.DropPiece,
+    do.DropLeftover,
+    do.FreezeInputs,
+    do.RevokeSession,
+    do.Fence,
+    do.Seal,
+    do.WriteOff,
+    do.SwapService,
     do.Hide,
     do.AllowDeletion,
     do.DeleteRse,
@@ -52,12 +59,21 @@ def is_destructive(effect: do.Effect) -> bool:
     return isinstance(effect, _DESTRUCTIVE) or (isinstance(effect, do.RetainVolume) and not effect.retain)
 
 
-def guarded(apply: Apply, check: Callable[[], None]) -> Apply:
-    """Ask before each destructive effect; what was decided before a pause must not be done after it."""
+def guarded(apply: Apply, check: Callable[[], None], awake: Callable[[], None] = lambda: None) -> Apply:
+    """Ask before each destructive effect; what was decided before a pause must not be done after it.
+
+    Parameters
+    ----------
+    awake
+        Called before every other effect: what is made for a record that another process has closed meanwhile, nobody
+        would take away again.
+    """
 
     def applied(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
         if is_destructive(effect):
             check()
+        else:
+            awake()
         apply(world, connections, facts, effect)
 
     return applied
@@ -162,6 +178,16 @@ class Lease:
         if body is None or body["spec"].get("holderIdentity") != self._holder:
             self._lose("another process has taken it")
         # After the question: the process may have stood still while it waited for the answer.
+        self.awake()
+
+    def awake(self) -> None:
+        """See by the own clock that nobody else can have the Lease; costs nothing.
+
+        Raises
+        ------
+        LeaseLostError
+            It was not renewed for too long; the process is ending.
+        """
         if self._seconds() - self._renewed >= DURATION:
             self._lose(f"it was not renewed for {DURATION} seconds")
 

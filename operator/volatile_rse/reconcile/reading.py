@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
-from volatile_rse.api.schema import parse_quantity
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.api.schema import ApiModel, parse_quantity
 from volatile_rse.api.volatilerse import VolatileRSESpec
-from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD
+from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER, XROOTD
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.problems import Quarantined, Usage
-from volatile_rse.domain.stage import when
+from volatile_rse.domain.stage import session_state, when
+from volatile_rse.ports.errors import RefusedError
 
 __all__ = [
     "data_of",
     "expires_soon",
     "goes_along",
     "has_configuration",
+    "is_closed",
     "is_of_claim",
     "is_outdated",
+    "owner_of",
+    "read_class",
+    "read_connection",
     "read_outlived",
     "read_pod",
     "read_quarantined",
@@ -35,15 +45,20 @@ __all__ = [
     "read_session",
     "read_usage",
     "read_volume",
+    "record_id_of",
     "secret_of",
+    "texts_of",
+    "tokens_of",
     "uid_of",
 ]
 
 _OVERDUE = timedelta(minutes=2)
 _RENEW = timedelta(days=30)
 """Before a certificate's end."""
+_TOKEN = re.compile(r"[!-~]+")
 
 Object = Mapping[str, Any]
+_Model = TypeVar("_Model", bound=ApiModel)
 
 
 def uid_of(body: Object) -> str:
@@ -57,8 +72,35 @@ def data_of(body: Object) -> dict[str, str]:
 
 
 def secret_of(body: Object) -> dict[str, str]:
-    """Give a Secret's texts."""
-    return {key: base64.b64decode(value).decode() for key, value in (body.get("data") or {}).items()}
+    """Give a Secret's texts.
+
+    Raises
+    ------
+    RefusedError
+        CREDENTIAL_INVALID: a value is no text.
+    """
+    texts = texts_of(body)
+    wrong = sorted(set(body.get("data") or {}) - set(texts))
+    if wrong:
+        metadata = body["metadata"]
+        what = f"Secret {metadata.get('namespace')}/{metadata['name']}: {', '.join(wrong)} is no text in UTF-8."
+        raise RefusedError(Reason.CREDENTIAL_INVALID, what)
+    return texts
+
+
+def texts_of(body: Object) -> dict[str, str]:
+    """Give those values of a Secret that are texts: one that is none must not take the others along."""
+    found = {}
+    for key, value in (body.get("data") or {}).items():
+        with contextlib.suppress(ValueError):
+            found[key] = base64.b64decode(value).decode()
+    return found
+
+
+def tokens_of(body: Object) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Give the tokens of a Secret by host, and the hosts whose value is none: it cannot stand in a header."""
+    found = {host: token for host, text in texts_of(body).items() if _TOKEN.fullmatch(token := text.strip())}
+    return found, tuple(sorted(set(body.get("data") or {}) - set(found)))
 
 
 def read_request(body: Object, namespace: Object | None) -> Request:
@@ -74,8 +116,7 @@ def read_request(body: Object, namespace: Object | None) -> Request:
     try:
         spec = VolatileRSESpec.model_validate(body["spec"])
     except ValidationError as error:
-        first = error.errors()[0]
-        invalid = f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        invalid = _fault(error)
     return Request(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -90,17 +131,87 @@ def read_request(body: Object, namespace: Object | None) -> Request:
 
 
 def read_record(body: Object) -> Record:
-    """Read an RSERecord."""
+    """Read an RSERecord.
+
+    Raises
+    ------
+    RefusedError
+        RECORD_UNREADABLE: it is not as this operator writes it.
+    """
     metadata = body["metadata"]
+    try:
+        status = RSERecordStatus.model_validate(body.get("status") or {})
+        # Its words and times are read later on, where nobody expects that they are none.
+        session_state(status.session)
+        spec = RSERecordSpec.model_validate(body["spec"])
+    except ValueError as error:
+        what = f"RSERecord {metadata['name']} cannot be read: {_fault(error)}."
+        raise RefusedError(Reason.RECORD_UNREADABLE, what) from error
     return Record(
         name=metadata["name"],
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
-        spec=RSERecordSpec.model_validate(body["spec"]),
-        status=RSERecordStatus.model_validate(body.get("status") or {}),
+        spec=spec,
+        status=status,
         created=when(metadata.get("creationTimestamp")),
         held=FINALIZER in metadata.get("finalizers", []),
     )
+
+
+def record_id_of(body: Object) -> str:
+    """Tell whose record it is, also of one that cannot be read."""
+    return str(body["spec"].get("recordId") or body["metadata"]["name"].removeprefix(record_name("")))
+
+
+def owner_of(body: Object) -> tuple[str, str] | None:
+    """Give namespace and name of a record's VolatileRSE, also of one that cannot be read."""
+    claim: Object = next(iter(body["spec"].get("claims") or ()), {})
+    namespace, name = claim.get("namespace"), claim.get("name")
+    return (namespace, name) if namespace and name else None
+
+
+def is_closed(body: Object) -> bool:
+    """Tell whether nothing is left of a buffer but its record; of one that cannot be read there may be more."""
+    return bool((body.get("status") or {}).get("closedAt"))
+
+
+def read_class(body: Object) -> VolatileRSEClassSpec:
+    """Read a VolatileRSEClass.
+
+    Raises
+    ------
+    RefusedError
+        CONFIGURATION_INVALID: it cannot be one.
+    """
+    return _read(VolatileRSEClassSpec, body)
+
+
+def read_connection(body: Object) -> RucioConnectionSpec:
+    """Read a RucioConnection.
+
+    Raises
+    ------
+    RefusedError
+        CONFIGURATION_INVALID: it cannot be one.
+    """
+    return _read(RucioConnectionSpec, body)
+
+
+def _read(model: type[_Model], body: Object) -> _Model:
+    try:
+        return model.model_validate(body["spec"])
+    except ValidationError as error:
+        what = f"{body['kind']} {body['metadata']['name']} cannot be read: {_fault(error)}."
+        raise RefusedError(Reason.CONFIGURATION_INVALID, what) from error
+
+
+def _fault(error: ValueError) -> str:
+    """Name the first field that is wrong."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    part = "status" if error.title == RSERecordStatus.__name__ else "spec"
+    return f"{part}.{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
 
 
 def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
@@ -108,10 +219,10 @@ def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
     found = [
         body
         for body in bodies
-        if body["spec"]["className"] == class_name and (status := body.get("status") or {}).get("quarantinedAt")
+        if body["spec"].get("className") == class_name and (status := body.get("status") or {}).get("quarantinedAt")
         if not status.get("safeAt")
     ]
-    ends = [when(body["status"]["session"].get("endedAt")) for body in found]
+    ends = [when((body["status"].get("session") or {}).get("endedAt")) for body in found]
     return Quarantined(
         bytes=sum(body["status"].get("bytesAtRisk") or 0 for body in found),
         oldest=min((end for end in ends if end is not None), default=None),
@@ -124,9 +235,10 @@ def read_usage(bodies: Iterable[Object], class_name: str, namespace: str) -> Usa
     found = [
         body
         for body in bodies
-        if body["spec"]["className"] == class_name
-        and body["spec"]["claims"][0]["namespace"] == namespace
-        and not (body.get("status") or {}).get("closedAt")
+        if body["spec"].get("className") == class_name
+        and (owner := owner_of(body)) is not None
+        and owner[0] == namespace
+        and not is_closed(body)
     ]
     quarantined = [body["status"] for body in found if (body.get("status") or {}).get("quarantinedAt")]
     return Usage(
@@ -139,13 +251,19 @@ def read_usage(bodies: Iterable[Object], class_name: str, namespace: str) -> Usa
 def read_pod(body: Object) -> PodFact:
     """Read the storage pod."""
     status = body.get("status") or {}
-    ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status.get("conditions") or ())
+    since = [
+        entry.get("lastTransitionTime")
+        for entry in status.get("conditions") or ()
+        if entry["type"] == "Ready" and entry["status"] == "True"
+    ]
+    ready = bool(since)
     over = status.get("phase") in {"Succeeded", "Failed"} or "deletionTimestamp" in body["metadata"]
     return PodFact(
         uid=uid_of(body),
         ready=ready,
         over=over,
         address=status.get("podIP") or "",
+        ready_since=when(since[0]) if since else None,
         message="" if ready else _why_not_ready(status),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
 from volatile_rse.api.volatilerse import Endpoint, VolatileRSEStatus
+from volatile_rse.builders.objects import record_name
 from volatile_rse.builders.session import endpoint
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
@@ -25,7 +26,8 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, UnreachableError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
-from volatile_rse.reconcile.gather import gather
+from volatile_rse.reconcile.gather import gather, glimpse
+from volatile_rse.reconcile.lease import LeaseLostError
 from volatile_rse.reconcile.world import World
 
 __all__ = ["Reconciler"]
@@ -44,6 +46,8 @@ _OF_DAEMONS = 30.0
 """As slow as it gets: with the own agent, and with Rucio's daemons."""
 _FIRST, _LAST = 2.0, 60.0
 """Seconds until the next visit after a failure; doubled each time."""
+_BLINKS = 2
+"""Visits in a row that may fail because somebody does not answer, before that is said of the buffer."""
 _PROGRESS = timedelta(seconds=10)
 """Between two writes of numbers and words that decide nothing."""
 _SILENCE = timedelta(seconds=2)
@@ -108,10 +112,22 @@ class Reconciler:
             outcome = self._converge(record_id, known)
             all_said = self._say_request(outcome)
             self._say_record(outcome)
+            if outcome.facts.unseen is not None and outcome.facts.unseen.reason is Reason.RECORD_UNREADABLE:
+                self._say_unreadable(record_id, outcome.facts.unseen)
         except PortError as error:
             named = {"record": record_id, "reason": error.reason.value}
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what, extra=named)
+            self._world.telemetry.faulted("visit")
+            if self._failures.get(record_id, 0) >= _BLINKS and error.reason is not Reason.CHANGED_MEANWHILE:
+                self._say_failure(record_id, known, Problem(error.reason, error.what))
             return self._backoff(record_id)
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            # Words of an error may repeat what is secret: the log of the operator has them.
+            what = f"A fault of the operator ({type(error).__name__}) ended its visit to this buffer."
+            self._say_failure(record_id, known, Problem(Reason.OPERATOR_FAULT, what))
+            raise
         wake = self._until_wake(outcome)
         if outcome.plan.problems:
             return min(self._backoff(record_id), wake or _LAST)
@@ -122,6 +138,20 @@ class Reconciler:
             return wake if all_said else min(wake or later, later)
         poll = self._poll(record_id, outcome)
         return min(poll, wake or poll)
+
+    def _say_failure(self, record_id: str, known: tuple[str, str] | None, why: Problem) -> None:
+        """Tell of a visit that failed, where people look, as far as that can be written."""
+        try:
+            facts = replace(glimpse(self._world, record_id, known), unseen=why)
+        except PortError as error:
+            _log.warning("%s: its status cannot be read: %s", record_id, error.what, extra={"record": record_id})
+            return
+        outcome = _Outcome(facts, Plan(problems=(why,)))
+        for say in (self._say_request, self._say_record):
+            try:
+                say(outcome)
+            except Exception as error:  # noqa: BLE001 (what is told first is what went wrong before)
+                _log.warning("%s: its status cannot be written: %r", record_id, error, extra={"record": record_id})
 
     def _poll(self, record_id: str, outcome: _Outcome) -> float:
         """Look less often at what does not change; whatever does change brings the shortest time back."""
@@ -266,6 +296,16 @@ class Reconciler:
             patch = {"status": {"message": message, "phase": phase}}
             self._world.cluster.merge(Ref("RSERecord", None, record.name), patch, subresource="status")
 
+    def _say_unreadable(self, record_id: str, why: Problem) -> None:
+        """Tell on a record of ours that it cannot be read: it may be all that is left to say so."""
+        ref = Ref("RSERecord", None, record_name(record_id))
+        body, message = self._world.cluster.get(ref), why.message[:4096]
+        if body is None or body["spec"].get("instance") != self._world.settings.instance:
+            return
+        if (body.get("status") or {}).get("message") != message:
+            self._world.cluster.merge(ref, {"status": {"message": message}}, subresource="status")
+            self._world.cluster.event(body, type_="Warning", reason=why.reason.value, message=message)
+
     def _lasts(self, record: str, phase: str) -> bool:
         """Tell whether a stage waits for so long already that it is worth a write: most are over in a moment."""
         now = self._world.clock.now()
@@ -274,7 +314,7 @@ class Reconciler:
         return before == phase and now >= since + _PROGRESS
 
     def _tell(self, body: Mapping[str, Any], new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
-        """Write an Event where a condition that people wait for has changed."""
+        """Write an Event where a condition that people wait for has changed, or is bad from the beginning."""
         before = {entry["type"]: entry for entry in old.get("conditions") or ()}
         told: set[str] = set()
         for type_ in _EVENTS:
@@ -282,13 +322,14 @@ class Reconciler:
             was = before.get(type_, {})
             remedy = REMEDIES.get(Reason(entry["reason"]))
             bad = remedy is not None and remedy.actor is not Actor.NOBODY
-            if not was or (was["status"] == entry["status"] == "False" and not bad):
+            # That something is not there yet is no news, neither at first nor later.
+            if not bad and (not was or was["status"] == entry["status"] == "False"):
                 continue
             # Good news need telling once, and each thing that is wrong.
             news = entry["reason"] if bad else entry["status"]
-            if type_ in _TOLD_ALREADY and news in told:
+            if news in told and (type_ in _TOLD_ALREADY or not was):
                 continue
-            if (was["status"], was["reason"]) != (entry["status"], entry["reason"]):
+            if (was.get("status"), was.get("reason")) != (entry["status"], entry["reason"]):
                 told.add(news)
                 kind = "Warning" if bad else "Normal"
                 about = f"{type_}={entry['status']}: {entry['message'] or entry['reason']}"
@@ -324,10 +365,17 @@ def _files(status: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _keep_times(status: VolatileRSEStatus, old: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the transition time of a condition whose status has not changed."""
+    """Keep the transition time of a condition whose status has not changed, and the conditions that nothing is said of.
+
+    Every condition is there from the first visit on.
+    """
     before = {entry["type"]: entry for entry in old.get("conditions") or ()}
     new = status.dump()
-    for entry in new.get("conditions") or ():
+    said = {entry["type"]: entry for entry in new["conditions"]}
+    unknown = next(iter(said.values())) | {"status": "Unknown", "reason": Reason.PENDING.value, "message": ""}
+    kept = {type_.value: {**unknown, "type": type_.value} for type_ in ConditionType} | before | said
+    new["conditions"] = [kept[type_.value] for type_ in ConditionType]
+    for entry in new["conditions"]:
         was = before.get(entry["type"])
         if was is not None and was["status"] == entry["status"]:
             entry["lastTransitionTime"] = was["lastTransitionTime"]

@@ -5,24 +5,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec
 
-from volatile_rse.api.conditions import Condition
-from volatile_rse.api.rserecord import RSERecordStatus
-from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, RucioConnectionStatus
-from volatile_rse.builders.objects import FINALIZER, RECORD
+from volatile_rse.api.conditions import Condition, Reason
+from volatile_rse.api.rucioconnection import Budget, RucioConnectionStatus
+from volatile_rse.builders.objects import RECORD
+from volatile_rse.domain.facts import Record
 from volatile_rse.domain.identity import identify
+from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import PortError
+from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.holding import release_unused
-from volatile_rse.reconcile.lease import guarded
+from volatile_rse.reconcile.lease import LeaseLostError, guarded
 from volatile_rse.reconcile.orphans import orphans_of
 from volatile_rse.reconcile.queue import KeyedQueue
-from volatile_rse.reconcile.reading import read_record
+from volatile_rse.reconcile.reading import read_class, read_connection, read_record, record_id_of
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.world import World
 
@@ -31,11 +34,51 @@ __all__ = ["Service"]
 _log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
+P = ParamSpec("P")
 
 _PATIENCE = 10
 """Seconds for what is being done when the process shall end."""
 _ORPHANS = 600.0
 """Seconds between two searches for orphans: one asks Rucio about each ledger."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one sweep has found."""
+
+    stages: dict[Stage, int] = field(default_factory=lambda: dict.fromkeys(Stage, 0))
+    unread: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("RSERecord", "VolatileRSEClass", "RucioConnection"), 0)
+    )
+    """Kind -> objects that cannot be read."""
+    requests: dict[str, Object] = field(default_factory=dict)
+    """Record -> status of its VolatileRSE."""
+    phases: dict[str, str] = field(default_factory=dict)
+    """Record -> what people see of the buffer."""
+    at_risk: dict[str, int] = field(default_factory=lambda: {"running": 0, "ended": 0})
+    """Bytes."""
+    expired: list[tuple[str, str]] = field(default_factory=list)
+    """Name and UID of records that were kept for long enough."""
+
+    def see(self, record_id: str, status: Object) -> None:
+        """Add a VolatileRSE."""
+        self.requests[record_id] = status
+        self.phases[record_id] = status.get("phase") or "Pending"
+
+    def add(self, record: Record, stage: Stage) -> None:
+        """Add its record."""
+        record_id, status = record.spec.record_id, record.status
+        if stage is Stage.CLOSED:
+            self.phases.pop(record_id, None)
+            return
+        is_kept = status.quarantined_at is not None and status.safe_at is None
+        self.phases.setdefault(record_id, "Quarantined" if is_kept else stage.value)
+        if status.safe_at is None:
+            # Of a session that runs, the VolatileRSE alone says it.
+            told = self.requests.get(record_id, {}).get("outputs") or ()
+            written = sum(output.get("bytesAtRisk") or 0 for output in told)
+            kind = "running" if status.session.ended_at is None else "ended"
+            self.at_risk[kind] += written if status.bytes_at_risk is None else status.bytes_at_risk
 
 
 class Service:
@@ -49,14 +92,22 @@ class Service:
         Seconds between two sweeps.
     check
         Called before everything destructive; raises if another process may be at work.
+    awake
+        Called before everything else that is done; raises if this process has stood still.
     """
 
     def __init__(
-        self, world: World, *, threads: int = 4, interval: float = 60.0, check: Callable[[], None] = lambda: None
+        self,
+        world: World,
+        *,
+        threads: int = 4,
+        interval: float = 60.0,
+        check: Callable[[], None] = lambda: None,
+        awake: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = world
         self._check = check
-        self._reconciler = Reconciler(world, guarded(execute, check))
+        self._reconciler = Reconciler(world, guarded(execute, check, awake))
         self._connections = Connections(world)
         self._queue = KeyedQueue()
         self._interval = interval
@@ -68,6 +119,8 @@ class Service:
         """The next sweep shall not wait."""
         self._swept = time.monotonic()
         self._searched = float("-inf")
+        self._told: dict[str, int] = {}
+        """UID of a class that cannot be read -> its generation of which that was told."""
         self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(threads)]
         self._threads.append(threading.Thread(target=self._sweeps, name="sweep", daemon=True))
 
@@ -98,7 +151,7 @@ class Service:
             case "VolatileRSE":
                 self._queue.add(self._learn(body))
             case "RSERecord":
-                self._queue.add(body["spec"]["recordId"])
+                self._queue.add(record_id_of(body))
             case "Pod":
                 self._saw_pod(body)
             case _:
@@ -134,64 +187,126 @@ class Service:
 
     def _work(self) -> None:
         while (key := self._queue.take()) is not None:
-            delay: float | None = self._interval
-            began, failed = time.monotonic(), False
             self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
-            try:
-                with self._lock:
-                    known = self._known.get(key)
-                delay = self._reconciler.visit(key, known)
-            except Exception:  # noqa: BLE001 (logged with its traceback below)
-                # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
-                _log.exception("%s: the visit failed", key, extra={"record": key})
-                failed = True
-            finally:
-                self._queue.done(key)
-                self._world.telemetry.visited(time.monotonic() - began, failed=failed)
-            if delay is not None:
-                self._queue.add(key, delay)
+            self._visit(key)
+
+    def _visit(self, key: str) -> None:
+        delay: float | None = self._interval
+        began, failed = time.monotonic(), False
+        try:
+            with self._lock:
+                known = self._known.get(key)
+            delay = self._reconciler.visit(key, known)
+        except Exception:  # noqa: BLE001 (logged with its traceback below)
+            # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
+            _log.exception("%s: the visit failed", key, extra={"record": key})
+            failed = True
+        finally:
+            self._queue.done(key)
+            self._world.telemetry.visited(time.monotonic() - began, failed=failed)
+        if delay is not None:
+            self._queue.add(key, delay)
 
     def _sweeps(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self.sweep()
-                self.search()
-            except PortError as error:
-                _log.warning("sweep: %s: %s", error.reason.value, error.what)
-            except Exception:  # noqa: BLE001 (logged with its traceback below)
-                _log.exception("the sweep failed")
-            self._swept = time.monotonic()
+            self._part("sweep", self.sweep)
+            self._part("search", self.search)
             self._stirred.wait(self._interval)
             self._stirred.clear()
 
+    def _part(self, name: str, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do a part of the round; whatever is wrong with it must not stop the others."""
+        try:
+            call(*args, **kwargs)
+        except LeaseLostError:
+            raise
+        except PortError as error:
+            _log.warning("%s: %s: %s", name, error.reason.value, error.what)
+            self._world.telemetry.faulted(name)
+        except Exception:  # noqa: BLE001 (logged with its traceback below)
+            _log.exception("%s: a fault of the operator", name)
+            self._world.telemetry.faulted(name)
+
     def sweep(self) -> None:
         """Call for a visit to every buffer, and look at the connections."""
-        alive = {self._learn(body) for body in self._world.cluster.list("VolatileRSE")}
-        stages, at_risk = dict.fromkeys(Stage, 0), 0
+        began = time.monotonic()
+        with self._lock:
+            # What is seen from here on may be missing in the lists, and is alive all the same.
+            before = set(self._known)
+        found = _Found()
+        for body in self._world.cluster.list("VolatileRSE"):
+            found.see(self._learn(body), body.get("status") or {})
+        alive = set(found.requests)
         records = self._world.cluster.list("RSERecord")
         for body in records:
-            stage = stage_of(RSERecordStatus.model_validate(body.get("status") or {}))
-            stages[stage] += 1
-            at_risk += (body.get("status") or {}).get("bytesAtRisk") or 0
-            if stage is not Stage.CLOSED or FINALIZER in body["metadata"].get("finalizers", ()):
-                alive.add(body["spec"]["recordId"])
-            if stage is Stage.CLOSED and has_expired(read_record(body), self._world.clock.now()):
-                self._check()
-                self._world.cluster.delete(Ref("RSERecord", None, body["metadata"]["name"]), body["metadata"]["uid"])
-        self._check()
-        release_unused(self._world.cluster, records)
-        with self._lock:
-            for record_id in set(self._known) - alive:
-                del self._known[record_id]
-                del self._selectors[record_id]
+            if self._count(body, found):
+                alive.add(record_id_of(body))
+        self._forget(before - alive)
         for record_id in alive:
             self._queue.add(record_id)
+        # Every buffer is visited: that is what keeps the operator alive, whatever becomes of the rest.
+        self._swept = began
         self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
-        self._world.telemetry.risked(at_risk)
-        connections = {
-            body["metadata"]["name"]: self._look_at(body) for body in self._world.cluster.list("RucioConnection")
-        }
-        self._world.telemetry.swept({stage.value: count for stage, count in stages.items()}, connections)
+        self._world.telemetry.risked(**found.at_risk)
+        self._world.telemetry.phased(Counter(found.phases.values()))
+        self._part("records", self._expire, found.expired)
+        self._part("holding", self._release, records)
+        self._part("classes", self._read_classes, found)
+        connections = {body["metadata"]["name"]: body for body in self._world.cluster.list("RucioConnection")}
+        reachable = {name: self._try(body, found) for name, body in connections.items()}
+        self._world.telemetry.unread(found.unread)
+        self._world.telemetry.swept({stage.value: count for stage, count in found.stages.items()}, reachable)
+
+    def _count(self, body: Object, found: _Found) -> bool:
+        """Add a record to what was found; tell whether it wants a visit."""
+        try:
+            record = read_record(body)
+        except RefusedError:
+            # Its visit tells why, and on what.
+            found.unread["RSERecord"] += 1
+            return True
+        stage = stage_of(record.status)
+        found.stages[stage] += 1
+        found.add(record, stage)
+        if has_expired(record, self._world.clock.now()):
+            found.expired.append((record.name, record.uid))
+        return stage is not Stage.CLOSED or record.held
+
+    def _forget(self, gone: Collection[str]) -> None:
+        with self._lock:
+            for record_id in gone:
+                self._known.pop(record_id, None)
+                self._selectors.pop(record_id, None)
+
+    def _expire(self, records: Iterable[tuple[str, str]]) -> None:
+        for name, uid in records:
+            self._check()
+            self._world.cluster.delete(Ref("RSERecord", None, name), uid)
+
+    def _release(self, records: Sequence[Object]) -> None:
+        self._check()
+        release_unused(self._world.cluster, records)
+
+    def _read_classes(self, found: _Found) -> None:
+        """Tell of classes that cannot be read: they have no status to say it in."""
+        bodies = self._world.cluster.list("VolatileRSEClass")
+        told, self._told = self._told, {}
+        for body in bodies:
+            try:
+                read_class(body)
+            except RefusedError as error:
+                found.unread["VolatileRSEClass"] += 1
+                uid, version = body["metadata"]["uid"], body["metadata"].get("generation", 0)
+                self._told[uid] = version
+                if told.get(uid) != version:
+                    about = Problem(error.reason, error.what).message
+                    self._world.cluster.event(body, type_="Warning", reason=error.reason.value, message=about)
+
+    def _try(self, body: Object, found: _Found) -> bool:
+        """Look at a connection; a fault about one concerns no other."""
+        reachable = []
+        self._part("connection", lambda: reachable.append(self._look_at(body, found)))
+        return any(reachable)
 
     def search(self) -> None:
         """Tell of what has no record; nothing is done about it."""
@@ -207,14 +322,15 @@ class Service:
             )
         self._world.telemetry.orphaned(len(found))
 
-    def _look_at(self, body: Object) -> bool:
+    def _look_at(self, body: Object, found: _Found) -> bool:
         """Say in a connection's status whether its server answers."""
         reachable, reason, message = True, "", "The server answers and takes the operator's credential."
         try:
-            spec = RucioConnectionSpec.model_validate(body["spec"])
+            spec = read_connection(body)
             self._connections.of(spec.model_copy(update={"budget": spec.budget or Budget()})).ping()
         except PortError as error:
             reachable, reason, message = False, error.reason.value, error.what[:1024]
+            found.unread["RucioConnection"] += error.reason is Reason.CONFIGURATION_INVALID
         old, generation = body.get("status") or {}, body["metadata"].get("generation", 0)
         changed = old.get("reachable") is not reachable or "since" not in old
         since = stamp(self._world.clock.now()) if changed else old["since"]

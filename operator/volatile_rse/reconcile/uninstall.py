@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from volatile_rse.builders.objects import FINALIZER, IN_USE, KINDS, RECORD
-from volatile_rse.domain.facts import Piece, Record
+from volatile_rse.builders.objects import FINALIZER, IN_USE, KINDS, MANAGED, RECORD, discarded_name
+from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.settings import Settings
-from volatile_rse.domain.stage import Stage, stage_of
-from volatile_rse.ports.cluster import Cluster, Ref
+from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.reconcile.holding import without
-from volatile_rse.reconcile.reading import read_record
+from volatile_rse.reconcile.reading import is_closed, owner_of, record_id_of
 
 __all__ = ["Stake", "release_all", "stakes_of"]
 
@@ -36,20 +35,18 @@ class Stake:
 
 
 def stakes_of(cluster: Cluster, settings: Settings) -> tuple[Stake, ...]:
-    """List the buffers that are not closed; only those of this operator."""
-    records = [read_record(body) for body in cluster.list("RSERecord")]
-    ours = [record for record in records if record.spec.instance == settings.instance]
-    return tuple(
-        sorted(_stake(cluster, settings, record) for record in ours if stage_of(record.status) is not Stage.CLOSED)
-    )
+    """List the buffers that are not closed, also those whose record cannot be read; only those of this operator."""
+    ours = [body for body in cluster.list("RSERecord") if body["spec"].get("instance") == settings.instance]
+    return tuple(sorted(_stake(cluster, settings, body) for body in ours if not is_closed(body)))
 
 
-def _stake(cluster: Cluster, settings: Settings, record: Record) -> Stake:
-    claim = record.spec.claims[0]
-    unsafe = record.status.session.ready_at is not None and record.status.safe_at is None
-    found = cluster.list(KINDS[Piece.VOLUME], settings.buffers, {RECORD: record.spec.record_id}) if unsafe else ()
+def _stake(cluster: Cluster, settings: Settings, body: Object) -> Stake:
+    status = body.get("status") or {}
+    unsafe = bool((status.get("session") or {}).get("readyAt")) and not status.get("safeAt")
+    found = cluster.list(KINDS[Piece.VOLUME], settings.buffers, {RECORD: record_id_of(body)}) if unsafe else ()
     volume = next((body["spec"].get("volumeName") or "" for body in found), "")
-    return Stake(record.name, record.spec.rse_name, f"{claim.namespace}/{claim.name}", unsafe, volume)
+    owner = "/".join(owner_of(body) or ("unknown",))
+    return Stake(body["metadata"]["name"], body["spec"].get("rseName", "unknown"), owner, unsafe, volume)
 
 
 def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...]) -> None:
@@ -59,24 +56,27 @@ def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...])
             policy = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
             cluster.merge(Ref("PersistentVolume", None, stake.volume), policy)
     needed = _needed_by_others(cluster, settings)
-    for kind in _KINDS:
-        for body in cluster.list(kind):
-            metadata = body["metadata"]
-            ours = (kind, metadata.get("namespace"), metadata["name"]) not in needed
-            if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
-                without(cluster, body, FINALIZER, IN_USE)
+    held = [body for kind in _KINDS for body in cluster.list(kind)]
+    # Among them the lists of what was given up.
+    held += cluster.list("ConfigMap", settings.buffers, MANAGED)
+    for body in held:
+        metadata = body["metadata"]
+        ours = (body["kind"], metadata.get("namespace"), metadata["name"]) not in needed
+        if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
+            without(cluster, body, FINALIZER, IN_USE)
 
 
 def _needed_by_others(cluster: Cluster, settings: Settings) -> set[tuple[str, str | None, str]]:
     """Name what holds buffers that this operator did not count: nobody was asked about their outputs."""
     needed: set[tuple[str, str | None, str]] = set()
-    for record in (read_record(body) for body in cluster.list("RSERecord")):
-        spec = record.spec
-        if spec.instance != settings.instance and stage_of(record.status) is not Stage.CLOSED:
-            needed |= {("VolatileRSE", claim.namespace, claim.name) for claim in spec.claims}
+    for body in cluster.list("RSERecord"):
+        spec, owner = body["spec"], owner_of(body)
+        if spec.get("instance") != settings.instance and not is_closed(body):
+            needed |= {("VolatileRSE", *owner)} if owner is not None else set()
             needed |= {
-                ("RSERecord", None, record.name),
-                ("VolatileRSEClass", None, spec.class_name),
-                ("RucioConnection", None, spec.connection_name),
+                ("RSERecord", None, body["metadata"]["name"]),
+                ("ConfigMap", settings.buffers, discarded_name(str(spec.get("recordId")))),
+                ("VolatileRSEClass", None, str(spec.get("className"))),
+                ("RucioConnection", None, str(spec.get("connectionName"))),
             }
     return needed

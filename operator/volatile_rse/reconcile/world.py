@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.domain.settings import Settings
@@ -43,3 +44,5 @@ class World:
     hashed_name: Callable[[str], str]
     """Certificate (PEM) -> its file name in a hashed directory of authorities."""
     telemetry: Telemetry = field(default_factory=Silence)
+    admission: Lock = field(default_factory=Lock)
+    """Held from the look at what is used until a record is there that others see: one buffer is admitted at a time."""

@@ -41,7 +41,8 @@ class Metrics(Telemetry):
         self._effects = named(Counter, "effects", "Effects that were carried out.", "effect", "result")
         self._waiting = named(Gauge, "queue_due", "Buffers whose visit is due and has not begun.")
         self._oldest = named(Gauge, "queue_age_seconds", "For how long the first buffer that is due has waited.")
-        self._at_risk = named(Gauge, "bytes_at_risk", "Outputs that are not safe, at the last sweep.")
+        self._at_risk = named(Gauge, "bytes_at_risk", "Outputs that are not safe, at the last sweep.", "session")
+        self._buffers = named(Gauge, "buffers", "Buffers that are not closed, by phase, at the last sweep.", "phase")
         self._writes = named(Counter, "cluster_writes", "Calls that change objects of the cluster.", "verb", "kind")
         ProcessCollector(registry=self.registry)
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
@@ -49,6 +50,8 @@ class Metrics(Telemetry):
         self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
         self._unseen = named(Gauge, "watch_age_seconds", "For how long no watch brought own renewals.")
         self._orphans = named(Gauge, "orphans", "Ledgers and objects of a buffer without its record.")
+        self._unread = named(Gauge, "unreadable", "Objects that this operator cannot read, at the last sweep.", "kind")
+        self._faults = named(Counter, "faults", "Visits that ended early, and parts of the sweep.", "where")
         self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", buckets=_LONG)
         self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", buckets=_LONG)
         self._calls = named(Histogram, "catalogue_call_seconds", "Calls to Rucio.", "method", "result")
@@ -66,9 +69,16 @@ class Metrics(Telemetry):
         self._waiting.set(keys)
         self._oldest.set(oldest)
 
-    def risked(self, bytes_: int) -> None:
+    def risked(self, running: int, ended: int) -> None:
         """Set what is not safe."""
-        self._at_risk.set(bytes_)
+        self._at_risk.labels("running").set(running)
+        self._at_risk.labels("ended").set(ended)
+
+    def phased(self, phases: Mapping[str, int]) -> None:
+        """Set how many buffers there are; a phase without any does not keep its last number."""
+        self._buffers.clear()
+        for phase, count in phases.items():
+            self._buffers.labels(phase).set(count)
 
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Set what the sweep has seen; a stage without records does not keep its last number."""
@@ -87,6 +97,15 @@ class Metrics(Telemetry):
     def orphaned(self, count: int) -> None:
         """Set the number of orphans."""
         self._orphans.set(count)
+
+    def unread(self, kinds: Mapping[str, int]) -> None:
+        """Set the number of objects that cannot be read."""
+        for kind, count in kinds.items():
+            self._unread.labels(kind).set(count)
+
+    def faulted(self, where: str) -> None:
+        """Count a failure."""
+        self._faults.labels(where).inc()
 
     def became_ready(self, seconds: float) -> None:
         """Count a session that could begin."""

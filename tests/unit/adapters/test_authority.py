@@ -17,7 +17,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from volatile_rse.adapters.authority import LocalAuthority, hashed_name
+from volatile_rse.adapters import https
+from volatile_rse.adapters.authority import ClientPair, LocalAuthority, hashed_name
 from volatile_rse.ports.credentials import KeyPair, TokenClaims
 
 DAY = timedelta(days=1)
@@ -141,3 +142,35 @@ def test_nothing_outlives_the_authority(authority: LocalAuthority) -> None:
     pair = authority.client("operator", timedelta(days=9999))
     end = x509.load_pem_x509_certificate(pair.certificate.encode()).not_valid_after_utc
     assert end == x509.load_pem_x509_certificate(authority.bundle().encode()).not_valid_after_utc
+
+
+def test_a_client_certificate_is_renewed_long_before_its_end(tmp_path: Path) -> None:
+    begin = now = datetime.now(UTC) - 200 * DAY
+
+    def clock() -> datetime:
+        return now
+
+    made = LocalAuthority.create(now=lambda: begin)
+    authority = LocalAuthority(*made, clock)
+    pair = ClientPair(authority, "operator", 90 * DAY, clock)
+    first = pair()
+    now = begin + 59 * DAY
+    assert pair() == first
+    now = begin + 61 * DAY
+    assert pair() != first
+    server = authority.server(["agent"], 400 * DAY)
+    for days in (89, 91, 200):
+        now = begin + days * DAY
+        certificate = x509.load_pem_x509_certificate(pair().certificate.encode())
+        assert certificate.not_valid_before_utc < now < certificate.not_valid_after_utc - 29 * DAY
+    # The last one is of today, so that OpenSSL can be asked; the first has ended.
+    serve = context(tmp_path, ssl.PROTOCOL_TLS_SERVER, server, authority.bundle())
+    ask = context(tmp_path, ssl.PROTOCOL_TLS_CLIENT, pair(), authority.bundle())
+    assert "operator" in handshake(serve, ask, "agent")
+    with pytest.raises(ssl.SSLError, match="expired"):
+        handshake(serve, context(tmp_path, ssl.PROTOCOL_TLS_CLIENT, first, authority.bundle()), "agent")
+
+
+def test_certificates_of_authorities_may_have_comments_in_any_language(authority: LocalAuthority) -> None:
+    with https.session(f"# F\u0151tan\u00fas\u00edtv\u00e1ny\n{authority.bundle()}") as session:
+        assert session.adapters["https://"]._context.get_ca_certs()  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ import pytest
 from rucio.client.baseclient import BaseClient
 
 from volatile_rse.adapters.authority import LocalAuthority
-from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio import RucioCatalogue, _pfns
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import Did
@@ -177,3 +177,8 @@ def test_a_refusal_is_an_answer(server: Server, catalogue: RucioCatalogue) -> No
     for _ in range(2):
         with pytest.raises(RefusedError, match="no"):
             catalogue.resolve(Did("user.alice", "f"))
+
+
+def test_a_replica_at_an_address_that_is_none_is_no_source() -> None:
+    pfns = {"davs://[::1/x": {"rse": "A"}, "davs:///x": {"rse": "A"}, "davs://a.example.org/x": {"rse": "A"}}
+    assert _pfns({"pfns": pfns}, {"A": 0}) == ("davs://a.example.org/x",)

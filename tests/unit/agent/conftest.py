@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 import threading
 import time
 import zlib
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.places import Places
+from volatile_rse.agent.xrootd import Server
 from volatile_rse.api.agent import GateState, InputFile, Manifest, OutputRule, SealRequest
 
 TOKEN = "token-of-the-site"
@@ -38,6 +40,7 @@ class Site:
     """A storage site by https: files, checksums, ranges, a token, and faults."""
 
     def __init__(self, folder: Path, authority: LocalAuthority) -> None:
+        self.folder = folder
         self.files: dict[str, bytes] = {}
         self.log: list[str] = []
         self.cut: dict[str, int] = {}
@@ -159,6 +162,37 @@ def places(tmp_path: Path) -> Places:
     made = Places(data=tmp_path / "data", run=tmp_path / "run", config=tmp_path / "config", tls=tmp_path / "tls")
     made.make()
     return made
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Places]:
+    """Give a volume of 8 MiB."""
+    data = tmp_path / "tiny"
+    data.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(data)]
+    if (done := subprocess.run(argv, capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"this machine mounts nothing: {done.stderr.strip()}")
+    made = Places(data=data, run=tmp_path / "run", config=tmp_path / "config", tls=tmp_path / "tls")
+    made.make()
+    yield made
+    subprocess.run(["umount", "--lazy", str(data)], check=True)
+
+
+class Child(Server):
+    """A server that does nothing, and remembers what is done to it."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__(places)
+        self.done: list[str] = []
+
+    def start(self, configuration: str, *, forget_uploads: bool) -> None:
+        self.done.append(f"start {configuration}{' forgetful' if forget_uploads else ''}")
+
+    def stop(self) -> None:
+        self.done.append("stop")
+
+    def reap(self) -> int | None:
+        return None
 
 
 @pytest.fixture

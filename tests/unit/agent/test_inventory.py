@@ -47,6 +47,17 @@ def test_what_is_written_is_told_while_the_session_runs(watched: Buffer) -> None
     assert told(watched)["o1"] == (1, 3, 0)
 
 
+def test_a_whole_file_that_is_being_changed_is_open(watched: Buffer) -> None:
+    path, closed = leave(watched, "plots/a.png", b"12"), leave(watched, "plots/b.png", b"34")
+    with path.open("r+b") as stream, closed.open("rb"):
+        stream.write(b"3")
+        watched.inventory.look()
+        assert told(watched)["o0"] == (2, 4, 1)
+    closed.chmod(0)
+    watched.inventory.look()
+    assert told(watched)["o0"] == (2, 4, 0)
+
+
 def test_the_look_is_taken_without_being_asked_and_ends_with_the_rules(buffer: Buffer, site: _Site) -> None:
     leave(buffer, "first.txt")
     buffer.inventory.take([CLAIM], rules("*.root"))

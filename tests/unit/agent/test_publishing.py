@@ -8,8 +8,8 @@ import pytest
 from tests.unit.agent.conftest import CLAIM, RECORD, Site, adler32, fence, leave, manifest, seal, until
 from volatile_rse.agent import checksum
 from volatile_rse.agent.buffer import Buffer
+from volatile_rse.agent.outbox import is_written
 from volatile_rse.agent.places import Places
-from volatile_rse.agent.publishing import is_written
 from volatile_rse.api.agent import Manifest, OutputRule, OutputState
 
 

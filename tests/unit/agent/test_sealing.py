@@ -194,17 +194,6 @@ def test_sealing_that_ended_without_a_word_has_failed_and_can_be_ordered_again(
     assert outputs(buffer)["a"].state == "sealed"
 
 
-def test_room_is_kept_for_the_fence(buffer: Buffer) -> None:
-    ballast = buffer.places.control / "ballast"
-    assert ballast.stat().st_size > 1 << 20
-    buffer.fence(1)
-    assert not ballast.exists()
-    again = Buffer(buffer.places)
-    again.start()
-    assert not ballast.exists(), "a fenced buffer keeps no room"
-    again.stop()
-
-
 class PowerCutError(BaseException):
     """Nothing catches this."""
 

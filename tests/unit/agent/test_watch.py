@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.agent.conftest import until
+from tests.unit.agent.conftest import Child, until
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.agent import supervisor
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.watch import Hearing, Watch, answers, restarts
-from volatile_rse.agent.xrootd import Server
 
 SECONDS = 0.5
 """That an answer may take here."""
@@ -74,20 +73,6 @@ def wedged(tmp_path: Path, authority: LocalAuthority) -> Iterator[Wedged]:
     made.close()
 
 
-class Child(Server):
-    """A server that runs until it is stopped."""
-
-    def __init__(self, places: Places) -> None:
-        super().__init__(places)
-        self.stopped = 0
-
-    def stop(self) -> None:
-        self.stopped += 1
-
-    def reap(self) -> int | None:
-        return None
-
-
 def test_four_questions_in_a_row_without_an_answer_are_the_end() -> None:
     hearing = Hearing().after(answered=True)
     for answered in (False, False, False, True, False, False, False):
@@ -116,12 +101,12 @@ def test_a_server_that_wedges_is_ended_and_counted(wedged: Wedged, places: Place
     child, watch, ticks = Child(places), wedged.watch(), []
 
     def tick() -> None:
-        ticks.append(child.stopped)
+        ticks.append(len(child.done))
         if wedged.asked >= 3:
             wedged.well.clear()
 
     assert supervisor.wait_for_end(places, child, watch, tick) != 0
-    assert child.stopped == 1
+    assert child.done == ["stop"]
     assert wedged.asked >= 3 + 4
     assert restarts(places) == 1
 
@@ -135,7 +120,7 @@ def test_who_is_asked_to_end_kills_nobody(wedged: Wedged, places: Places, monkey
     monkeypatch.setattr(watch, "start", lambda: None)
     monkeypatch.setattr(signal, "sigtimedwait", lambda *_: signal.SIGTERM)
     assert supervisor.wait_for_end(places, child, watch, lambda: None) == 0
-    assert child.stopped == 0
+    assert child.done == []
     assert restarts(places) == 0
 
 

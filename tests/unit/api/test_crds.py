@@ -9,12 +9,13 @@ import pytest
 from volatile_rse.api.conditions import REMEDIES, Reason
 from volatile_rse.api.crds import KINDS, Kind, crd, write
 
-CRDS = Path(__file__).resolve().parents[3] / "crds"
+ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_committed_crds_are_what_the_models_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["crds", "charts/volatile-rse/crds"])
+def test_committed_crds_are_what_the_models_say(folder: str, tmp_path: Path) -> None:
     written = {path.name: path.read_text() for path in write(tmp_path)}
-    committed = {path.name: path.read_text() for path in CRDS.glob("*.json")}
+    committed = {path.name: path.read_text() for path in (ROOT / folder).glob("*.json")}
     assert committed == written, "run `make generate`"
 
 
@@ -62,4 +63,11 @@ def test_only_what_is_past_is_shown_as_an_age() -> None:
     columns = [
         (kind.name, title) for kind in KINDS for title, type_, _path, _priority in kind.columns if type_ == "date"
     ]
-    assert columns == [("RSERecord", "Safe"), ("RSERecord", "Closed")]
+    assert columns == [("RSERecord", "Safe"), ("RSERecord", "Quarantined"), ("RSERecord", "Closed")]
+
+
+def test_what_waits_for_a_person_meets_the_eye() -> None:
+    (record,) = [kind for kind in KINDS if kind.name == "RSERecord"]
+    shown = {title: path for title, _type, path, priority in record.columns if priority == 0}
+    assert shown["Quarantined"] == ".status.quarantinedAt"
+    assert shown["At risk"] == ".status.bytesAtRisk"

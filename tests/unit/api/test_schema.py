@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from volatile_rse.api.schema import parse_duration, parse_quantity
+from volatile_rse.api.schema import fault_of_label, parse_duration, parse_quantity
 from volatile_rse.api.volatilerse import VolatileRSESpec
 
 SPEC = {
@@ -66,3 +66,30 @@ def test_an_unknown_field_is_refused() -> None:
 def test_a_session_without_a_label_is_refused() -> None:
     with pytest.raises(ValidationError):
         VolatileRSESpec.model_validate(SPEC | {"session": {"podSelector": {"matchLabels": {}}}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("analysis", "dimuon"), ("a", ""), ("example.org/a_b.c-d", "A"), ("x" * 63, "y" * 63)]
+)
+def test_labels(key: str, value: str) -> None:
+    assert fault_of_label(key, value) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("session", "my value"),
+        ("session", "-a"),
+        ("session", "a\n"),
+        ("session", "y" * 64),
+        ("", "a"),
+        ("my key", "a"),
+        ("/a", "a"),
+        ("Example.org/a", "a"),
+        ("x" * 64, "a"),
+        (f"{'x.' * 127}/a", "a"),
+        (f"{'x' * 254}/a", "a"),
+    ],
+)
+def test_what_is_no_label(key: str, value: str) -> None:
+    assert "is no" in fault_of_label(key, value)

@@ -19,6 +19,7 @@ from volatile_rse.domain.naming import (
     file_template,
     layout_of,
     ledger_name,
+    record_of,
     rse_name,
 )
 
@@ -86,6 +87,17 @@ def test_two_files_never_have_one_name_or_path(naming: Naming) -> None:
         assert len({name for name, _ in named}) == len({path for _, path in named}) == len(files)
 
     differ()
+
+
+OF_BOTH = Naming(rse="ABC{record}-{RECORD}DE")
+
+
+@given(st.sampled_from([GENERIC, CMS, OF_BOTH, Naming(rse="Z{RECORD}2")]), records, records)
+def test_a_record_is_found_by_the_name_of_its_rse(naming: Naming, record: str, other: str) -> None:
+    assert record_of(naming, rse_name(naming, record)) == record
+    assert record_of(GENERIC, rse_name(CMS, record)) is None
+    for name in ("SITE-A", f"VRSE-{record}x".upper(), f"ABC{record}-{other.upper()}DE"):
+        assert record_of(naming, name) is None or name == rse_name(naming, record)
 
 
 @given(records, paths, paths)

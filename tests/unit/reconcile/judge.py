@@ -74,7 +74,9 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
         assert small.is_kept(*small.owed), f"I1: {effect} while outputs are not safe"
         assert small.truth.get("safeAt"), f"I1: {effect} while nobody remembers that they are safe"
     if isinstance(effect, do.Remember) and effect.status.freed_at and not small.truth.get("freedAt"):
-        assert small.is_kept(*small.owed), "I1: the storage is given up while outputs are not safe"
+        # What an adopted RSE had went with its cluster.
+        gone = "adoptedFrom" in small.record["spec"]
+        assert gone or small.is_kept(*small.owed), "I1: the storage is given up while outputs are not safe"
     if isinstance(effect, _DESTRUCTIVE) and not restarting:
         assert not down, f"I5: {effect} while Rucio does not answer"
     if isinstance(effect, do.DropPiece) and small.truth.get("freedAt"):
@@ -92,7 +94,9 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
 
 def _of_rucio(small: Small, effect: do.Effect) -> None:
     replicas = small.catalogue.replicas(small.rse, small.ledger)
-    if isinstance(effect, do.DropPiece | do.SwapService | do.AllowDeletion) and small.truth.get("safeAt"):
+    restarting = isinstance(effect, do.DropPiece) and effect.piece is Piece.POD and not small.truth.get("freedAt")
+    leaving = isinstance(effect, do.DropPiece | do.SwapService | do.AllowDeletion) and not restarting
+    if leaving and small.truth.get("safeAt"):
         shown = [did for did, state in replicas.items() if state == "A"]
         assert not shown, f"{effect} while Rucio still sends people to {shown}"
     if isinstance(effect, do.Hide):

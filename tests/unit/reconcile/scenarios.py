@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import timedelta
 
-from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from tests.unit.reconcile.small_world import OUT, REQUEST, Killed, Small
 from volatile_rse.adapters.fake_buffer import FakeBuffer
-from volatile_rse.builders.objects import name_of, record_name
+from volatile_rse.builders.objects import discarded_name, name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
@@ -212,6 +212,22 @@ def rucio_goes_as_the_storage_is_freed(small: Small) -> None:
     small.apply = goes
     _play(small, *FILES)
     small.until(lambda: small.truth.get("freedAt"))
+    _ends(small)
+
+
+def what_answers_the_reaper_is_deleted(small: Small) -> None:
+    """Rucio's reaper takes silence for no: it would be waited for without end."""
+    apply = small.apply
+
+    def goes(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        apply(world, connections, facts, effect)
+        if isinstance(effect, do.AllowDeletion):
+            small.drop(Piece.SERVICE)
+            for body in small.cluster.list("Deployment", "bufs"):
+                small.cluster.delete(Ref("Deployment", "bufs", body["metadata"]["name"]), body["metadata"]["uid"])
+
+    small.apply = goes
+    _play(small, *FILES)
     _ends(small)
 
 
@@ -447,11 +463,19 @@ def its_owner_discards(small: Small) -> None:
     small.until(lambda: small.condition("Stalled").get("reason") == "DiscardRefused", _LONG)
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: small.truth.get("discarded"), _LONG)
+    # Somebody deletes the list of it: it is held as long as its record.
+    listed = Ref("ConfigMap", "bufs", discarded_name(small.record_id))
+    small.cluster.delete(listed, (small.cluster.get(listed) or {})["metadata"]["uid"])
     _ends(small)
     assert small.truth["discarded"] | {"at": "", "digest": ""} == {
         "requestedBy": "alice", "at": "", "files": 2, "bytes": 12, "digest": "",
     }  # fmt: skip
     assert len(small.discarded) == 2
+    small.delete()
+    small.until(lambda: small.is_gone)
+    small.step()
+    assert small.cluster.get(listed) is None
 
 
 def an_admin_discards(small: Small) -> None:
@@ -474,6 +498,8 @@ def a_buffer_that_never_answers_is_discarded(small: Small) -> None:
     small.until(lambda: len(small.catalogue.registered(small.ledger)) > len(FILES), _LONG)
     small.until(lambda: small.condition("OutputsSafe").get("reason") == "Quarantined", _LONG)
     small.buffer.down = True
+    # Nor is there a list that tells its inputs.
+    small.drop(Piece.INPUTS)
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
     small.until(lambda: small.truth.get("discarded"), _LONG)
@@ -638,6 +664,24 @@ def its_cluster_is_lost(small: Small) -> None:
     assert {did.name.split(".")[0] for did in small.discarded} == {"out"}
 
 
+def its_cluster_is_lost_with_its_rse_half_made(small: Small) -> None:
+    """Its ledger and its RSE are there, and nothing yet that is set later; another cluster removes both."""
+    small.catalogue.die_after(2, Killed())
+    small.request()
+    small.until(lambda: not small.catalogue.awaits_death)
+    small.adopt(small.lose_cluster())
+    _ends(small)
+
+
+def its_cluster_is_lost_with_its_rse_half_removed(small: Small) -> None:
+    _play(small, *FILES)
+    small.until(lambda: small.truth.get("freedAt"), _LONG)
+    small.catalogue.die_after(4, Killed())
+    small.until(lambda: not small.catalogue.awaits_death)
+    small.adopt(small.lose_cluster())
+    _ends(small)
+
+
 def rucio_is_restored_from_before_the_session(small: Small) -> None:
     """What was safe is unknown again: the storage stands until it is registered and held anew."""
     before = small.catalogue.backup()
@@ -671,6 +715,7 @@ ALL: tuple[Scenario, ...] = (
     the_last_copy_is_on_the_buffer,
     rucio_is_away_at_every_stage,
     rucio_goes_as_the_storage_is_freed,
+    what_answers_the_reaper_is_deleted,
     the_agent_restarts_at_every_stage,
     the_operator_restarts_at_every_stage,
     the_namespace_goes,
@@ -692,6 +737,8 @@ ALL: tuple[Scenario, ...] = (
     a_buffer_that_never_answers_is_discarded,
     a_loss_is_acknowledged,
     its_cluster_is_lost,
+    its_cluster_is_lost_with_its_rse_half_made,
+    its_cluster_is_lost_with_its_rse_half_removed,
     the_storage_is_lost_while_the_session_lives,
     the_storage_is_lost_while_a_last_copy_keeps_it,
     an_older_operator_has_made_it,

@@ -190,10 +190,11 @@ class Small:
         adopt(self.world(), Connections(self.world()), Adoption(self.rse, instance, "standard"))
 
     def drop(self, *pieces: Piece) -> None:
-        """Delete objects of the buffer by hand."""
+        """Delete objects of the buffer by hand, and wait until its pod has ended."""
         for piece in pieces:
             ref = Ref(KINDS[piece], "bufs", name_of(self.record_id, piece))
             self.cluster.delete(ref, (self.cluster.get(ref) or {})["metadata"]["uid"])
+        self.cluster.end_pods()
 
     def forget(self) -> None:
         """Let another process of the operator take over."""
@@ -219,6 +220,7 @@ class Small:
         copies = self.buffer.copies().items if not self.buffer.down else []
         self.buffer.broken = {copy.pfn: "full" for copy in copies if self._failing > 0} | self.unreadable
         self.buffer.advance()
+        self.catalogue.silent = set() if self.answers() else {self.rse}
         self.catalogue.run_daemons()
         self.clock.turn(timedelta(seconds=1))
 
@@ -323,6 +325,16 @@ class Small:
         """Tell whether the empty server stands behind the address, or nothing does any more."""
         service = self.cluster.get(Ref("Service", "bufs", name_of(self.record_id, Piece.SERVICE)))
         return service is None or read_service(service).drained
+
+    def answers(self) -> bool:
+        """Tell whether somebody stands behind the address of the RSE."""
+        service = self.cluster.get(Ref("Service", "bufs", name_of(self.record_id, Piece.SERVICE)))
+        public = self.record.get("spec", {}).get("public") or {}
+        if service is None or read_service(service).davs_port != public.get("davsPort"):
+            return False
+        if not read_service(service).drained:
+            return self.cluster.get(Ref("Pod", "bufs", name_of(self.record_id, Piece.POD))) is not None
+        return any((body.get("status") or {}).get("readyReplicas") for body in self.cluster.list("Deployment", "bufs"))
 
     @property
     def is_gone(self) -> bool:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Piece
 from volatile_rse.ports.errors import UnreachableError
+from volatile_rse.reconcile import lease
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.lease import DURATION, SILENCE, Lease, LeaseLostError, guarded, is_destructive
 
@@ -70,6 +73,27 @@ def test_a_paused_process_destroys_nothing_after_it_woke(processes: Processes) -
     assert small.catalogue.has_rse(small.rse)
 
 
+def test_a_paused_process_makes_nothing_after_it_woke(processes: Processes) -> None:
+    """What it made would be left behind: another process may have closed the record meanwhile."""
+    small, paused = processes.small, processes.lease("paused")
+    assert paused.acquire()
+    small.request()
+    decided: list[do.Effect] = []
+
+    def decided_then_paused(*args: object) -> None:
+        decided.append(args[3])  # type: ignore[arg-type]
+        if isinstance(decided[-1], do.EnsureLedger):
+            processes.seconds += DURATION + 1
+        guarded(execute, paused.check, paused.awake)(*args)  # type: ignore[arg-type]
+
+    small.apply = decided_then_paused
+    with pytest.raises(LeaseLostError):
+        small.until(small.has_session)
+    assert isinstance(decided[-1], do.EnsureLedger)
+    assert processes.ended == ["paused"]
+    assert not small.catalogue.ledger_exists(small.ledger)
+
+
 def test_who_was_replaced_is_told_by_the_server_even_if_its_clock_stood_still(processes: Processes) -> None:
     first, second = processes.lease("first"), processes.lease("second")
     assert first.acquire()
@@ -109,6 +133,21 @@ def test_what_frees_a_volume_is_destructive_and_what_keeps_it_is_not() -> None:
     assert is_destructive(do.RetainVolume("volume", retain=False))
     assert not is_destructive(do.RetainVolume("volume", retain=True))
     assert is_destructive(do.DropPiece(Piece.POD, "uid"))
+
+
+def test_every_effect_is_either_destructive_or_known_to_be_harmless() -> None:
+    harmless = {
+        do.HoldRequest, do.HoldUsed, do.CreateRecord, do.MakePiece, do.MakeDrain, do.IssueSession, do.SendManifest,
+        do.Copy, do.EnsureLedger, do.EnsureRse, do.Register, do.EnsureDataset, do.Attach, do.EnsureRule,
+        # Written only upon the record as it was when they were decided on.
+        do.SetPublic, do.Remember,
+        # Each undoes the other.
+        do.Suspend, do.Resume,
+        # It depends on what it is told, and keeps what there is.
+        do.RetainVolume, do.ClaimVolume,
+    }  # fmt: skip
+    assert set(get_args(do.Effect)) - harmless == set(lease._DESTRUCTIVE)
+    assert not harmless & set(lease._DESTRUCTIVE)
 
 
 def test_only_own_renewals_that_succeed_are_awaited_by_the_watch(processes: Processes) -> None:

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.facts import Facts
 from volatile_rse.domain.identity import identify
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.reconciler import Reconciler
+from volatile_rse.reconcile.world import World
 
 CLASS = Ref("VolatileRSEClass", None, "standard")
 
@@ -91,3 +102,63 @@ def test_there_is_room_again_once_a_buffer_is_closed() -> None:
     small.renew()
     small.request()
     small.until(small.has_session)
+
+
+class Crowd:
+    """The fake cluster for several threads, each call by itself; who looks at the records waits for all to do so."""
+
+    def __init__(self, cluster: Any, people: int) -> None:
+        self._cluster = cluster
+        self._turn = threading.Lock()
+        self._people = people
+        self.meet()
+
+    def meet(self) -> None:
+        self._looks = threading.Barrier(self._people)
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._turn:
+                answer = getattr(self._cluster, name)(*args, **kwargs)
+            if (name, args) == ("list", ("RSERecord",)):
+                # If they are kept apart, the first one waits in vain, and nobody after it.
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    self._looks.wait(timeout=0.5)
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("limits", [{"buffers": 1}, {"bytes": "2000Mi"}])
+def test_four_that_look_at_the_same_time_are_not_all_let_in(limits: dict[str, object]) -> None:
+    small = Small(inputs=0)
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perNamespace": limits}}})
+    small.request()
+    first = small.cluster.get(REQUEST) or {}
+    names = ["run", "b", "c", "d"]
+    for name in names[1:]:
+        small.cluster.create({**first, "metadata": {"namespace": "alice", "name": name}})
+    crowd = Crowd(small.cluster, len(names))
+    world: World = dataclasses.replace(small.world(), cluster=crowd)
+    decided, once = threading.Barrier(len(names), crowd.meet), threading.local()
+
+    def apply(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        if isinstance(effect, do.CreateRecord) and not hasattr(once, "waited"):
+            once.waited = True
+            decided.wait(timeout=30)
+        execute(world, connections, facts, effect)
+
+    reconciler = Reconciler(world, apply)
+
+    def visit(name: str) -> None:
+        uid = (small.cluster.get(Ref("VolatileRSE", "alice", name)) or {})["metadata"]["uid"]
+        reconciler.visit(identify(small.settings.instance, uid).record_id, ("alice", name))
+
+    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+        list(pool.map(visit, names))
+    assert len(small.cluster.list("RSERecord")) == 1
+    reasons = [
+        next(entry["reason"] for entry in body["status"]["conditions"] if entry["type"] == "Ready")
+        for body in small.cluster.list("VolatileRSE")
+    ]
+    assert sorted(reasons) == ["InProgress", "LimitExceeded", "LimitExceeded", "LimitExceeded"]

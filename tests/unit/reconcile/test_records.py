@@ -3,8 +3,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from tests.unit.reconcile.small_world import Small
+from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.objects import name_of, record_name
+from volatile_rse.builders.storage import inputs_map
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.ports.cluster import Ref
@@ -52,7 +56,7 @@ def test_a_list_that_is_gone_is_not_made_of_other_files() -> None:
     small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(Did("user.alice", "in.new"), 5, "00000005")])
     small.until(lambda: "InputsChanged" in str(small.condition("Stalled")))
     assert small.cluster.get(listed) is None
-    assert f"ConfigMap bufs/{listed.name} is gone" in small.condition("Stalled")["message"]
+    assert f"ConfigMap bufs/{listed.name} is gone or was changed" in small.condition("Stalled")["message"]
     assert small.has_session(), "what is staged stays usable"
     small.delete()
     small.until(small.is_closed)
@@ -74,3 +78,20 @@ def test_certificates_are_renewed_and_the_key_of_the_sessions_tokens_is_not() ->
     changed = {key for key in before["data"] if after["data"][key] != before["data"][key]}
     assert after["data"].keys() == before["data"].keys()
     assert changed == {"server.tls.crt", "server.tls.key", "agent.tls.crt", "agent.tls.key"}
+
+
+@pytest.mark.parametrize("forged", [True, False], ids=["other files", "nonsense"])
+def test_a_list_that_somebody_has_changed_is_made_anew(forged: bool) -> None:  # noqa: FBT001 (a parameter)
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    ref = Ref("ConfigMap", "bufs", name_of(small.record_id, Piece.INPUTS))
+    honest = small.cluster.get(ref) or {}
+    theirs = {"in": [File(Did("user.bob", "secret"), 5, "00000005")]}
+    spec = RSERecordSpec.model_validate(small.record["spec"])
+    data = inputs_map(small.settings, spec, theirs)["binaryData"] if forged else {"inputs.jsonl.gz": "AAAA"}
+    small.cluster.merge(ref, {"binaryData": data})
+    small.until(lambda: (small.cluster.get(ref) or {}).get("binaryData") == honest["binaryData"])
+    assert small.has_session()
+    small.delete()
+    small.until(small.is_closed)

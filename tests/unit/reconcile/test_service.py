@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from tests.unit.reconcile.small_world import Small
+import pytest
+
+from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.service import Service
 
@@ -67,3 +70,26 @@ def test_the_sweep_says_whether_the_catalogue_answers() -> None:
     (condition,) = status["conditions"]
     assert (condition["type"], condition["status"]) == ("Reachable", "False")
     assert (condition["reason"], condition["lastTransitionTime"]) == ("CatalogueUnreachable", status["since"])
+
+
+def test_a_request_that_comes_in_the_middle_of_a_sweep_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(inputs=0)
+    small.request()
+    service = Service(small.world(), threads=0)
+    listed = small.cluster.list
+
+    def late(kind: str, *args: Any, **kwargs: Any) -> Any:
+        if kind == "VolatileRSE":
+            # It is made, and seen, just after the list was read.
+            return ()
+        if kind == "RSERecord":
+            service.saw("VolatileRSE", small.cluster.get(REQUEST) or {})
+        return listed(kind, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(small.cluster, "list", late)
+        service.sweep()
+    assert service._known[small.record_id] == ("alice", "run")
+    small.delete()
+    service.sweep()
+    assert service._known == {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from tests.unit.reconcile.small_world import Killed, Small
+from volatile_rse.builders.objects import name_of
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Facts, Piece
 from volatile_rse.ports.cluster import Ref
@@ -65,6 +66,26 @@ def test_a_claim_that_is_deleted_by_hand_gets_its_volume_again() -> None:
     assert small.is_kept("kept/a")
     assert small.volume == volume
     assert "losses" not in small.truth or not small.truth["losses"]
+
+
+def test_a_pod_that_is_being_deleted_is_not_deleted_again() -> None:
+    small = running()
+    ref = Ref("Pod", "bufs", name_of(small.record_id, Piece.POD))
+    uid = uid_of(small.cluster.get(ref) or {})
+    small.cluster.delete(ref, uid)
+    small.applied.clear()
+    small.until(lambda: uid_of(small.cluster.get(ref) or {"metadata": {"uid": uid}}) != uid)
+    assert not any(isinstance(effect, do.DropPiece) for effect in small.applied)
+
+
+def test_what_keeps_rucio_from_being_asked_is_told_while_the_list_of_inputs_is_gone_too() -> None:
+    small = running()
+    small.drop(Piece.INPUTS)
+    login = Ref("Secret", "ops", "login")
+    small.cluster.delete(login, uid_of(small.cluster.get(login) or {}))
+    small.until(lambda: small.condition("Stalled").get("reason") == "CredentialMissing")
+    small.end_pod()
+    small.until(lambda: small.truth["session"].get("endedAt"))
 
 
 def test_a_volume_that_is_gone_with_its_claim_is_replaced_and_its_loss_told() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.builders.objects import discarded_name
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.uninstall import release_all, stakes_of
 
@@ -43,6 +44,21 @@ def test_nothing_is_at_stake_once_all_is_closed() -> None:
     assert finalizers(small), "class and connection are held as long as they are not deleted"
     release_all(small.cluster, small.settings, ())
     assert finalizers(small) == []
+
+
+def test_the_list_of_what_was_given_up_is_let_go_of_an_own_buffer_alone() -> None:
+    small = written()
+    small.fail_copies(steps=1000)
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.patch(REQUEST, teardown={"discard": {"rse": small.rse, "requestedBy": "alice"}})
+    listed = Ref("ConfigMap", "bufs", discarded_name(small.record_id))
+    small.until(lambda: small.cluster.get(listed))
+    other = type(small.settings)("other", "other.cluster", "ops", "bufs", "b:1")
+    release_all(small.cluster, other, ())
+    assert (small.cluster.get(listed) or {})["metadata"]["finalizers"]
+    release_all(small.cluster, small.settings, ())
+    assert "finalizers" not in (small.cluster.get(listed) or {})["metadata"]
 
 
 def test_another_operator_s_buffers_are_neither_counted_nor_let_go() -> None:
