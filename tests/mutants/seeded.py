@@ -144,6 +144,49 @@ def a_truth_upon_a_record_that_has_changed() -> None:
     swap(execute._OF_RECORD, do.Remember, lambda _real: remember)  # type: ignore[arg-type]
 
 
+# What must be in nobody's way.
+
+
+@mutant
+def all_that_look_at_once_are_let_in() -> None:
+    swap(execute, "_admit", lambda _real: lambda world, _facts, spec: execute.create_record(world, spec))
+
+
+@mutant
+def what_is_not_seen_is_let_go() -> None:
+    decided_by("_unseen", lambda _real: lambda _facts, _record, why: Plan((do.ReleaseRequest(),), (why,)))
+
+
+@mutant
+def a_record_that_cannot_be_read_ends_the_sweep() -> None:
+    from volatile_rse.reconcile import service  # noqa: PLC0415 (what seeds it alone loads it)
+
+    def read(real: Callable[[Any], Record], body: Any) -> Record:
+        try:
+            return real(body)
+        except service.RefusedError as error:
+            raise ValueError(error) from error
+
+    swap(service, "read_record", lambda real: lambda body: read(real, body))
+
+
+@mutant
+def a_changed_list_of_inputs_counts() -> None:
+    swap(gather._Gathering, "_unaltered", lambda _real: lambda _self, body: gather.read_inputs(body))
+
+
+@mutant
+def the_sweep_forgets_what_came_meanwhile() -> None:
+    from volatile_rse.reconcile import service  # noqa: PLC0415 (what seeds it alone loads it)
+
+    swap(service.Service, "_forget", lambda _real: lambda self, _gone: self._known.clear())
+
+
+@mutant
+def what_is_no_token_is_given_to_agents() -> None:
+    swap(gather, "tokens_of", lambda _real: lambda body: (gather.texts_of(body), ()))
+
+
 # The end of a session.
 
 
