@@ -46,8 +46,9 @@ def _main_way(pace: Way) -> Iterator[tuple[Way, object]]:
         if small.is_closed():
             return
         further = (*_what_people_do(small), *pace)
-        act(small, *further)
         way += further
+        with _told(way):
+            act(small, *further)
     message = f"the main way does not end: {way}"
     raise AssertionError(message)
 
@@ -97,7 +98,7 @@ class Exploration:
         )
 
     def run(self, depth: int, seconds: float = float("inf")) -> None:
-        """Go deeper, level by level, up to a depth or for some time."""
+        """Go deeper, level by level, up to a depth or for some time; the first level is always finished."""
         until = time.monotonic() + seconds
         level = [found for way in roots() if (found := self._look(way, play(way, to_the_end=False)))]
         while level and self.depth < depth:
@@ -105,7 +106,7 @@ class Exploration:
             random.Random(self.depth).shuffle(level)  # noqa: S311 (always the same order)
             following: list[tuple[Way, Snapshot]] = []
             for way, frozen in level:
-                if time.monotonic() > until:
+                if self.depth and time.monotonic() > until:
                     return
                 following += self._neighbours(way, frozen)
             level = following

@@ -146,6 +146,11 @@ def a_session_after_its_end() -> None:
 
 
 @mutant
+def a_half_made_rse_is_taken_for_whole() -> None:
+    believe(Stage.SERVING, rse=lambda facts: facts.rse and replace(facts.rse, complete=True))
+
+
+@mutant
 def the_record_before_the_finalizer() -> None:
     decided_by(
         "_without_record",

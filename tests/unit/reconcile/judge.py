@@ -15,6 +15,7 @@ from volatile_rse.domain.versions import versions_in
 from volatile_rse.ports.cluster import Ref
 
 _BYTES = {Piece.POD, Piece.VOLUME}
+_MARKS = {"vrse_instance", "vrse_record", "vrse_claim", "vrse_account"}
 _DESTRUCTIVE = do.DropPiece | do.SwapService | do.AllowDeletion | do.Hide | do.DeleteRse | do.ExpireLedger
 
 
@@ -45,6 +46,10 @@ def _of_session(small: Small, effect: do.Effect) -> None:
             assert 100 * there >= least[entry["name"]] * entry["files"], "inputs are missing"
         bound = [body for body in small.cluster.list("PersistentVolumeClaim") if body["spec"].get("volumeName")]
         assert small.kept_volumes() == len(bound), "I1: the volume is not retained"
+        with small.peeking():
+            known = small.catalogue.buffer(small.rse)
+        whole = known is not None and known.root_port and known.davs_port and known.attributes.keys() >= _MARKS
+        assert whole, f"a session beside a half-made RSE: {known}"
     if isinstance(effect, do.CreateRecord):
         request = small.cluster.get(REQUEST) or {"metadata": {}}
         assert request["metadata"].get("finalizers"), "a buffer whose VolatileRSE may vanish"
