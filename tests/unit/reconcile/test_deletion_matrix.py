@@ -108,8 +108,9 @@ def at_each_moment(small: Living, called: Callable[[], bool], *, dies: bool = Fa
 
     def apply(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
         nonlocal struck
-        # What happened after the look cannot be known; only what nobody can take back must be right all the same.
-        if facts is not struck or is_destructive(effect):
+        # What happened after the look cannot be known; only what nobody can take back must be right all the same, and
+        # an address with nothing behind it gets something again.
+        if facts is not struck or (is_destructive(effect) and not isinstance(effect, do.SwapService)):
             judge(small, effect)
         if called():
             struck = facts
