@@ -456,9 +456,9 @@ def _figures(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if one := known.get("ready"):
         yield f"- Apply to Ready, no inputs, memory-backed class, {one['count']} in a row:"
         yield f"  p50 {one['p50']:.1f} s (aim: 5), p99 {one['p99']:.1f} s (the slowest). Of the median,"
-        yield f"  the start of the pod takes {one['pod']:.1f} s, {one['calls']:.0f} catalogue calls {one['catalogue']:.1f} s,"
+        yield f"  the start of the pod takes {one['pod']:.1f} s, {one['calls']:.0f} catalogue calls"
         rest = one["p50"] - one["pod"] - one["catalogue"]
-        yield f"  and the rest, {rest:.1f} s, is the operator's and the API server's."
+        yield f"  {one['catalogue']:.1f} s, and the rest, {rest:.1f} s, is the operator's and the API server's."
         yield "- The operator's API writes for such a session from request to Closed, Events included:"
         yield f"  {one['writes']:.0f} (aim: 25)."
     if one := known.get("idle"):

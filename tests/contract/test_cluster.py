@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import uuid
@@ -322,6 +323,17 @@ def test_plain_text_is_merged_into_a_secret_and_leaves_the_rest(cluster: Cluster
     after = read(cluster, ref)
     assert after["data"] == {"key": "YWJj", "certificate": "bmV3"}
     assert after["metadata"]["annotations"]["example.org/until"] == "then"
+
+
+def test_a_config_map_takes_a_mebibyte(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    too_much = base64.b64encode(bytes((1 << 20) + 1)).decode()
+    with pytest.raises(RefusedError) as caught:
+        cluster.create(config_map(ref, {}) | {"binaryData": {"list": too_much}})
+    assert caught.value.reason is Reason.CLUSTER_REFUSED
+    body = config_map(ref, {"others": "x"}) | {"binaryData": {"list": base64.b64encode(bytes(700 << 10)).decode()}}
+    assert cluster.create(body)
+    assert read(cluster, ref)["binaryData"] == body["binaryData"]
 
 
 def test_an_event_is_written(cluster: Cluster, namespace: str, name: str) -> None:

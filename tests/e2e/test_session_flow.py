@@ -23,7 +23,8 @@ def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
     dataset = new_dataset()
     session.request(inputs=[NANO], outputs=[output(dataset)])
     read = "for url in $(grep -o 'root://[^\"]*' /etc/vrse/inputs.jsonl); do xrdcp -f $url /tmp/in; done\n"
-    session.job(read + WRITE)
+    whole = "xrdcp -f $(cat /etc/vrse/VRSE_INPUTS_URL) /tmp/list; cmp /tmp/list /etc/vrse/inputs.jsonl\n"
+    session.job(f"set -e\n{read}{whole}set +e\n{WRITE}")
     record = session.wait_closed()
     status = session.status()
     assert record["status"]["session"]["endReason"] == "PodsGone"

@@ -69,7 +69,7 @@ class FakeBuffer(Buffer):
         """Input entry -> seconds since something of it arrived."""
         self.staging_rate: int | None = None
         self.xrootd_restarts = 0
-        self.knows = ["outputs", "continuous", "sourceless"]
+        self.knows = ["outputs", "continuous", "sourceless", "listing"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
@@ -82,6 +82,7 @@ class FakeBuffer(Buffer):
         self._inputs: dict[str, InputState] = {}
         self._entries: dict[str, Sequence[str]] = {}
         self._sourceless: set[str] = set()
+        self._list: str | None = None
         self._partial: dict[str, int] = {}
         """Path -> bytes of an input that have arrived."""
         self._outputs: dict[tuple[str, str], OutputState] = {}
@@ -162,6 +163,8 @@ class FakeBuffer(Buffer):
 
     def holds(self, path: str) -> bool:
         """Tell whether the namespace has a finished file."""
+        if self._list == path:
+            return True
         return any(state.path == path and state.state == "staged" for state in self._inputs.values()) or any(
             state.store_path == path and state.state == "sealed" for state in self._outputs.values()
         )
@@ -201,6 +204,7 @@ class FakeBuffer(Buffer):
         self._order("manifest")
         self._manifest = manifest
         self._entries = {file.path: file.entries for file in manifest.inputs}
+        self._list = self._list if manifest.listing is None else manifest.listing.path
         self._sourceless = {file.path for file in manifest.inputs if not file.sources}
         for file in manifest.inputs:
             known = self._inputs.get(file.path)

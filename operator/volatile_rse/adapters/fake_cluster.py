@@ -23,6 +23,8 @@ __all__ = ["FakeCluster", "FakeEvent", "Write", "play_controllers"]
 _NODE_PORTS = range(30000, 32768)
 _PROTECTION = "kubernetes.io/pvc-protection"
 """Finalizer of every claim: it goes after the pods that use it."""
+_CONFIG_MAP = 1 << 20
+"""Bytes of data that one takes."""
 _SYSTEM_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
 _WITHOUT_GENERATION = {
     "ConfigMap",
@@ -272,6 +274,8 @@ class FakeCluster(Cluster):
         return True
 
     def _admit(self, ref: Ref, stored: dict[str, Any]) -> None:
+        if ref.kind == "ConfigMap" and _size(stored) > _CONFIG_MAP:
+            raise RefusedError(Reason.CLUSTER_REFUSED, f"{ref}: it has more than {_CONFIG_MAP} bytes")
         if ref.kind == "Secret":
             for key, value in stored.pop("stringData", {}).items():
                 stored.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
@@ -419,6 +423,12 @@ def _bind(cluster: FakeCluster, claim: Object) -> None:
             cluster.merge(_ref(volume), {"spec": {"claimRef": holder}})
         for ref in (_ref(volume), _ref(claim)):
             cluster.set_status(ref, {"phase": "Bound"})
+
+
+def _size(config_map: Object) -> int:
+    texts = (config_map.get("data") or {}).values()
+    pieces = (config_map.get("binaryData") or {}).values()
+    return sum(len(text.encode()) for text in texts) + sum(len(base64.b64decode(piece)) for piece in pieces)
 
 
 def _copied(body: Any) -> Any:  # noqa: ANN401 (a JSON value)

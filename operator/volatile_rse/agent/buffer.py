@@ -9,7 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from volatile_rse.agent import ballast
+from volatile_rse.agent import ballast, listing
 from volatile_rse.agent.copying import Copying
 from volatile_rse.agent.gate import Gate, GateError
 from volatile_rse.agent.inventory import Inventory, with_live
@@ -31,7 +31,7 @@ _FAILURES = 60
 """That a report names."""
 _PERIOD = 10.0
 """Seconds from one look at the room that is kept to the next."""
-_KNOWS = ["outputs", "continuous", "sourceless"]
+_KNOWS = ["outputs", "continuous", "sourceless", "listing"]
 
 
 class Buffer:
@@ -91,6 +91,7 @@ class Buffer:
             for claim in manifest.claims:
                 for area in ("outbox", "publish"):
                     (self.places.namespace / area / claim).mkdir(parents=True, exist_ok=True)
+            listing.write(self.places, manifest)
             access = Access.of(manifest, Path(self._trust.name))
             self.staging.take(manifest.inputs, access)
             self.copying.take(access)

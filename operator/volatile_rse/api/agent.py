@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import json
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -32,6 +34,8 @@ __all__ = [
     "InputPage",
     "InputState",
     "InputTotals",
+    "Listing",
+    "Located",
     "Manifest",
     "OutputPage",
     "OutputRule",
@@ -41,6 +45,7 @@ __all__ = [
     "SealRequest",
     "SealState",
     "Space",
+    "listed",
 ]
 
 UID = 10940
@@ -84,6 +89,22 @@ def _stays_below(path: str) -> str:
     return path
 
 
+class Located(Protocol):
+    """A file on the buffer."""
+
+    @property
+    def path(self) -> str:
+        """As XRootD shows it."""
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+
+    @property
+    def adler32(self) -> str:
+        """Its checksum."""
+
+
 class InputFile(ApiModel):
     """One file of the frozen list."""
 
@@ -98,6 +119,24 @@ class InputFile(ApiModel):
     """Tried in this order. None: it fails for that reason; only an agent whose report knows ``sourceless`` takes it."""
 
     _path = field_validator("path")(_stays_below)
+
+
+class Listing(ApiModel):
+    """The list of inputs that the session reads on the buffer, a line of JSON a file."""
+
+    path: StorePath
+    root: Annotated[str, Field(pattern=r"^root://[^/]+$", max_length=300)]
+    """Before a path, in the URLs of the list."""
+
+    _path = field_validator("path")(_stays_below)
+
+
+def listed(root: str, did: str, entries: Sequence[str], file: Located) -> str:
+    """Write one line of the list."""
+    what = {
+        "did": did, "inputs": list(entries), "url": f"{root}/{file.path}", "bytes": file.bytes, "adler32": file.adler32,
+    }  # fmt: skip
+    return f"{json.dumps(what)}\n"
 
 
 class OutputRule(ApiModel):
@@ -137,6 +176,8 @@ class Manifest(ApiModel):
     """Outputs of which a file that is renamed into ``/publish/<claim>/`` is sealed at once; as above."""
     record_id: Annotated[str, Field(pattern=r"^[a-z2-7]{10}$")] | None = None
     """For the names of what is sealed before the end; comes with ``continuous``."""
+    listing: Listing | None = None
+    """Only for an agent whose report knows ``listing``."""
 
     @model_validator(mode="after")
     def _one_name_one_path(self) -> Self:

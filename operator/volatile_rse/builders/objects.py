@@ -12,6 +12,7 @@ from volatile_rse.domain.settings import Settings
 
 __all__ = [
     "CLAIM",
+    "DISCARDED",
     "DRAIN",
     "FINALIZER",
     "IN_USE",
@@ -35,6 +36,8 @@ IN_USE = "volatilerse.io/in-use"
 RECORD = "volatilerse.io/record"
 CLAIM = "volatilerse.io/claim"
 DRAIN = "volatilerse.io/drain"
+DISCARDED = "volatilerse.io/discarded"
+"""Label of the list of what a record has given up."""
 MANAGED: Mapping[str, str] = {"app.kubernetes.io/managed-by": "volatile-rse"}
 
 KINDS: Mapping[Piece, str] = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
+from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT, Listing, listed
 from volatile_rse.api.rserecord import Claim, RSERecordSpec
 from volatile_rse.builders.objects import CLAIM, MANAGED, RECORD, hosts_of, name_of, new_object, session_name
 from volatile_rse.domain.catalogue import Did, File
@@ -16,10 +16,20 @@ from volatile_rse.domain.names import Layout, hash_path, rse_path
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.settings import Settings
 
-__all__ = ["endpoint", "outbox", "publishing", "session_config", "session_secret", "store_path", "token_scope"]
+__all__ = [
+    "endpoint",
+    "listing_data",
+    "listing_of",
+    "outbox",
+    "publishing",
+    "session_config",
+    "session_secret",
+    "store_path",
+    "token_scope",
+]
 
 _LIST_LIMIT = 512 * 1024
-"""Bytes of the list of inputs that fit beside the rest in one ConfigMap."""
+"""Bytes of the list of inputs that fit beside the rest in one ConfigMap; a longer one is on the buffer only."""
 
 
 def outbox(claim: Claim) -> str:
@@ -56,6 +66,27 @@ def endpoint(settings: Settings, record: RSERecordSpec) -> tuple[str, str]:
     return f"root://{host}:{ROOT_PORT}", f"https://{host}:{DAVS_PORT}"
 
 
+def listing_of(settings: Settings, record: RSERecordSpec) -> Listing | None:
+    """Say where the session finds the list of its inputs on the buffer: among what its token may read."""
+    scopes = sorted({entry.did.split(":")[0] for entry in record.claims[0].request.inputs})
+    if not scopes:
+        return None
+    path = f"{_folder(scopes[0])}/.inputs-{record.record_id}.jsonl"
+    return Listing(path=path, root=endpoint(settings, record)[0])
+
+
+def listing_data(listing: Listing) -> dict[str, str]:
+    """Say in the session's ConfigMap where that list is."""
+    return {"VRSE_INPUTS_URL": f"{listing.root}/{listing.path}"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    path: str
+    bytes: int
+    adler32: str
+
+
 def session_secret(record: RSERecordSpec, token: str) -> dict[str, Any]:
     """Make the session's Secret, which goes with the VolatileRSE."""
     claim = record.claims[0]
@@ -81,7 +112,11 @@ def session_config(
     """
     claim = record.claims[0]
     root, davs = endpoint(settings, record)
-    listed = _listed(root, inputs, layout_of(record.class_snapshot.naming))
+    layout = layout_of(record.class_snapshot.naming)
+    lines = "".join(
+        listed(root, str(file.did), entries, _Located(store_path(file.did, layout), file.bytes, file.adler32))
+        for file, entries in distinct(inputs).items()
+    )
     data = {
         **authorities,
         "VRSE_RSE": record.rse_name,
@@ -91,8 +126,8 @@ def session_config(
     }
     if (publish := publishing(claim)) is not None:
         data["VRSE_PUBLISH"] = publish
-    if len(listed) <= _LIST_LIMIT:
-        data["inputs.jsonl"] = listed
+    if len(lines) <= _LIST_LIMIT:
+        data["inputs.jsonl"] = lines
     owner = {"apiVersion": "v1", "kind": "Secret", "name": session_name(claim.name), "uid": secret}
     return _of_session(record, "ConfigMap", owner, {"data": data})
 
@@ -110,19 +145,3 @@ def _of_session(
 def _folder(scope: str) -> str:
     # A name of one character gives the scope's own folder and two levels of digest.
     return f"/store/{hash_path(scope, 'x').rsplit('/', 3)[0]}"
-
-
-def _listed(root: str, inputs: Mapping[str, Iterable[File]], layout: Layout) -> str:
-    return "".join(
-        json.dumps(
-            {
-                "did": str(file.did),
-                "inputs": entries,
-                "url": f"{root}/{store_path(file.did, layout)}",
-                "bytes": file.bytes,
-                "adler32": file.adler32,
-            }
-        )
-        + "\n"
-        for file, entries in distinct(inputs).items()
-    )

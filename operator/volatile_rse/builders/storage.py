@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from volatile_rse.api.agent import AGENT_PORT, CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN, TLS, UID
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.objects import (
+    DISCARDED,
     DRAIN,
     FINALIZER,
     KINDS,
@@ -22,6 +21,7 @@ from volatile_rse.builders.objects import (
     new_object,
     record_name,
 )
+from volatile_rse.builders.packed import pack, unpack
 from volatile_rse.builders.xrootd import BUFFER_FILES, Issuer, ServerSettings, buffer_files, drain_files
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.discard import read_lost, write_lost
@@ -36,9 +36,9 @@ __all__ = [
     "SESSION_JWKS",
     "SESSION_PRIVATE",
     "XROOTD",
-    "discarded_map",
+    "discarded_maps",
     "drain_objects",
-    "inputs_map",
+    "inputs_maps",
     "keys",
     "pod",
     "public_service",
@@ -61,6 +61,7 @@ SERVER, AGENT = "server.", "agent."
 XROOTD = "xrootd."
 """Before the names of the files of XRootD's configuration."""
 _AUTHORITIES = "ca.crt"
+_INPUTS, _DISCARDED = "inputs.jsonl.gz", "discarded.jsonl.gz"
 _ROLE = "volatilerse.io/role"
 _GRACE = 10
 """Seconds that the pod has to end: XRootD needs a fraction of one."""
@@ -95,35 +96,38 @@ def xrootd_data(record: RSERecordSpec, jwks: Mapping[str, Any]) -> dict[str, str
     return {f"{XROOTD}{name}": text for name, text in buffer_files(server).items()}
 
 
-def inputs_map(settings: Settings, record: RSERecordSpec, inputs: Mapping[str, Iterable[File]]) -> dict[str, Any]:
-    """Make the frozen list of inputs, compressed: an object of Kubernetes has at most 1 MiB."""
-    packed = base64.b64encode(gzip.compress(write_lines(inputs).encode(), mtime=0)).decode()
-    return _of_record(settings, record, Piece.INPUTS, {"immutable": True, "binaryData": {"inputs.jsonl.gz": packed}})
+def inputs_maps(
+    settings: Settings, record: RSERecordSpec, inputs: Mapping[str, Iterable[File]]
+) -> list[dict[str, Any]]:
+    """Make the frozen list of inputs, in the order in which its objects are to be created."""
+    first = _of_record(settings, record, Piece.INPUTS, {"immutable": True})
+    return pack(first, _INPUTS, write_lines(inputs))
 
 
-def read_inputs(body: Mapping[str, Any]) -> dict[str, tuple[File, ...]]:
-    """Read what ``inputs_map`` made."""
-    return read_lines(gzip.decompress(base64.b64decode(body["binaryData"]["inputs.jsonl.gz"])).decode())
+def read_inputs(
+    body: Mapping[str, Any], read: Callable[[str], Mapping[str, Any] | None]
+) -> dict[str, tuple[File, ...]]:
+    """Read what ``inputs_maps`` made, from the last of it; ``read`` gives the others by their names."""
+    return read_lines(unpack(body, _INPUTS, read))
 
 
-def discarded_map(settings: Settings, record: RSERecordSpec, uid: str, lost: Iterable[Lost]) -> dict[str, Any]:
+def discarded_maps(settings: Settings, record: RSERecordSpec, uid: str, lost: Iterable[Lost]) -> list[dict[str, Any]]:
     """Make the list of what was given up; it is held like the record, whose UID is given, and goes with it."""
-    name = discarded_name(record.record_id)
-    packed = base64.b64encode(gzip.compress(write_lost(lost).encode(), mtime=0)).decode()
+    labels = {**MANAGED, DISCARDED: record.record_id}
+    first = new_object("ConfigMap", settings.buffers, discarded_name(record.record_id), labels, {})
     owner = {
         "apiVersion": "volatilerse.io/v1alpha1",
         "kind": "RSERecord",
         "name": record_name(record.record_id),
         "uid": uid,
     }
-    body = new_object("ConfigMap", settings.buffers, name, MANAGED, {"binaryData": {"discarded.jsonl.gz": packed}})
-    body["metadata"] |= {"ownerReferences": [owner], "finalizers": [FINALIZER]}
-    return body
+    first["metadata"] |= {"ownerReferences": [owner], "finalizers": [FINALIZER]}
+    return pack(first, _DISCARDED, write_lost(lost))
 
 
-def read_discarded(body: Mapping[str, Any]) -> frozenset[Did]:
-    """Read the names from what ``discarded_map`` made."""
-    return read_lost(gzip.decompress(base64.b64decode(body["binaryData"]["discarded.jsonl.gz"])).decode())
+def read_discarded(body: Mapping[str, Any], read: Callable[[str], Mapping[str, Any] | None]) -> frozenset[Did]:
+    """Read the names from what ``discarded_maps`` made."""
+    return read_lost(unpack(body, _DISCARDED, read))
 
 
 def public_service(settings: Settings, record: RSERecordSpec, *, drained: bool = False) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class ServiceFact:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Leftover:
-    """An object of a buffer that today's operator would not make."""
+    """An object of a buffer that is none of its pieces."""
 
     kind: str
     name: str
@@ -133,7 +133,7 @@ class Storage:
     outdated: frozenset[Piece] = frozenset()
     """Certificates to be renewed, and what an older operator has made without."""
     leftovers: tuple[Leftover, ...] = ()
-    """Objects with this buffer's label that are no pieces of it: an older operator's."""
+    """Objects with this buffer's label that are no pieces of it: an older operator's, or the rest of a long list."""
     pod: PodFact | None = None
     volume: VolumeFact | None = None
     outlived: str | None = None

@@ -13,6 +13,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.objects import (
     CLAIM,
+    DISCARDED,
     FINALIZER,
     KINDS,
     MANAGED,
@@ -28,16 +29,16 @@ from volatile_rse.builders.objects import (
     session_name,
 )
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.builders.session import session_config, session_secret
+from volatile_rse.builders.session import listing_data, listing_of, session_config, session_secret
 from volatile_rse.builders.storage import (
     AGENT,
     NOT_AFTER,
     SERVER,
     SESSION_JWKS,
     SESSION_PRIVATE,
-    discarded_map,
+    discarded_maps,
     drain_objects,
-    inputs_map,
+    inputs_maps,
     keys,
     pod,
     public_service,
@@ -173,13 +174,16 @@ class _Hand:
     def freeze_inputs(self, effect: do.FreezeInputs) -> None:
         # Nothing depends on an earlier list as long as the record does not hold its digest.
         self._drop(KINDS[Piece.INPUTS], Piece.INPUTS)
-        self._cluster.create(inputs_map(self._settings, self._spec, effect.inputs))
+        for body in inputs_maps(self._settings, self._spec, effect.inputs):
+            self._cluster.create(body)
 
     def release_record(self, _effect: do.ReleaseRecord) -> None:
         # The list of what was given up first: as long as the record is held, this comes again.
-        listed = self._cluster.get(Ref("ConfigMap", self._settings.buffers, discarded_name(self._spec.record_id)))
-        if listed is not None and FINALIZER in listed["metadata"].get("finalizers", ()):
-            without(self._cluster, listed, FINALIZER)
+        first = self._cluster.get(Ref("ConfigMap", self._settings.buffers, discarded_name(self._spec.record_id)))
+        whole = self._cluster.list("ConfigMap", self._settings.buffers, {DISCARDED: self._spec.record_id})
+        for listed in {body["metadata"]["name"]: body for body in (*whole, first) if body is not None}.values():
+            if FINALIZER in listed["metadata"].get("finalizers", ()):
+                without(self._cluster, listed, FINALIZER)
         ref = Ref("RSERecord", None, self._record.name)
         body = self._cluster.get(ref)
         if body is None or uid_of(body) != self._record.uid:
@@ -259,8 +263,12 @@ class _Hand:
             return
         authorities = {"ca.crt": bundle, self._world.hashed_name(bundle): bundle}
         found = self._cluster.get(self._ref(Piece.INPUTS))
-        inputs = {} if found is None else read_inputs(found)
-        self._cluster.create(session_config(self._settings, self._spec, uid_of(secret), authorities, inputs))
+        inputs = {} if found is None else read_inputs(found, self._config_map)
+        config = session_config(self._settings, self._spec, uid_of(secret), authorities, inputs)
+        report, listing = self._facts.report, listing_of(self._settings, self._spec)
+        if report is not None and "listing" in report.knows and listing is not None:
+            config["data"] |= listing_data(listing)
+        self._cluster.create(config)
 
     def revoke_session(self, _effect: do.RevokeSession) -> None:
         claim = self._spec.claims[0]
@@ -321,7 +329,8 @@ class _Hand:
         self._catalogue().resume(self._spec.rse_name, effect.files)
 
     def write_off(self, effect: do.WriteOff) -> None:
-        self._cluster.apply(discarded_map(self._settings, self._spec, self._record.uid, effect.files))
+        for body in discarded_maps(self._settings, self._spec, self._record.uid, effect.files):
+            self._cluster.apply(body)
 
     def allow_deletion(self, _effect: do.AllowDeletion) -> None:
         self._catalogue().allow_deletion(self._spec.rse_name)
@@ -336,6 +345,9 @@ class _Hand:
 
     def _ref(self, piece: Piece) -> Ref:
         return Ref(KINDS[piece], self._settings.buffers, name_of(self._spec.record_id, piece))
+
+    def _config_map(self, name: str) -> Mapping[str, Any] | None:
+        return self._cluster.get(Ref("ConfigMap", self._settings.buffers, name))
 
     def _drop(self, kind: str, piece: Piece) -> None:
         ref = Ref(kind, self._settings.buffers, name_of(self._spec.record_id, piece))

@@ -30,7 +30,7 @@ from volatile_rse.builders.objects import (
     session_name,
 )
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.builders.session import outbox, publishing, store_path, token_scope
+from volatile_rse.builders.session import listing_of, outbox, publishing, store_path, token_scope
 from volatile_rse.builders.storage import (
     SESSION_PRIVATE,
     read_discarded,
@@ -91,6 +91,8 @@ _log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_UNREADABLE = (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error)
+"""How a list fails that is not as it was written."""
 _LIVE = {Stage.HIDING, Stage.DRAINING, Stage.CLOSED}
 """Stages that destroy: what Rucio said before does not count there."""
 _LEAVING = {Stage.HIDING, Stage.DRAINING}
@@ -225,6 +227,8 @@ class _Gathering:
         self._no_tokens: tuple[str, ...] = ()
         """Hosts whose token cannot be one."""
         self._objects: dict[Piece, Mapping[str, Any]] = {}
+        self._maps: dict[str, Mapping[str, Any]] = {}
+        """The buffer's ConfigMaps, by name."""
 
     def all(self) -> Facts:
         """Ask what the stage needs."""
@@ -313,6 +317,7 @@ class _Gathering:
             if (body := bodies.get((kind, name_of(self._spec.record_id, piece)))) is not None
         }
         self._objects = found
+        self._maps = {name: body for (kind, name), body in bodies.items() if kind == KINDS[Piece.INPUTS]}
         service = read_service(found[Piece.SERVICE]) if Piece.SERVICE in found else None
         if service is not None and service.root_port is not None and service.davs_port is not None:
             host = self._spec.class_snapshot.exposure.public_host
@@ -591,8 +596,7 @@ class _Gathering:
     def _hiding(self) -> None:
         if self._record.status.discarded is not None:
             name = discarded_name(self._spec.record_id)
-            body = self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
-            self._set(given_up=frozenset() if body is None else read_discarded(body))
+            self._set(given_up=self._given_up(self._config_map(name)))
         self._rse()
         if self._facts.rse is None and self._facts.rse_asked:
             # We have not removed it: what Rucio says of outputs that were safe once is not what it said then.
@@ -616,6 +620,17 @@ class _Gathering:
         if shown and self._facts.unsafe is None:
             # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
             self._set(unsafe={})
+
+    def _given_up(self, body: Mapping[str, Any] | None) -> frozenset[Did]:
+        """Read what was given up; a list that somebody has taken away or changed gives up nothing."""
+        try:
+            return frozenset() if body is None else read_discarded(body, self._config_map)
+        except _UNREADABLE:
+            _log.warning("%s: its list of what was given up cannot be read, and does not count", self._record.name)
+            return frozenset()
+
+    def _config_map(self, name: str) -> Mapping[str, Any] | None:
+        return self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))
 
     def _still_safe(self) -> None:
         """Ask once more whether outputs are safe, as the agent knows them."""
@@ -696,8 +711,8 @@ class _Gathering:
     def _unaltered(self, body: Mapping[str, Any]) -> Mapping[str, tuple[File, ...]]:
         """Read the list; one that somebody has changed is none, since it is not the one that the record stands by."""
         try:
-            listed = read_inputs(body)
-        except (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error):
+            listed = read_inputs(body, self._maps.get)
+        except _UNREADABLE:
             listed = {}
         digests = {entry.name: entry.digest for entry in self._record.status.inputs or ()}
 
@@ -809,6 +824,8 @@ class _Gathering:
                 sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in files}
             made = manifest(self._spec, digest, inputs, sources, access)
             later: dict[str, object] = {"outputs": list(rules)}
+            if staging and "listing" in report.knows:
+                later["listing"] = listing_of(self._world.settings, self._spec)
             if rules and "continuous" in report.knows and (continuous := continuous_outputs(self._spec)):
                 later |= {"continuous": continuous, "record_id": self._spec.record_id}
             self._set(manifest=made.model_copy(update=later))
@@ -839,6 +856,9 @@ class _Gathering:
             return "it has no address yet"
         inside = hosts_of(self._world.settings, name_of(self._spec.record_id, Piece.SERVICE))[0]
         samples = [store_path(did, layout_of(self._spec.class_snapshot.naming)) for did in self._samples()]
+        report, listing = self._facts.report, listing_of(self._world.settings, self._spec)
+        if report is not None and listing is not None and "listing" in report.knows:
+            samples.append(listing.path)
         for host, port in ((inside, DAVS_PORT), (public.host, public.davs_port)):
             for path in samples or [f"{outbox(self._claim)}/"]:
                 if why := self._world.endpoints.can_read(host, port, path, token):

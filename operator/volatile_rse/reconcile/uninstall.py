@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from volatile_rse.builders.objects import FINALIZER, IN_USE, KINDS, MANAGED, RECORD, discarded_name
+from volatile_rse.builders.objects import DISCARDED, FINALIZER, IN_USE, KINDS, MANAGED, RECORD, discarded_name
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Cluster, Object, Ref
@@ -61,7 +61,9 @@ def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...])
     held += cluster.list("ConfigMap", settings.buffers, MANAGED)
     for body in held:
         metadata = body["metadata"]
-        ours = (body["kind"], metadata.get("namespace"), metadata["name"]) not in needed
+        listed = (metadata.get("labels") or {}).get(DISCARDED)
+        name = metadata["name"] if listed is None else discarded_name(listed)
+        ours = (body["kind"], metadata.get("namespace"), name) not in needed
         if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
             without(cluster, body, FINALIZER, IN_USE)
 

@@ -1,19 +1,32 @@
 from __future__ import annotations
 
 import json
+import random
+import uuid
+from collections.abc import Mapping
 from typing import Any
+
+import pytest
 
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
-from volatile_rse.builders.session import session_config, session_secret, store_path, token_scope
-from volatile_rse.builders.storage import inputs_map, pod, public_service, read_inputs, xrootd_data
+from volatile_rse.builders.session import (
+    listing_data,
+    listing_of,
+    session_config,
+    session_secret,
+    store_path,
+    token_scope,
+)
+from volatile_rse.builders.storage import inputs_maps, pod, public_service, read_inputs, xrootd_data
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.names import hash_path
 from volatile_rse.domain.settings import Settings
 
 SETTINGS = Settings(name="test", instance="test.1", namespace="ops", buffers="bufs", buffer_image="buffer:1")
 FILE = File(Did("user.alice", "f.root"), 10, "0000000a")
+NO_OTHERS: Mapping[str, Mapping[str, Any]] = {}
 INPUTS = {"one": (FILE,), "two": (File(Did("cms", "/store/g.root"), 5, "0000000b"), FILE)}
 
 
@@ -98,7 +111,8 @@ def test_a_drained_service_keeps_its_ports_and_leaves_the_storage() -> None:
 
 
 def test_the_frozen_list_is_read_back_as_it_was_written() -> None:
-    assert read_inputs(inputs_map(SETTINGS, record(), INPUTS)) == INPUTS
+    (body,) = inputs_maps(SETTINGS, record(), INPUTS)
+    assert read_inputs(body, NO_OTHERS.get) == INPUTS
 
 
 def test_a_token_reads_the_scopes_of_the_inputs_and_owns_its_outbox_alone() -> None:
@@ -124,6 +138,45 @@ def test_a_session_is_told_every_input_once_with_its_url() -> None:
     expected = f"root://vrse-abcdefghij.bufs.svc:1094//store/{hash_path('user.alice', 'f.root')}"
     assert lines[1]["url"] == expected
     assert config["metadata"]["ownerReferences"][0]["uid"] == "u-2"
+
+
+def test_a_long_list_of_inputs_is_on_the_buffer_only_where_the_session_may_read_it() -> None:
+    files = [File(Did("cms", f"/store/{number:0200}"), 1, "00000001") for number in range(2000)]
+    config = session_config(SETTINGS, record(), "u-2", {"ca.crt": "PEM"}, {"one": files})
+    assert "inputs.jsonl" not in config["data"]
+    listing = listing_of(SETTINGS, record())
+    assert listing is not None
+    assert listing.path == "/store/cms/.inputs-abcdefghij.jsonl"
+    assert "storage.read:/store/cms " in f"{token_scope(record().claims[0])} "
+    url = "root://vrse-abcdefghij.bufs.svc:1094//store/cms/.inputs-abcdefghij.jsonl"
+    assert listing_data(listing) == {"VRSE_INPUTS_URL": url}
+
+
+def test_a_list_of_a_hundred_thousand_names_of_cms_fits_into_objects_of_kubernetes() -> None:
+    random_ = random.Random(1)  # noqa: S311 (names)
+    files = [
+        File(
+            Did("cms", f"/store/mc/Run3Summer22NanoAODv12/TTto2L2Nu/NANOAODSIM/v2/{n // 1000}/{_uuid(random_)}.root"),
+            random_.randrange(1 << 32),
+            f"{random_.randrange(1 << 32):08x}",
+        )
+        for n in range(100_000)
+    ]  # fmt: skip
+    bodies = inputs_maps(SETTINGS, record(), {"in": sorted(files)})
+    sizes = [sum(len(piece) for piece in body["binaryData"].values()) for body in bodies]
+    assert len(bodies) > 2
+    assert max(sizes) < 1 << 20, "in text, too"
+    others = {body["metadata"]["name"]: body for body in bodies[:-1]}
+    assert bodies[-1]["metadata"]["name"] == "vrse-abcdefghij-inputs"
+    assert read_inputs(bodies[-1], others.get) == {"in": tuple(sorted(files))}
+    name, other = next(iter(others.items()))
+    for wrong in ({}, others | {name: other | {"binaryData": bodies[-1]["binaryData"]}}):
+        with pytest.raises(LookupError, match="is gone or was changed"):
+            read_inputs(bodies[-1], wrong.get)
+
+
+def _uuid(random_: random.Random) -> str:
+    return str(uuid.UUID(int=random_.getrandbits(128)))
 
 
 def test_a_new_credential_or_the_end_is_new_work_and_a_moved_replica_is_not() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Killed, Small
 from volatile_rse.adapters.fake_buffer import FakeBuffer
+from volatile_rse.builders import packed
 from volatile_rse.builders.objects import discarded_name, name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
@@ -572,6 +574,48 @@ def the_list_of_inputs_is_deleted(small: Small) -> None:
     _ends(small)
 
 
+@contextmanager
+def _long_lists() -> Iterator[None]:
+    """Let a few names be more than one object of Kubernetes takes."""
+    most, packed._MOST = packed._MOST, 60
+    try:
+        yield
+    finally:
+        packed._MOST = most
+
+
+def its_lists_are_long(small: Small) -> None:
+    """They are kept in several objects, are made anew if one of these is gone, and leave none behind."""
+    with _long_lists():
+        small.request()
+        small.until(small.has_session)
+        small.start_pod()
+        small.until(lambda: small.truth["session"].get("startedAt"))
+        label = {"volatilerse.io/record": small.record_id}
+        before = [body["metadata"]["name"] for body in small.cluster.list("ConfigMap", "bufs", label)]
+        assert len(before) > 1
+        other = Ref("ConfigMap", "bufs", before[-1])
+        small.cluster.delete(other, (small.cluster.get(other) or {})["metadata"]["uid"])
+        small.buffer.lose_volume()
+        small.until(lambda: small.truth.get("losses") and small.condition("Usable").get("status") == "True", _LONG)
+        assert small.cluster.get(other)
+        small.fail_copies(steps=10_000)
+        small.write(*FILES)
+        small.end_pod()
+        small.until(lambda: small.truth.get("filesAtRisk"))
+        small.given_up = FILES
+        small.patch(REQUEST, teardown=_discard(small))
+        _ends(small)
+        assert len(small.discarded) == 2
+        kept = small.cluster.list("ConfigMap", "bufs", {"volatilerse.io/discarded": small.record_id})
+        assert len(kept) > 1
+        small.delete()
+        small.until(lambda: small.is_gone)
+        small.until(lambda: not small.record["metadata"].get("finalizers"))
+        ours = small.cluster.list("ConfigMap", "bufs", {"volatilerse.io/discarded": small.record_id})
+        assert not any(body["metadata"].get("finalizers") for body in ours), "held for ever"
+
+
 def the_storage_is_lost_while_a_last_copy_keeps_it(small: Small) -> None:
     """Its outputs are safe already; an input that was nowhere else is lost, and told so until somebody gives it up."""
     small.request()
@@ -744,6 +788,7 @@ ALL: tuple[Scenario, ...] = (
     the_keys_are_deleted,
     class_and_connection_are_deleted,
     the_list_of_inputs_is_deleted,
+    its_lists_are_long,
     files_are_published_while_the_session_runs,
     rucio_is_restored_from_before_the_session,
 )

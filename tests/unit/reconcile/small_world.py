@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -319,8 +319,11 @@ class Small:
     @property
     def discarded(self) -> frozenset[Did]:
         """What the stored list says was given up."""
-        body = self.cluster.get(Ref("ConfigMap", "bufs", discarded_name(self.record_id)))
-        return frozenset() if body is None else read_discarded(body)
+        body = self._config_map(discarded_name(self.record_id))
+        return frozenset() if body is None else read_discarded(body, self._config_map)
+
+    def _config_map(self, name: str) -> Mapping[str, Any] | None:
+        return self.cluster.get(Ref("ConfigMap", "bufs", name))
 
     def kept_rules(self) -> frozenset[str]:
         """Give the rules that hold outputs."""

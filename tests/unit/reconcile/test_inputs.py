@@ -8,6 +8,7 @@ from tests.unit.reconcile.small_world import Small
 from tests.unit.reconcile.test_calls import counting
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.ports.cluster import Ref
 
 IN = Did("user.alice", "in")
 FIRST = File(Did("user.alice", "in.0"), 100, "00000000")
@@ -58,3 +59,22 @@ def test_an_agent_of_an_older_version_is_not_told_of_what_has_no_source() -> Non
     small.buffer.knows = ["outputs", "continuous"]
     small.until(small.has_session)
     assert [state.name for state in small.buffer.inputs().items] == ["in.1"]
+    assert "VRSE_INPUTS_URL" not in config_of(small)
+
+
+def config_of(small: Small) -> dict[str, str]:
+    return dict((small.cluster.get(Ref("ConfigMap", "alice", "run-vrse")) or {})["data"])
+
+
+def test_the_session_is_told_where_the_list_of_its_inputs_is_which_it_was_seen_to_read() -> None:
+    small = Small()
+    small.request()
+    small.until(lambda: small.buffer.report().manifest)
+    hidden, small.buffer._list = small.buffer._list, None
+    assert hidden == f"/store/user/alice/.inputs-{small.record_id}.jsonl"
+    for _ in range(5):
+        small.step()
+    assert not small.has_session(), "it was told of a list that it cannot read"
+    small.buffer._list = hidden
+    small.until(small.has_session)
+    assert config_of(small)["VRSE_INPUTS_URL"].endswith(f".bufs.svc:1094/{hidden}")

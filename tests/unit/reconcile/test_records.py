@@ -8,7 +8,7 @@ import pytest
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.objects import name_of, record_name
-from volatile_rse.builders.storage import inputs_map
+from volatile_rse.builders.storage import inputs_maps
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.ports.cluster import Ref
@@ -89,7 +89,7 @@ def test_a_list_that_somebody_has_changed_is_made_anew(forged: bool) -> None:  #
     honest = small.cluster.get(ref) or {}
     theirs = {"in": [File(Did("user.bob", "secret"), 5, "00000005")]}
     spec = RSERecordSpec.model_validate(small.record["spec"])
-    data = inputs_map(small.settings, spec, theirs)["binaryData"] if forged else {"inputs.jsonl.gz": "AAAA"}
+    data = inputs_maps(small.settings, spec, theirs)[-1]["binaryData"] if forged else {"inputs.jsonl.gz": "AAAA"}
     small.cluster.merge(ref, {"binaryData": data})
     small.until(lambda: (small.cluster.get(ref) or {}).get("binaryData") == honest["binaryData"])
     assert small.has_session()
