@@ -477,7 +477,7 @@ def people_are_sent_to_what_is_lost() -> None:
 
 @mutant
 def people_are_sent_to_what_a_cluster_has_lost() -> None:
-    decided_by("_lost_with_its_cluster", lambda _real: lambda _facts, _record: ())
+    decided_by("_hide_all", lambda _real: lambda _facts: ())
 
 
 @mutant

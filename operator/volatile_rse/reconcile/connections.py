@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -55,7 +56,8 @@ class Connections:
 
     def keep(self, alive: set[str]) -> None:
         """Forget what was remembered of all other buffers, and clients that nobody has asked for in two rounds."""
-        for memory in (self._memories, self._compared):
+        memories: tuple[dict[str, Any], ...] = (self._memories, self._compared, self._asked)
+        for memory in memories:
             for record_id in set(memory) - alive:
                 memory.pop(record_id, None)
         with self._lock:
