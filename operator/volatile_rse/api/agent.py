@@ -331,7 +331,7 @@ class OutputTotals(ApiModel):
     name: DnsLabel | None = None
     files: Count = 0
     open: Count = 0
-    """Files whose upload has not ended, of a buffer that is not fenced."""
+    """Files that are being written, of a buffer that is not fenced."""
     sealed: Count = 0
     torn: Count = 0
     failed: Count = 0
