@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from tests.e2e.flows import ALICE, BOB, WRITE, assert_nothing_left, discard, new
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
 
-def test_only_the_requester_gives_up_and_only_this_buffer(session: Session) -> None:
-    """A class of its own, whose token for the destination is wrong: its outputs cannot become safe."""
+def quarantined(session: Session) -> dict[str, Any]:
+    """Have outputs that cannot become safe: the token of their class for the destination is wrong."""
     name = session.namespace
     tokens = json.loads(cluster.kubectl("-n", installation.NAMESPACE, "get", "secret", "site-tokens", "-o", "json"))
     body = {
@@ -27,11 +28,39 @@ def test_only_the_requester_gives_up_and_only_this_buffer(session: Session) -> N
     grants = [{"namespaces": [name], "accounts": ["alice"], "scopes": ["user.alice"]}]
     credentials = {"secretName": name, "caConfigMap": "grid-ca"}
     installation.apply([body, installation.class_of(name, grants, siteCredentials=credentials)])
-    dataset = new_dataset()
-    session.request(outputs=[output(dataset)], teardown={"deadline": "5s"})
+    session.request(outputs=[output(new_dataset())], teardown={"deadline": "5s"})
     session.job(WRITE)
     wait_for("quarantine", lambda: session.condition("OutputsSafe").get("reason") == "Quarantined", 120)
-    record = session.record()
+    return session.record()
+
+
+def test_an_admin_gives_up_what_has_no_vrse_any_more(session: Session) -> None:
+    name, record = session.namespace, quarantined(session)
+    buffer = ["rser", record["metadata"]["name"]]
+    patch(buffer, discard(record["spec"]["rseName"], "bob"), *BOB)
+    refused = wait_for(
+        "it is refused", lambda: (said := session.condition("Stalled")).get("reason") == "DiscardRefused" and said, 90
+    )
+    assert f"counts once VolatileRSE {name}/{session.name} is gone" in refused["message"]
+    assert "discarded" not in session.record()["status"]
+    session.delete()
+    closed = wait_for(
+        "it is closed",
+        lambda: (
+            (found := json.loads(cluster.kubectl("get", *buffer, "-o", "json")))["status"].get("closedAt") and found
+        ),
+        240,
+    )
+    assert closed["status"]["discarded"]["requestedBy"] == "bob"
+    assert closed["status"]["discarded"]["files"] == 2
+    assert_nothing_left(closed)
+    cluster.kubectl("delete", "volatilerseclass", name, "--wait=false")
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", name)
+
+
+def test_only_the_requester_gives_up_and_only_this_buffer(session: Session) -> None:
+    """A class of its own, whose token for the destination is wrong: its outputs cannot become safe."""
+    name, record = session.namespace, quarantined(session)
     assert record["status"]["filesAtRisk"] == 2
     assert record["status"]["bytesAtRisk"] == 2003893
     request, rse = ["-n", name, "vrse", session.name], record["spec"]["rseName"]

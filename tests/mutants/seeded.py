@@ -414,7 +414,15 @@ def one_of_two_copies() -> None:
 def a_discard_that_names_another_buffer() -> None:
     decided_by(
         "consent_of",
-        lambda _real: lambda facts, record: next(iter(discard._all(facts, record)), None),
+        lambda _real: lambda facts, record: record.spec.discard if facts.request is None else discard._of_owner(facts),
+    )
+
+
+@mutant
+def an_admin_discards_in_the_owners_place() -> None:
+    decided_by(
+        "consent_of",
+        lambda real: lambda facts, record: real(facts, record) or real(replace(facts, request=None), record),
     )
 
 

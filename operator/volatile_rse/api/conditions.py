@@ -262,7 +262,10 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.LIMIT_EXCEEDED: Remedy(
         Actor.USER, "End another session of this namespace; this one begins by itself when there is room for it."
     ),
-    Reason.DISCARD_REFUSED: Remedy(Actor.USER, "Write the name of this buffer's RSE (status.rse) into discard.rse."),
+    Reason.DISCARD_REFUSED: Remedy(
+        Actor.USER,
+        "Set spec.teardown.discard of the VolatileRSE, with the name of this buffer's RSE (status.rse) as its rse.",
+    ),
     Reason.SESSION_ENDING: Remedy(
         Actor.USER, "Write what is to be kept into the outbox before that time; a longer session needs a greater ttl."
     ),

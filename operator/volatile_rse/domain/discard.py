@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 
 from volatile_rse.api.agent import OutputState
@@ -21,24 +21,28 @@ LAST_TRY = timedelta(seconds=30)
 
 
 def consent_of(facts: Facts, record: Record) -> Discard | None:
-    """Give the consent that names this very buffer."""
-    return next((consent for consent in _all(facts, record) if consent.rse == record.spec.rse_name), None)
+    """Give the consent that names this very buffer: its owner's, or an admin's once there is no VolatileRSE."""
+    consent = record.spec.discard if facts.request is None else _of_owner(facts)
+    return consent if consent is not None and consent.rse == record.spec.rse_name else None
 
 
 def refused_consent(facts: Facts, record: Record) -> tuple[Problem, ...]:
-    """Say which consent names another buffer."""
-    wrong = [consent for consent in _all(facts, record) if consent.rse != record.spec.rse_name]
-    what = "The discard names RSE {!r}, and this buffer's is {!r}: nothing is discarded."
-    return tuple(
-        Problem(Reason.DISCARD_REFUSED, what.format(consent.rse, record.spec.rse_name)) for consent in wrong[:1]
-    )
+    """Say which consent names another buffer, or is none as long as its owner can give it."""
+    owner, admin, rse = _of_owner(facts), record.spec.discard, record.spec.rse_name
+    for consent in (owner, admin):
+        if consent is not None and consent.rse != rse:
+            what = f"The discard names RSE {consent.rse!r}, and this buffer's is {rse!r}: nothing is discarded."
+            return (Problem(Reason.DISCARD_REFUSED, what),)
+    if admin is not None and facts.request is not None and owner is None:
+        where = f"VolatileRSE {facts.request.namespace}/{facts.request.name}"
+        what = f"The discard of record {record.name} counts once {where} is gone: until then its owner gives up there."
+        return (Problem(Reason.DISCARD_REFUSED, what),)
+    return ()
 
 
-def _all(facts: Facts, record: Record) -> Sequence[Discard]:
-    asked = (
-        facts.request.spec.teardown.discard if facts.request is not None and facts.request.spec is not None else None
-    )
-    return [consent for consent in (asked, record.spec.discard) if consent is not None]
+def _of_owner(facts: Facts) -> Discard | None:
+    request = facts.request
+    return None if request is None or request.spec is None else request.spec.teardown.discard
 
 
 def lost_of(states: Iterable[OutputState], dids: Iterable[Did] = ()) -> tuple[Lost, ...]:

@@ -80,9 +80,11 @@ def _asked(small: Small) -> dict[str, Any]:
 
 
 def _consented(small: Small) -> bool:
-    asked = (small.cluster.get(REQUEST) or {}).get("spec", {}).get("teardown", {}).get("discard")
-    consents = [consent for consent in (asked, small.record["spec"].get("discard")) if consent]
-    return any(consent["rse"] == small.rse for consent in consents)
+    request = small.cluster.get(REQUEST)
+    owner = request is not None and request["metadata"]["uid"] == small.record["spec"]["claims"][0]["uid"]
+    spec = request["spec"].get("teardown", {}) if request is not None and owner else small.record["spec"]
+    consent = spec.get("discard")
+    return consent is not None and bool(consent["rse"] == small.rse)
 
 
 def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:

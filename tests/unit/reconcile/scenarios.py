@@ -481,15 +481,21 @@ def its_owner_discards(small: Small) -> None:
 
 
 def an_admin_discards(small: Small) -> None:
-    """The VolatileRSE is gone; the record carries on alone until an admin gives it up."""
+    """As long as there is a VolatileRSE its owner speaks for it; then the record carries on until an admin gives up."""
     small.fail_copies(steps=10_000)
     _play(small, *FILES, teardown={"deadline": "5s"})
-    small.delete()
-    small.until(lambda: small.is_gone and small.truth.get("quarantinedAt"), _LONG)
-    assert not small.truth.get("safeAt")
-    small.given_up = FILES
+    small.until(lambda: small.truth.get("quarantinedAt"), _LONG)
     small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
+    small.until(lambda: small.condition("Stalled").get("reason") == "DiscardRefused", _LONG)
+    for _ in range(35):
+        small.step()
+    assert not small.truth.get("discarded"), "the owner was not asked"
+    small.given_up = FILES
+    small.may_go = True
+    small.delete()
+    small.until(lambda: small.is_gone)
     _ends(small)
+    assert small.truth["discarded"]["requestedBy"] == "alice"
 
 
 def a_buffer_that_never_answers_is_discarded(small: Small) -> None:
@@ -519,7 +525,7 @@ def a_loss_is_acknowledged(small: Small) -> None:
     small.until(lambda: "holds the last copy" in small.message, _LONG)
     replicas = small.catalogue.replicas(small.rse, small.ledger)
     assert set(replicas.values()) == {"T"}, "people are sent to what is lost, or files vanish from Rucio"
-    small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
+    small.patch(REQUEST, teardown=_discard(small))
     _ends(small)
 
 
@@ -630,7 +636,7 @@ def the_storage_is_lost_while_a_last_copy_keeps_it(small: Small) -> None:
     small.until(lambda: small.truth.get("losses"), _LONG)
     small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"}, _LONG)
     assert not small.truth.get("freedAt")
-    small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
+    small.patch(REQUEST, teardown=_discard(small))
     _ends(small)
     assert small.discarded == {_IN}
 
