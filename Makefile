@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # The tests of the testbed in one process, all others beside them.
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-kills test-faults up down
