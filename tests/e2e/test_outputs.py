@@ -152,7 +152,7 @@ xrdcp -s -r --parallel 4 kept $ROOT_URL/$OUTBOX/
 echo written
 """
 """The great file is sparse here only: what is sent, summed, copied and kept has all its bytes."""
-ON_DISK = """
+SUMS = """
 import json, sys, zlib
 found = {}
 for path in json.load(sys.stdin):
@@ -166,11 +166,15 @@ for path in json.load(sys.stdin):
     found[path] = [size, f"{value:08x}"]
 print(json.dumps(found))
 """
+THERE = """
+import json, os, sys
+print(json.dumps({path: [0, ""] for path in json.load(sys.stdin) if os.path.exists("/data" + path)}))
+"""
 
 
-def on_disk(rse: str, paths: list[str]) -> dict[str, tuple[int, str]]:
-    """Read files on a site's own disk: sizes and checksums of those that are there."""
-    argv = ["docker", "exec", "-i", SITES[rse], "python3", "-c", ON_DISK]
+def on_disk(rse: str, paths: list[str], look: str = SUMS) -> dict[str, tuple[int, str]]:
+    """Look for files on a site's own disk: sizes and checksums of those that are there."""
+    argv = ["docker", "exec", "-i", SITES[rse], "python3", "-c", look]
     done = subprocess.run(argv, input=json.dumps(paths), capture_output=True, text=True, check=True, timeout=120)
     return {path: (size, adler32) for path, (size, adler32) in json.loads(done.stdout).items()}
 
@@ -195,7 +199,7 @@ def short_lived() -> Iterator[str]:
     for rule in asking.rules("user.alice", name):
         # A rule that is deleted stays for an hour.
         client.update_replication_rule(rule["id"], {"lifetime": 0, "purge_replicas": True})
-    wait_for("the site has room again", lambda: not on_disk("SITE-B", paths), 300, 5)
+    wait_for("the site has room again", lambda: not on_disk("SITE-B", paths, THERE), 300, 5)
 
 
 def replicas(dataset: str) -> list[dict[str, Any]]:
