@@ -179,6 +179,8 @@ def test_a_dataset_that_is_written_to_twice_has_one_version_of_each_path(session
     assert content() == names | {lfn_name(dataset, record["spec"]["recordId"], b"kept/new"): 4}
     assert (record["status"]["outcome"]["files"], record["status"]["discarded"]["files"]) == (2, 1)
     assert len(asking.rules("user.alice", dataset)) == 1
+
+
 SMALL, GREAT = 5000, 3 << 30
 MANY = f"""
 mkdir -p /tmp/tree/kept/small
