@@ -41,6 +41,14 @@ def _play(small: Small, *paths: str, **spec: object) -> None:
     small.end_pod()
 
 
+def _begins(small: Small) -> None:
+    """Have a session that runs."""
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+
+
 def _ends(small: Small) -> None:
     small.until(small.is_closed, _LONG)
     assert small.is_kept(*small.owed)
@@ -179,10 +187,7 @@ def a_rule_comes_in_the_moment_of_the_hiding(small: Small) -> None:
 
 
 def the_last_copy_is_on_the_buffer(small: Small) -> None:
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     small.write(*FILES)
     small.catalogue.lose("SITE-A", _IN)
     small.end_pod()
@@ -246,10 +251,7 @@ def the_operator_restarts_at_every_stage(small: Small) -> None:
 
 
 def the_storage_pod_is_deleted(small: Small) -> None:
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     small.write(*FILES)
     ref = Ref("Pod", "bufs", name_of(small.record_id, Piece.POD))
     small.drop(Piece.POD)
@@ -270,10 +272,7 @@ def the_storage_pod_and_its_claim_are_deleted(small: Small) -> None:
 
 
 def the_namespace_goes(small: Small) -> None:
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     small.write(*FILES)
     namespace = Ref("Namespace", None, "alice")
     small.cluster.delete(namespace, (small.cluster.get(namespace) or {})["metadata"]["uid"])
@@ -428,10 +427,7 @@ def the_agent_restarts_on_a_tight_volume(small: Small) -> None:
 def more_inputs_than_are_registered(small: Small) -> None:
     """All are staged and read; Rucio knows as many as the class allows, and the status says how many."""
     small.cluster.merge(Ref("VolatileRSEClass", None, "standard"), {"spec": {"maxRegisteredReplicas": 1}})
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     assert len(small.catalogue.registered(small.ledger)) == 1
     (told,) = (small.cluster.get(REQUEST) or {})["status"]["inputs"]
     assert (told["files"], told["staged"], told["registered"]) == (2, 2, 1)
@@ -475,10 +471,7 @@ def the_quota_is_used_up_in_the_end(small: Small) -> None:
 
 
 def its_owner_ends_it(small: Small) -> None:
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     small.write(*FILES)
     small.patch(REQUEST, endRequested=True)
     _ends(small)
@@ -599,10 +592,7 @@ def files_are_published_while_the_session_runs(small: Small) -> None:
 
 def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     """Inputs are out of sight until they have come again."""
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     small.buffer.lose_volume()
     small.until(lambda: small.condition("OutputsSafe").get("reason") == "StorageLost")
     small.until(lambda: small.condition("Usable").get("status") == "True")
@@ -614,10 +604,7 @@ def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
 
 def the_list_of_inputs_is_deleted(small: Small) -> None:
     """Rucio still says the same: the storage, which is lost as well, gets the same files."""
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     listed = Ref("ConfigMap", "bufs", name_of(small.record_id, Piece.INPUTS))
     before = small.cluster.get(listed) or {}
     small.cluster.delete(listed, before["metadata"]["uid"])
@@ -673,10 +660,7 @@ def its_lists_are_long(small: Small) -> None:
 
 def the_storage_is_lost_while_a_last_copy_keeps_it(small: Small) -> None:
     """Its outputs are safe already; an input that was nowhere else is lost, and told so until somebody gives it up."""
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     small.write(*FILES)
     small.catalogue.lose("SITE-A", _IN)
     small.end_pod()
@@ -692,10 +676,7 @@ def the_storage_is_lost_while_a_last_copy_keeps_it(small: Small) -> None:
 
 def an_older_operator_has_made_it(small: Small) -> None:
     """What it made otherwise serves on, is completed where a new pod needs it, and goes with the buffer."""
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     keys = Ref("Secret", "bufs", name_of(small.record_id, Piece.KEYS))
     before = (small.cluster.get(keys) or {})["data"]
     small.cluster.merge(keys, {"data": dict.fromkeys(key for key in before if key.startswith("xrootd."))})
@@ -718,10 +699,7 @@ def an_older_operator_has_made_it(small: Small) -> None:
 
 def the_keys_are_deleted(small: Small) -> None:
     """They come again as they were, so that the session's token stays good."""
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.until(lambda: small.truth["session"].get("startedAt"))
+    _begins(small)
     keys = Ref("Secret", "bufs", name_of(small.record_id, Piece.KEYS))
     before = (small.cluster.get(keys) or {})["data"]
     small.drop(Piece.KEYS)
