@@ -382,6 +382,11 @@ def a_silent_buffer_is_given_up_without_asking_rucio() -> None:
 
 
 @mutant
+def copies_that_nobody_names() -> None:
+    decided_by("unknown_copies", lambda _real: lambda _facts: {})
+
+
+@mutant
 def a_discard_of_all() -> None:
     decided_by("at_risk", lambda _real: lambda facts, _record: facts.outputs)
 

@@ -31,6 +31,7 @@ __all__ = [
     "refused_datasets",
     "sealed_files",
     "taken_paths",
+    "unknown_copies",
 ]
 
 _ORDERS = 5000
@@ -233,6 +234,19 @@ def _rule(record: Record, output: Output, rses: Sequence[str]) -> do.EnsureRule:
     lifetime = output.destination.lifetime
     seconds = None if lifetime is None else int(parse_duration(lifetime).total_seconds())
     return do.EnsureRule(Did(output.scope, output.dataset), record.spec.claims[0].account, rses, seconds)
+
+
+def unknown_copies(facts: Facts) -> dict[Did, tuple[str, ...]]:
+    """Say where outputs were sent that Rucio does not know at all their destinations: bytes of them may lie there."""
+    safe = {file.did for files in sealed_files(facts.outputs or ()).values() for file in files}
+    safe -= {did for dids in (facts.unsafe or {}).values() for did in dids}
+    found: dict[Did, tuple[str, ...]] = {}
+    for copy in facts.copies or ():
+        did = Did(copy.scope, copy.name)
+        known = copy.state == "verified" and did in safe and did not in facts.versions
+        if not known:
+            found[did] = (*found.get(did, ()), copy.pfn)
+    return found
 
 
 def at_risk(facts: Facts, record: Record) -> tuple[OutputState, ...] | None:

@@ -39,7 +39,8 @@ from volatile_rse.builders.storage import (
     session_issuer,
 )
 from volatile_rse.domain.catalogue import DatasetState, Did, File
-from volatile_rse.domain.facts import Facts, Leftover, Piece, Record, Request, SessionFact, Storage
+from volatile_rse.domain.discard import dids_of
+from volatile_rse.domain.facts import Facts, Leftover, Lost, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
@@ -596,7 +597,8 @@ class _Gathering:
     def _hiding(self) -> None:
         if self._record.status.discarded is not None:
             name = discarded_name(self._spec.record_id)
-            self._set(given_up=self._given_up(self._config_map(name)))
+            written_off = self._written_off(self._config_map(name))
+            self._set(given_up=dids_of(written_off), written_off=written_off)
         self._rse()
         if self._facts.rse is None and self._facts.rse_asked:
             # We have not removed it: what Rucio says of outputs that were safe once is not what it said then.
@@ -621,13 +623,13 @@ class _Gathering:
             # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
             self._set(unsafe={})
 
-    def _given_up(self, body: Mapping[str, Any] | None) -> frozenset[Did]:
+    def _written_off(self, body: Mapping[str, Any] | None) -> tuple[Lost, ...]:
         """Read what was given up; a list that somebody has taken away or changed gives up nothing."""
         try:
-            return frozenset() if body is None else read_discarded(body, self._config_map)
+            return () if body is None else read_discarded(body, self._config_map)
         except _UNREADABLE:
             _log.warning("%s: its list of what was given up cannot be read, and does not count", self._record.name)
-            return frozenset()
+            return ()
 
     def _config_map(self, name: str) -> Mapping[str, Any] | None:
         return self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))

@@ -333,6 +333,8 @@ def a_second_session_writes_another_version_to_the_same_dataset(small: Small) ->
     assert small.truth["discarded"]["files"] == 1
     assert small.truth["outcome"]["files"] == 2
     assert len(small.catalogue.resolve(OUT)) == 3
+    (written,) = small.written_off
+    assert written.copies == (), "copied, and its path was taken"
 
 
 def the_older_version_is_taken_out(small: Small) -> None:
@@ -454,6 +456,8 @@ def one_file_is_refused(small: Small) -> None:
     assert small.condition("Ready")["reason"] == "Completed"
     assert small.condition("OutputsSafe")["reason"] == "Discarded"
     assert small.catalogue.resolve(Did("user.alice", "theirs"))
+    (written,) = small.written_off
+    assert (written.path, written.copies) == ("kept/a", ()), "copied, and its name is another's"
 
 
 def its_owner_discards(small: Small) -> None:
@@ -474,6 +478,9 @@ def its_owner_discards(small: Small) -> None:
         "requestedBy": "alice", "at": "", "files": 2, "bytes": 12, "digest": "",
     }  # fmt: skip
     assert len(small.discarded) == 2
+    for file in small.written_off:
+        did = Did.parse(file.did)
+        assert file.copies == tuple(small.catalogue.pfns("SITE-B", [did]).values()), "sent, and nobody names it"
     small.delete()
     small.until(lambda: small.is_gone)
     small.step()

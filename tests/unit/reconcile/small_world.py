@@ -19,7 +19,8 @@ from volatile_rse.builders.objects import KINDS, agent_host, discarded_name, hos
 from volatile_rse.builders.storage import read_discarded
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.facts import Facts, Piece
+from volatile_rse.domain.discard import dids_of
+from volatile_rse.domain.facts import Facts, Lost, Piece
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.settings import Settings
 from volatile_rse.domain.stage import Stage
@@ -308,9 +309,14 @@ class Small:
 
     @property
     def discarded(self) -> frozenset[Did]:
+        """What the stored list names."""
+        return dids_of(self.written_off)
+
+    @property
+    def written_off(self) -> tuple[Lost, ...]:
         """What the stored list says was given up."""
         body = self._config_map(discarded_name(self.record_id))
-        return frozenset() if body is None else read_discarded(body, self._config_map)
+        return () if body is None else read_discarded(body, self._config_map)
 
     def _config_map(self, name: str) -> Mapping[str, Any] | None:
         return self.cluster.get(Ref("ConfigMap", "bufs", name))
