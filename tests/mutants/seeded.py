@@ -416,6 +416,15 @@ def one_refused_file_keeps_the_others_back() -> None:
 
 
 @mutant
+def a_loss_is_what_an_agent_tells() -> None:
+    swap(
+        gather._Gathering,
+        "_storage",
+        lambda real: lambda self: replace(real(self), lost=False),
+    )
+
+
+@mutant
 def people_are_sent_to_what_is_lost() -> None:
     decided_by("hide_lost", lambda _real: lambda _facts, _record: ())
 

@@ -138,6 +138,8 @@ class Storage:
     volume: VolumeFact | None = None
     outlived: str | None = None
     """PersistentVolume with this buffer's bytes that has outlived its claim, and that no claim is bound to."""
+    lost: bool = False
+    """The volume that was bound to the claim is gone, or no volume is left without a claim."""
     service: ServiceFact | None = None
     drain_ready: bool = False
     """The empty server of this public host runs."""

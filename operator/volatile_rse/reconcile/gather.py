@@ -335,6 +335,7 @@ class _Gathering:
             pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
             volume=None if claim is None else read_volume(claim, next(iter(volumes), None)),
             outlived=read_outlived(claim, volumes),
+            lost=self._has_volume() and not volumes and (claim is None or bool(claim["spec"].get("volumeName"))),
             service=service,
             drain_ready=self._drain_ready() if stage_of(self._record.status) in _LEAVING else False,
         )
@@ -346,10 +347,13 @@ class _Gathering:
             bound = claim["spec"].get("volumeName")
             volume = cluster.get(Ref("PersistentVolume", None, bound)) if bound else None
             return () if volume is None else (volume,)
-        if self._spec.class_snapshot.storage.volume is None or self._spec.adopted_from is not None:
+        if not self._has_volume():
             # What an RSE that was adopted had in another life is not its to give up.
             return ()
         return cluster.list("PersistentVolume", None, {RECORD: self._spec.record_id})
+
+    def _has_volume(self) -> bool:
+        return self._spec.class_snapshot.storage.volume is not None and self._spec.adopted_from is None
 
     def _drain_ready(self) -> bool:
         name = drain_name(self._spec.class_snapshot.exposure.public_host)
@@ -467,11 +471,11 @@ class _Gathering:
         self._report()
         self._manifest(staging=True)
         report, registered = self._facts.report, self._facts.registered
-        if report is None:
-            return
         lost = bool(self._record.status.losses)
         if lost:
             self._replicas()
+        if report is None:
+            return
         staged = sum(total.staged for total in report.inputs)
         published = sum(total.sealed for total in report.outputs)
         if published or lost:
@@ -488,6 +492,10 @@ class _Gathering:
         if self._record.status.session.ready_at is None:
             return
         self._report()
+        if self._facts.report is None and self._record.status.losses:
+            # People are not sent to what is gone, whenever its agent comes again.
+            self._rse()
+            self._replicas()
         report, token = self._facts.report, self._token()
         if report is None or token is None or report.actual.mode != "fenced":
             return

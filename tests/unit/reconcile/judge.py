@@ -9,6 +9,7 @@ from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.versions import versions_in
+from volatile_rse.ports.cluster import Ref
 
 _BYTES = {Piece.POD, Piece.VOLUME}
 _DESTRUCTIVE = do.DropPiece | do.SwapService | do.AllowDeletion | do.Hide | do.DeleteRse | do.ExpireLedger
@@ -71,7 +72,8 @@ def _consented(small: Small) -> bool:
 
 def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
     freeing = isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.truth.get("freedAt")
-    restarting = isinstance(effect, do.DropPiece) and effect.piece is Piece.POD and not freeing
+    gone = small.cluster.get(Ref("PersistentVolume", None, small.volume)) is None and small.truth.get("losses")
+    restarting = isinstance(effect, do.DropPiece) and (effect.piece is Piece.POD or bool(gone)) and not freeing
     if isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.written and not restarting:
         assert small.is_kept(*small.owed), f"I1: {effect} while outputs are not safe"
         assert small.truth.get("safeAt"), f"I1: {effect} while nobody remembers that they are safe"

@@ -570,6 +570,31 @@ def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     _ends(small)
 
 
+def its_volume_is_removed(small: Small) -> None:
+    """Nobody is sent to it any more, long before another storage pod could say so; inputs come to a new one."""
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write("kept/a")
+    small.written = ()
+    volume = Ref("PersistentVolume", None, small.volume)
+    small.drop(Piece.POD)
+    small.cluster.delete(volume, (small.cluster.get(volume) or {})["metadata"]["uid"])
+    small.buffer.lose_volume()
+    reports, report = [], small.buffer.report
+    small.buffer.report = lambda: reports.append(None) or report()  # type: ignore[method-assign,func-returns-value]
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"})
+    assert not reports, "it was an agent that told"
+    assert small.condition("OutputsSafe")["reason"] == "StorageLost"
+    small.until(lambda: small.condition("Usable").get("status") == "True")
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"A"})
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+    assert len(small.truth["losses"]) == 1
+
+
 def the_list_of_inputs_is_deleted(small: Small) -> None:
     """Rucio still says the same: the storage, which is lost as well, gets the same files."""
     small.request()
@@ -796,6 +821,7 @@ ALL: tuple[Scenario, ...] = (
     its_cluster_is_lost_with_its_rse_half_made,
     its_cluster_is_lost_with_its_rse_half_removed,
     the_storage_is_lost_while_the_session_lives,
+    its_volume_is_removed,
     the_storage_is_lost_while_a_last_copy_keeps_it,
     an_older_operator_has_made_it,
     the_keys_are_deleted,
