@@ -55,6 +55,7 @@ class World(Protocol):
     def half_made(self, rse: str) -> None: ...
     def dies(self, writes: int, live: Callable[[Catalogue], None]) -> bool: ...
     def distance(self, source: str, destination: str, distance: int) -> None: ...
+    def unreadable(self, rse: str, host: str) -> None: ...
     def rules(self, did: Did) -> set[str]: ...
     def settle(self, holds: Callable[[], bool]) -> None: ...
 
@@ -96,6 +97,10 @@ class FakeWorld(World):
 
     def distance(self, source: str, destination: str, distance: int) -> None:
         self.catalogue.distances[source, destination] = distance
+
+    def unreadable(self, rse: str, host: str) -> None:
+        self.catalogue.add_permanent(rse, host)
+        self.catalogue.make_unreadable(rse)
 
     def rules(self, did: Did) -> set[str]:
         return set(self.catalogue.rules(did))
@@ -154,6 +159,16 @@ class RealWorld(World):
     def distance(self, source: str, destination: str, distance: int) -> None:
         if not list(self.client.get_distance(source, destination)):
             self.client.add_distance(source, destination, {"distance": distance})
+
+    def unreadable(self, rse: str, host: str) -> None:
+        self.client.add_rse(rse, deterministic=True, availability_read=False)
+        wan = {"read": 1, "write": 1, "delete": 1, "third_party_copy_read": 1, "third_party_copy_write": 1}
+        door = {
+            "scheme": "davs", "hostname": host, "port": 8443, "prefix": "/store/",
+            "impl": "rucio.rse.protocols.gfal.Default",
+            "domains": {"wan": wan, "lan": {"read": 1, "write": 1, "delete": 1}},
+        }  # fmt: skip
+        self.client.add_protocol(rse, door)
 
     def rules(self, did: Did) -> set[str]:
         return {str(rule["id"]) for rule in self.client.list_did_rules(did.scope, did.name)}
@@ -442,6 +457,17 @@ def test_the_nearest_source_comes_first(world: World, made: Made, catalogue: Cat
         found = catalogue.sources(files, "*", near)
         assert {did: sources[0] for did, sources in found.items()} == pfns
         assert {len(sources) for sources in found.values()} == {2}
+
+
+def test_an_rse_that_cannot_be_read_is_no_source(world: World, made: Made, catalogue: Catalogue) -> None:
+    files, closed = made.files(), f"CONTRACT-{uuid.uuid4().hex[:8].upper()}"
+    world.unreadable(closed, SITES["SITE-B"])
+    made.rses.add(closed)
+    dataset = made.dataset("SITE-A", files=files[:1])
+    made.places.add((closed, dataset))
+    catalogue.attach(dataset, closed, files)
+    found = catalogue.sources(files, f"SITE-A|{closed}")
+    assert found == {files[0].did: (catalogue.pfns("SITE-A", dids(files))[files[0].did],)}
 
 
 def test_nothing_is_registered_in_what_is_absent(made: Made, catalogue: Catalogue) -> None:

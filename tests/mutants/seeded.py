@@ -475,6 +475,19 @@ def a_session_without_enough_inputs() -> None:
 
 
 @mutant
+def every_input_is_registered() -> None:
+    def all_of(real: Any) -> Any:
+        def arrived(facts: Facts, record: Record) -> Any:
+            snapshot = record.spec.class_snapshot.model_copy(update={"max_registered_replicas": 100_000})
+            spec = record.spec.model_copy(update={"class_snapshot": snapshot})
+            return real(facts, replace(record, spec=spec))
+
+        return arrived
+
+    decided_by("_arrived", all_of)
+
+
+@mutant
 def sources_are_asked_for_once() -> None:
     swap(gather._Gathering, "_found_since", lambda _real: lambda _self, _report: {})
 

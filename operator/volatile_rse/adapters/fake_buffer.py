@@ -68,6 +68,7 @@ class FakeBuffer(Buffer):
         self.idle: dict[str, int] = {}
         """Input entry -> seconds since something of it arrived."""
         self.staging_rate: int | None = None
+        self.inodes = self.inodes_free = 1_000_000
         self.xrootd_restarts = 0
         self.knows = ["outputs", "continuous", "sourceless", "listing"]
         """Parts of the protocol that came later."""
@@ -190,7 +191,9 @@ class FakeBuffer(Buffer):
             outputs=self._output_totals(),
             copies=self._copy_totals(),
             failures=self._failed()[:_SHOWN],
-            space=Space(bytes=self._capacity, bytes_free=self._free(), inodes=1_000_000, inodes_free=1_000_000),
+            space=Space(
+                bytes=self._capacity, bytes_free=self._free(), inodes=self.inodes, inodes_free=self.inodes_free
+            ),
             staging_rate=self.staging_rate,
             unmatched=[state.path for state in self._outputs.values() if self._output_of(state) is None][:_EXAMPLES],
             knows=self.knows,

@@ -120,6 +120,10 @@ class FakeCatalogue(Catalogue):
         """Add a permanent RSE."""
         self._rses[rse] = _Rse(host, dict(attributes or {}))
 
+    def make_unreadable(self, rse: str) -> None:
+        """Take an RSE's ``availability_read`` away."""
+        self._rses[rse].readable = False
+
     def add_files(self, dataset: Did, rse: str, files: Iterable[File]) -> None:
         """Put files of a dataset, which is made if it is absent, on an RSE."""
         self._collections.setdefault(dataset, _Collection("root"))
@@ -227,7 +231,10 @@ class FakeCatalogue(Catalogue):
             key=lambda rse: 0 if rse == near else self.distances.get((rse, near or ""), far),
         )
         found = {
-            file.did: tuple(self._pfn(rse, file.did) for rse in allowed if self._has(rse, file.did)) for file in files
+            file.did: tuple(
+                self._pfn(rse, file.did) for rse in allowed if self._has(rse, file.did) and self._rses[rse].readable
+            )
+            for file in files
         }
         return {did: pfns for did, pfns in found.items() if pfns}
 

@@ -73,6 +73,8 @@ _KEPT_BACK = (
 
 _ROUTING = timedelta(seconds=10)
 """From a pod's readiness until every node leads to it, at most, where nothing is wrong."""
+_FAR = 365 * 86400
+"""Seconds beyond which nothing is told of an end: it stands still, as good as."""
 _SHOWN = 20
 """Paths that a warning names."""
 _PATH = 200
@@ -471,6 +473,8 @@ def _eta(facts: Facts, name: str) -> str | None:
     if report is None or total is None or not report.staging_rate or total.staged >= total.files:
         return None
     left = sum(entry.bytes - entry.staged_bytes for entry in report.inputs)
+    if left > _FAR * report.staging_rate:
+        return None
     eta = facts.now + timedelta(seconds=left / report.staging_rate)
     return stamp(eta.replace(second=0, microsecond=0) + timedelta(minutes=1))
 

@@ -427,6 +427,22 @@ def the_agent_restarts_on_a_tight_volume(small: Small) -> None:
     _ends(small)
 
 
+def more_inputs_than_are_registered(small: Small) -> None:
+    """All are staged and read; Rucio knows as many as the class allows, and the status says how many."""
+    small.cluster.merge(Ref("VolatileRSEClass", None, "standard"), {"spec": {"maxRegisteredReplicas": 1}})
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    assert len(small.catalogue.registered(small.ledger)) == 1
+    (told,) = (small.cluster.get(REQUEST) or {})["status"]["inputs"]
+    assert (told["files"], told["staged"], told["registered"]) == (2, 2, 1)
+    small.write(*FILES)
+    small.end_pod()
+    small.until(lambda: len(small.catalogue.registered(small.ledger)) == 1 + len(FILES) or small.truth.get("safeAt"))
+    _ends(small)
+
+
 def its_owner_ends_it(small: Small) -> None:
     small.request()
     small.until(small.has_session)
@@ -811,6 +827,7 @@ ALL: tuple[Scenario, ...] = (
     some_inputs_never_come,
     some_inputs_have_no_source,
     the_agent_restarts_on_a_tight_volume,
+    more_inputs_than_are_registered,
     its_owner_ends_it,
     one_file_is_refused,
     its_owner_discards,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from tests.unit.reconcile.small_world import Small
+import pytest
+
+from tests.unit.reconcile.small_world import REQUEST, Small
 from tests.unit.reconcile.test_calls import counting
+from volatile_rse.adapters.fake_buffer import FakeBuffer
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.ports.cluster import Ref
@@ -78,3 +81,86 @@ def test_the_session_is_told_where_the_list_of_its_inputs_is_which_it_was_seen_t
     small.buffer._list = hidden
     small.until(small.has_session)
     assert config_of(small)["VRSE_INPUTS_URL"].endswith(f".bufs.svc:1094/{hidden}")
+
+
+def waiting(small: Small) -> None:
+    """Have one of two inputs on the buffer, and the other one on its way."""
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request()
+    small.until(lambda: any(total.staged for total in small.buffer.report().inputs))
+
+
+def told(small: Small) -> dict[str, object]:
+    for _ in range(12):
+        small.step()
+    (entry,) = (small.cluster.get(REQUEST) or {})["status"]["inputs"]
+    return dict(entry)
+
+
+@pytest.mark.parametrize(
+    ("rate", "eta"),
+    # 100 bytes are missing.
+    [(10, timedelta(seconds=10)), (1, timedelta(seconds=100)), (0, None), (None, None)],
+)
+def test_the_end_of_staging_is_told_to_the_minute(rate: int | None, eta: timedelta | None) -> None:
+    small = Small()
+    waiting(small)
+    small.buffer.staging_rate = rate
+    seen = told(small)
+    if eta is None:
+        assert "eta" not in seen
+        return
+    end = datetime.fromisoformat(str(seen["eta"]))
+    assert end.second == 0
+    # It may have been written a while ago.
+    assert timedelta(seconds=-15) <= end - (small.clock.now() + eta) <= timedelta(minutes=1)
+
+
+def test_an_end_beyond_all_times_is_not_told() -> None:
+    small = Small(inputs=0)
+    huge = File(Did("user.alice", "huge"), 1 << 60, "00000000")
+    small.catalogue.add_files(IN, "SITE-A", [huge])
+    small.buffer = FakeBuffer(capacity=1 << 61)
+    small.buffer.staging_rate = 1
+    small.unreadable = {store_path(huge.did): "HTTP 503"}
+    small.request(capacity="2048Pi", inputs=[{"name": "in", "did": str(IN)}])
+    small.until(lambda: small.buffer.report().inputs)
+    assert "eta" not in told(small)
+    assert small.condition("InputsStaged")["reason"] == "StagingFailed"
+
+
+def test_inputs_need_inodes_too() -> None:
+    small = Small()
+    small.buffer.inodes_free = 1
+    small.request()
+    small.until(lambda: small.condition("Stalled").get("reason") == "InputsTooLarge")
+    assert "need 201 bytes and 2 inodes more" in small.condition("Stalled")["message"]
+    assert "1 inodes free" in small.condition("Stalled")["message"]
+    assert small.buffer.report().manifest is None, "a byte moved"
+    small.buffer.inodes_free = 2
+    small.until(small.has_session)
+
+
+def test_a_volume_without_a_count_of_inodes_has_enough() -> None:
+    small = Small()
+    small.buffer.inodes, small.buffer.inodes_free = 0, 0
+    small.request()
+    small.until(small.has_session)
+
+
+def test_bytes_are_compared_with_the_volume_before_one_moves() -> None:
+    small = Small()
+    small.buffer = FakeBuffer(capacity=200)
+    small.request()
+    small.until(lambda: small.condition("Stalled").get("reason") == "InputsTooLarge")
+    assert "need 201 bytes and 2 inodes more, and the volume has 200 bytes" in small.condition("Stalled")["message"]
+    assert small.buffer.report().manifest is None, "a byte moved"
+
+
+def test_a_site_that_cannot_be_read_now_is_no_source() -> None:
+    small = Small()
+    small.catalogue.make_unreadable("SITE-A")
+    small.request()
+    small.until(lambda: small.condition("Stalled").get("reason") == "NoReplica")
+    small.catalogue.add_files(IN, "SITE-B", [FIRST, File(Did("user.alice", "in.1"), 101, "00000001")])
+    small.until(small.has_session, 120)
