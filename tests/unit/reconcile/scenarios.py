@@ -443,6 +443,39 @@ def more_inputs_than_are_registered(small: Small) -> None:
     _ends(small)
 
 
+def there_is_no_quota_at_first(small: Small) -> None:
+    """The request waits before anything is staged, and begins by itself once its account may lock something."""
+    small.catalogue.quota["alice", "SITE-B"] = 0
+    small.request()
+    small.until(lambda: small.condition("Stalled").get("reason") == "QuotaExceeded")
+    said = small.condition("Stalled")["message"]
+    assert "'alice' has no quota left on SITE-B" in said
+    assert "USER must act" in said
+    assert not small.cluster.list("Pod", "bufs"), "something is made for what cannot be kept"
+    small.catalogue.quota["alice", "SITE-B"] = 1000
+    small.until(small.has_session, _LONG)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
+def the_quota_is_used_up_in_the_end(small: Small) -> None:
+    """What was written is more than the account may lock: it is at its destination, and waits for its rule."""
+    small.catalogue.quota["alice", "SITE-B"] = 7
+    _play(small, *FILES)
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "QuotaExceeded", _LONG)
+    assert "USER must act" in small.condition("OutputsSafe")["message"]
+    assert small.truth["filesAtRisk"] == len(FILES), "without a rule the destination may delete them"
+    for _ in range(3):
+        small.step()
+    assert not small.truth.get("safeAt")
+    small.catalogue.quota["alice", "SITE-B"] = 1000
+    _ends(small)
+    assert small.condition("OutputsSafe")["status"] == "True"
+
+
 def its_owner_ends_it(small: Small) -> None:
     small.request()
     small.until(small.has_session)
@@ -828,6 +861,8 @@ ALL: tuple[Scenario, ...] = (
     some_inputs_have_no_source,
     the_agent_restarts_on_a_tight_volume,
     more_inputs_than_are_registered,
+    there_is_no_quota_at_first,
+    the_quota_is_used_up_in_the_end,
     its_owner_ends_it,
     one_file_is_refused,
     its_owner_discards,
