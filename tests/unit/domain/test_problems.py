@@ -103,3 +103,35 @@ def test_a_bad_template_of_the_class_is_an_admins_task_and_a_name_that_cms_refus
     assert problem.reason is Reason.NAME_REFUSED
     assert problem.message.startswith("spec.outputs[plots].dataset 'plots_v1' ")
     assert "USER must act" in problem.message
+
+
+MEMORY = {"storage": {"memory": {}}}
+
+
+@pytest.mark.parametrize(
+    ("class_", "asked", "refused"),
+    [
+        ({}, "Node", False),
+        ({}, "Network", True),
+        ({}, "Pod", False),
+        ({"durability": "Pod"}, "Node", True),
+        ({"durability": "Network"}, "Network", False),
+        (MEMORY, "Node", True),
+        (MEMORY, "Pod", False),
+    ],
+)
+def test_less_durable_storage_than_was_asked_for_is_refused(
+    class_: dict[str, Any],
+    asked: str,
+    refused: bool,  # noqa: FBT001 (a parameter)
+) -> None:
+    assert judge(spec(minimumDurability=asked), **class_) == ([Reason.DURABILITY_TOO_LOW] if refused else [])
+
+
+def test_what_is_not_said_is_no_acceptance_of_a_loss_with_the_pod() -> None:
+    class_ = VolatileRSEClassSpec.model_validate(CLASS | MEMORY)
+    (problem,) = problems_of_request("alice", spec(), class_, connection_exists=True)
+    assert (
+        "spec.minimumDurability is Node, and the storage of class 'standard' outlives its Pod only" in problem.message
+    )
+    assert "USER must act" in problem.message
