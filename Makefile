@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # The tests of the testbed in one process, all others beside them.
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv generate lint test test-unit test-fast bench test-mutants test-model test-kills test-faults up down
+.PHONY: help demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-kills test-faults up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench: up ## how fast it is, beside stock clients; writes docs/benchmarks.md (BE
 test-mutants: venv ## seed bugs, and count how many the unit tests catch
 	@$(BIN)/python -m tests.mutants
 
+test-matrix: venv ## strike every effect and every single write of every way that a session may go
+	@VRSE_MATRIX=whole $(PYTEST) tests/unit/reconcile/test_*_matrix.py
+
 test-model: venv ## explore what may happen to one session, for ten minutes
 	@MODEL_SECONDS=600 $(PYTEST) -s tests/model --timeout 900
 
@@ -57,6 +60,6 @@ test-kills: up ## 10 sessions, 2,000 files, 100 random kills: what is lost? (KIL
 test-faults: up ## everything that may fail around a session fails, on the cluster
 	@$(PYTEST) tests/e2e/test_faults.py tests/e2e/test_deletions.py tests/e2e/test_inputs.py tests/e2e/test_losses.py
 
-test: venv lint ## everything, on a testbed made anew and removed afterwards
+test: venv lint ## all but the long tests, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh
 	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long" --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --force >/dev/null 2>&1 || true; exit $$status

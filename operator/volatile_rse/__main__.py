@@ -36,7 +36,7 @@ from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.lease import Lease
-from volatile_rse.reconcile.orphans import orphans_of
+from volatile_rse.reconcile.searching import search
 from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.uninstall import release_all, stakes_of
 from volatile_rse.reconcile.world import Login, World
@@ -96,12 +96,13 @@ def _list_orphans(instance: str | None) -> int:
     settings = _settings(cluster)
     world = _world(cluster, settings, Path(tempfile.mkdtemp(prefix="volatile-rse-")), Metrics())
     try:
-        found = orphans_of(world, Connections(world), instance or settings.instance)
+        found = search(world, Connections(world), instance or settings.instance)
     except PortError as error:
-        sys.stderr.write(f"The list would not be complete: {error.what}\n")
+        sys.stderr.write(f"There is no list: {error.what}\n")
         return 1
-    sys.stdout.writelines(f"{orphan}\n" for orphan in found)
-    return 0
+    sys.stdout.writelines(f"{orphan}\n" for orphan in found.orphans)
+    sys.stderr.writelines(f"The list is not complete: {why}\n" for why in found.silent)
+    return 1 if found.silent else 0
 
 
 def _uninstall(*, leave: bool) -> int:

@@ -146,6 +146,14 @@ def test_a_request_that_the_schema_refuses(namespace: str, change: dict[str, Any
 
 
 @pytest.mark.usefixtures("crds")
+def test_a_name_that_no_secret_can_be_called_after_is_refused(namespace: str) -> None:
+    document = request(namespace)
+    document["metadata"]["name"] = "x" * 249
+    with pytest.raises(StepError, match="a name has at most 248 characters"):
+        apply(document)
+
+
+@pytest.mark.usefixtures("crds")
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -10,16 +10,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tests.mutants.seeded import MUTANTS
+from tests.mutants.seeded import AGENT, MUTANTS
 from tests.mutants.seeding import NAME
 
 ROOT = Path(__file__).parents[2]
-_LONGEST = "test_kill_matrix.py"
-_FILES = [path for folder in ("domain", "reconcile") for path in (ROOT / "tests" / "unit" / folder).glob("test_*.py")]
-_SUITES = [str(path) for path in sorted(_FILES, key=lambda path: (path.name == _LONGEST, path))]
-"""What takes long comes last."""
+_LONGEST = {"test_kill_matrix.py", "test_deletion_matrix.py"}
+_UNIT = ROOT / "tests" / "unit"
 _FAILED = 1
 """pytest's status where tests ran and failed; anything else is no catch."""
+
+
+def suites(name: str) -> list[str]:
+    """Give the files that may catch a bug; what takes long comes last."""
+    folders = ("agent",) if name in AGENT else ("domain", "reconcile")
+    files = [path for folder in folders for path in (_UNIT / folder).glob("test_*.py")]
+    return [str(path) for path in sorted(files, key=lambda path: (path.name in _LONGEST, path))]
 
 
 def seed(name: str) -> tuple[str, int, float, str]:
@@ -27,7 +32,7 @@ def seed(name: str) -> tuple[str, int, float, str]:
     environment = {**os.environ, NAME: name, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}"}
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "tests.mutants.seeding"]
     done = subprocess.run(
-        [*pytest, "-p", "no:cacheprovider", "-m", "not slow", *_SUITES],
+        [*pytest, "-p", "no:cacheprovider", "-m", "not slow", *suites(name)],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     found = re.search(r"^(?:FAILED|ERROR) \S*/(\S+)", done.stdout, re.MULTILINE)

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
+import volatile_rse.reconcile.service as rounds
+from volatile_rse.agent import (
+    batch,
+    copying,
+    gate,
+    inventory,
+    multi,
+    outbox,
+    publishing,
+    sealing,
+    staging,
+    supervisor,
+    transfer,
+)
+from volatile_rse.api.agent import GateState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.volatilerse import Discard
@@ -33,11 +50,18 @@ from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, r
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
 MUTANTS: dict[str, Callable[[], None]] = {}
+AGENT: set[str] = set()
+"""Those of the agent: its tests alone can catch them."""
 
 
 def mutant(seed: Callable[[], None]) -> Callable[[], None]:
     MUTANTS[seed.__name__] = seed
     return seed
+
+
+def of_agent(seed: Callable[[], None]) -> Callable[[], None]:
+    AGENT.add(seed.__name__)
+    return mutant(seed)
 
 
 def swap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -122,6 +146,11 @@ def a_session_after_its_end() -> None:
 
 
 @mutant
+def a_half_made_rse_is_taken_for_whole() -> None:
+    believe(Stage.SERVING, rse=lambda facts: facts.rse and replace(facts.rse, complete=True))
+
+
+@mutant
 def the_record_before_the_finalizer() -> None:
     decided_by(
         "_without_record",
@@ -154,6 +183,45 @@ def a_truth_upon_a_record_that_has_changed() -> None:
         hand._cluster.merge(ref, {"status": status}, subresource="status")
 
     swap(execute._OF_RECORD, do.Remember, lambda _real: remember)  # type: ignore[arg-type]
+
+
+# One that is in nobody's way.
+
+
+@mutant
+def all_that_look_at_once_are_let_in() -> None:
+    swap(execute, "_admit", lambda _real: lambda world, _facts, spec: execute.create_record(world, spec))
+
+
+@mutant
+def what_is_not_seen_is_let_go() -> None:
+    decided_by("_unseen", lambda _real: lambda _facts, _record, why: Plan((do.ReleaseRequest(),), (why,)))
+
+
+@mutant
+def a_record_that_cannot_be_read_ends_the_sweep() -> None:
+    def read(real: Callable[[Any], Record], body: Any) -> Record:
+        try:
+            return real(body)
+        except rounds.RefusedError as error:
+            raise ValueError(error) from error
+
+    swap(rounds, "read_record", lambda real: lambda body: read(real, body))
+
+
+@mutant
+def a_changed_list_of_inputs_counts() -> None:
+    swap(gather._Gathering, "_unaltered", lambda _real: lambda _self, body: gather.read_inputs(body))
+
+
+@mutant
+def the_sweep_forgets_what_came_meanwhile() -> None:
+    swap(rounds.Service, "_forget", lambda _real: lambda self, _gone: self._known.clear())
+
+
+@mutant
+def what_is_no_token_is_given_to_agents() -> None:
+    swap(gather, "tokens_of", lambda _real: lambda body: (gather.texts_of(body), ()))
 
 
 # The end of a session.
@@ -431,7 +499,7 @@ def people_are_sent_to_what_is_lost() -> None:
 
 @mutant
 def people_are_sent_to_what_a_cluster_has_lost() -> None:
-    decided_by("_lost_with_its_cluster", lambda _real: lambda _facts, _record: ())
+    decided_by("_hide_all", lambda _real: lambda _facts: ())
 
 
 @mutant
@@ -663,6 +731,66 @@ def the_record_is_released_early() -> None:
     first(Stage.DRAINING, do.ReleaseRecord())
 
 
+# What somebody has deleted.
+
+
+@mutant
+def what_answers_the_reaper_does_not_come_again() -> None:
+    decided_by("_answer_reaper", lambda _real: lambda _facts: ())
+
+
+@mutant
+def an_address_that_moves() -> None:
+    swap(
+        execute,
+        "public_service",
+        lambda real: lambda settings, spec, **how: real(settings, spec.model_copy(update={"public": None}), **how),
+    )
+
+
+@mutant
+def what_was_freed_gets_its_address_back() -> None:
+    def make(real: Any) -> Any:
+        def made(hand: Any, effect: do.MakePiece) -> None:
+            standing = hand._record.status.model_copy(update={"freed_at": None})
+            real(
+                execute._Hand(hand._world, hand._connections, hand._facts, replace(hand._record, status=standing)),
+                effect,
+            )
+
+        return made
+
+    swap(execute._OF_RECORD, do.MakePiece, make)  # type: ignore[arg-type]
+
+
+@mutant
+def half_of_what_a_session_needs_is_enough() -> None:
+    swap(gather, "read_session", lambda real: lambda *args: replace(fact := real(*args), objects=fact.remains))
+
+
+@mutant
+def what_a_rule_keeps_is_left_in_pieces() -> None:
+    decide(
+        Stage.HIDING,
+        lambda plan, _facts, _record: replace(
+            plan, effects=tuple(effect for effect in plan.effects if effect != do.MakePiece(Piece.POD))
+        ),
+    )
+
+
+@mutant
+def nobody_is_told_what_keeps_rucio_from_being_asked() -> None:
+    def ask(real: Any) -> Any:
+        def asked(looking: Any) -> None:
+            real(looking)
+            if not looking._facts.rse_asked:
+                looking._problems = [p for p in looking._problems if p.reason is not Reason.CREDENTIAL_MISSING]
+
+        return asked
+
+    swap(gather._Gathering, "_rse", ask)
+
+
 # What is not ours.
 
 
@@ -730,3 +858,108 @@ def a_lie_of_the_agent_is_believed() -> None:
 @mutant
 def no_destination_is_asked_itself() -> None:
     swap(gather._Gathering, "_spot_check", lambda _real: lambda _self: True)
+
+
+# The agent.
+
+
+@of_agent
+def what_is_being_written_at_the_fence_is_not_marked() -> None:
+    swap(supervisor, "tear", lambda _real: lambda _handles: 0)
+
+
+@of_agent
+def the_server_goes_on_while_it_is_looked_at() -> None:
+    swap(supervisor.Server, "hold", lambda _real: lambda _self: None)
+
+
+@of_agent
+def what_is_torn_is_sealed() -> None:
+    swap(outbox.Found, "torn", lambda _real: property(lambda _self: False))
+
+
+@of_agent
+def what_is_open_is_published() -> None:
+    swap(publishing, "is_written", lambda _real: lambda _path: False)
+
+
+@of_agent
+def two_versions_of_a_path_are_published() -> None:
+    swap(publishing.Publishing, "_is_sealed", lambda _real: lambda _self, _find: False)
+
+
+@of_agent
+def it_is_sealed_before_the_fence_stands() -> None:
+    def order(self: Any, request: Any, real: Any) -> None:
+        self._gate.reached(GateState(mode="fenced", generation=request.generation))
+        real(self, request)
+
+    swap(sealing.Sealing, "order", lambda real: lambda self, request: order(self, request, real))
+
+
+@of_agent
+def what_was_sealed_and_has_gone_is_not_missed() -> None:
+    swap(sealing.Sealing, "miss", lambda _real: lambda _self: None)
+
+
+@of_agent
+def an_older_fence_counts() -> None:
+    def fence(self: Any, generation: int) -> GateState:
+        wanted = GateState(mode="fenced", generation=generation)
+        self._write(gate._DESIRED, wanted)
+        return wanted
+
+    swap(gate.Gate, "fence", lambda _real: fence)
+
+
+@of_agent
+def the_gate_needs_room() -> None:
+    swap(gate, "is_full", lambda _real: lambda _error: False)
+
+
+@of_agent
+def no_checksum_of_an_input_is_compared() -> None:
+    swap(staging._Download, "check", lambda _real: lambda _self, _source: None)
+
+
+@of_agent
+def a_name_comes_before_the_sync() -> None:
+    def settle(self: Any, files: Any, real: Any) -> None:
+        for file in files:
+            self._name(file)
+        real(self, files)
+
+    swap(staging.Staging, "_settle", lambda real: lambda self, files: settle(self, files, real))
+
+
+@of_agent
+def what_was_left_is_not_read_again() -> None:
+    def read_again(_self: Any) -> Any:
+        yield from ()
+
+    swap(staging._Download, "read_again", lambda _real: read_again)
+
+
+@of_agent
+def no_copy_is_compared() -> None:
+    def compared(pfn: str, access: Any, output: Any, real: Any) -> Any:
+        found = yield from real(pfn, access, output)
+        return found if found == copying._NOTHING else None
+
+    swap(copying, "_compared", lambda real: lambda *arguments: compared(*arguments, real))
+
+
+@of_agent
+def what_cannot_be_judged_is_overwritten() -> None:
+    swap(copying, "_adler32", lambda real: lambda digest: real(digest) or "00000000")
+
+
+@of_agent
+def a_token_may_hold_a_header() -> None:
+    swap(transfer, "_TOKEN", lambda _real: re.compile(r"(?s).*"))
+
+
+@of_agent
+def a_dead_thread_is_not_missed() -> None:
+    for module in (batch, inventory, multi, publishing):
+        swap(module, "worker", lambda _real: lambda name, run: Thread(target=run, name=name, daemon=True))

@@ -114,7 +114,8 @@ class FakeCluster(Cluster):
     def end_pods(self) -> None:
         """Let kubelets end the pods that are being deleted."""
         for ref, stored in list(self._objects.items()):
-            if ref.kind == "Pod" and "deletionTimestamp" in stored["metadata"]:
+            metadata = stored["metadata"]
+            if ref.kind == "Pod" and "deletionTimestamp" in metadata and not metadata.get("finalizers"):
                 self._remove(ref)
 
     def set_status(self, ref: Ref, status: Mapping[str, Any]) -> None:

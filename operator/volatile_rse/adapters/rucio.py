@@ -46,6 +46,10 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 __all__ = ["RucioCatalogue"]
 
 T = TypeVar("T")
+_REMEMBERED = 10_000
+"""RSEs that are known to be volatile, until all are asked for again."""
+_PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[^/]+/.+"), 2048
+"""What an agent takes as a source."""
 
 _CHUNK = 1000
 """Items that Rucio takes in one call."""
@@ -113,7 +117,9 @@ class RucioCatalogue(Catalogue):
         self._connection = connection
         self._login = login
         self._gate = gate or Gate(connection.server, connection.budget or Budget())
-        self._private = Path(tempfile.mkdtemp(prefix="rucio-", dir=private))
+        # It goes with this object: each credential that is replaced has one.
+        self._folder = tempfile.TemporaryDirectory(prefix="rucio-", dir=private, ignore_cleanup_errors=True)
+        self._private = Path(self._folder.name)
         self._bundle = _bundle(self._private, authorities)
         self._local = threading.local()
         self._bounds = _Bounds()
@@ -469,6 +475,7 @@ class RucioCatalogue(Catalogue):
         """Deregister the RSE."""
         found = self._rse(rse)
         if found is None:
+            self._forget(rse)
             return
         usage = self._call(rse, "get_rse_usage", rse, filters={"source": "rucio"})
         if used := sum(row.get("used") or 0 for row in usage):
@@ -494,6 +501,7 @@ class RucioCatalogue(Catalogue):
                 tolerate={"RSEProtocolNotSupported": None},
             )
         self._call(rse, "delete_rse", rse, tolerate={"RSENotFound": None})
+        self._forget(rse)
 
     def expire_ledger(self, ledger: Did) -> None:
         """Let the ledger go."""
@@ -653,6 +661,13 @@ class RucioCatalogue(Catalogue):
         known = [row["distance"] for row in rows or () if row.get("distance") is not None]
         return min(known, default=float("inf"))
 
+    def _forget(self, rse: str) -> None:
+        """Drop what was remembered of an RSE that is gone."""
+        for names in (self._volatile, self._locked):
+            names.discard(rse)
+        for known in (self._marked, self._permanent_until, self._sites):
+            known.pop(rse, None)
+
     def _is_volatile(self, rse: str) -> bool:
         if rse in self._volatile:
             return True
@@ -660,6 +675,9 @@ class RucioCatalogue(Catalogue):
             return False
         attributes = self._attributes(rse)
         if _MARK in attributes or _INSTANCE.search(str(attributes.get(_OWNER))):
+            if len(self._volatile) >= _REMEMBERED:
+                # Those of other operators go, and nobody tells.
+                self._volatile.clear()
             self._volatile.add(rse)
             return True
         self._permanent_until[rse] = time.monotonic() + _KNOWN_FOR
@@ -840,9 +858,11 @@ class _Bounds(HTTPAdapter):
 def _connect(
     connection: RucioConnectionSpec, login: tuple[str, str], bundle: str, private: Path, bounds: HTTPAdapter
 ) -> Any:  # noqa: ANN401
-    configuration = private / "rucio.cfg"
+    # Beside the folder, which goes with its credential: the library may look for its configuration at any time.
+    configuration = private.parent / "rucio.cfg"
     # The second try is for a connection that the server had closed meanwhile; the reconciler does all others.
-    configuration.write_text("[client]\nrequest_retries = 0\n")
+    if not configuration.exists():
+        configuration.write_text("[client]\nrequest_retries = 0\n")
     os.environ.setdefault("RUCIO_CONFIG", str(configuration))
     # Imported late: the library looks for its configuration as it is imported.
     from rucio.client import Client  # noqa: PLC0415
@@ -925,7 +945,7 @@ def _pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ..
 def _has_host(pfn: str) -> bool:
     """Tell whether a URL leads anywhere: an RSE may have been given any host, as ``[::1``."""
     try:
-        return bool(urlsplit(pfn).hostname)
+        return bool(urlsplit(pfn).hostname) and len(pfn) <= _PFN_LENGTH and _PFN.fullmatch(pfn) is not None
     except ValueError:
         return False
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from volatile_rse.agent.troubles import Troubles
 from volatile_rse.agent.worker import worker
 
 __all__ = ["Batch"]
@@ -28,10 +29,14 @@ class Batch(Generic[_Item]):
         Of the thread.
     write
         Writes items; if it fails, they are given again.
+    troubles
+        Hears of it, for as long as it fails.
     """
 
-    def __init__(self, name: str, write: Callable[[list[_Item]], None]) -> None:
+    def __init__(self, name: str, write: Callable[[list[_Item]], None], troubles: Troubles) -> None:
+        self._name = name
         self._write = write
+        self._troubles = troubles
         self._change = threading.Condition()
         self._items: list[_Item] = []
         self._urgent = False
@@ -68,7 +73,8 @@ class Batch(Generic[_Item]):
         while items := self._next():
             pause = _PAUSE
             try:
-                self._write(items)
+                with self._troubles.told(self._name):
+                    self._write(items)
             except Exception:  # noqa: BLE001 (whatever it was: the results must not be lost)
                 # The volume may be full: what was done stands on the disk, and is not done anew.
                 _log.exception("%d results are not written", len(items))

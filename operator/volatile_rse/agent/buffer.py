@@ -19,13 +19,16 @@ from volatile_rse.agent.publishing import Publishing
 from volatile_rse.agent.sealing import Sealing
 from volatile_rse.agent.staging import Staging
 from volatile_rse.agent.transfer import Access
+from volatile_rse.agent.troubles import Troubles
 from volatile_rse.agent.watch import restarts
 from volatile_rse.agent.worker import worker
-from volatile_rse.api.agent import GateState, Manifest, Report, Space
+from volatile_rse.api.agent import Failure, GateState, Manifest, Report, Space
 
 __all__ = ["Buffer"]
 
 _log = logging.getLogger(__name__)
+_FAILURES = 60
+"""That a report names."""
 _PERIOD = 10.0
 """Seconds from one look at the room that is kept to the next."""
 _KNOWS = ["outputs", "continuous", "sourceless", "listing"]
@@ -47,11 +50,12 @@ class Buffer:
         self.places = places
         self.ledger = _ledger(places)
         self.gate = Gate(places)
-        self.staging = Staging(places, self.ledger, first=first)
+        self.troubles = Troubles(self.ledger.bump)
+        self.staging = Staging(places, self.ledger, self.troubles, first=first)
         self.sealing = Sealing(places, self.ledger, self.gate)
-        self.publishing = Publishing(places, self.ledger, self.gate, self.sealing)
-        self.inventory = Inventory(places, self.ledger.bump)
-        self.copying = Copying(places, self.ledger, first=first)
+        self.publishing = Publishing(places, self.ledger, self.gate, self.sealing, self.troubles)
+        self.inventory = Inventory(places, self.ledger.bump, self.troubles)
+        self.copying = Copying(places, self.ledger, self.troubles, first=first)
         self._taking = threading.Lock()
         self._telling = threading.Lock()
         self._volume = places.volume()
@@ -111,9 +115,10 @@ class Buffer:
         """Keep room for the fence and what follows it, as long as a session can fill the volume."""
         with self._room:
             try:
-                if self.gate.desired().mode == "open":
-                    self.gate.prepare()
-                    ballast.load(self.places)
+                with self.troubles.told("room for the end of the session"):
+                    if self.gate.desired().mode == "open":
+                        self.gate.prepare()
+                        ballast.load(self.places)
             except (OSError, GateError) as error:
                 _log.warning("no room is kept for the end of the session: %s", error)
 
@@ -152,7 +157,7 @@ class Buffer:
             seal=seal,
             outputs=taken if seen is None else with_live(taken, seen),
             copies=self.ledger.copy_totals(),
-            failures=self.ledger.failures(),
+            failures=self._failures(),
             space=self._space(),
             staging_rate=self.staging.progress.rate(),
             unmatched=self.ledger.unmatched() if seen is None else list(seen.unmatched),
@@ -161,6 +166,11 @@ class Buffer:
             partial_files=partial_files,
             partial_bytes=partial_bytes,
         )
+
+    def _failures(self) -> list[Failure]:
+        """Give the files that failed, and what keeps the agent from its work."""
+        troubles = self.troubles.failures()
+        return [*self.ledger.failures()[: _FAILURES - len(troubles)], *troubles]
 
     def _gates(self) -> tuple[GateState, GateState]:
         return self.gate.desired(), self.gate.actual()

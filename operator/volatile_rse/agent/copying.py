@@ -16,11 +16,16 @@ from volatile_rse.agent.ledger import Ledger, copy_key, copy_row
 from volatile_rse.agent.multi import Engine, Steps, backoff
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.transfer import Access, Answer, Request, TransferError, delete, digest, get, head, put
+from volatile_rse.agent.troubles import Troubles
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
 
 __all__ = ["Copying"]
 
 _log = logging.getLogger(__name__)
+_SLOTS = 8
+"""Copies under way at a time."""
+_LONGEST_PAUSE = 60.0
+"""Seconds before any repetition."""
 _ATTEMPTS = 3
 _WORDS = 512
 _READ_BACK = 16 << 20
@@ -38,22 +43,18 @@ class Copying:
 
     Parameters
     ----------
-    slots
-        Copies under way at a time.
-    first, cap
-        Seconds before the first repetition, and before any.
+    first
+        Seconds before the first repetition.
     """
 
-    def __init__(
-        self, places: Places, ledger: Ledger, *, slots: int = 8, first: float = 2.0, cap: float = 60.0
-    ) -> None:
+    def __init__(self, places: Places, ledger: Ledger, troubles: Troubles, *, first: float) -> None:
         self._places = places
         self._ledger = ledger
-        self._first, self._cap = first, cap
+        self._first = first
         self._lock = threading.Lock()
         self._access: Access | None = None
-        self._engine: Engine[bytes] = Engine("copying", slots, self._work)
-        self._verified: Batch[tuple[CopyState, int]] = Batch("verified", self._done)
+        self._engine: Engine[bytes] = Engine("copying", _SLOTS, self._work, troubles)
+        self._verified: Batch[tuple[CopyState, int]] = Batch("verified", self._done, troubles)
 
     def start(self) -> None:
         """Begin, as soon as there are credentials."""
@@ -137,7 +138,7 @@ class Copying:
         _log.warning("%s:%s is not copied to %s: %s", copy.scope, copy.name, copy.rse, error)
         ended = last or copy.attempts + 1 >= _ATTEMPTS
         self._done([(_attempted(copy, "failed" if ended else "wanted", error[:_WORDS]), size)])
-        return None if ended else backoff(copy.attempts + 1, self._first, self._cap)
+        return None if ended else backoff(copy.attempts + 1, self._first, _LONGEST_PAUSE)
 
     def _done(self, copies: list[tuple[CopyState, int]]) -> None:
         with self._lock:

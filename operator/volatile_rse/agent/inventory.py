@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from volatile_rse.agent.outbox import below, first_rule, is_excluded, is_written, shown, walk
 from volatile_rse.agent.places import Places
+from volatile_rse.agent.troubles import Troubles
 from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import OutputRule, OutputTotals
 
@@ -40,9 +41,12 @@ class Inventory:
         Called when there is something new to report.
     """
 
-    def __init__(self, places: Places, changed: Callable[[], None], *, period: float = _PERIOD) -> None:
+    def __init__(
+        self, places: Places, changed: Callable[[], None], troubles: Troubles, *, period: float = _PERIOD
+    ) -> None:
         self._places = places
         self._changed = changed
+        self._troubles = troubles
         self._period = period
         self._wake = threading.Condition()
         self._claims: Sequence[str] = ()
@@ -94,7 +98,8 @@ class Inventory:
                     self._wake.release()
                     begun = time.monotonic()
                     try:
-                        self.look()
+                        with self._troubles.told("inventory"):
+                            self.look()
                     except Exception:  # noqa: BLE001 (numbers must not cost the agent its other work)
                         _log.exception("the outboxes cannot be looked at")
                     finally:

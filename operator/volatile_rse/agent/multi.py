@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 import pycurl
 
 from volatile_rse.agent.transfer import Answer, Request, Transfer, TransferError
+from volatile_rse.agent.troubles import Troubles, explain
 from volatile_rse.agent.worker import worker
 
 __all__ = ["Engine", "Steps", "backoff"]
@@ -54,10 +55,15 @@ class Engine(Generic[_Key]):
         How many pieces are under way at a time.
     work
         Begins one piece. Between its steps it must not wait for anything.
+    troubles
+        Hears of pieces that end by an error that they should have met themselves.
     """
 
-    def __init__(self, name: str, slots: int, work: Callable[[_Key], Steps]) -> None:
+    def __init__(self, name: str, slots: int, work: Callable[[_Key], Steps], troubles: Troubles) -> None:
+        self._name = name
         self._work = work
+        self._troubles = troubles
+        self._defects: dict[_Key, str] = {}
         self._slots = slots
         self._lock = threading.Lock()
         self._order = itertools.count()
@@ -177,8 +183,10 @@ class Engine(Generic[_Key]):
             request = step()
         except StopIteration as end:
             again = end.value
-        except Exception:  # noqa: BLE001 (a defect met by one file must not stop the others)
-            _log.exception("%s failed by a defect of this program", key)
+            self._ended_with(key, None)
+        except Exception as error:  # noqa: BLE001 (what one file meets must not stop the others)
+            _log.exception("%s ended by an error that nobody expected", key)
+            self._ended_with(key, error)
         else:
             self._ask(key, request)
             return
@@ -187,6 +195,15 @@ class Engine(Generic[_Key]):
             # Who asked meanwhile knows a better time.
             if again is not None and key not in self._due:
                 self._push(key, again)
+
+    def _ended_with(self, key: _Key, defect: Exception | None) -> None:
+        if defect is not None:
+            self._defects[key] = explain(defect)
+        elif self._defects.pop(key, None) is None:
+            return
+        first = next(iter(self._defects.values()), None)
+        others = len(self._defects) - 1
+        self._troubles.tell(self._name, f"{first}; so it is for {others} others" if others > 0 else first)
 
     def _ask(self, key: _Key, request: Request | None) -> None:
         if request is None:
@@ -248,8 +265,10 @@ class Engine(Generic[_Key]):
     def _break_off(self) -> None:
         with self._lock:
             keys, self._unwanted = self._unwanted, set()
-        for key in keys & self._under_way.keys():
-            self._drop(key)
+        for key in keys:
+            self._ended_with(key, None)
+            if key in self._under_way:
+                self._drop(key)
 
     def _drop(self, key: _Key) -> None:
         for host, queue in self._queues.items():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.ledger import Ledger, output_key
 from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, is_written, shown, walk
 from volatile_rse.agent.places import Places, sync
 from volatile_rse.agent.sealing import Find, Sealing, set_apart
+from volatile_rse.agent.troubles import Troubles, explain
 from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import Manifest, OutputState
 
@@ -18,16 +22,19 @@ __all__ = ["Publishing"]
 
 _log = logging.getLogger(__name__)
 _PERIOD = 1.0
+_UNKNOWN = "whether it is still being written cannot be told: it is taken when the session ends"
+_IN_THE_WAY = "a published file that is still open to write is in its way: USER must close that one, or rename this one"
 
 
 class Publishing:
     """Takes what is published, for as long as the gate is open."""
 
-    def __init__(self, places: Places, ledger: Ledger, gate: Gate, sealing: Sealing) -> None:
+    def __init__(self, places: Places, ledger: Ledger, gate: Gate, sealing: Sealing, troubles: Troubles) -> None:
         self._places = places
         self._ledger = ledger
         self._gate = gate
         self._sealing = sealing
+        self._troubles = troubles
         self._manifest: Manifest | None = None
         self._ended = threading.Event()
         self._thread = worker("publishing", self._run)
@@ -49,7 +56,8 @@ class Publishing:
     def _run(self) -> None:
         while not self._ended.wait(_PERIOD):
             try:
-                self.look()
+                with self._troubles.told("publishing"):
+                    self.look()
             except Exception:  # noqa: BLE001 (the next look, or the inventory at the end, takes what this one did not)
                 _log.exception("what is published cannot be taken now")
 
@@ -60,31 +68,57 @@ class Publishing:
             return
         with self._sealing.working:
             # Once a fence is wanted, the inventory takes the rest.
-            if self._gate.desired().mode != "open":
-                return
+            is_open = self._gate.desired().mode == "open"
             for claim in manifest.claims:
-                self._of(claim, manifest, manifest.record_id)
+                waiting = self._of(claim, manifest, manifest.record_id) if is_open else []
+                more = f", and {len(waiting) - 1} others wait" if len(waiting) > 1 else ""
+                self._troubles.tell(f"publish/{claim}", f"{waiting[0]}{more}" if waiting else None)
 
-    def _of(self, claim: str, manifest: Manifest, record_id: str) -> None:
-        apart = []
+    def _of(self, claim: str, manifest: Manifest, record_id: str) -> list[str]:
+        """Take what a claim publishes, and tell what has to wait."""
+        apart, waiting = [], []
         for find in self._finds("publish", claim, manifest):
-            taken = below(self._places.area("taken", claim), find.path)
             if self._is_sealed(find):
                 apart.append(set_apart(find))
-            elif not taken.exists():
-                # First out of the session's reach: whoever has no handle by now gets none any more.
-                taken.parent.mkdir(parents=True, exist_ok=True)
-                find.source.rename(taken)
-                taken.chmod(0o600)
-                sync(taken.parent)
+            elif why := self._withdraw(find):
+                waiting.append(f"{find.state.path}: {why}")
         known = self._ledger.every(OutputState)
         rows = {row.key: row for row in apart}
         if new := [row for key, row in rows.items() if key not in known]:
             self._ledger.put(new)
         if gone := [key for key in known if key.startswith(f"{claim}//publish/".encode()) and key not in rows]:
             self._ledger.drop(gone)
-        ready = [find for find in self._finds("taken", claim, manifest) if is_written(find.source) is False]
+        ready = []
+        for find in self._finds("taken", claim, manifest):
+            written = is_written(find.source)
+            if written is None:
+                waiting.append(f"{find.state.path}: {_UNKNOWN}")
+            elif not written:
+                ready.append(find)
         self._sealing.seal(ready, record_id)
+        return waiting
+
+    def _withdraw(self, find: Find) -> str | None:
+        """Take a file out of the session's reach, where nobody gets another handle of it; or say why it has to wait."""
+        taken = below(self._places.area("taken", find.state.claim), find.path)
+        _make_way(taken)
+        if taken.is_file():
+            # An earlier one of this path, which is still being written.
+            return None
+        try:
+            taken.parent.mkdir(parents=True, exist_ok=True)
+            find.source.rename(taken)
+            taken.chmod(0o600)
+            sync(taken.parent)
+        except FileNotFoundError:
+            # The session has taken it back.
+            return None
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            return _IN_THE_WAY
+        except OSError as error:
+            _log.warning("%s of claim %s cannot be taken: %s", find.state.path, find.state.claim, error)
+            return explain(error)
+        return None
 
     def _finds(self, area: str, claim: str, manifest: Manifest) -> Iterator[Find]:
         root = self._places.area(area, claim)
@@ -101,6 +135,13 @@ class Publishing:
     def _is_sealed(self, find: Find) -> bool:
         known = self._ledger.get(OutputState, output_key(find.state.claim, find.path))
         return known is not None and known.state == "sealed"
+
+
+def _make_way(taken: Path) -> None:
+    """Remove the directories that what was sealed has left where a file is to be."""
+    for folder, _, _ in os.walk(taken, topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
 
 
 def _is_whole(found: Found) -> bool:

@@ -19,11 +19,16 @@ from volatile_rse.agent.multi import Engine, Steps, backoff
 from volatile_rse.agent.places import Places, sync_all
 from volatile_rse.agent.progress import Progress
 from volatile_rse.agent.transfer import Access, TransferError, get
+from volatile_rse.agent.troubles import Troubles
 from volatile_rse.api.agent import InputFile, InputState
 
 __all__ = ["Staging"]
 
 _log = logging.getLogger(__name__)
+_SLOTS = 8
+"""Files that arrive at a time."""
+_LONGEST_PAUSE = 300.0
+"""Seconds before any repetition."""
 _ROUNDS = 3
 """How often all sources fail before the file counts as failed."""
 _RESERVE = 16 << 20
@@ -44,19 +49,15 @@ class Staging:
 
     Parameters
     ----------
-    slots
-        Files that arrive at a time.
-    first, cap
-        Seconds before the first repetition, and before any.
+    first
+        Seconds before the first repetition.
     """
 
-    def __init__(
-        self, places: Places, ledger: Ledger, *, slots: int = 8, first: float = 1.0, cap: float = 300.0
-    ) -> None:
+    def __init__(self, places: Places, ledger: Ledger, troubles: Troubles, *, first: float) -> None:
         self._places = places
         self._ledger = ledger
         self.progress = Progress()
-        self._first, self._cap = first, cap
+        self._first = first
         self._lock = threading.RLock()
         self._files: dict[str, InputFile] = {}
         self._access = Access()
@@ -65,8 +66,8 @@ class Staging:
         """What will still need space."""
         self._settling: set[str] = set()
         """What has arrived and has no name yet."""
-        self._engine: Engine[str] = Engine("staging", slots, self._work)
-        self._arrived: Batch[InputFile] = Batch("settling", self._settle)
+        self._engine: Engine[str] = Engine("staging", _SLOTS, self._work, troubles)
+        self._arrived: Batch[InputFile] = Batch("settling", self._settle, troubles)
         self._writer = ThreadPoolExecutor(1, "writing")
 
     def start(self) -> None:
@@ -162,7 +163,7 @@ class Staging:
                 return None
             rounds = self._rounds[file.path] = self._rounds.get(file.path, 0) + 1
             self._ledger.put([_row(file, "failed" if rounds >= _ROUNDS else "wanted", error)])
-        return backoff(rounds, self._first, self._cap)
+        return backoff(rounds, self._first, _LONGEST_PAUSE)
 
     def _fetch(self, file: InputFile, source: str, access: Access) -> Steps:
         partial = self._partial(file)

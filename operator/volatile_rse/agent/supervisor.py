@@ -56,7 +56,7 @@ class Supervisor:
             return
         # Said before anything is done: nobody may take a server that ends for one that is fenced.
         self._tell(GateState(mode="down", generation=desired.generation))
-        if desired.mode == "fenced" and not self._is_torn():
+        if desired.mode == "fenced" and not self._tear():
             return
         self._server.stop()
         self._mode = "down"
@@ -67,8 +67,8 @@ class Supervisor:
         self._mode = desired.mode
         self._tell(desired)
 
-    def _is_torn(self) -> bool:
-        """Mark what is being written as torn, before XRootD ends and nobody can tell any more.
+    def _tear(self) -> bool:
+        """Mark what is being written as torn, before XRootD ends and nobody can tell any more; tell whether it is done.
 
         XRootD itself marks what it creates, until that is whole, and not what was whole before.
         """

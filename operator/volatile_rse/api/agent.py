@@ -331,7 +331,7 @@ class OutputTotals(ApiModel):
     name: DnsLabel | None = None
     files: Count = 0
     open: Count = 0
-    """Files whose upload has not ended, of a buffer that is not fenced."""
+    """Files that are being written, of a buffer that is not fenced."""
     sealed: Count = 0
     torn: Count = 0
     failed: Count = 0
@@ -381,6 +381,7 @@ class Report(ApiModel):
     outputs: list[OutputTotals]
     copies: CopyTotals
     failures: Annotated[list[Failure], Field(max_length=60)]
+    """The first files of each kind that failed; after them what keeps the agent from its work, until it is over."""
     space: Space
     staging_rate: Count | None = None
     """Bytes of inputs in a second, of late; absent: an agent that does not tell."""

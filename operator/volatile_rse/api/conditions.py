@@ -171,7 +171,9 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.ADMIN, "Bring the Rucio server back; nothing destructive happens until then and the session goes on."
     ),
     Reason.CATALOGUE_REFUSED: Remedy(
-        Actor.ADMIN, "Give the operator's Rucio account the right that the message names."
+        Actor.ADMIN,
+        "Mend what the message names: a right that the operator's Rucio account lacks, a dataset that was closed, a "
+        "file that Rucio knows otherwise, replicas of others that have to go. It is tried again by itself.",
     ),
     Reason.FOREIGN_OBJECT: Remedy(
         Actor.USER, "Rename or remove the object of that name: it is not the operator's and is never overwritten."
@@ -205,7 +207,9 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.CLUSTER_UNREACHABLE: Remedy(Actor.ADMIN, "Bring the Kubernetes API server back."),
     Reason.CLUSTER_REFUSED: Remedy(
-        Actor.ADMIN, "Give the operator's service account the right that the message names, or remove what forbids it."
+        Actor.ADMIN,
+        "Mend what the message names: a right that the operator's service account lacks, a policy or a quota that "
+        "forbids it, an object that is too large. It is tried again by itself.",
     ),
     Reason.CHANGED_MEANWHILE: Remedy(Actor.NOBODY, "The operator reads the object again and retries by itself."),
     Reason.OPERATOR_FAULT: Remedy(

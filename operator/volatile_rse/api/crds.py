@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic.config import JsonDict
+
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, RucioConnectionStatus
-from volatile_rse.api.schema import ApiModel
-from volatile_rse.api.volatilerse import VolatileRSESpec, VolatileRSEStatus
+from volatile_rse.api.schema import ApiModel, cel
+from volatile_rse.api.volatilerse import LONGEST_NAME, VolatileRSESpec, VolatileRSEStatus
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 
 __all__ = ["GROUP", "KINDS", "VERSION", "Kind", "crd", "structural", "write"]
@@ -33,6 +35,8 @@ class Kind:
     status: type[ApiModel] | None
     columns: tuple[tuple[str, str, str, int], ...] = ()
     """Printer columns: title, type, JSON path, priority."""
+    rules: tuple[JsonDict, ...] = ()
+    """What the API server evaluates on the whole object."""
 
 
 KINDS = (
@@ -53,6 +57,12 @@ KINDS = (
             ("Account", "string", ".spec.account", 1),
             ("Capacity", "string", ".spec.capacity", 1),
             ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
+        ),
+        (
+            cel(
+                f"self.metadata.name.size() <= {LONGEST_NAME}",
+                f"a name has at most {LONGEST_NAME} characters: the session's Secret is called after it",
+            ),
         ),
     ),
     Kind(
@@ -179,12 +189,14 @@ def crd(kind: Kind) -> dict[str, Any]:
         status["default"] = {"observedGeneration": -1}
         properties["status"] = status
         version["subresources"] = {"status": {}}
+    rules = {"x-kubernetes-validations": list(kind.rules)} if kind.rules else {}
     version["schema"] = {
         "openAPIV3Schema": {
             "type": "object",
             "description": " ".join((kind.spec.__doc__ or "").split()),
             "required": ["spec"],
             "properties": properties,
+            **rules,
         }
     }
     return {

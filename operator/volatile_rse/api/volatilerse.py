@@ -24,6 +24,7 @@ from volatile_rse.api.schema import (
 )
 
 __all__ = [
+    "LONGEST_NAME",
     "Destination",
     "Discard",
     "Endpoint",
@@ -40,6 +41,10 @@ __all__ = [
 ]
 
 _LIST_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
+LONGEST_NAME = 248
+"""Characters of a VolatileRSE's name: its Secret and ConfigMap are called after it, with five more."""
 
 
 class Direct(ApiModel):

@@ -21,6 +21,9 @@ __all__ = ["SiteAccess", "is_in_force", "manifest", "manifest_digest", "with_sou
 _OF_WORK = 48
 """Hex digits of a digest that tell the work; the others tell what was found since where it is."""
 
+_SOURCES = 64
+"""Of one file, at most, by the agent's protocol: the nearest ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class SiteAccess:
@@ -80,7 +83,7 @@ def manifest(
             path=store_path(file.did, layout_of(record.class_snapshot.naming)),
             bytes=file.bytes,
             adler32=file.adler32,
-            sources=list(sources[file.did]),
+            sources=list(sources[file.did])[:_SOURCES],
         )
         for file, entries in distinct(inputs).items()
         if file.did in sources

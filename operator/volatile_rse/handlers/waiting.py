@@ -1,7 +1,8 @@
-"""The answer to the liveness probe while the process waits for its Lease, and nothing watches yet."""
+"""What kopf does later, while the process waits for its Lease: it answers the liveness probe, and ends when told."""
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +25,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a probe is no news."""
 
 
+def _end(*_: object) -> None:
+    raise SystemExit
+
+
 @contextmanager
 def waiting(port: int, host: str = "") -> Iterator[int]:
     """Answer probes until the Lease is ours; the port is free again afterwards. Gives the port."""
+    # Linux tells the first process of a container only what it handles: it would be killed at the end of its grace,
+    # and may have taken the Lease by then.
+    before = signal.signal(signal.SIGTERM, _end)
     server = ThreadingHTTPServer((host, port), _Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="waiting", daemon=True)
@@ -37,3 +45,4 @@ def waiting(port: int, host: str = "") -> Iterator[int]:
         server.shutdown()
         thread.join()
         server.server_close()
+        signal.signal(signal.SIGTERM, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -28,6 +29,9 @@ class Connections:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._used: set[str] = set()
+        self._used_before: set[str] = set()
+        """Connections that were asked for since the last forgetting, and between the two before."""
         self._lock = threading.Lock()
         self.datasets = Datasets(world.clock.now)
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
@@ -49,6 +53,17 @@ class Connections:
         if known is None or known[0] is not client:
             known = self._memories[record_id] = (client, remembering(client, self._world.clock.now))
         return known[1]
+
+    def keep(self, alive: set[str]) -> None:
+        """Forget what was remembered of all other buffers, and clients that nobody has asked for in two rounds."""
+        memories: tuple[dict[str, Any], ...] = (self._memories, self._compared, self._asked)
+        for memory in memories:
+            for record_id in set(memory) - alive:
+                memory.pop(record_id, None)
+        with self._lock:
+            for key in set(self._clients) - self._used - self._used_before:
+                del self._clients[key]
+            self._used, self._used_before = set(), self._used
 
     def forget(self, record_id: str) -> None:
         """Drop the memory of a buffer."""
@@ -89,6 +104,7 @@ class Connections:
         # Records keep the connection as it was when they began: the same server may be named in several ways.
         key = connection.model_dump_json()
         with self._lock:
+            self._used.add(key)
             known = self._clients.get(key)
             if known is None or known[0] != login:
                 known = (login, self._world.connect(login))

@@ -770,7 +770,7 @@ class _Gathering:
 
     def _registered(self) -> None:
         if self._facts.rse is not None:
-            self._set(registered=self._ask(self._catalogue().registered, self._ledger))
+            self._set(registered=self._ask(lambda: self._catalogue().registered(self._ledger)))
         elif self._facts.rse_asked:
             self._set(registered=frozenset())
 

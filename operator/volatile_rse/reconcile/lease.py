@@ -153,7 +153,7 @@ class Lease:
 
     def saw(self, body: Object) -> None:
         """Take what a watch brings of the Lease: our own renewals are what shows that watches work."""
-        if (body.get("spec") or {}).get("holderIdentity") == self._holder:
+        if _holder_of(body) == self._holder:
             self._echoed = self._seconds()
 
     def unseen(self) -> float:
@@ -175,7 +175,7 @@ class Lease:
             The API server did not answer.
         """
         body = self._cluster.get(self.ref)
-        if body is None or body["spec"].get("holderIdentity") != self._holder:
+        if body is None or _holder_of(body) != self._holder:
             self._lose("another process has taken it")
         # After the question: the process may have stood still while it waited for the answer.
         self.awake()
@@ -197,18 +197,20 @@ class Lease:
         self._thread.join()
         try:
             body = self._cluster.get(self.ref)
-            if body is not None and body["spec"].get("holderIdentity") == self._holder:
+            if body is not None and _holder_of(body) == self._holder:
                 self._patch(body, {"holderIdentity": None})
         except PortError as error:
             _log.warning("%s was not given back, the next process waits %s s: %s", self.ref, DURATION, error.what)
 
     def renew(self) -> None:
-        """Renew once; a server that does not answer is borne until the Lease is over."""
+        """Renew once; a server that does not answer is borne until the Lease is over, and so is any fault of ours."""
         try:
             if not self.acquire():
                 self._lose("another process has taken it")
-        except PortError as error:
-            _log.warning("%s was not renewed: %s", self.ref, error.what)
+        except LeaseLostError:
+            raise
+        except Exception as error:  # noqa: BLE001 (who renews no more and does not end would never be told)
+            _log.warning("%s was not renewed: %s", self.ref, error, exc_info=not isinstance(error, PortError))
             if self._seconds() - self._renewed >= DURATION:
                 self._lose(f"it was not renewed for {DURATION} seconds")
 
@@ -227,7 +229,7 @@ class Lease:
         if version != self._seen[0]:
             self._seen = (version, self._seconds())
         silent = self._seconds() - self._seen[1]
-        return (body["spec"].get("holderIdentity") or self._holder) == self._holder or silent > DURATION
+        return (_holder_of(body) or self._holder) == self._holder or silent > DURATION
 
     def _patch(self, body: Object, spec: Object) -> bool:
         version = {"resourceVersion": body["metadata"]["resourceVersion"]}
@@ -246,3 +248,9 @@ class Lease:
     def _body(self) -> Object:
         metadata = {"namespace": self.ref.namespace, "name": self.ref.name, "labels": dict(MANAGED)}
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": self._spec()}
+
+
+def _holder_of(body: Object) -> str | None:
+    """Name who holds a Lease; somebody may have left one without anything in it."""
+    holder: str | None = (body.get("spec") or {}).get("holderIdentity")
+    return holder

@@ -72,8 +72,14 @@ def is_whole(rse: BufferRse) -> bool:
 def _in_cluster(world: World) -> list[Orphan]:
     buffers = world.settings.buffers
     bodies = [body for kind in OBJECTS for body in world.cluster.list(kind, buffers, MANAGED)]
+    # A volume with outputs on it outlives its claim, and everything else that would tell of it.
+    bodies += world.cluster.list("PersistentVolume", None, MANAGED)
+    place = {kind: f"{kind} {buffers}/" for kind in OBJECTS}
     return [
-        Orphan(body["metadata"]["labels"][RECORD], f"{body['kind']} {buffers}/{body['metadata']['name']}")
+        Orphan(
+            body["metadata"]["labels"][RECORD],
+            f"{place.get(body['kind'], 'PersistentVolume ')}{body['metadata']['name']}",
+        )
         for body in bodies
         if RECORD in body["metadata"]["labels"]
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,7 @@ _OF_DAEMONS = 30.0
 """As slow as it gets: with the own agent, and with Rucio's daemons."""
 _FIRST, _LAST = 2.0, 60.0
 """Seconds until the next visit after a failure; doubled each time."""
+_DOUBLINGS = 10
 _BLINKS = 2
 """Visits in a row that may fail because somebody does not answer, before that is said of the buffer."""
 _PROGRESS = timedelta(seconds=10)
@@ -74,6 +76,20 @@ class _Outcome:
     plan: Plan
 
 
+@dataclass(slots=True)
+class _Memory:
+    """What a process remembers of a buffer; nothing is decided by it but when to look and to write."""
+
+    failures: int = 0
+    """Visits in a row that failed."""
+    look: tuple[bytes | None, float] = (None, _POLL)
+    """What was seen last while it waits, and after how many seconds it is looked at again."""
+    said: datetime | None = None
+    """When progress was last written."""
+    unsaid: tuple[str, datetime] | None = None
+    """Stage of a record whose message is not written yet, and since when."""
+
+
 class Reconciler:
     """Brings buffers to where they shall be, one visit at a time; a visit may be cut off anywhere.
 
@@ -87,13 +103,13 @@ class Reconciler:
         self._world = world
         self._apply = apply
         self._connections = Connections(world)
-        self._failures: dict[str, int] = {}
-        self._looks: dict[str, tuple[bytes, float]] = {}
-        """What was seen last of a buffer that waits, and after how many seconds it is looked at again."""
-        self._said: dict[str, datetime] = {}
-        """When progress was last written."""
-        self._unsaid: dict[str, tuple[str, datetime]] = {}
-        """Stage of a record whose message is not written yet, and since when."""
+        self._memories: defaultdict[str, _Memory] = defaultdict(_Memory)
+
+    def keep(self, alive: set[str]) -> None:
+        """Forget all other buffers; one that comes back is looked at as a new one."""
+        for record_id in set(self._memories) - alive:
+            self._memories.pop(record_id, None)
+        self._connections.keep(alive)
 
     def visit(self, record_id: str, known: tuple[str, str] | None) -> float | None:
         """Do what can be done for a buffer now.
@@ -110,15 +126,15 @@ class Reconciler:
         """
         try:
             outcome = self._converge(record_id, known)
-            all_said = self._say_request(outcome)
-            self._say_record(outcome)
+            all_said = self._say_request(record_id, outcome)
+            self._say_record(record_id, outcome)
             if outcome.facts.unseen is not None and outcome.facts.unseen.reason is Reason.RECORD_UNREADABLE:
                 self._say_unreadable(record_id, outcome.facts.unseen)
         except PortError as error:
             named = {"record": record_id, "reason": error.reason.value}
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what, extra=named)
             self._world.telemetry.faulted("visit")
-            if self._failures.get(record_id, 0) >= _BLINKS and error.reason is not Reason.CHANGED_MEANWHILE:
+            if self._memories[record_id].failures >= _BLINKS and error.reason is not Reason.CHANGED_MEANWHILE:
                 self._say_failure(record_id, known, Problem(error.reason, error.what))
             return self._backoff(record_id)
         except LeaseLostError:
@@ -131,9 +147,9 @@ class Reconciler:
         wake = self._until_wake(outcome)
         if outcome.plan.problems:
             return min(self._backoff(record_id), wake or _LAST)
-        self._failures.pop(record_id, None)
+        self._memories[record_id].failures = 0
         if not outcome.plan.waiting:
-            self._looks.pop(record_id, None)
+            self._memories[record_id].look = (None, _POLL)
             later = _PROGRESS.total_seconds()
             return wake if all_said else min(wake or later, later)
         poll = self._poll(record_id, outcome)
@@ -149,7 +165,7 @@ class Reconciler:
         outcome = _Outcome(facts, Plan(problems=(why,)))
         for say in (self._say_request, self._say_record):
             try:
-                say(outcome)
+                say(record_id, outcome)
             except Exception as error:  # noqa: BLE001 (what is told first is what went wrong before)
                 _log.warning("%s: its status cannot be written: %r", record_id, error, extra={"record": record_id})
 
@@ -158,13 +174,13 @@ class Reconciler:
         facts = outcome.facts
         # Of thousands of files nothing but a digest is kept.
         seen = hashlib.sha256(repr(replace(facts, now=_NO_TIME)).encode()).digest()
-        before, poll = self._looks.get(record_id, (None, _POLL))
+        before, poll = self._memories[record_id].look
         draining = facts.record is not None and stage_of(facts.record.status) is Stage.DRAINING
         if before == seen:
             poll = min(poll * 1.5, _OF_DAEMONS if draining else _SLOWEST)
         else:
             poll = _IMPATIENT if _is_young(facts) else _POLL
-        self._looks[record_id] = (seen, poll)
+        self._memories[record_id].look = (seen, poll)
         return poll
 
     def _converge(self, record_id: str, known: tuple[str, str] | None) -> _Outcome:
@@ -179,7 +195,7 @@ class Reconciler:
             last = _is_last_word(facts, decided)
             if last or self._world.clock.now() >= said + _SILENCE:
                 # Who watches sees how far it is, also in a visit that takes long.
-                self._say_request(_Outcome(facts, decided), at_once=last)
+                self._say_request(record_id, _Outcome(facts, decided), at_once=last)
                 said = self._world.clock.now()
             failed = self._carry_out(record_id, facts, decided)
             if isinstance(failed, UnreachableError):
@@ -230,9 +246,10 @@ class Reconciler:
             self._world.telemetry.became_safe((facts.now - ended).total_seconds())
 
     def _backoff(self, record_id: str) -> float:
-        failures = self._failures.get(record_id, 0)
-        self._failures[record_id] = failures + 1
-        delay = min(_FIRST * 2.0**failures, _LAST)
+        memory = self._memories[record_id]
+        # A number that grows for days would not be one of floating point any more.
+        delay = min(_FIRST * 2.0 ** min(memory.failures, _DOUBLINGS), _LAST)
+        memory.failures += 1
         return delay * random.uniform(0.8, 1.2)  # noqa: S311 (spreads retries, hides nothing)
 
     def _until_wake(self, outcome: _Outcome) -> float | None:
@@ -242,7 +259,7 @@ class Reconciler:
 
     # Status.
 
-    def _say_request(self, outcome: _Outcome, *, at_once: bool = False) -> bool:
+    def _say_request(self, record_id: str, outcome: _Outcome, *, at_once: bool = False) -> bool:
         """Write what is to be read by people, where it differs from what stands there.
 
         Returns
@@ -267,19 +284,19 @@ class Reconciler:
         if all(old.get(key) == value for key, value in new.items()):
             return True
         late = at_once and _files(old | new) != _files(old)
-        if not late and _gist(old | new) == _gist(old) and not self._may_say(f"{ref}"):
+        if not late and _gist(old | new) == _gist(old) and not self._may_say(record_id):
             return False
         self._world.cluster.merge(ref, {"status": new}, subresource="status")
-        self._said[f"{ref}"] = self._world.clock.now()
+        self._memories[record_id].said = self._world.clock.now()
         self._tell(body, new, old)
         return True
 
-    def _may_say(self, what: str) -> bool:
+    def _may_say(self, record_id: str) -> bool:
         """Tell whether mere progress may be written again."""
-        said = self._said.get(what)
+        said = self._memories[record_id].said
         return said is None or self._world.clock.now() >= said + _PROGRESS
 
-    def _say_record(self, outcome: _Outcome) -> None:
+    def _say_record(self, record_id: str, outcome: _Outcome) -> None:
         record = outcome.facts.record
         if record is None:
             return
@@ -289,10 +306,10 @@ class Reconciler:
         message = said[:4096]
         phase = stage_of(record.status).value
         if message == (record.status.message or "") and record.status.phase == phase:
-            self._unsaid.pop(record.name, None)
+            self._memories[record_id].unsaid = None
             return
-        if not outcome.plan.waiting or record.status.phase != phase or self._lasts(record.name, phase):
-            self._unsaid.pop(record.name, None)
+        if not outcome.plan.waiting or record.status.phase != phase or self._lasts(record_id, phase):
+            self._memories[record_id].unsaid = None
             patch = {"status": {"message": message, "phase": phase}}
             self._world.cluster.merge(Ref("RSERecord", None, record.name), patch, subresource="status")
 
@@ -306,11 +323,11 @@ class Reconciler:
             self._world.cluster.merge(ref, {"status": {"message": message}}, subresource="status")
             self._world.cluster.event(body, type_="Warning", reason=why.reason.value, message=message)
 
-    def _lasts(self, record: str, phase: str) -> bool:
+    def _lasts(self, record_id: str, phase: str) -> bool:
         """Tell whether a stage waits for so long already that it is worth a write: most are over in a moment."""
         now = self._world.clock.now()
-        before, since = self._unsaid.get(record, ("", now))
-        self._unsaid[record] = phase, since if before == phase else now
+        before, since = self._memories[record_id].unsaid or ("", now)
+        self._memories[record_id].unsaid = phase, since if before == phase else now
         return before == phase and now >= since + _PROGRESS
 
     def _tell(self, body: Mapping[str, Any], new: Mapping[str, Any], old: Mapping[str, Any]) -> None:

@@ -23,10 +23,10 @@ from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.holding import release_unused
 from volatile_rse.reconcile.lease import LeaseLostError, guarded
-from volatile_rse.reconcile.orphans import orphans_of
 from volatile_rse.reconcile.queue import KeyedQueue
 from volatile_rse.reconcile.reading import read_class, read_connection, read_record, record_id_of
 from volatile_rse.reconcile.reconciler import Reconciler
+from volatile_rse.reconcile.searching import search
 from volatile_rse.reconcile.world import World
 
 __all__ = ["Service"]
@@ -242,6 +242,8 @@ class Service:
             if self._count(body, found):
                 alive.add(record_id_of(body))
         self._forget(before - alive)
+        self._reconciler.keep(alive)
+        self._connections.keep(alive)
         for record_id in alive:
             self._queue.add(record_id)
         # Every buffer is visited: that is what keeps the operator alive, whatever becomes of the rest.
@@ -312,15 +314,18 @@ class Service:
         """Tell of what has no record; nothing is done about it."""
         if time.monotonic() - self._searched < _ORPHANS:
             return
-        found = orphans_of(self._world, self._connections, self._world.settings.instance)
+        found = search(self._world, self._connections, self._world.settings.instance)
         self._searched = time.monotonic()
-        for orphan in found:
+        for why in found.silent:
+            _log.warning("search: there may be more: %s", why)
+            self._world.telemetry.faulted("search")
+        for orphan in found.orphans:
             _log.warning(
                 "orphan: %s; nothing is done about it, see docs/operations.md",
                 orphan,
                 extra={"record": orphan.record_id},
             )
-        self._world.telemetry.orphaned(len(found))
+        self._world.telemetry.orphaned(len(found.orphans))
 
     def _look_at(self, body: Object, found: _Found) -> bool:
         """Say in a connection's status whether its server answers."""

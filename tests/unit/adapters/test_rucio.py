@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import ssl
 import threading
@@ -180,5 +181,31 @@ def test_a_refusal_is_an_answer(server: Server, catalogue: RucioCatalogue) -> No
 
 
 def test_a_replica_at_an_address_that_is_none_is_no_source() -> None:
-    pfns = {"davs://[::1/x": {"rse": "A"}, "davs:///x": {"rse": "A"}, "davs://a.example.org/x": {"rse": "A"}}
-    assert _pfns({"pfns": pfns}, {"A": 0}) == ("davs://a.example.org/x",)
+    good, bad = "davs://a.example.org/x", ("davs://[::1/x", "davs:///x", "davs://a/", f"davs://a/{'x' * 2040}")
+    pfns = {pfn: {"rse": "A"} for pfn in (good, *bad)}
+    assert _pfns({"pfns": pfns}, {"A": 0}) == (good,)
+
+
+def test_what_a_credential_needed_on_disk_goes_with_it(server: Server, tmp_path: Path) -> None:
+    login = {"server": f"https://localhost:{server.port}", "account": "ops", "userpass": {"secretName": "login"}}
+    spec = RucioConnectionSpec.model_validate({**login, "ledgerScope": "vrse"})
+    private = tmp_path / "private"
+    private.mkdir()
+    for number in range(3):
+        catalogue = RucioCatalogue(spec, ("ops", f"secret{number}"), AUTHORITY.bundle(), private)
+        with pytest.raises(UnreachableError):
+            catalogue.dataset(Did("user.alice", "f"))
+        assert len(list(private.glob("rucio-*"))) >= 1
+    del catalogue
+    gc.collect()
+    assert list(private.glob("rucio-*")) == []
+
+
+def test_an_rse_that_is_gone_is_remembered_no_more(server: Server, catalogue: RucioCatalogue) -> None:
+    absent = {"ExceptionClass": "RSENotFound", "ExceptionMessage": "no"}
+    server.answers["/rses/VRSE-A"] = (404, absent, "x")
+    server.answers["/rses/VRSE-A/attr/"] = (200, {"Content-Type": "application/json"}, '{"vrse_instance": "a"}')
+    assert catalogue._is_volatile("VRSE-A")
+    assert "VRSE-A" in catalogue._volatile
+    catalogue.delete_rse("VRSE-A")
+    assert "VRSE-A" not in catalogue._volatile

@@ -7,9 +7,15 @@ import pytest
 from tests.unit.agent.conftest import until
 from volatile_rse.agent import batch
 from volatile_rse.agent.batch import Batch
+from volatile_rse.agent.troubles import Troubles
 
 
-def test_what_comes_while_something_is_written_is_written_together() -> None:
+@pytest.fixture
+def troubles() -> Troubles:
+    return Troubles(lambda: None)
+
+
+def test_what_comes_while_something_is_written_is_written_together(troubles: Troubles) -> None:
     written: list[list[int]] = []
     go_on = threading.Event()
 
@@ -17,7 +23,7 @@ def test_what_comes_while_something_is_written_is_written_together() -> None:
         written.append(items)
         go_on.wait(5)
 
-    made = Batch("test", write)
+    made = Batch("test", write, troubles)
     made.start()
     made.add(0)
     until(lambda: written)
@@ -28,10 +34,10 @@ def test_what_comes_while_something_is_written_is_written_together() -> None:
     assert [len(items) for items in written] == [1, 499]
 
 
-def test_the_last_one_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_one_is_not_kept_waiting(troubles: Troubles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_PAUSE", 60)
     written: list[int] = []
-    made = Batch("test", written.extend)
+    made = Batch("test", written.extend, troubles)
     made.start()
     made.add(0)
     until(lambda: written == [0])
@@ -41,16 +47,20 @@ def test_the_last_one_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> No
     made.stop()
 
 
-def test_a_failed_writing_is_repeated_with_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_writing_is_repeated_with_all_of_it_and_told_meanwhile(
+    troubles: Troubles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batch, "_AFTER_FAILURE", 0.01)
     written: list[list[int]] = []
+    said: list[list[tuple[str, str]]] = []
 
     def write(items: list[int]) -> None:
         written.append(list(items))
+        said.append([(failure.what, failure.error) for failure in troubles.failures()])
         if len(written) < 3:
             raise OSError(28, "no space left on device")
 
-    made = Batch("test", write)
+    made = Batch("test", write, troubles)
     made.add(1)
     made.start()
     until(lambda: len(written) == 3)
@@ -58,13 +68,19 @@ def test_a_failed_writing_is_repeated_with_all_of_it(monkeypatch: pytest.MonkeyP
     made.stop()
     assert written[0] == written[2][: len(written[0])] == [1]
     assert written[-1][-1] == 2
+    full = "[Errno 28] no space left on device: USER must delete files that are not needed"
+    assert said[0] == []
+    assert [[(what, error.startswith(full)) for what, error in told] for told in said[1:3]] == [
+        [("agent: test", True)]
+    ] * 2
+    assert troubles.failures() == []
 
 
-def test_the_end_does_not_wait_for_what_cannot_be_written() -> None:
+def test_the_end_does_not_wait_for_what_cannot_be_written(troubles: Troubles) -> None:
     def write(_: list[int]) -> None:
         raise OSError(28, "no space left on device")
 
-    made = Batch("test", write)
+    made = Batch("test", write, troubles)
     made.add(1)
     made.start()
     made.stop()

@@ -22,6 +22,7 @@ from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.multi import Engine, Steps
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.transfer import Access, Request, Transfer, TransferError, digest, get, head
+from volatile_rse.agent.troubles import Troubles
 from volatile_rse.api.agent import (
     Copies,
     CopyOrder,
@@ -146,7 +147,7 @@ def test_who_waits_for_a_request_that_cannot_be_sent_is_not_forgotten(
             super().__init__(curl, request)
 
     monkeypatch.setattr(multi, "Transfer", Refusing)
-    engine: Engine[str] = Engine("test", 4, work)
+    engine: Engine[str] = Engine("test", 4, work, Troubles(lambda: None))
     engine.call(["/odd", "/good", "/none"])
     engine.start()
     until(lambda: len(done) == 3)
@@ -174,7 +175,7 @@ def test_what_is_broken_off_and_does_not_end_well_stops_nobody(site: Site) -> No
             yield asked("/other")
         return None
 
-    engine: Engine[str] = Engine("test", 2, work)
+    engine: Engine[str] = Engine("test", 2, work, Troubles(lambda: None))
     engine.start()
     engine.call(["/full", "/deaf"])
     try:
@@ -212,7 +213,7 @@ def test_the_process_really_ends_and_says_why() -> None:
     program = """
 import threading
 from volatile_rse.agent.batch import Batch
-made = Batch("verified", lambda items: None)
+made = Batch("verified", lambda items: None, None)
 made._next = None
 made.start()
 threading.Event().wait(30)

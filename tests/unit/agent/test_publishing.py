@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.unit.agent.conftest import CLAIM, RECORD, Site, adler32, fence, leave, manifest, seal, until
 from volatile_rse.agent import checksum
+from volatile_rse.agent import publishing as publishing_module
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.outbox import is_written
 from volatile_rse.agent.places import Places
@@ -34,7 +36,9 @@ def publishing(places: Places, site: Site) -> Iterator[Buffer]:
 def publish(buffer: Buffer, path: str, data: bytes = b"result") -> Path:
     target = buffer.places.area("publish", CLAIM) / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    return leave(buffer, path, data).rename(target)
+    if target.is_dir():
+        target.rmdir()
+    return leave(buffer, "being moved", data).rename(target)
 
 
 def outputs(buffer: Buffer) -> dict[bytes, OutputState]:
@@ -87,6 +91,81 @@ def test_a_file_that_is_still_open_to_write_is_out_of_reach_and_waits(publishing
     publishing.publishing.look()
     [state] = outputs(publishing).values()
     assert (state.state, state.adler32) == ("sealed", adler32(b"result and more"))
+
+
+def failures(buffer: Buffer) -> list[tuple[str, str]]:
+    return [(failure.what, failure.error) for failure in buffer.report().failures]
+
+
+@pytest.mark.parametrize(("first", "second"), [("a.root", "a.root/b.root"), ("a.root/b.root", "a.root")])
+def test_a_path_that_another_one_blocks_waits_is_told_and_keeps_no_other_back(
+    publishing: Buffer, first: str, second: str
+) -> None:
+    publishing.take(anything(publishing))
+    with publish(publishing, first).open("ab"):
+        publishing.publishing.look()
+        waits = publish(publishing, second)
+        publish(publishing, "z.root")
+        publishing.publishing.look()
+        assert waits.exists()
+        assert [(state.path, state.state) for state in outputs(publishing).values()] == [("z.root", "sealed")]
+        [(what, error)] = failures(publishing)
+        assert what == f"agent: publish/{CLAIM}"
+        assert error.startswith(f"{second}: a published file that is still open to write is in its way: USER must")
+    publishing.publishing.look()
+    publishing.publishing.look()
+    assert {state.path: state.state for state in outputs(publishing).values()} == dict.fromkeys(
+        (first, second, "z.root"), "sealed"
+    )
+    assert failures(publishing) == []
+
+
+def anything(buffer: Buffer) -> Manifest:
+    """Let the rule take whatever is published."""
+    made = buffer._manifest
+    assert made
+    return made.model_copy(update={"outputs": [made.outputs[0].model_copy(update={"patterns": ["**"]})]})
+
+
+def test_what_cannot_be_taken_now_keeps_no_other_back(publishing: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(publishing, "a.root")
+    publish(publishing, "b.root")
+    publish(publishing, "c.root")
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name == "a.root":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if path.name == "b.root":
+            path.unlink()
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        publishing.publishing.look()
+    assert [state.path for state in outputs(publishing).values()] == ["c.root"]
+    [(_, error)] = failures(publishing)
+    assert error.startswith("a.root: [Errno 28] No space left on device: USER must delete")
+    publishing.publishing.look()
+    assert sorted(state.path for state in outputs(publishing).values()) == ["a.root", "c.root"]
+    assert failures(publishing) == []
+
+
+def test_where_it_cannot_be_told_whether_a_file_is_written_the_end_takes_it(
+    publishing: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.root", "b.root"):
+        publish(publishing, name)
+    monkeypatch.setattr(publishing_module, "is_written", lambda _: None)
+    publishing.publishing.look()
+    assert not outputs(publishing)
+    [(_, error)] = failures(publishing)
+    assert "it is taken when the session ends, and 1 others wait" in error
+    fence(publishing)
+    publishing.publishing.look()
+    assert failures(publishing) == []
+    seal(publishing, "*.root")
+    assert {state.state for state in outputs(publishing).values()} == {"sealed"}
 
 
 def test_a_path_is_published_once(publishing: Buffer) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.agent.conftest import CLAIM, leave, request
-from volatile_rse.agent import outbox, supervisor
+from volatile_rse.agent import outbox, supervisor, xrootd
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.places import Places
@@ -112,7 +112,7 @@ def test_what_is_open_to_write_at_the_fence_is_torn_whatever_comes_after_it(
     assert not outside.stat().st_mode & 0o1000, "what is none of the session's files is let alone"
 
 
-def test_a_held_server_writes_nothing_more(places: Places, server: Holding) -> None:
+def test_a_held_server_writes_nothing_more(places: Places, server: Holding, monkeypatch: pytest.MonkeyPatch) -> None:
     server.start("open.cfg", forget_uploads=False)
     folder = places.area("outbox", CLAIM)
     server.hold()
@@ -125,6 +125,8 @@ def test_a_held_server_writes_nothing_more(places: Places, server: Holding) -> N
     server.release()
     while size(places) == before:
         assert server.reap() is None
+    # It does not listen to who asks it to end.
+    monkeypatch.setattr(xrootd, "_PATIENCE", 0.1)
     server.stop()
     assert server._pid is None
 

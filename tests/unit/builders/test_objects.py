@@ -61,6 +61,13 @@ def record(storage: dict[str, Any] | None = None, **public: Any) -> RSERecordSpe
     )
 
 
+def test_of_very_many_sources_the_nearest_are_told() -> None:
+    access = SiteAccess({}, None)
+    sources = tuple(f"davs://site{number}.example.org/store/f" for number in range(100))
+    work = manifest(record(), "0" * 64, INPUTS, {FILE.did: sources}, access)
+    assert work.inputs[0].sources == list(sources[:64])
+
+
 def test_the_storage_pod_passes_restricted_pod_security_and_holds_no_token_of_the_cluster() -> None:
     spec = pod(SETTINGS, record())["spec"]
     assert spec["automountServiceAccountToken"] is False

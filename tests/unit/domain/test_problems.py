@@ -7,7 +7,7 @@ import pytest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.domain.problems import problems_of_inputs, problems_of_request
+from volatile_rse.domain.problems import Problem, problems_of_inputs, problems_of_request
 
 CLASS: dict[str, Any] = VolatileRSEClassSpec.example()
 
@@ -135,3 +135,10 @@ def test_what_is_not_said_is_no_acceptance_of_a_loss_with_the_pod() -> None:
         "spec.minimumDurability is Node, and the storage of class 'standard' outlives its Pod only" in problem.message
     )
     assert "USER must act" in problem.message
+
+
+@pytest.mark.parametrize("reason", [Reason.CATALOGUE_REFUSED, Reason.CLUSTER_REFUSED])
+def test_what_is_refused_for_many_reasons_is_not_always_a_matter_of_rights(reason: Reason) -> None:
+    said = Problem(reason, "It is closed.").message
+    assert said.startswith("It is closed. ADMIN must act: Mend what the message names: a right")
+    assert ", a " in said.removeprefix("It is closed.")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 import requests
 
@@ -13,3 +15,10 @@ def test_who_waits_for_the_lease_is_alive_and_gives_the_port_back() -> None:
         assert again == port
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{port}/healthz", timeout=5)
+
+
+def test_who_waits_for_the_lease_ends_when_told() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit), waiting(0, "127.0.0.1"):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

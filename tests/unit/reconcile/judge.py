@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.volatilerse import Teardown
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Piece
+from volatile_rse.domain.stage import when
 from volatile_rse.domain.versions import versions_in
 from volatile_rse.ports.cluster import Ref
 
 _BYTES = {Piece.POD, Piece.VOLUME}
+_MARKS = {"vrse_instance", "vrse_record", "vrse_claim", "vrse_account"}
 _DESTRUCTIVE = do.DropPiece | do.SwapService | do.AllowDeletion | do.Hide | do.DeleteRse | do.ExpireLedger
 
 
@@ -42,12 +46,16 @@ def _of_session(small: Small, effect: do.Effect) -> None:
             assert 100 * there >= least[entry["name"]] * entry["files"], "inputs are missing"
         bound = [body for body in small.cluster.list("PersistentVolumeClaim") if body["spec"].get("volumeName")]
         assert small.kept_volumes() == len(bound), "I1: the volume is not retained"
+        with small.peeking():
+            known = small.catalogue.buffer(small.rse)
+        whole = known is not None and known.root_port and known.davs_port and known.attributes.keys() >= _MARKS
+        assert whole, f"a session beside a half-made RSE: {known}"
     if isinstance(effect, do.CreateRecord):
         request = small.cluster.get(REQUEST) or {"metadata": {}}
         assert request["metadata"].get("finalizers"), "a buffer whose VolatileRSE may vanish"
     if isinstance(effect, do.ReleaseRecord):
         assert small.truth.get("closedAt"), "I2: the record goes before its buffer"
-    if isinstance(effect, do.ReleaseRequest) and small.record and small.owed and not small.may_go:
+    if isinstance(effect, do.ReleaseRequest) and small.record and not (small.may_go or _may_go(small)):
         assert small.is_kept(*small.owed), "I1: the VolatileRSE goes while its outputs are not safe"
     if isinstance(effect, do.WriteOff):
         assert _consented(small), "I1: outputs are given up, and nobody asked for it"
@@ -56,6 +64,15 @@ def _of_session(small: Small, effect: do.Effect) -> None:
     if isinstance(effect, do.Seal):
         assert small.buffer.gate.mode == "fenced", "an inventory while somebody may write"
         assert not small.has_session(), "an inventory while the session has its token"
+
+
+def _may_go(small: Small) -> bool:
+    """Tell whether a VolatileRSE may go before its outputs are safe: its deadline is over, or its namespace goes."""
+    namespace = small.cluster.get(Ref("Namespace", None, "alice"))
+    ended = when(small.truth["session"].get("endedAt"))
+    deadline = parse_duration(_asked(small).get("teardown", {}).get("deadline", Teardown().deadline))
+    late = ended is not None and small.clock.now() >= ended + deadline
+    return namespace is None or "deletionTimestamp" in namespace["metadata"] or late
 
 
 def _asked(small: Small) -> dict[str, Any]:

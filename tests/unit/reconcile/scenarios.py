@@ -276,7 +276,6 @@ def the_namespace_goes(small: Small) -> None:
     small.until(lambda: small.truth["session"].get("startedAt"))
     small.write(*FILES)
     namespace = Ref("Namespace", None, "alice")
-    small.may_go = True
     small.cluster.delete(namespace, (small.cluster.get(namespace) or {})["metadata"]["uid"])
     _ends(small)
     small.until(lambda: small.cluster.get(namespace) is None)
@@ -287,7 +286,6 @@ def the_deadline_is_over(small: Small) -> None:
     small.fail_copies(steps=60)
     _play(small, *FILES, teardown={"deadline": "5s"})
     small.delete()
-    small.may_go = True
     small.until(lambda: small.is_gone)
     assert not small.truth.get("safeAt")
     _ends(small)
@@ -342,6 +340,8 @@ def the_older_version_is_taken_out(small: Small) -> None:
     small.buffer.write(small.uid, "kept/a", b"another version")
     small.end_pod()
     small.until(lambda: small.condition("OutputsSafe").get("reason") == "VersionExists", _LONG)
+    # Their owner wants the newer one now.
+    small.written = ("kept/b",)
     (older,) = [file for file in small.catalogue.content(OUT) if file.did.name.endswith("kept--a")]
     small.catalogue.detach(OUT, older.did)
     _ends(small)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +25,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.settings import Settings
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.buffer import Buffer
+from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.telemetry import Silence, Telemetry
 from volatile_rse.reconcile.adoption import Adoption, adopt
@@ -32,7 +33,7 @@ from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.reading import read_service
 from volatile_rse.reconcile.reconciler import Reconciler
-from volatile_rse.reconcile.world import World
+from volatile_rse.reconcile.world import Login, World
 
 CLUSTER_AUTHORITY = LocalAuthority.create()
 REQUEST = Ref("VolatileRSE", "alice", "run")
@@ -206,7 +207,7 @@ class Small:
     def step(self) -> None:
         """Let the operator look once, and everybody else do their work."""
         if self._steps % self.sweep_every == 0:
-            self._visit()
+            self.visit()
         self._steps += 1
         stage = self.truth.get("phase")
         if self.at_each_stage is not None and stage is not None and stage not in self._stages:
@@ -215,6 +216,10 @@ class Small:
         self._outage -= 1
         if self._outage == 0:
             self.catalogue.down = False
+        self.others()
+
+    def others(self) -> None:
+        """Let everybody but the operator do their work."""
         play_controllers(self.cluster)
         self._mount()
         self._failing -= 1
@@ -234,7 +239,8 @@ class Small:
         if before not in {"", self.volume}:
             self.buffer.lose_volume()
 
-    def _visit(self) -> None:
+    def visit(self) -> None:
+        """Let the operator look once."""
         if self._reconciler is None:
             self._reconciler = Reconciler(self.world(), self._counting)
         try:
@@ -257,23 +263,27 @@ class Small:
 
     def world(self) -> World:
         inside = hosts_of(self.settings, name_of(self.record_id, Piece.SERVICE))[0]
-
-        def buffer(address: str, name: str) -> Buffer:
-            pod = self.cluster.get(Ref("Pod", "bufs", name_of(self.record_id, Piece.POD))) or {}
-            assert (address, name) == (pod["status"]["podIP"], agent_host(self.record_id))
-            return self.buffer
-
         return World(
             settings=self.settings,
             cluster=self.cluster,
             authority=LocalAuthority(*CLUSTER_AUTHORITY),
             endpoints=FakeEndpoints({inside: self.buffer, "buffers.example.org": self.buffer}),
             clock=self.clock,
-            connect=lambda _login: self.catalogue,
-            buffer=buffer,
-            hashed_name=lambda _pem: "0123abcd.0",
+            connect=self._connect,
+            buffer=self._agent_at,
+            hashed_name=_hashed_name,
             telemetry=self.telemetry,
         )
+
+    # Methods and no closures: a copy of the world has its own.
+
+    def _connect(self, _login: Login) -> Catalogue:
+        return self.catalogue
+
+    def _agent_at(self, address: str, name: str) -> Buffer:
+        pod = self.cluster.get(Ref("Pod", "bufs", name_of(self.record_id, Piece.POD))) or {}
+        assert (address, name) == (pod["status"]["podIP"], agent_host(self.record_id))
+        return self.buffer
 
     # What is seen.
 
@@ -391,16 +401,20 @@ class Small:
                 return False
             files = self.catalogue.resolve(dataset)
             held = self.catalogue.locked_by(dataset, "alice", list(rses))
-            arrived = all(self._has_arrived(path) for path in paths)
+            arrived = all(self._has_arrived(path, {file.adler32 for file in files}) for path in paths)
             return len(files) >= len(paths) and not self.catalogue.unsafe(files, rses) and held is not None and arrived
 
-    def _has_arrived(self, path: str) -> bool:
-        """Tell whether the destination's disk holds the bytes that were written."""
+    def _has_arrived(self, path: str, declared: Collection[str]) -> bool:
+        """Tell whether the destination's disk and the dataset hold the bytes that were written."""
         sums = {adler32 for _, adler32 in self.buffer.sites.values()}
-        return f"{zlib.adler32(path.encode()):08x}" in sums
+        return f"{zlib.adler32(path.encode()):08x}" in sums.intersection(declared)
 
     def leftovers(self) -> list[str]:
         kinds = ("Pod", "Secret", "ConfigMap", "Service", "PersistentVolumeClaim")
         bodies = [body for kind in kinds for body in self.cluster.list(kind, "bufs")]
         ours = [body for body in bodies if "volatilerse.io/record" in body["metadata"].get("labels", {})]
         return [f"{body['kind']} {body['metadata']['name']}" for body in ours]
+
+
+def _hashed_name(_certificate: str) -> str:
+    return "0123abcd.0"

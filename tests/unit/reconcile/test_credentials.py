@@ -79,3 +79,20 @@ def test_what_a_user_writes_into_the_sessions_secret_stops_nothing() -> None:
     small.until(lambda: small.condition("Usable")["status"] == "True")
     small.delete()
     small.until(small.is_closed)
+
+
+def test_a_login_that_is_gone_does_not_keep_a_session_from_its_end() -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write("kept/a")
+    login = small.cluster.get(LOGIN) or {}
+    small.cluster.delete(LOGIN, login["metadata"]["uid"])
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.until(lambda: "Secret ops/login with keys username and password is missing" in small.message)
+    small.cluster.create(login)
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.reconcile.small_world import Small
+from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.domain.identity import identify
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.reconciler import Reconciler
 
 
 def told(small: Small) -> list[tuple[str, str]]:
@@ -28,6 +31,20 @@ def test_what_is_wrong_from_the_beginning_is_told_once(spec: dict[str, Any], rea
         small.step()
     assert told(small) == [("Warning", reason)]
     assert "must act" in small.cluster.events[0].message
+
+
+def test_a_name_that_no_secret_can_be_called_after_is_told() -> None:
+    small = Small(inputs=0)
+    small.request()
+    body = small.cluster.get(REQUEST) or {}
+    ref = Ref("VolatileRSE", "alice", "x" * 249)
+    small.cluster.create({**body, "metadata": {"namespace": "alice", "name": ref.name}})
+    uid = (small.cluster.get(ref) or {})["metadata"]["uid"]
+    Reconciler(small.world()).visit(identify(small.settings.instance, uid).record_id, ("alice", ref.name))
+    (event,) = small.cluster.events
+    assert (event.about, event.reason) == (ref, "InvalidSpec")
+    assert "metadata.name has 249 characters" in event.message
+    assert not small.cluster.list("RSERecord")
 
 
 def test_a_good_beginning_is_no_event() -> None:

@@ -129,6 +129,23 @@ def test_a_lease_that_was_given_back_is_free(processes: Processes) -> None:
     assert processes.lease("second").acquire()
 
 
+def test_a_lease_that_somebody_has_emptied_is_free_and_a_fault_of_ours_loses_it_in_time(processes: Processes) -> None:
+    cluster = processes.small.cluster
+    lease = processes.lease("first")
+    cluster.create({"apiVersion": "v1", "kind": "Lease", "metadata": {"namespace": "ops", "name": lease.ref.name}})
+    lease.saw(cluster.get(lease.ref) or {})
+    with pytest.raises(LeaseLostError):
+        lease.check()
+    assert lease.acquire()
+    lease.check()
+    cluster.get = lambda _ref: {"metadata": {}}  # type: ignore[method-assign]
+    lease.renew()
+    processes.seconds += DURATION + 1
+    with pytest.raises(LeaseLostError):
+        lease.renew()
+    assert processes.ended == ["first", "first"]
+
+
 def test_what_frees_a_volume_is_destructive_and_what_keeps_it_is_not() -> None:
     assert is_destructive(do.RetainVolume("volume", retain=False))
     assert not is_destructive(do.RetainVolume("volume", retain=True))

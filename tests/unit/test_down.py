@@ -1,0 +1,60 @@
+"""``make down`` refuses while outputs may be nowhere else, unless it is told otherwise."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+import testbed.__main__ as testbed
+from testbed.progress import StepError
+
+WRITTEN = {"session": {"readyAt": "2026-01-01T00:00:00Z", "endedAt": "2026-01-01T01:00:00Z"}}
+SAFE = {**WRITTEN, "safeAt": "2026-01-01T02:00:00Z"}
+
+
+def down(monkeypatch: pytest.MonkeyPatch, answer: Any, *options: str) -> tuple[int, bool]:
+    """Run the command against a cluster that answers so; give its exit code, and whether anything was removed."""
+    removed: list[bool] = []
+
+    def kubectl(*argv: str, **_: object) -> str:
+        assert argv[:2] == ("get", "rserecords")
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    monkeypatch.setattr(testbed.cluster, "kubectl", kubectl)
+    monkeypatch.setattr(testbed, "down", lambda: removed.append(True))
+    monkeypatch.setattr(sys, "argv", ["testbed", "down", *options])
+    return testbed.main(), bool(removed)
+
+
+def records(**statuses: dict[str, Any] | None) -> str:
+    items = [{"metadata": {"name": name}, "status": status} for name, status in statuses.items()]
+    return json.dumps({"items": items})
+
+
+@pytest.mark.parametrize("status", [WRITTEN, {**WRITTEN, "quarantinedAt": "2026-01-01T02:00:00Z"}])
+def test_it_refuses_while_outputs_are_not_safe(
+    status: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert down(monkeypatch, records(one=SAFE, two=status, three=status)) == (1, False)
+    said = capsys.readouterr().err
+    assert "outputs of three, two are not safe" in said
+    assert "make down FORCE=1" in said
+
+
+def test_it_does_not_ask_where_it_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert down(monkeypatch, records(one=WRITTEN), "--force") == (0, True)
+
+
+@pytest.mark.parametrize("status", [None, {}, SAFE, {"session": {"endedAt": "2026-01-01T01:00:00Z"}}])
+def test_what_has_nothing_to_lose_stops_nobody(status: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert down(monkeypatch, records(one=status)) == (0, True)
+
+
+@pytest.mark.parametrize("answer", [StepError("no cluster"), OSError("no kubectl"), "no JSON"])
+def test_a_cluster_that_does_not_answer_stops_nobody(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert down(monkeypatch, answer) == (0, True)
