@@ -30,7 +30,12 @@ LAST_TRY = timedelta(seconds=30)
 
 
 def consent_of(facts: Facts, record: Record) -> Discard | None:
-    """Give the consent that names this very buffer: its owner's, or an admin's once there is no VolatileRSE."""
+    """Give the consent that names this very buffer: its owner's, or an admin's once there is no VolatileRSE.
+
+    It cannot be taken back: one that was seen counts, whatever becomes of the object that it was written into.
+    """
+    if record.status.consent is not None:
+        return record.status.consent
     consent = record.spec.discard if facts.request is None else _of_owner(facts)
     return consent if consent is not None and consent.rse == record.spec.rse_name else None
 

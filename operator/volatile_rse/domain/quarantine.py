@@ -86,7 +86,7 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
     begun = when(record.status.steps.get(DISCARDING))
     if begun is None:
         steps = {**record.status.steps, DISCARDING: stamp(facts.now)}
-        return replace(decided, effects=(remember(record, steps=steps),))
+        return replace(decided, effects=(remember(record, steps=steps, consent=consent),))
     if facts.now < begun + LAST_TRY:
         return replace(decided, wake=begun + LAST_TRY)
     if late and facts.report is None:

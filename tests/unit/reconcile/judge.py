@@ -81,6 +81,9 @@ def _asked(small: Small) -> dict[str, Any]:
 
 def _consented(small: Small) -> bool:
     request = small.cluster.get(REQUEST)
+    if small.rse in small.consents:
+        # It cannot be taken back, not even with the VolatileRSE.
+        return True
     owner = request is not None and request["metadata"]["uid"] == small.record["spec"]["claims"][0]["uid"]
     spec = request["spec"].get("teardown", {}) if request is not None and owner else small.record["spec"]
     consent = spec.get("discard")

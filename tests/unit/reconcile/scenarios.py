@@ -536,6 +536,22 @@ def its_owner_discards(small: Small) -> None:
     assert small.cluster.get(listed) is None
 
 
+def its_owner_discards_and_goes(small: Small) -> None:
+    """The consent was seen: it is carried out without its VolatileRSE."""
+    small.fail_copies(steps=10_000)
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.until(lambda: small.truth.get("quarantinedAt"), _LONG)
+    small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: (small.truth.get("steps") or {}).get("discarding"))
+    assert not small.truth.get("discarded"), "there is a last try"
+    small.may_go = True
+    small.delete()
+    small.until(lambda: small.is_gone)
+    small.given_up = FILES
+    _ends(small)
+    assert small.truth["discarded"]["requestedBy"] == "alice"
+
+
 def an_admin_discards(small: Small) -> None:
     """As long as there is a VolatileRSE its owner speaks for it; then the record carries on until an admin gives up."""
     small.fail_copies(steps=10_000)
@@ -866,6 +882,7 @@ ALL: tuple[Scenario, ...] = (
     its_owner_ends_it,
     one_file_is_refused,
     its_owner_discards,
+    its_owner_discards_and_goes,
     an_admin_discards,
     a_buffer_that_never_answers_is_discarded,
     a_loss_is_acknowledged,

@@ -65,6 +65,8 @@ class Small:
         """What of it somebody consented to lose; it counts once the record says so."""
         self.unreadable: dict[str, str] = {}
         """Path of an input on the buffer -> why it cannot be staged."""
+        self.consents: set[str] = set()
+        """RSEs of which an owner has given up what is not safe."""
         self.destinations: tuple[str, ...] = ("SITE-B",)
         self.volume = ""
         """PersistentVolume that its bytes are on."""
@@ -157,6 +159,9 @@ class Small:
     def patch(self, ref: Ref, **spec: object) -> None:
         """Change a spec as a person does."""
         self.cluster.merge(ref, {"spec": spec})
+        teardown = spec.get("teardown")
+        if ref == REQUEST and isinstance(teardown, dict) and "discard" in teardown:
+            self.consents.add(teardown["discard"]["rse"])
 
     def write(self, *paths: str) -> None:
         for path in paths:
