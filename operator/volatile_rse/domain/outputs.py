@@ -180,8 +180,9 @@ def _made(facts: Facts, record: Record) -> Iterator[do.Effect]:
     """Make the datasets that are not there: whoever makes one first has it."""
     claim = record.spec.claims[0]
     absent = [output for output in claim.request.outputs if facts.datasets.get(output.name, _UNASKED) is None]
-    for did, fresh in {Did(output.scope, output.dataset): output.if_exists == "Fail" for output in absent}.items():
-        yield do.EnsureDataset(did, claim.account, fresh)
+    fresh = {Did(output.scope, output.dataset) for output in absent if output.if_exists == "Fail"}
+    for did in dict.fromkeys(Did(output.scope, output.dataset) for output in absent):
+        yield do.EnsureDataset(did, claim.account, did in fresh)
 
 
 def _orders(wanted: Collection[Target], pfns: Mapping[Target, str], registered: Collection[Did]) -> list[CopyOrder]:
