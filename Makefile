@@ -58,7 +58,8 @@ test-kills: up ## 10 sessions, 2,000 files, 100 random kills: what is lost? (KIL
 	@$(BIN)/python -m testbed.kills $(KILLS)
 
 test-faults: up ## everything that may fail around a session fails, on the cluster
-	@$(PYTEST) tests/e2e/test_faults.py tests/e2e/test_deletions.py tests/e2e/test_inputs.py tests/e2e/test_losses.py
+	@$(PYTEST) tests/e2e/test_faults.py tests/e2e/test_deletions.py tests/e2e/test_inputs.py tests/e2e/test_losses.py \
+		tests/e2e/test_outputs.py
 
 test: venv lint ## all but the long tests, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed up --fresh

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
+import logging
+import subprocess
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from testbed import asking, cluster
+from testbed import asking, cluster, grid
+from testbed.layout import SITES
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import ALICE, assert_kept_as, assert_nothing_left, discard, end_of, new_dataset, output, patch
 from volatile_rse.api.names import lfn_name
+
+_log = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
@@ -168,4 +179,98 @@ def test_a_dataset_that_is_written_to_twice_has_one_version_of_each_path(session
     assert content() == names | {lfn_name(dataset, record["spec"]["recordId"], b"kept/new"): 4}
     assert (record["status"]["outcome"]["files"], record["status"]["discarded"]["files"]) == (2, 1)
     assert len(asking.rules("user.alice", dataset)) == 1
+
+
+SMALL, GREAT = 5000, 3 << 30
+MANY = f"""
+mkdir -p /tmp/tree/kept/small
+cd /tmp/tree/kept
+for n in $(seq {SMALL}); do echo result $n > small/$n.txt; done
+truncate -s {GREAT} great.bin
+printf begin | dd of=great.bin conv=notrunc status=none
+printf end >> great.bin
+cd /tmp/tree
+xrdcp -s -r --parallel 4 kept $ROOT_URL/$OUTBOX/
+echo written
+"""
+"""The great file is sparse here only: what is sent, summed, copied and kept has all its bytes."""
+SUMS = """
+import json, sys, zlib
+found = {}
+for path in json.load(sys.stdin):
+    size, value = 0, 1
+    try:
+        with open("/data" + path, "rb") as stream:
+            while data := stream.read(1 << 22):
+                size, value = size + len(data), zlib.adler32(data, value)
+    except FileNotFoundError:
+        continue
+    found[path] = [size, f"{value:08x}"]
+print(json.dumps(found))
+"""
+THERE = """
+import json, os, sys
+print(json.dumps({path: [0, ""] for path in json.load(sys.stdin) if os.path.exists("/data" + path)}))
+"""
+
+
+def on_disk(rse: str, paths: list[str], look: str = SUMS) -> dict[str, tuple[int, str]]:
+    """Look for files on a site's own disk: sizes and checksums of those that are there."""
+    argv = ["docker", "exec", "-i", SITES[rse], "python3", "-c", look]
+    done = subprocess.run(argv, input=json.dumps(paths), capture_output=True, text=True, check=True, timeout=120)
+    return {path: (size, adler32) for path, (size, adler32) in json.loads(done.stdout).items()}
+
+
+def expected() -> dict[str, tuple[int, str]]:
+    """Give path, size and checksum of each file that MANY writes."""
+    files = {f"small/{n}.txt": f"result {n}\n".encode() for n in range(1, SMALL + 1)}
+    value, block, size = zlib.adler32(b"begin"), bytes(1 << 22), GREAT + len(b"end")
+    for at in range(len(b"begin"), GREAT, len(block)):
+        value = zlib.adler32(block[: GREAT - at], value)
+    great = {"great.bin": (size, f"{zlib.adler32(b'end', value):08x}")}
+    return {path: (len(data), f"{zlib.adler32(data):08x}") for path, data in files.items()} | great
+
+
+@pytest.fixture
+def short_lived() -> Iterator[str]:
+    """Give the name of a dataset whose files are taken off the site at the end: they are great."""
+    name = new_dataset()
+    yield name
+    client = grid.client("root")
+    paths = [urlsplit(entry["rses"]["SITE-B"][0]).path for entry in replicas(name) if "SITE-B" in entry["rses"]]
+    for rule in asking.rules("user.alice", name):
+        # A rule that is deleted stays for an hour.
+        client.update_replication_rule(rule["id"], {"lifetime": 0, "purge_replicas": True})
+    wait_for("the site has room again", lambda: not on_disk("SITE-B", paths, THERE), 300, 5)
+
+
+def replicas(dataset: str) -> list[dict[str, Any]]:
+    return list(grid.client(grid.ALICE).list_replicas([{"scope": "user.alice", "name": dataset}], all_states=True))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_thousands_of_outputs_and_a_great_one_come_to_safety(session: Session, short_lived: str) -> None:
+    session.request(capacity="8Gi", outputs=[output(short_lived)])
+    session.job(MANY)
+    wait_for("the Job has written", lambda: "written" in session.log(), 600, 1)
+    written = time.monotonic()
+    wait_for("the outputs are safe", lambda: session.is_true("OutputsSafe"), 900, 1)
+    _log.info(
+        "%d files, one of %d bytes: safe %.0f s after they were written", SMALL + 1, GREAT, time.monotonic() - written
+    )
+    record_id = session.record()["spec"]["recordId"]
+    files = {lfn_name(short_lived, record_id, f"kept/{path}".encode()): facts for path, facts in expected().items()}
+    entries = replicas(short_lived)
+    assert {entry["name"]: (entry["bytes"], entry["adler32"]) for entry in entries} == files
+    assert all(entry["states"].get("SITE-B") == "AVAILABLE" for entry in entries)
+    [rule] = asking.rules("user.alice", short_lived)
+    assert (rule["state"], rule["rse_expression"], rule["locks_ok_cnt"]) == ("OK", "SITE-B", SMALL + 1)
+    names = {urlsplit(entry["rses"]["SITE-B"][0]).path: entry["name"] for entry in entries}
+    there = on_disk("SITE-B", list(names))
+    assert {names[path]: facts for path, facts in there.items()} == files
+    record = session.wait_closed(900)
+    _log.info("nothing is left of the buffer %.0f s after they were written", time.monotonic() - written)
+    assert record["status"]["outcome"]["files"] == SMALL + 1
+    assert record["status"]["outcome"]["exceptions"] == []
     assert_nothing_left(record)

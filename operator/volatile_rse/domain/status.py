@@ -434,7 +434,8 @@ def _phase(facts: Facts, plan: Plan) -> str | None:
     if facts.unseen is not None and record.status.session.ready_at is not None:
         return None
     if not _serves(facts, record):
-        return "Staging" if facts.report is not None else "Pending"
+        awaits_inputs = facts.report is not None and any(entry.files for entry in record.status.inputs or ())
+        return "Staging" if awaits_inputs else "Pending"
     return "Active" if facts.session.running else "Ready"
 
 

@@ -63,7 +63,7 @@ _EVENTS = (
     ConditionType.STALLED,
 )
 """Conditions that people wait for; of several that change in one moment, the first tells most."""
-_PROGRESSING = {"conditions", "phase", "inputs", "outputs", "unmatched"}
+_PROGRESSING = {"conditions", "inputs", "outputs", "unmatched"}
 _PROMPT = {*(type_.value for type_ in _EVENTS), ConditionType.DELETING.value}
 """Conditions whose news are written at once; all others say how far it is, or why one of these is as it is."""
 _TOLD_ALREADY = {ConditionType.READY, ConditionType.USABLE}

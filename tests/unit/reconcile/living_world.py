@@ -286,14 +286,17 @@ class Living(Small):
             self.buffer.down = self.way.silent
             self.given_up = self.written
             self._consent()
+        if self.given_up and not self.truth.get("discarded") and self.cluster.get(REQUEST) is None:
+            # What its owner said went with it.
+            self._consent()
 
     def _consent(self) -> None:
-        discard = {"rse": self.rse, "requestedBy": "admin"}
-        request = self.cluster.get(REQUEST)
-        if request is not None and request["metadata"]["uid"] == self.uid:
+        """Say it as its owner, or as an admin where there is no VolatileRSE any more."""
+        discard = {"rse": self.rse, "requestedBy": "somebody"}
+        if self.cluster.get(REQUEST) is not None:
             self.patch(REQUEST, teardown={"discard": discard})
-        # It counts once there is no VolatileRSE.
-        self.patch(Ref("RSERecord", None, record_name(self.record_id)), discard=discard)
+        elif self.record and "discard" not in self.record["spec"]:
+            self.patch(Ref("RSERecord", None, record_name(self.record_id)), discard=discard)
 
     def _by_people(self) -> dict[Ref, Object]:
         return {
