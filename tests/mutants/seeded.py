@@ -450,6 +450,11 @@ def a_silent_buffer_is_given_up_without_asking_rucio() -> None:
 
 
 @mutant
+def copies_that_nobody_names() -> None:
+    decided_by("unknown_copies", lambda _real: lambda _facts: {})
+
+
+@mutant
 def a_discard_of_all() -> None:
     decided_by("at_risk", lambda _real: lambda facts, _record: facts.outputs)
 
@@ -476,6 +481,15 @@ def one_refused_file_keeps_the_others_back() -> None:
         return steps
 
     decided_by("next_steps", all_or_nothing)
+
+
+@mutant
+def a_loss_is_what_an_agent_tells() -> None:
+    swap(
+        gather._Gathering,
+        "_storage",
+        lambda real: lambda self: replace(real(self), lost=False),
+    )
 
 
 @mutant

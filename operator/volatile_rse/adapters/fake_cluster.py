@@ -417,6 +417,8 @@ def _bind(cluster: FakeCluster, claim: Object) -> None:
         cluster.create({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
         cluster.merge(_ref(claim), {"spec": {"volumeName": name}})
     volume = cluster.get(Ref("PersistentVolume", None, name))
+    if volume is None and (claim.get("status") or {}).get("phase") == "Bound":
+        cluster.set_status(_ref(claim), {"phase": "Lost"})
     held = None if volume is None else volume["spec"].get("claimRef")
     if volume is not None and held in (None, ours, holder):
         if held != holder:

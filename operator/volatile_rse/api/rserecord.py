@@ -206,6 +206,8 @@ class RSERecordStatus(StoredModel):
     """Their size."""
     quarantined_at: Time | None = None
     """When teardown.deadline was over with outputs that were not safe; they are kept and tried again."""
+    consent: Discard | None = None
+    """The discard that is being carried out, also if the VolatileRSE that asked for it goes meanwhile."""
     discarded: Discarded | None = None
     """What was given up."""
     safe_at: Time | None = None

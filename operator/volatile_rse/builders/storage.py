@@ -23,7 +23,7 @@ from volatile_rse.builders.objects import (
 )
 from volatile_rse.builders.packed import pack, unpack
 from volatile_rse.builders.xrootd import BUFFER_FILES, Issuer, ServerSettings, buffer_files, drain_files
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import File
 from volatile_rse.domain.discard import read_lost, write_lost
 from volatile_rse.domain.facts import Lost, Piece
 from volatile_rse.domain.frozen import read_lines, write_lines
@@ -125,8 +125,8 @@ def discarded_maps(settings: Settings, record: RSERecordSpec, uid: str, lost: It
     return pack(first, _DISCARDED, write_lost(lost))
 
 
-def read_discarded(body: Mapping[str, Any], read: Callable[[str], Mapping[str, Any] | None]) -> frozenset[Did]:
-    """Read the names from what ``discarded_maps`` made."""
+def read_discarded(body: Mapping[str, Any], read: Callable[[str], Mapping[str, Any] | None]) -> tuple[Lost, ...]:
+    """Read what ``discarded_maps`` made."""
     return read_lost(unpack(body, _DISCARDED, read))
 
 

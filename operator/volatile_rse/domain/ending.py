@@ -46,7 +46,7 @@ def fencing(facts: Facts, record: Record) -> Plan:
     effects = list(have_storage(facts, record))
     report = facts.report
     if report is None:
-        return Plan(tuple(effects), waiting="the agent of the buffer")
+        return Plan((*effects, *hide_lost(facts, record)), waiting="the agent of the buffer")
     if report.desired.mode != "fenced":
         effects.append(do.Fence(GENERATION))
     elif report.actual.mode == "fenced" and facts.writable is False:

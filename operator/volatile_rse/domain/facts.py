@@ -138,6 +138,8 @@ class Storage:
     volume: VolumeFact | None = None
     outlived: str | None = None
     """PersistentVolume with this buffer's bytes that has outlived its claim, and that no claim is bound to."""
+    lost: bool = False
+    """The volume that was bound to the claim is gone, or no volume is left without a claim."""
     service: ServiceFact | None = None
     drain_ready: bool = False
     """The empty server of this public host runs."""
@@ -167,6 +169,8 @@ class Lost:
     """``scope:name``; empty if it never got a name."""
     bytes: int
     adler32: str
+    copies: tuple[str, ...] = ()
+    """Where it was sent: bytes that may lie there, and that nobody else removes unless Rucio lists them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +234,8 @@ class Facts:
     last_copies: tuple[Did, ...] | None = None
     given_up: frozenset[Did] = frozenset()
     """Files whose loss was consented to and written down."""
+    written_off: tuple[Lost, ...] = ()
+    """The list of them, as it was written."""
     foreign_rules: tuple[ForeignRule, ...] | None = None
     unusable: str | None = None
     """Why the session cannot read now; empty: it can."""

@@ -31,6 +31,7 @@ __all__ = [
     "refused_datasets",
     "sealed_files",
     "taken_paths",
+    "unknown_copies",
 ]
 
 _ORDERS = 5000
@@ -179,8 +180,9 @@ def _made(facts: Facts, record: Record) -> Iterator[do.Effect]:
     """Make the datasets that are not there: whoever makes one first has it."""
     claim = record.spec.claims[0]
     absent = [output for output in claim.request.outputs if facts.datasets.get(output.name, _UNASKED) is None]
-    for did, fresh in {Did(output.scope, output.dataset): output.if_exists == "Fail" for output in absent}.items():
-        yield do.EnsureDataset(did, claim.account, fresh)
+    fresh = {Did(output.scope, output.dataset) for output in absent if output.if_exists == "Fail"}
+    for did in dict.fromkeys(Did(output.scope, output.dataset) for output in absent):
+        yield do.EnsureDataset(did, claim.account, did in fresh)
 
 
 def _orders(wanted: Collection[Target], pfns: Mapping[Target, str], registered: Collection[Did]) -> list[CopyOrder]:
@@ -233,6 +235,19 @@ def _rule(record: Record, output: Output, rses: Sequence[str]) -> do.EnsureRule:
     lifetime = output.destination.lifetime
     seconds = None if lifetime is None else int(parse_duration(lifetime).total_seconds())
     return do.EnsureRule(Did(output.scope, output.dataset), record.spec.claims[0].account, rses, seconds)
+
+
+def unknown_copies(facts: Facts) -> dict[Did, tuple[str, ...]]:
+    """Say where outputs were sent that Rucio does not know at all their destinations: bytes of them may lie there."""
+    safe = {file.did for files in sealed_files(facts.outputs or ()).values() for file in files}
+    safe -= {did for dids in (facts.unsafe or {}).values() for did in dids}
+    found: dict[Did, tuple[str, ...]] = {}
+    for copy in facts.copies or ():
+        did = Did(copy.scope, copy.name)
+        known = copy.state == "verified" and did in safe and did not in facts.versions
+        if not known:
+            found[did] = (*found.get(did, ()), copy.pfn)
+    return found
 
 
 def at_risk(facts: Facts, record: Record) -> tuple[OutputState, ...] | None:

@@ -14,14 +14,23 @@ __all__ = ["find_address", "have_rse", "have_storage", "hide_lost", "noticed_vol
 
 
 def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
-    """Remember the volume; another one than before means that the medium has lost what was on it."""
-    if facts.report is None or facts.report.volume == record.status.volume:
+    """Remember the volume; another one than before, or none at all, means that the medium has lost what was on it."""
+    known = record.status.volume
+    if facts.report is None:
+        pod = facts.storage.pod
+        # A pod that runs on has what it had, also without its object; it is waited for.
+        return _loss(facts, record, None) if known and facts.storage.lost and (pod is None or not pod.ready) else None
+    if facts.report.volume == known:
         return None
-    if record.status.volume is None and not record.status.inputs:
+    if known is None and not record.status.inputs and not record.status.losses:
         # Nothing can be on it before the session may begin: that is written together.
         return None
-    if record.status.volume is None:
+    if known is None:
         return remember(record, volume=facts.report.volume)
+    return _loss(facts, record, facts.report.volume)
+
+
+def _loss(facts: Facts, record: Record, volume: str | None) -> do.Remember:
     now = stamp(facts.now)
     if stage_of(record.status) is Stage.HIDING:
         # Nothing comes again to what is about to go.
@@ -31,7 +40,7 @@ def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
         steps = {step: time for step, time in record.status.steps.items() if step != SEALED}
         what = "everything that the session had written until then is gone"
     losses = [*record.status.losses, f"{now}: the storage was lost; {what}"][-32:]
-    return remember(record, volume=facts.report.volume, losses=losses, steps=steps)
+    return remember(record, volume=volume, losses=losses, steps=steps)
 
 
 def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
@@ -46,6 +55,9 @@ def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
         yield do.ClaimVolume(storage.outlived)
         missing = [piece for piece in missing if piece is not Piece.VOLUME]
     yield from (do.MakePiece(piece) for piece in missing)
+    if storage.lost and Piece.VOLUME in storage.pieces:
+        yield from _without_volume(facts, record)
+        return
     if storage.pod is None and all(piece in storage.pieces for piece in wanted) and not storage.outdated:
         yield do.MakePiece(Piece.POD)
     if storage.pod is not None and storage.pod.over and Piece.POD not in storage.going:
@@ -53,6 +65,15 @@ def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
     volume = storage.volume
     if volume is not None and volume.volume is not None and not (volume.retained and volume.marked):
         yield do.RetainVolume(volume.volume, retain=True)
+
+
+def _without_volume(facts: Facts, record: Record) -> Iterable[do.Effect]:
+    """Let the claim go whose volume is gone, once that is written down: it would be bound to it for ever."""
+    storage = facts.storage
+    if record.status.volume is None:
+        for piece in (Piece.POD, Piece.VOLUME):
+            if piece in storage.pieces and piece not in storage.going:
+                yield do.DropPiece(piece, storage.pieces[piece])
 
 
 def find_address(facts: Facts, record: Record) -> do.SetPublic | None:
@@ -80,7 +101,10 @@ def send_work(facts: Facts) -> Iterable[do.Effect]:
 
 def hide_lost(facts: Facts, record: Record) -> Iterable[do.Effect]:
     """After a loss: have nobody sent to what is not there, until it is there again."""
-    if not record.status.losses or facts.replicas is None or (facts.inputs is None and facts.outputs is None):
+    nothing = record.status.volume is None
+    if not record.status.losses or facts.replicas is None:
+        return
+    if not nothing and facts.inputs is None and facts.outputs is None:
         return
     staged = {Did(state.scope, state.name) for state in facts.inputs or () if state.state == "staged"}
     sealed = {Did(state.scope or "", state.name or "") for state in facts.outputs or () if state.state == "sealed"}

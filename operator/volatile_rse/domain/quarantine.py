@@ -11,9 +11,10 @@ from volatile_rse.api.rserecord import Discarded, Outcome
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Discard
 from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lost_of, refused_consent
 from volatile_rse.domain.facts import Facts, Lost, Record
-from volatile_rse.domain.outputs import at_risk, is_output
+from volatile_rse.domain.outputs import at_risk, is_output, unknown_copies
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import stamp, when
@@ -30,11 +31,14 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
     kept = [state for state in facts.outputs or () if state.state == "sealed" and state not in lost]
     left = [state for state in facts.outputs or () if state.state != "sealed" and state not in lost]
     taken = {state.output for state in kept}
+    sent = unknown_copies(facts)
+    in_vain = [pfn for state in kept for pfn in sent.get(Did(state.scope or "", state.name or ""), ())]
     said = [
         *record.status.losses,
         *(() if facts.outputs is not None else ("discarded: what the buffer held; its agent did not answer",)),
         *(f"discarded: {state.path} ({state.bytes} bytes)" for state in facts.outputs or () if state in lost),
         *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left),
+        *(f"copied, and not needed, since the dataset has the same already: {pfn}" for pfn in in_vain),
     ]
     return Outcome(
         files=len(kept),
@@ -82,7 +86,7 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
     begun = when(record.status.steps.get(DISCARDING))
     if begun is None:
         steps = {**record.status.steps, DISCARDING: stamp(facts.now)}
-        return replace(decided, effects=(remember(record, steps=steps),))
+        return replace(decided, effects=(remember(record, steps=steps, consent=consent),))
     if facts.now < begun + LAST_TRY:
         return replace(decided, wake=begun + LAST_TRY)
     if late and facts.report is None:
@@ -90,7 +94,7 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
     left = at_risk(facts, record)
     if left is None or facts.unsafe is None or facts.unlocked is None:
         return None
-    return _given_up(facts, record, consent, lost_of(left), left)
+    return _given_up(facts, record, consent, lost_of(left, copies=unknown_copies(facts)), left)
 
 
 def _given_up_unseen(facts: Facts, record: Record, consent: Discard) -> Plan | None:
@@ -122,7 +126,8 @@ def write_off(facts: Facts, record: Record) -> Plan | None:
     is_lost = record.status.losses or record.spec.adopted_from
     if consent is None or not is_lost or not left:
         return None
-    lost = lost_of((), {*facts.given_up, *left})
+    # What was written down before stays as it was.
+    lost = tuple(sorted({*facts.written_off, *lost_of((), left)}))
     before = record.status.discarded
     discarded = Discarded(
         requested_by=consent.requested_by,

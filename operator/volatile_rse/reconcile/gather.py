@@ -39,7 +39,8 @@ from volatile_rse.builders.storage import (
     session_issuer,
 )
 from volatile_rse.domain.catalogue import DatasetState, Did, File
-from volatile_rse.domain.facts import Facts, Leftover, Piece, Record, Request, SessionFact, Storage
+from volatile_rse.domain.discard import dids_of
+from volatile_rse.domain.facts import Facts, Leftover, Lost, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.naming import layout_of
@@ -334,6 +335,7 @@ class _Gathering:
             pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
             volume=None if claim is None else read_volume(claim, next(iter(volumes), None)),
             outlived=read_outlived(claim, volumes),
+            lost=self._has_volume() and not volumes and (claim is None or bool(claim["spec"].get("volumeName"))),
             service=service,
             drain_ready=self._drain_ready() if stage_of(self._record.status) in _LEAVING else False,
         )
@@ -345,10 +347,13 @@ class _Gathering:
             bound = claim["spec"].get("volumeName")
             volume = cluster.get(Ref("PersistentVolume", None, bound)) if bound else None
             return () if volume is None else (volume,)
-        if self._spec.class_snapshot.storage.volume is None or self._spec.adopted_from is not None:
+        if not self._has_volume():
             # What an RSE that was adopted had in another life is not its to give up.
             return ()
         return cluster.list("PersistentVolume", None, {RECORD: self._spec.record_id})
+
+    def _has_volume(self) -> bool:
+        return self._spec.class_snapshot.storage.volume is not None and self._spec.adopted_from is None
 
     def _drain_ready(self) -> bool:
         name = drain_name(self._spec.class_snapshot.exposure.public_host)
@@ -466,11 +471,11 @@ class _Gathering:
         self._report()
         self._manifest(staging=True)
         report, registered = self._facts.report, self._facts.registered
-        if report is None:
-            return
         lost = bool(self._record.status.losses)
         if lost:
             self._replicas()
+        if report is None:
+            return
         staged = sum(total.staged for total in report.inputs)
         published = sum(total.sealed for total in report.outputs)
         if published or lost:
@@ -487,6 +492,10 @@ class _Gathering:
         if self._record.status.session.ready_at is None:
             return
         self._report()
+        if self._facts.report is None and self._record.status.losses:
+            # People are not sent to what is gone, whenever its agent comes again.
+            self._rse()
+            self._replicas()
         report, token = self._facts.report, self._token()
         if report is None or token is None or report.actual.mode != "fenced":
             return
@@ -596,7 +605,8 @@ class _Gathering:
     def _hiding(self) -> None:
         if self._record.status.discarded is not None:
             name = discarded_name(self._spec.record_id)
-            self._set(given_up=self._given_up(self._config_map(name)))
+            written_off = self._written_off(self._config_map(name))
+            self._set(given_up=dids_of(written_off), written_off=written_off)
         self._rse()
         if self._facts.rse is None and self._facts.rse_asked:
             # We have not removed it: what Rucio says of outputs that were safe once is not what it said then.
@@ -621,13 +631,13 @@ class _Gathering:
             # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
             self._set(unsafe={})
 
-    def _given_up(self, body: Mapping[str, Any] | None) -> frozenset[Did]:
+    def _written_off(self, body: Mapping[str, Any] | None) -> tuple[Lost, ...]:
         """Read what was given up; a list that somebody has taken away or changed gives up nothing."""
         try:
-            return frozenset() if body is None else read_discarded(body, self._config_map)
+            return () if body is None else read_discarded(body, self._config_map)
         except _UNREADABLE:
             _log.warning("%s: its list of what was given up cannot be read, and does not count", self._record.name)
-            return frozenset()
+            return ()
 
     def _config_map(self, name: str) -> Mapping[str, Any] | None:
         return self._world.cluster.get(Ref("ConfigMap", self._world.settings.buffers, name))

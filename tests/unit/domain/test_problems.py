@@ -105,6 +105,38 @@ def test_a_bad_template_of_the_class_is_an_admins_task_and_a_name_that_cms_refus
     assert "USER must act" in problem.message
 
 
+MEMORY = {"storage": {"memory": {}}}
+
+
+@pytest.mark.parametrize(
+    ("class_", "asked", "refused"),
+    [
+        ({}, "Node", False),
+        ({}, "Network", True),
+        ({}, "Pod", False),
+        ({"durability": "Pod"}, "Node", True),
+        ({"durability": "Network"}, "Network", False),
+        (MEMORY, "Node", True),
+        (MEMORY, "Pod", False),
+    ],
+)
+def test_less_durable_storage_than_was_asked_for_is_refused(
+    class_: dict[str, Any],
+    asked: str,
+    refused: bool,  # noqa: FBT001 (a parameter)
+) -> None:
+    assert judge(spec(minimumDurability=asked), **class_) == ([Reason.DURABILITY_TOO_LOW] if refused else [])
+
+
+def test_what_is_not_said_is_no_acceptance_of_a_loss_with_the_pod() -> None:
+    class_ = VolatileRSEClassSpec.model_validate(CLASS | MEMORY)
+    (problem,) = problems_of_request("alice", spec(), class_, connection_exists=True)
+    assert (
+        "spec.minimumDurability is Node, and the storage of class 'standard' outlives its Pod only" in problem.message
+    )
+    assert "USER must act" in problem.message
+
+
 @pytest.mark.parametrize("reason", [Reason.CATALOGUE_REFUSED, Reason.CLUSTER_REFUSED])
 def test_what_is_refused_for_many_reasons_is_not_always_a_matter_of_rights(reason: Reason) -> None:
     said = Problem(reason, "It is closed.").message

@@ -81,6 +81,9 @@ def _asked(small: Small) -> dict[str, Any]:
 
 def _consented(small: Small) -> bool:
     request = small.cluster.get(REQUEST)
+    if small.rse in small.consents:
+        # It cannot be taken back, not even with the VolatileRSE.
+        return True
     owner = request is not None and request["metadata"]["uid"] == small.record["spec"]["claims"][0]["uid"]
     spec = request["spec"].get("teardown", {}) if request is not None and owner else small.record["spec"]
     consent = spec.get("discard")
@@ -89,7 +92,8 @@ def _consented(small: Small) -> bool:
 
 def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
     freeing = isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.truth.get("freedAt")
-    restarting = isinstance(effect, do.DropPiece) and effect.piece is Piece.POD and not freeing
+    gone = small.cluster.get(Ref("PersistentVolume", None, small.volume)) is None and small.truth.get("losses")
+    restarting = isinstance(effect, do.DropPiece) and (effect.piece is Piece.POD or bool(gone)) and not freeing
     if isinstance(effect, do.DropPiece) and effect.piece in _BYTES and small.written and not restarting:
         assert small.is_kept(*small.owed), f"I1: {effect} while outputs are not safe"
         assert small.truth.get("safeAt"), f"I1: {effect} while nobody remembers that they are safe"

@@ -330,6 +330,8 @@ def a_second_session_writes_another_version_to_the_same_dataset(small: Small) ->
     assert small.truth["discarded"]["files"] == 1
     assert small.truth["outcome"]["files"] == 2
     assert len(small.catalogue.resolve(OUT)) == 3
+    (written,) = small.written_off
+    assert written.copies == (), "copied, and its path was taken"
 
 
 def the_older_version_is_taken_out(small: Small) -> None:
@@ -496,6 +498,8 @@ def one_file_is_refused(small: Small) -> None:
     assert small.condition("Ready")["reason"] == "Completed"
     assert small.condition("OutputsSafe")["reason"] == "Discarded"
     assert small.catalogue.resolve(Did("user.alice", "theirs"))
+    (written,) = small.written_off
+    assert (written.path, written.copies) == ("kept/a", ()), "copied, and its name is another's"
 
 
 def its_owner_discards(small: Small) -> None:
@@ -516,10 +520,29 @@ def its_owner_discards(small: Small) -> None:
         "requestedBy": "alice", "at": "", "files": 2, "bytes": 12, "digest": "",
     }  # fmt: skip
     assert len(small.discarded) == 2
+    for file in small.written_off:
+        did = Did.parse(file.did)
+        assert file.copies == tuple(small.catalogue.pfns("SITE-B", [did]).values()), "sent, and nobody names it"
     small.delete()
     small.until(lambda: small.is_gone)
     small.step()
     assert small.cluster.get(listed) is None
+
+
+def its_owner_discards_and_goes(small: Small) -> None:
+    """The consent was seen: it is carried out without its VolatileRSE."""
+    small.fail_copies(steps=10_000)
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.until(lambda: small.truth.get("quarantinedAt"), _LONG)
+    small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: (small.truth.get("steps") or {}).get("discarding"))
+    assert not small.truth.get("discarded"), "there is a last try"
+    small.may_go = True
+    small.delete()
+    small.until(lambda: small.is_gone)
+    small.given_up = FILES
+    _ends(small)
+    assert small.truth["discarded"]["requestedBy"] == "alice"
 
 
 def an_admin_discards(small: Small) -> None:
@@ -600,6 +623,31 @@ def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     small.write(*FILES)
     small.end_pod()
     _ends(small)
+
+
+def its_volume_is_removed(small: Small) -> None:
+    """Nobody is sent to it any more, long before another storage pod could say so; inputs come to a new one."""
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write("kept/a")
+    small.written = ()
+    volume = Ref("PersistentVolume", None, small.volume)
+    small.drop(Piece.POD)
+    small.cluster.delete(volume, (small.cluster.get(volume) or {})["metadata"]["uid"])
+    small.buffer.lose_volume()
+    reports, report = [], small.buffer.report
+    small.buffer.report = lambda: reports.append(None) or report()  # type: ignore[method-assign,func-returns-value]
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"})
+    assert not reports, "it was an agent that told"
+    assert small.condition("OutputsSafe")["reason"] == "StorageLost"
+    small.until(lambda: small.condition("Usable").get("status") == "True")
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"A"})
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+    assert len(small.truth["losses"]) == 1
 
 
 def the_list_of_inputs_is_deleted(small: Small) -> None:
@@ -812,6 +860,7 @@ ALL: tuple[Scenario, ...] = (
     its_owner_ends_it,
     one_file_is_refused,
     its_owner_discards,
+    its_owner_discards_and_goes,
     an_admin_discards,
     a_buffer_that_never_answers_is_discarded,
     a_loss_is_acknowledged,
@@ -819,6 +868,7 @@ ALL: tuple[Scenario, ...] = (
     its_cluster_is_lost_with_its_rse_half_made,
     its_cluster_is_lost_with_its_rse_half_removed,
     the_storage_is_lost_while_the_session_lives,
+    its_volume_is_removed,
     the_storage_is_lost_while_a_last_copy_keeps_it,
     an_older_operator_has_made_it,
     the_keys_are_deleted,

@@ -19,7 +19,8 @@ from volatile_rse.builders.objects import KINDS, agent_host, discarded_name, hos
 from volatile_rse.builders.storage import read_discarded
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.facts import Facts, Piece
+from volatile_rse.domain.discard import dids_of
+from volatile_rse.domain.facts import Facts, Lost, Piece
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.settings import Settings
 from volatile_rse.domain.stage import Stage
@@ -64,6 +65,8 @@ class Small:
         """What of it somebody consented to lose; it counts once the record says so."""
         self.unreadable: dict[str, str] = {}
         """Path of an input on the buffer -> why it cannot be staged."""
+        self.consents: set[str] = set()
+        """RSEs of which an owner has given up what is not safe."""
         self.destinations: tuple[str, ...] = ("SITE-B",)
         self.volume = ""
         """PersistentVolume that its bytes are on."""
@@ -156,6 +159,9 @@ class Small:
     def patch(self, ref: Ref, **spec: object) -> None:
         """Change a spec as a person does."""
         self.cluster.merge(ref, {"spec": spec})
+        teardown = spec.get("teardown")
+        if ref == REQUEST and isinstance(teardown, dict) and "discard" in teardown:
+            self.consents.add(teardown["discard"]["rse"])
 
     def write(self, *paths: str) -> None:
         for path in paths:
@@ -318,9 +324,14 @@ class Small:
 
     @property
     def discarded(self) -> frozenset[Did]:
+        """What the stored list names."""
+        return dids_of(self.written_off)
+
+    @property
+    def written_off(self) -> tuple[Lost, ...]:
         """What the stored list says was given up."""
         body = self._config_map(discarded_name(self.record_id))
-        return frozenset() if body is None else read_discarded(body, self._config_map)
+        return () if body is None else read_discarded(body, self._config_map)
 
     def _config_map(self, name: str) -> Mapping[str, Any] | None:
         return self.cluster.get(Ref("ConfigMap", "bufs", name))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from tests.unit.reconcile.small_world import OUT, Small
+from volatile_rse.api.conditions import Reason
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.ports.errors import UnreachableError
 
 
 def closed(small: Small) -> None:
@@ -109,6 +112,31 @@ def test_the_same_version_is_kept_only_where_it_is_to_be() -> None:
     assert small.catalogue.content(OUT) == (older,)
     assert small.catalogue.unsafe([older], ["SITE-B"]) == ()
     assert small.truth["outcome"]["files"] == 1
+
+
+def test_a_copy_that_another_session_forestalled_is_named() -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    attach, sent = small.catalogue.attach, []
+
+    def forestalled(dataset: Did, rse: str, files: Sequence[File]) -> None:
+        if not sent:
+            # Of another cluster, in the moment before: this one's file is at its destination already.
+            sent.extend(small.buffer.sites)
+            attach(dataset, rse, [dataclasses.replace(files[0], did=Did(OUT.scope, "out.bbbbbbbbbb.kept--a"))])
+            raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, "the call never arrived")
+        attach(dataset, rse, files)
+
+    small.catalogue.attach = forestalled  # type: ignore[method-assign]
+    small.start_pod()
+    small.step()
+    small.write("kept/a")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert len(small.catalogue.content(OUT)) == 1
+    assert small.truth["outcome"]["files"] == 1
+    assert [text.rsplit(" ", 1)[1] for text in small.truth["outcome"]["exceptions"]] == sent
 
 
 def test_a_session_is_warned_of_a_published_path_that_its_dataset_has() -> None:

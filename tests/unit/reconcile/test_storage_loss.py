@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.reconcile.small_world import Killed, Small
 from volatile_rse.builders.objects import name_of
 from volatile_rse.domain import effects as do
@@ -116,3 +118,49 @@ def test_a_volume_that_outlives_its_claim_goes_in_the_end() -> None:
     small.until(small.is_closed)
     small.step()
     assert not small.cluster.list("PersistentVolume")
+
+
+def without_volume(small: Small, *pieces: Piece) -> None:
+    """Take the volume away, with its bytes, and objects of the buffer."""
+    volume = Ref("PersistentVolume", None, small.volume)
+    small.drop(*pieces)
+    small.cluster.delete(volume, uid_of(small.cluster.get(volume) or {}))
+    small.buffer.lose_volume()
+
+
+@pytest.mark.parametrize("pieces", [(Piece.POD,), (Piece.POD, Piece.VOLUME)], ids=["its claim stays", "with its claim"])
+def test_outputs_whose_volume_is_gone_are_shown_to_nobody_before_any_agent_tells(pieces: tuple[Piece, ...]) -> None:
+    small = running()
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.fail_copies(steps=100)
+    small.until(lambda: any(did.name.startswith("out.") for did in small.catalogue.registered(small.ledger)))
+    without_volume(small, *pieces)
+    small.buffer.down = True
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"})
+    assert small.condition("OutputsSafe")["reason"] == "StorageLost"
+    small.buffer.down = False
+    small.until(lambda: "holds the last copy of user.alice:out." in small.message)
+    assert len(small.truth["losses"]) == 1
+
+
+def test_a_volume_that_goes_after_its_outputs_are_safe_keeps_nothing_back() -> None:
+    small = running()
+    small.end_pod()
+    small.until(lambda: small.truth.get("safeAt"))
+    assert not small.truth.get("freedAt")
+    without_volume(small, Piece.POD)
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+
+
+def test_a_pod_that_runs_on_has_what_it_had() -> None:
+    small = running()
+    volume = Ref("PersistentVolume", None, small.volume)
+    small.cluster.delete(volume, uid_of(small.cluster.get(volume) or {}))
+    for _ in range(5):
+        small.step()
+    assert not small.truth.get("losses")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
