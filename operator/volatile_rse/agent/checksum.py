@@ -37,19 +37,25 @@ def of_file(path: Path) -> int:
     return value
 
 
-def remember(path: Path, adler32: str) -> None:
-    """Tell XRootD; to be done before the file is made read-only, and believed until its time of change moves."""
-    changed = int(path.stat().st_mtime)
+def remember(file: Path | str | int, adler32: str) -> None:
+    """Tell XRootD; to be done before the file is made read-only, and believed until its time of change moves.
+
+    Parameters
+    ----------
+    file
+        Its path, or a descriptor to which everything is written.
+    """
+    changed = int(os.stat(file).st_mtime)
     age = int(time.time()) - changed
     value = _LAYOUT.pack(_NAME, changed, max(-(1 << 31), min(age, (1 << 31) - 1)), 0, 0, 4, bytes.fromhex(adler32))
-    os.setxattr(path, _ATTRIBUTE, value)
+    os.setxattr(file, _ATTRIBUTE, value)
 
 
-def remembered(path: Path) -> str | None:
+def remembered(path: Path | str) -> str | None:
     """Tell what is remembered of the file as it is now."""
     try:
         name, changed, _, _, _, length, value = _LAYOUT.unpack(os.getxattr(path, _ATTRIBUTE))
-        current = int(path.stat().st_mtime)
+        current = int(os.stat(path).st_mtime)
     except (OSError, struct.error):
         return None
     if name.rstrip(b"\0") != _NAME or changed != current or length != 4:  # noqa: PLR2004 (bytes of an Adler-32)

@@ -234,10 +234,11 @@ class Engine(Generic[_Key]):
         while left:
             left, fine, broken = self._multi.info_read()
             for curl, error in [*((curl, None) for curl in fine), *((curl, said) for curl, _, said in broken)]:
+                status = curl.getinfo(pycurl.RESPONSE_CODE)
                 key, transfer = self._release(curl)
                 steps = self._under_way[key]
                 try:
-                    step = partial(steps.send, transfer.outcome(error))
+                    step = partial(steps.send, transfer.outcome(error, status))
                 except TransferError as failure:
                     step = partial(steps.throw, failure)
                 self._advance(key, step)

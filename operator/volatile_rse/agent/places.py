@@ -83,7 +83,7 @@ class Places:
         return self.namespace / path.lstrip("/")
 
 
-def sync(path: Path) -> None:
+def sync(path: Path | str) -> None:
     """Make a file's bytes, or a directory's names, outlive the machine's power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -92,7 +92,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_all(paths: Sequence[Path]) -> None:
+def sync_all(paths: Sequence[Path] | Sequence[str]) -> None:
     """Make the bytes of files of one volume outlive the machine's power; many cost what the volume has unwritten."""
     if len(paths) <= _FEW:
         for path in paths:

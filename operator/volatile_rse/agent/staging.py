@@ -8,8 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import closing, contextmanager, suppress
 from typing import Literal
 
 from volatile_rse.agent import checksum
@@ -47,6 +46,8 @@ class Staging:
     is whole, also after the machine's power failed. The name itself need not be synced: without it the file is staged
     again, from the partial one if that is there.
 
+    Paths are strings here: with small files, what a ``Path`` costs is a good part of what a file costs.
+
     Parameters
     ----------
     first
@@ -55,6 +56,8 @@ class Staging:
 
     def __init__(self, places: Places, ledger: Ledger, troubles: Troubles, *, first: float) -> None:
         self._places = places
+        self._namespace = os.fspath(places.namespace)
+        self._partials = os.fspath(places.partial)
         self._ledger = ledger
         self.progress = Progress()
         self._first = first
@@ -122,9 +125,9 @@ class Staging:
         return rows, missing
 
     def _present(self, file: InputFile) -> bool:
-        path = self._places.on_disk(file.path)
+        path = self._target(file)
         try:
-            return path.stat().st_size == file.bytes and checksum.remembered(path) == file.adler32
+            return os.stat(path).st_size == file.bytes and checksum.remembered(path) == file.adler32
         except OSError:
             return False
 
@@ -168,31 +171,34 @@ class Staging:
     def _fetch(self, file: InputFile, source: str, access: Access) -> Steps:
         partial = self._partial(file)
         try:
-            arrived = partial.stat().st_size
+            arrived = os.stat(partial).st_size
         except FileNotFoundError:
             arrived = 0
         if arrived > file.bytes:
-            partial.unlink()
+            os.unlink(partial)
             arrived = 0
-        download = _Download(file, partial, arrived, self.progress, self._writer)
-        try:
+        with closing(_Download(file, partial, arrived, self.progress, self._writer)) as download:
             yield from download.read_again()
             with self._room(file, download):
                 if download.missing:
                     yield get(source, access, arrived, download.receive)
-        finally:
-            download.close()
-        download.check(source)
-        checksum.remember(partial, file.adler32)
-        partial.chmod(0o444)
+            download.finish(source)
         return None
 
-    def _partial(self, file: InputFile) -> Path:
-        return self._places.partial / hashlib.sha256(file.path.encode()).hexdigest()
+    def _target(self, file: InputFile) -> str:
+        return f"{self._namespace}/{file.path.lstrip('/')}"
+
+    def _partial(self, file: InputFile) -> str:
+        return f"{self._partials}/{hashlib.sha256(file.path.encode()).hexdigest()}"
 
     def _settle(self, files: list[InputFile]) -> None:
         """Give files that have arrived their names; done again as a whole if it fails."""
-        sync_all([partial for partial in map(self._partial, files) if partial.exists()])
+        partials = [self._partial(file) for file in files]
+        try:
+            sync_all(partials)
+        except FileNotFoundError:
+            # A repetition: some have their names.
+            sync_all([partial for partial in partials if os.path.exists(partial)])
         named, refused = [], []
         for file in files:
             try:
@@ -211,14 +217,20 @@ class Staging:
                 self._engine.call([file.path], again)
 
     def _name(self, file: InputFile) -> None:
-        target, partial = self._places.on_disk(file.path), self._partial(file)
+        target, partial = self._target(file), self._partial(file)
+        folder = os.path.dirname(target)
         try:
-            partial.rename(target)
+            # Names are spread by their hash: most files are the first of their folder.
+            with suppress(FileExistsError):
+                os.mkdir(folder)
         except FileNotFoundError:
-            # The first of its folder; or it has its name already.
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if partial.exists() or not self._present(file):
-                partial.rename(target)
+            os.makedirs(folder, exist_ok=True)
+        try:
+            os.rename(partial, target)
+        except FileNotFoundError:
+            # A repetition: it may have its name already.
+            if not self._present(file):
+                raise
 
     @contextmanager
     def _room(self, file: InputFile, download: _Download) -> Iterator[None]:
@@ -250,7 +262,7 @@ class _Download:
     """
 
     def __init__(
-        self, file: InputFile, partial: Path, arrived: int, progress: Progress, writer: ThreadPoolExecutor
+        self, file: InputFile, partial: str, arrived: int, progress: Progress, writer: ThreadPoolExecutor
     ) -> None:
         self._progress = progress
         self._writer = writer
@@ -264,7 +276,7 @@ class _Download:
         """What has arrived and is not written yet: libcurl gives 16 KiB at a time, each as dear as a greater piece."""
         self._held = 0
         self._sum = checksum.EMPTY
-        self._stream = partial.open("r+b" if arrived else "wb", buffering=_PIECE)
+        self._stream = open(partial, "r+b" if arrived else "wb", buffering=_PIECE)  # noqa: SIM115 (closed by close)
 
     def read_again(self) -> Steps:
         """Add up what an earlier attempt left: nothing else vouches for it."""
@@ -317,9 +329,22 @@ class _Download:
     def close(self) -> None:
         """Write what is left, and close the file."""
         with self._stream:
-            self._await_writing()
-            # A small file has nothing else: another thread would cost more than it does.
-            self._write(self._pieces)
+            self._flush()
+
+    def _flush(self) -> None:
+        self._await_writing()
+        # A small file has nothing else: another thread would cost more than it does.
+        pieces, self._pieces, self._held = self._pieces, [], 0
+        self._write(pieces)
+
+    def finish(self, source: str) -> None:
+        """Have the file as a whole: written, right, with its checksum, and read-only."""
+        self._flush()
+        self._stream.flush()
+        self.check(source)
+        descriptor = self._stream.fileno()
+        checksum.remember(descriptor, self._file.adler32)
+        os.fchmod(descriptor, 0o444)
 
     def check(self, source: str) -> None:
         """Compare with the catalogue; a file that is wrong as a whole is dropped, a short one is kept."""
@@ -328,7 +353,7 @@ class _Download:
             raise TransferError(message)
         found = checksum.digits(self._sum)
         if found != self._file.adler32:
-            self._partial.unlink()
+            os.unlink(self._partial)
             message = (
                 f"{source} has adler32 {found}, not {self._file.adler32}: the site's operators must check the file"
             )

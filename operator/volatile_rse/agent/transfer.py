@@ -236,8 +236,11 @@ class Transfer:
         curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
         curl.setopt(pycurl.LOW_SPEED_TIME, request.patience)
         curl.setopt(pycurl.BUFFERSIZE, _PIECE)
-        heard = self._answer.take if request.method == "HEAD" else self._answer.take_status
-        curl.setopt(pycurl.HEADERFUNCTION, heard)
+        if request.method == "HEAD":
+            curl.setopt(pycurl.HEADERFUNCTION, self._answer.take)
+        elif request.offset:
+            curl.setopt(pycurl.HEADERFUNCTION, self._answer.take_status)
+        # Else nobody needs a line of the header before the end, and each would have to wait for Python's lock.
         curl.setopt(pycurl.WRITEFUNCTION, self._write)
         if request.access.trust is not None:
             curl.setopt(pycurl.CAINFO, os.fspath(request.access.trust))
@@ -248,20 +251,22 @@ class Transfer:
         for option, value in request.options.items():
             curl.setopt(option, value)
 
-    def outcome(self, error: str | None) -> Answer:
+    def outcome(self, error: str | None, status: int) -> Answer:
         """Give the answer.
 
         Parameters
         ----------
         error
             What libcurl said of a transfer that failed.
+        status
+            Of the last answer, as libcurl read it.
 
         Raises
         ------
         TransferError
             The site did not do what was wanted.
         """
-        status, fine = self._answer.status, self.request.fine
+        self._answer.status, fine = status, self.request.fine
         if error is not None or self._error is not None:
             message = f"{self.request.method} {self.request.shown}: {self._error or error}"
             raise TransferError(message) from self._error

@@ -301,14 +301,14 @@ def test_many_files_share_their_syncs_and_transactions(
     files = [input_file(site, DATA[n : n + 100], f"f{n}.root") for n in range(300)]
     synced: list[int] = []
 
-    def sync_all(paths: list[Path]) -> None:
+    def sync_all(paths: list[str]) -> None:
         assert not any(buffer.places.on_disk(files[number(path)].path).exists() for path in paths), "named before"
         synced.append(len(paths))
 
     partials = {hashlib.sha256(file.path.encode()).hexdigest(): n for n, file in enumerate(files)}
 
-    def number(path: Path) -> int:
-        return partials[path.name]
+    def number(path: str) -> int:
+        return partials[Path(path).name]
 
     monkeypatch.setattr(staging, "sync_all", sync_all)
     buffer.report()
