@@ -889,6 +889,11 @@ def two_versions_of_a_path_are_published() -> None:
 
 
 @of_agent
+def what_is_in_the_publish_directory_is_not_looked_at() -> None:
+    swap(inventory, "AREAS", lambda _real: ("outbox",))
+
+
+@of_agent
 def it_is_sealed_before_the_fence_stands() -> None:
     def order(self: Any, request: Any, real: Any) -> None:
         self._gate.reached(GateState(mode="fenced", generation=request.generation))
