@@ -210,6 +210,11 @@ def a_record_that_cannot_be_read_ends_the_sweep() -> None:
 
 
 @mutant
+def what_inputs_share_is_counted_for_each() -> None:
+    swap(serving, "distinct", lambda _real: lambda inputs: [file for files in inputs.values() for file in files])
+
+
+@mutant
 def a_changed_list_of_inputs_counts() -> None:
     swap(gather._Gathering, "_unaltered", lambda _real: lambda _self, body: gather.read_inputs(body))
 

@@ -164,3 +164,25 @@ def test_a_site_that_cannot_be_read_now_is_no_source() -> None:
     small.until(lambda: small.condition("Stalled").get("reason") == "NoReplica")
     small.catalogue.add_files(IN, "SITE-B", [FIRST, File(Did("user.alice", "in.1"), 101, "00000001")])
     small.until(small.has_session, 120)
+
+
+def test_a_file_of_two_inputs_needs_room_once_and_is_listed_no_more_when_all_is_there() -> None:
+    small = Small()
+    small.buffer = FakeBuffer(capacity=201)
+    small.buffer.inodes_free = 2
+    small.request(capacity="201", inputs=[{"name": name, "did": str(IN)} for name in ("in", "again")])
+    small.until(small.has_session)
+    asked: list[int] = []
+    real = small.buffer.inputs
+    small.buffer.inputs = lambda after=0: asked.append(after) or real(after)  # type: ignore[method-assign,func-returns-value]
+    for _ in range(5):
+        small.step()
+    assert not asked
+
+
+def test_what_two_inputs_share_is_compared_with_the_volume_once() -> None:
+    small = Small()
+    small.buffer = FakeBuffer(capacity=200)
+    small.request(inputs=[{"name": name, "did": str(IN)} for name in ("in", "again")])
+    small.until(lambda: small.condition("Stalled").get("reason") == "InputsTooLarge")
+    assert "need 201 bytes and 2 inodes more, and the volume has 200 bytes" in small.condition("Stalled")["message"]
