@@ -210,6 +210,11 @@ def a_record_that_cannot_be_read_ends_the_sweep() -> None:
 
 
 @mutant
+def inputs_have_no_deadline() -> None:
+    swap(serving, "_stalled", lambda _real: lambda *_: ())
+
+
+@mutant
 def what_inputs_share_is_counted_for_each() -> None:
     swap(serving, "distinct", lambda _real: lambda inputs: [file for files in inputs.values() for file in files])
 

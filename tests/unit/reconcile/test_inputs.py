@@ -186,3 +186,49 @@ def test_what_two_inputs_share_is_compared_with_the_volume_once() -> None:
     small.request(inputs=[{"name": name, "did": str(IN)} for name in ("in", "again")])
     small.until(lambda: small.condition("Stalled").get("reason") == "InputsTooLarge")
     assert "need 201 bytes and 2 inodes more, and the volume has 200 bytes" in small.condition("Stalled")["message"]
+
+
+def stalled(small: Small) -> str:
+    """Say what is told of inputs that do not arrive, after a while."""
+    for _ in range(12):
+        small.step()
+    staged = small.condition("InputsStaged")
+    return str(staged["message"]) if staged.get("reason") == "StagingStalled" else ""
+
+
+def test_inputs_of_which_nothing_arrives_are_told_at_their_deadline_until_something_does() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request(inputs=[{"name": "in", "did": str(IN), "deadline": "10m"}])
+    small.buffer.idle = {"in": 599}
+    assert not stalled(small)
+    small.buffer.idle = {"in": 600}
+    assert "Nothing of these inputs has arrived within their deadline: in (10m)" in stalled(small)
+    assert f"{store_path(FIRST.did)}: HTTP 503" in stalled(small)
+    small.buffer.idle = {"in": 3}
+    assert not stalled(small)
+    small.buffer.idle = {"in": 600}
+    assert stalled(small)
+    small.unreadable, small.buffer.idle = {}, {}
+    small.buffer.restart()
+    small.until(small.has_session)
+    assert not stalled(small)
+    assert small.condition("InputsStaged")["status"] == "True"
+
+
+def test_what_a_session_can_begin_without_has_no_deadline() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.buffer.idle = {"in": 7200}
+    small.request(inputs=[{"name": "in", "did": str(IN), "minimumPercent": 50}])
+    small.until(small.has_session)
+    assert not stalled(small)
+
+
+def test_of_two_inputs_the_one_is_named_that_is_waited_for() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    least = {"all": 100, "half": 50}
+    small.request(inputs=[{"name": name, "did": str(IN), "minimumPercent": least[name]} for name in least])
+    small.buffer.idle = {"all": 1800, "half": 1800}
+    assert "within their deadline: all (30m). " in stalled(small)
