@@ -69,7 +69,8 @@ def serving(facts: Facts, record: Record) -> Plan:
     if truth != record.status.session:
         # Where nothing was to come, this is the first that is written of the volume.
         volume = record.status.volume or (facts.report.volume if facts.report else None)
-        effects.append(remember(record, session=truth, volume=volume))
+        # First: it depends on no deed, and what is refused each time must not keep a session from its end.
+        effects.insert(0, remember(record, session=truth, volume=volume))
     elif address := find_address(facts, record):
         effects.append(address)
     problems = [*room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
