@@ -216,17 +216,10 @@ def inputs_have_no_deadline() -> None:
 
 @mutant
 def a_session_ends_only_when_all_else_is_done() -> None:
-    def is_truth(effect: do.Effect) -> bool:
-        return isinstance(effect, do.Remember)
+    def late(plan: Plan, _facts: Facts, _record: Record) -> Plan:
+        return replace(plan, effects=tuple(sorted(plan.effects, key=lambda effect: isinstance(effect, do.Remember))))
 
-    def late(real: Any) -> Any:
-        def plan(facts: Facts, record: Record) -> Plan:
-            decided = real(facts, record)
-            return replace(decided, effects=tuple(sorted(decided.effects, key=is_truth)))
-
-        return plan
-
-    swap(planning, "_STAGES", lambda real: {**real, Stage.SERVING: late(real[Stage.SERVING])})
+    decide(Stage.SERVING, late)
 
 
 @mutant
