@@ -27,24 +27,37 @@ def up(*, fresh: bool) -> None:
 
 
 def refuse_while_unsafe() -> None:
-    """Look for outputs that may be nowhere else; a cluster that does not answer within seconds stops nobody.
+    """Look for outputs that may be nowhere else; where there is no cluster nobody has to answer.
 
     Raises
     ------
     StepError
-        There are some; names their records.
+        There are some; names their records. Or the cluster is there, and does not tell within seconds.
     """
-    if left := _unsafe():
+    if not (nodes := cluster.nodes()):
+        return
+    try:
+        left = _unsafe()
+    except (StepError, subprocess.SubprocessError, OSError, ValueError, LookupError, TypeError) as error:
+        message = (
+            f"whether outputs are at risk cannot be told: the cluster's container {', '.join(nodes)} is there, and its "
+            f"API server does not answer ({error}). USER must act: have it answer (slow, it may answer later; "
+            f"stopped: `docker start {' '.join(nodes)}`) and repeat this, or destroy it with all that it has: "
+            "`make down FORCE=1`"
+        )
+        raise StepError(message) from error
+    if left:
         message = f"outputs of {', '.join(left)} are not safe: wait for them, or use `make down FORCE=1`"
         raise StepError(message)
 
 
 def _unsafe() -> list[str]:
-    records = ("get", "rserecords", "-o", "json", "--request-timeout=5s")
-    try:
-        found = json.loads(cluster.kubectl(*records))["items"]
-    except (StepError, subprocess.SubprocessError, OSError, ValueError):
+    patience = "--request-timeout=5s"
+    kind = cluster.kubectl("get", "crd", "rserecords.volatilerse.io", "--ignore-not-found", "-o", "name", patience)
+    if not kind.strip():
+        # No operator was ever installed.
         return []
+    found = json.loads(cluster.kubectl("get", "rserecords", "-o", "json", patience))["items"]
     statuses = {body["metadata"]["name"]: body.get("status") or {} for body in found}
     began = {name for name, status in statuses.items() if (status.get("session") or {}).get("readyAt")}
     return sorted(name for name in began if not statuses[name].get("safeAt"))

@@ -17,7 +17,7 @@ from testbed import baseimages, golang
 from testbed.layout import CHECKOUT, CLUSTER, KUBE_CONTEXT, KUBECONFIG, LABEL, NETWORK, NODE, STATE
 from testbed.progress import Log, StepError, step
 
-__all__ = ["delete", "ensure_network", "guard", "is_foreign", "kubectl", "load", "up"]
+__all__ = ["delete", "ensure_network", "guard", "is_foreign", "kubectl", "load", "nodes", "up"]
 
 _KIND = ("sigs.k8s.io/kind", "v0.33.0")
 _PROVISIONER = ("github.com/rancher/local-path-provisioner", "v0.0.30")
@@ -115,15 +115,19 @@ def _create(image: str, log: Log) -> None:
     _IDENTITY.write_text(json.dumps({"uid": _uid()}))
 
 
+def nodes() -> list[str]:
+    """Name the cluster's containers, whichever clone created them, stopped ones too: their volumes have the outputs."""
+    if shutil.which("docker") is None:
+        return []
+    argv = ["docker", "ps", "-a", "--format", "{{.Names}}", "--filter", f"label=io.x-k8s.kind.cluster={CLUSTER}"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
+
+
 def delete() -> None:
     """Delete the cluster, whichever clone created it."""
-    nodes = subprocess.run(
-        ["docker", "ps", "-aq", "--filter", f"label=io.x-k8s.kind.cluster={CLUSTER}"],
-        capture_output=True, text=True, check=False,
-    ).stdout.split()  # fmt: skip
-    if nodes:
+    if found := nodes():
         with step("Delete the cluster") as log:
-            log.run("docker", "rm", "-fv", *nodes)
+            log.run("docker", "rm", "-fv", *found)
     _IDENTITY.unlink(missing_ok=True)
     KUBECONFIG.unlink(missing_ok=True)
 

@@ -210,6 +210,24 @@ def a_record_that_cannot_be_read_ends_the_sweep() -> None:
 
 
 @mutant
+def inputs_have_no_deadline() -> None:
+    swap(serving, "_stalled", lambda _real: lambda *_: ())
+
+
+@mutant
+def a_session_ends_only_when_all_else_is_done() -> None:
+    def late(plan: Plan, _facts: Facts, _record: Record) -> Plan:
+        return replace(plan, effects=tuple(sorted(plan.effects, key=lambda effect: isinstance(effect, do.Remember))))
+
+    decide(Stage.SERVING, late)
+
+
+@mutant
+def what_inputs_share_is_counted_for_each() -> None:
+    swap(serving, "distinct", lambda _real: lambda inputs: [file for files in inputs.values() for file in files])
+
+
+@mutant
 def a_changed_list_of_inputs_counts() -> None:
     swap(gather._Gathering, "_unaltered", lambda _real: lambda _self, body: gather.read_inputs(body))
 
@@ -886,6 +904,11 @@ def what_is_open_is_published() -> None:
 @of_agent
 def two_versions_of_a_path_are_published() -> None:
     swap(publishing.Publishing, "_is_sealed", lambda _real: lambda _self, _find: False)
+
+
+@of_agent
+def what_is_in_the_publish_directory_is_not_looked_at() -> None:
+    swap(inventory, "AREAS", lambda _real: ("outbox",))
 
 
 @of_agent

@@ -28,7 +28,7 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 __all__ = ["FakeCatalogue"]
 
 _MARK = "vrse_instance"
-_TABLES = ("_files", "_collections", "_rses", "_deleted", "_replicas", "_tombs", "_rules")
+_TABLES = ("_files", "_collections", "_rses", "_deleted", "_replicas", "_tombs", "_bad", "_lost", "_rules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,10 @@ class FakeCatalogue(Catalogue):
         self._replicas: dict[tuple[str, Did], str] = {}
         self._tombs: set[tuple[str, Did]] = set()
         """Replicas with the epoch tombstone that a plain reaper takes."""
+        self._bad: set[tuple[str, Did]] = set()
+        """Replicas that were declared bad, and that the necromancer has not seen yet."""
+        self._lost: set[Did] = set()
+        """Files that had no other replica then: no dataset takes them any more."""
         self._rules: dict[str, _Rule] = {}
         self._locked: set[str] = set()
         """RSEs where hiding was refused because of a rule."""
@@ -158,6 +162,11 @@ class FakeCatalogue(Catalogue):
         """Let a replica vanish from an RSE."""
         self._replicas.pop((rse, did))
 
+    def declare_bad(self, rse: str, did: Did) -> None:
+        """Declare a replica bad, as only root may."""
+        self._replicas[rse, did] = "B"
+        self._bad.add((rse, did))
+
     def backup(self) -> Mapping[str, object]:
         """Keep the database as it is now."""
         return {name: copy.deepcopy(getattr(self, name)) for name in _TABLES}
@@ -197,8 +206,9 @@ class FakeCatalogue(Catalogue):
         return self._death is not None
 
     def run_daemons(self) -> None:
-        """Run judge-cleaner, judge-evaluator, reaper, abacus and undertaker once."""
+        """Run judge-cleaner, necromancer, judge-evaluator, reaper, abacus and undertaker once."""
         self._clean()
+        self._raise_dead()
         for rule in self._rules.values():
             held = {(did, rse) for did in self._members(rule.did) for rse in rule.rses}
             rule.locks |= {lock for lock in held if self._replicas.get((lock[1], lock[0])) == "A"}
@@ -582,14 +592,15 @@ class FakeCatalogue(Catalogue):
         known = self._found(collection)
         if not known.open:
             raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused files for {collection}: it is closed.")
-        refused = [file.did for file in files if self._files.get(file.did, file) != file]
+        refused = [file.did for file in files if file.did in self._lost or self._files.get(file.did, file) != file]
         for file in files:
             if file.did not in refused:
                 self._files[file.did] = file
                 self._replicas.setdefault((rse, file.did), "A")
                 known.members.add(file.did)
         if refused:
-            what = f"Rucio refused files for {collection} on {rse}: FileConsistencyMismatch: {refused[0]}."
+            why = "UnsupportedOperation: LOST" if refused[0] in self._lost else "FileConsistencyMismatch"
+            what = f"Rucio refused files for {collection} on {rse}: {why}: {refused[0]}."
             raise RefusedError(Reason.CATALOGUE_REFUSED, what)
 
     def _clean(self) -> None:
@@ -597,11 +608,27 @@ class FakeCatalogue(Catalogue):
             # The end of a lock overwrites the epoch; the reaper leaves what is younger.
             self._tombs -= {(rse, did) for did, rse in self._rules.pop(id_).locks}
 
+    def _raise_dead(self) -> None:
+        """Judge what was declared bad: a file without another replica is lost for good, and leaves every dataset."""
+        for rse, did in self._bad & set(self._replicas):
+            if not any(known == did and state in {"A", "T"} for (_, known), state in self._replicas.items()):
+                self._lost.add(did)
+                for found in self._collections.values():
+                    found.members.discard(did)
+                for rule in self._rules.values():
+                    rule.locks.discard((did, rse))
+            elif any((did, rse) in rule.locks for rule in self._rules.values()):
+                # It is fetched anew for them.
+                continue
+            self._replicas[rse, did] = "U"
+            self._tombs.add((rse, did))
+        self._bad.clear()
+
     def _reap(self) -> None:
         locked = {lock for rule in self._rules.values() for lock in rule.locks}
         for (rse, did), state in list(self._replicas.items()):
             reaps = self._rses[rse].deletable and rse not in self.silent
-            if state == "B" and (rse, did) in self._tombs and reaps and (did, rse) not in locked:
+            if state in {"B", "U"} and (rse, did) in self._tombs and reaps and (did, rse) not in locked:
                 del self._replicas[rse, did]
                 self._tombs.discard((rse, did))
                 if not any(known == did for _, known in self._replicas):

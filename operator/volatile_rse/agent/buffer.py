@@ -54,7 +54,7 @@ class Buffer:
         self.staging = Staging(places, self.ledger, self.troubles, first=first)
         self.sealing = Sealing(places, self.ledger, self.gate)
         self.publishing = Publishing(places, self.ledger, self.gate, self.sealing, self.troubles)
-        self.inventory = Inventory(places, self.ledger.bump, self.troubles)
+        self.inventory = Inventory(places, self.ledger, self.troubles)
         self.copying = Copying(places, self.ledger, self.troubles, first=first)
         self._taking = threading.Lock()
         self._telling = threading.Lock()

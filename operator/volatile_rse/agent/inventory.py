@@ -1,18 +1,19 @@
-"""What lies in the outboxes while sessions write: looked at now and then, and never read."""
+"""What sessions have written and nobody has sealed yet: looked at now and then, and never read."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from volatile_rse.agent.outbox import below, first_rule, is_excluded, is_written, shown, walk
-from volatile_rse.agent.places import Places
+from volatile_rse.agent.ledger import Ledger, output_key
+from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, is_written, shown, walk
+from volatile_rse.agent.places import AREAS, Places
 from volatile_rse.agent.troubles import Troubles
 from volatile_rse.agent.worker import worker
-from volatile_rse.api.agent import OutputRule, OutputTotals
+from volatile_rse.api.agent import OutputRule, OutputState, OutputTotals
 
 __all__ = ["Inventory", "Seen", "with_live"]
 
@@ -33,19 +34,17 @@ class Seen:
 
 
 class Inventory:
-    """Looks at the outboxes in the background, as long as there are rules to tell them by.
+    """Looks at the areas of sessions in the background, as long as there are rules to tell their files by.
 
     Parameters
     ----------
-    changed
-        Called when there is something new to report.
+    ledger
+        Counts that there is something new to report, and tells what it has counted itself.
     """
 
-    def __init__(
-        self, places: Places, changed: Callable[[], None], troubles: Troubles, *, period: float = _PERIOD
-    ) -> None:
+    def __init__(self, places: Places, ledger: Ledger, troubles: Troubles, *, period: float = _PERIOD) -> None:
         self._places = places
-        self._changed = changed
+        self._ledger = ledger
         self._troubles = troubles
         self._period = period
         self._wake = threading.Condition()
@@ -68,7 +67,7 @@ class Inventory:
             self._thread.join()
 
     def take(self, claims: Sequence[str], rules: Sequence[OutputRule]) -> None:
-        """Tell the files of these outboxes by these rules; without rules there is nothing to look for."""
+        """Tell the files of these claims by these rules; without rules there is nothing to look for."""
         with self._wake:
             self._claims, self._rules = claims, rules
             if not rules:
@@ -88,7 +87,7 @@ class Inventory:
             if rules is not self._rules or seen == self._seen:
                 return
             self._seen = seen
-        self._changed()
+        self._ledger.bump()
 
     def _run(self) -> None:
         pause = self._period
@@ -101,7 +100,7 @@ class Inventory:
                         with self._troubles.told("inventory"):
                             self.look()
                     except Exception:  # noqa: BLE001 (numbers must not cost the agent its other work)
-                        _log.exception("the outboxes cannot be looked at")
+                        _log.exception("what sessions have written cannot be looked at")
                     finally:
                         pause = min(max(self._period, _SHARE * (time.monotonic() - begun)), _LONGEST)
                         self._wake.acquire()
@@ -112,26 +111,34 @@ class Inventory:
         sums: dict[tuple[str, str | None], list[int]] = {}
         unmatched: list[str] = []
         for claim in claims:
-            root = self._places.area("outbox", claim)
-            for found in walk(root):
-                if not found.regular or is_excluded(found.path):
-                    continue
+            for area, found in self._files(claim):
                 rule = first_rule(claim, found.path, rules)
                 if rule is None and len(unmatched) < _EXAMPLES:
-                    unmatched.append(shown(found.path))
+                    unmatched.append(shown(found.path) if area == "outbox" else f"publish/{shown(found.path)}")
                 total = sums.setdefault((claim, rule.name if rule else None), [0, 0, 0])
                 total[0] += 1
                 total[1] += found.status.st_size
-                total[2] += found.torn or is_written(below(root, found.path)) is True
+                total[2] += found.torn or is_written(below(self._places.area(area, claim), found.path)) is True
         totals = (
             OutputTotals(claim=claim, name=name, files=files, bytes=size, open=torn)
             for (claim, name), (files, size, torn) in sums.items()
         )
         return Seen(tuple(totals), tuple(unmatched))
 
+    def _files(self, claim: str) -> Iterator[tuple[str, Found]]:
+        """Give what a claim has left, but not what programs leave lying about, nor what is in the ledger already."""
+        # As files go: one that is moved meanwhile is told twice, rather than not at all.
+        for area in reversed(AREAS):
+            for found in walk(self._places.area(area, claim)):
+                if not found.regular or is_excluded(found.path):
+                    continue
+                # What was published before under its path is told as failed.
+                if area != "publish" or not self._ledger.get(OutputState, output_key(claim, found.path, area)):
+                    yield area, found
+
 
 def with_live(ledger: Iterable[OutputTotals], seen: Seen) -> list[OutputTotals]:
-    """Add what was seen in the outboxes to what the ledger has taken already."""
+    """Add what was seen of the sessions' files to what the ledger has taken already."""
     sums = {(total.claim, total.name): total for total in ledger}
     for total in seen.totals:
         taken = sums.get((total.claim, total.name))

@@ -289,7 +289,7 @@ class VolatileRSEStatus(ApiModel):
     outputs: Annotated[list[OutputStatus], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] | None = None
     """Progress of the outputs."""
     unmatched: UnmatchedStatus | None = None
-    """Files of the outbox that no output takes."""
+    """Files of the outbox and of the publish directory that no output takes."""
     conditions: (
         Annotated[
             list[Condition],

@@ -95,15 +95,17 @@ def problems_of_request(
     return tuple(problems)
 
 
-def problems_of_inputs(spec: VolatileRSESpec, sizes: dict[str, int]) -> tuple[Problem, ...]:
+def problems_of_inputs(spec: VolatileRSESpec, sizes: dict[str, int], total: int) -> tuple[Problem, ...]:
     """Judge resolved inputs against the capacity, before a byte moves.
 
     Parameters
     ----------
     sizes
         Input name -> bytes.
+    total
+        Bytes of all of them; less than their sum where inputs share files.
     """
-    total, capacity = sum(sizes.values()), parse_quantity(spec.capacity)
+    capacity = parse_quantity(spec.capacity)
     if total <= capacity:
         return ()
     parts = ", ".join(f"{name}: {size}" for name, size in sorted(sizes.items()))

@@ -10,7 +10,7 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
-from volatile_rse.domain.frozen import digest_of, least_of
+from volatile_rse.domain.frozen import digest_of, distinct, least_of
 from volatile_rse.domain.lifetime import next_wake, session_after
 from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refused_datasets, sealed_files, taken_paths
 from volatile_rse.domain.plan import SHOWN, Plan, foreign_object, remember, request_of
@@ -31,7 +31,8 @@ def preparing(facts: Facts, record: Record) -> Plan:
         return Plan()
     request = request_of(record)
     sizes = {name: sum(file.bytes for file in files) for name, files in facts.resolved.items()}
-    wrong = problems_of_inputs(request, sizes)
+    # Each file once, as the agent stages it: a dataset may be named beside the container that has it.
+    wrong = problems_of_inputs(request, sizes, sum(file.bytes for file in distinct(facts.resolved)))
     if wrong:
         return Plan(problems=wrong)
     inputs = [
@@ -68,7 +69,8 @@ def serving(facts: Facts, record: Record) -> Plan:
     if truth != record.status.session:
         # Where nothing was to come, this is the first that is written of the volume.
         volume = record.status.volume or (facts.report.volume if facts.report else None)
-        effects.append(remember(record, session=truth, volume=volume))
+        # First: it depends on no deed, and what is refused each time must not keep a session from its end.
+        effects.insert(0, remember(record, session=truth, volume=volume))
     elif address := find_address(facts, record):
         effects.append(address)
     problems = [*room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
@@ -111,13 +113,14 @@ def _no_room(facts: Facts, record: Record) -> tuple[Problem, ...]:
     """
     if facts.manifest is None or facts.report is None or record.status.session.ready_at is not None:
         return ()
-    there = {total.name: total for total in facts.report.inputs}
+    if facts.inputs is None:
+        # All of them are there, or the agent does not answer.
+        return ()
+    there = {Did(state.scope, state.name) for state in facts.inputs if state.state == "staged"}
+    left = [file for file in distinct(facts.frozen or {}) if file.did not in there]
     # What was begun goes on where it ended.
-    files, size = -facts.report.partial_files, -facts.report.partial_bytes
-    for name, entries in (facts.frozen or {}).items():
-        staged = there.get(name)
-        files += len(entries) - (staged.staged if staged else 0)
-        size += sum(file.bytes for file in entries) - (staged.staged_bytes if staged else 0)
+    files = len(left) - facts.report.partial_files
+    size = sum(file.bytes for file in left) - facts.report.partial_bytes
     space = facts.report.space
     if size <= space.bytes_free and (files <= space.inodes_free or not space.inodes):
         return ()

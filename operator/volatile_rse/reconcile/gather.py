@@ -482,7 +482,9 @@ class _Gathering:
             self._outgoing()
         room = registered is not None and len(registered) < self._spec.class_snapshot.max_registered_replicas
         partial = staged < sum(entry.files for entry in self._record.status.inputs or ())
-        if (room and staged + published > len(registered or ())) or partial or lost:
+        # A file of two inputs is counted for both, and registered once.
+        behind = staged - self._shared() + published > len(registered or ())
+        if (room and behind) or partial or lost:
             self._set(inputs=self._ask(self._inputs))
         pod = self._facts.storage.pod
         if pod is not None and pod.ready:
@@ -735,6 +737,11 @@ class _Gathering:
             return listed
         _log.warning("%s: its list of inputs was changed by somebody, and does not count", self._record.name)
         return {}
+
+    def _shared(self) -> int:
+        """Tell how many files the inputs have more than there are."""
+        lists = list((self._facts.frozen or {}).values())
+        return sum(map(len, lists)) - len(set().union(*lists)) if len(lists) > 1 else 0
 
     def _frozen_again(self) -> None:
         """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""

@@ -47,6 +47,23 @@ def test_what_is_written_is_told_while_the_session_runs(watched: Buffer) -> None
     assert told(watched)["o1"] == (1, 3, 0)
 
 
+def test_what_lies_in_the_publish_directory_is_told_as_well(watched: Buffer) -> None:
+    folder = watched.places.area("publish", CLAIM)
+    leave(watched, "notes.txt", b"6").rename(folder / "notes.txt")
+    leave(watched, "h.root", b"345").rename(folder / "h.root")
+    leave(watched, "x.swp", b"none").rename(folder / "x.swp")
+    with (folder / "h.root").open("ab"):
+        watched.inventory.look()
+    assert told(watched) == {"o1": (1, 3, 1), None: (1, 1, 0)}
+    assert watched.report().unmatched == ["publish/notes.txt"]
+    # Out of its session's reach, and not sealed yet.
+    taken = watched.places.area("taken", CLAIM)
+    taken.mkdir(parents=True)
+    (folder / "h.root").rename(taken / "h.root")
+    watched.inventory.look()
+    assert told(watched) == {"o1": (1, 3, 0), None: (1, 1, 0)}
+
+
 def test_a_whole_file_that_is_being_changed_is_open(watched: Buffer) -> None:
     path, closed = leave(watched, "plots/a.png", b"12"), leave(watched, "plots/b.png", b"34")
     with path.open("r+b") as stream, closed.open("rb"):

@@ -75,6 +75,10 @@ def test_only_whole_files_of_continuous_outputs_are_taken(publishing: Buffer) ->
     publishing.publishing.look()
     assert not outputs(publishing)
     assert all(path.exists() for path in (torn, *others))
+    publishing.inventory.look()
+    told = {total.name: (total.files, total.open) for total in publishing.report().outputs}
+    assert told == {"out": (1, 1), "late": (1, 0), None: (1, 0)}
+    assert publishing.report().unmatched == ["publish/other.bin"]
     torn.chmod(0o600)
     publishing.publishing.look()
     assert [state.path for state in outputs(publishing).values()] == ["torn.root"]
@@ -179,7 +183,8 @@ def test_a_path_is_published_once(publishing: Buffer) -> None:
     assert told.state == "failed"
     assert "USER must give it another name" in (told.error or "")
     assert second.read_bytes() == b"another"
-    assert [total.failed for total in publishing.report().outputs] == [1]
+    publishing.inventory.look()
+    assert [(total.files, total.failed) for total in publishing.report().outputs] == [(2, 1)]
     second.rename(second.with_name("i.root"))
     publishing.publishing.look()
     assert sorted((state.path, state.state) for state in outputs(publishing).values()) == [

@@ -90,10 +90,14 @@ def test_capacity_over_the_limit_of_the_class() -> None:
 
 
 def test_inputs_must_fit() -> None:
-    assert problems_of_inputs(spec(), {"in": 1 << 30}) == ()
-    (problem,) = problems_of_inputs(spec(), {"in": 1 << 29, "more": (1 << 29) + 1})
+    assert problems_of_inputs(spec(), {"in": 1 << 30}, 1 << 30) == ()
+    (problem,) = problems_of_inputs(spec(), {"in": 1 << 29, "more": (1 << 29) + 1}, (1 << 30) + 1)
     assert problem.reason is Reason.INPUTS_TOO_LARGE
     assert "in: 536870912, more: 536870913" in problem.message
+
+
+def test_what_inputs_share_is_counted_once() -> None:
+    assert problems_of_inputs(spec(), {"in": 1 << 30, "more": 1 << 29}, 1 << 30) == ()
 
 
 def test_a_bad_template_of_the_class_is_an_admins_task_and_a_name_that_cms_refuses_a_users() -> None:

@@ -164,3 +164,71 @@ def test_a_site_that_cannot_be_read_now_is_no_source() -> None:
     small.until(lambda: small.condition("Stalled").get("reason") == "NoReplica")
     small.catalogue.add_files(IN, "SITE-B", [FIRST, File(Did("user.alice", "in.1"), 101, "00000001")])
     small.until(small.has_session, 120)
+
+
+def test_a_file_of_two_inputs_needs_room_once_and_is_listed_no_more_when_all_is_there() -> None:
+    small = Small()
+    small.buffer = FakeBuffer(capacity=201)
+    small.buffer.inodes_free = 2
+    small.request(capacity="201", inputs=[{"name": name, "did": str(IN)} for name in ("in", "again")])
+    small.until(small.has_session)
+    asked: list[int] = []
+    real = small.buffer.inputs
+    small.buffer.inputs = lambda after=0: asked.append(after) or real(after)  # type: ignore[method-assign,func-returns-value]
+    for _ in range(5):
+        small.step()
+    assert not asked
+
+
+def test_what_two_inputs_share_is_compared_with_the_volume_once() -> None:
+    small = Small()
+    small.buffer = FakeBuffer(capacity=200)
+    small.request(inputs=[{"name": name, "did": str(IN)} for name in ("in", "again")])
+    small.until(lambda: small.condition("Stalled").get("reason") == "InputsTooLarge")
+    assert "need 201 bytes and 2 inodes more, and the volume has 200 bytes" in small.condition("Stalled")["message"]
+
+
+def stalled(small: Small) -> str:
+    """Say what is told of inputs that do not arrive, after a while."""
+    for _ in range(12):
+        small.step()
+    staged = small.condition("InputsStaged")
+    return str(staged["message"]) if staged.get("reason") == "StagingStalled" else ""
+
+
+def test_inputs_of_which_nothing_arrives_are_told_at_their_deadline_until_something_does() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request(inputs=[{"name": "in", "did": str(IN), "deadline": "10m"}])
+    small.buffer.idle = {"in": 599}
+    assert not stalled(small)
+    small.buffer.idle = {"in": 600}
+    assert "Nothing of these inputs has arrived within their deadline: in (10m)" in stalled(small)
+    assert f"{store_path(FIRST.did)}: HTTP 503" in stalled(small)
+    small.buffer.idle = {"in": 3}
+    assert not stalled(small)
+    small.buffer.idle = {"in": 600}
+    assert stalled(small)
+    small.unreadable, small.buffer.idle = {}, {}
+    small.buffer.restart()
+    small.until(small.has_session)
+    assert not stalled(small)
+    assert small.condition("InputsStaged")["status"] == "True"
+
+
+def test_what_a_session_can_begin_without_has_no_deadline() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.buffer.idle = {"in": 7200}
+    small.request(inputs=[{"name": "in", "did": str(IN), "minimumPercent": 50}])
+    small.until(small.has_session)
+    assert not stalled(small)
+
+
+def test_of_two_inputs_the_one_is_named_that_is_waited_for() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    least = {"all": 100, "half": 50}
+    small.request(inputs=[{"name": name, "did": str(IN), "minimumPercent": least[name]} for name in least])
+    small.buffer.idle = {"all": 1800, "half": 1800}
+    assert "within their deadline: all (30m). " in stalled(small)

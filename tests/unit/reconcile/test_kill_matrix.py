@@ -10,7 +10,14 @@ from typing import Literal, get_args
 import pytest
 
 from tests.unit.reconcile.judge import ends_well, judge, rests
-from tests.unit.reconcile.scenarios import ALL, QUICK, Scenario, comes_and_goes, deleted_in_the_middle
+from tests.unit.reconcile.scenarios import (
+    ALL,
+    QUICK,
+    Scenario,
+    comes_and_goes,
+    deleted_in_the_middle,
+    the_storage_pod_and_its_claim_are_deleted,
+)
 from tests.unit.reconcile.small_world import REQUEST, Apply, Killed, Small
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain import effects as do
@@ -60,7 +67,7 @@ def run(scenario: Scenario, number: int, mode: Mode) -> list[do.Effect]:
 
 STRUCK: tuple[Mode, ...] = ("killed before", "killed after", "answer lost")
 """What every scenario has to bear."""
-THOROUGH = (comes_and_goes, deleted_in_the_middle)
+THOROUGH = (comes_and_goes, deleted_in_the_middle, the_storage_pod_and_its_claim_are_deleted)
 """Scenarios that have to bear the rest, too: between them they have nearly every effect."""
 
 

@@ -73,3 +73,49 @@ def test_what_is_wrong_is_an_event_also_when_something_else_changes_with_it() ->
     small.until(lambda: small.condition("SessionActive")["status"] == "False")
     told = [(event.type_, event.reason) for event in small.cluster.events]
     assert ("Warning", "BufferUnreachable") in told, told
+
+
+def test_an_output_that_somebody_has_declared_lost_stays_and_keeps_no_other_back() -> None:
+    """Rucio takes such a name into no dataset any more; its bytes are on the buffer."""
+    small = _running(Small())
+    small.fail_copies(30)
+    small.write("kept/a", "kept/b")
+    small.end_pod()
+    small.until(lambda: len(small.catalogue.registered(small.ledger)) == 4)
+    lost = next(did for did in small.catalogue.registered(small.ledger) if "kept--a" in did.name)
+    small.catalogue.declare_bad(small.rse, lost)
+    small.until(lambda: small.is_kept("kept/b"))
+    for _ in range(20):
+        small.step()
+    said = small.condition("OutputsSafe")
+    assert (said["status"], said["reason"]) == ("False", "CatalogueRefused")
+    assert f"LOST: {lost}" in said["message"]
+    assert "ADMIN must act" in said["message"]
+    assert _status(small)["outputs"][0]["bytesAtRisk"] == len("kept/a")  # type: ignore[index]
+    assert small.truth["phase"] == "Keeping"
+    assert small.kept_volumes() == 1
+    small.patch(REQUEST, teardown={"discard": {"rse": small.rse, "requestedBy": "alice"}})
+    small.until(small.is_closed, 120)
+    assert small.discarded == {lost}
+    assert small.is_kept("kept/b")
+
+
+def test_a_published_file_that_is_refused_does_not_keep_the_session_from_its_end() -> None:
+    small = Small()
+    kept = {"name": "kept", "path": "kept/**", "scope": OUT.scope, "dataset": OUT.name, "register": "Continuous"}
+    small.request(outputs=[kept | {"destination": {"rseExpression": "SITE-B"}}])
+    small.until(small.has_session)
+    small.start_pod()
+    small.fail_copies(10)
+    small.buffer.publish(small.uid, "kept/a", b"kept/a")
+    small.until(lambda: len(small.catalogue.registered(small.ledger)) == 3)
+    lost = next(did for did in small.catalogue.registered(small.ledger) if "kept--a" in did.name)
+    small.catalogue.declare_bad(small.rse, lost)
+    small.until(lambda: "LOST" in small.message)
+    small.write("kept/b")
+    small.end_pod()
+    small.until(lambda: small.truth["session"].get("endedAt"))
+    assert small.truth["session"]["endReason"] == "PodsGone"
+    small.until(lambda: small.is_kept("kept/b"))
+    assert small.truth["phase"] == "Keeping"
+    assert f"LOST: {lost}" in small.condition("OutputsSafe")["message"]

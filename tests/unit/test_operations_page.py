@@ -1,0 +1,71 @@
+"""The page for admins leaves out nothing that the operator says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
+from volatile_rse.domain.status import STALLING
+from volatile_rse.telemetry.metrics import Metrics
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+RULES = re.search(r"^    groups:\n(?:    .*\n)+", PAGE, re.MULTILINE)
+ACTED_UPON = sorted(STALLING | {reason for reason, remedy in REMEDIES.items() if remedy.actor is not Actor.NOBODY})
+
+
+def metrics() -> dict[str, set[str]]:
+    """Give the names under which each metric is read, by what they are counted from."""
+    ours = [family for family in Metrics().registry.collect() if family.name.startswith("volatile_rse_")]
+    ends = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+    return {family.name: {f"{family.name}{end}" for end in ends[family.type]} for family in ours}
+
+
+def section(title: str) -> str:
+    """Give what stands under a title."""
+    return PAGE.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+@pytest.mark.parametrize("type_", ConditionType)
+def test_every_condition_is_told(type_: ConditionType) -> None:
+    assert f"`{type_.value}`" in section("By the condition").split("\n### ", 1)[0]
+
+
+@pytest.mark.parametrize("reason", ACTED_UPON)
+def test_every_reason_that_somebody_must_act_upon_is_told(reason: Reason) -> None:
+    assert f"`{reason.value}`" in PAGE
+
+
+@pytest.mark.parametrize("name", metrics())
+def test_every_metric_is_told(name: str) -> None:
+    rows = [line for line in section("Metrics").splitlines() if line.startswith("| `")]
+    told = {found for row in rows for found in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert {name.removeprefix("volatile_rse_"), f"{name.removeprefix('volatile_rse_')}_total"} & told
+
+
+def test_no_metric_is_told_that_there_is_not() -> None:
+    rows = [line.split("|")[1] for line in section("Metrics").splitlines() if line.startswith("| `")]
+    told = {found.removesuffix("_total") for row in rows for found in re.findall(r"`(\w+)`", row)}
+    known = {name.removeprefix("volatile_rse_") for name in metrics()}
+    assert told - known == {"process_resident_memory_bytes"}
+
+
+def test_every_alert_asks_for_a_metric_that_there_is_and_says_where_to_look() -> None:
+    assert RULES
+    known = set.union(*metrics().values())
+    rules = [rule for group in yaml.safe_load(RULES[0])["groups"] for rule in group["rules"]]
+    assert rules
+    for rule in rules:
+        asked = set(re.findall(r"volatile_rse_\w+", rule["expr"]))
+        assert asked, rule
+        assert asked <= known, rule
+        assert re.search(rf"alert: {rule['alert']} +# \S", RULES[0]), f"{rule['alert']} says nothing to whom it wakes"
+
+
+def test_every_link_within_the_page_leads_somewhere() -> None:
+    titles = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
