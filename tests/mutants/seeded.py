@@ -450,6 +450,15 @@ def a_silent_buffer_is_given_up_without_asking_rucio() -> None:
 
 
 @mutant
+def any_loss_gives_up_every_last_copy() -> None:
+    swap(
+        quarantine,
+        "_is_lost",
+        lambda _real: lambda _facts, record, _did: bool(record.status.losses or record.spec.adopted_from),
+    )
+
+
+@mutant
 def copies_that_nobody_names() -> None:
     decided_by("unknown_copies", lambda _real: lambda _facts: {})
 

@@ -108,7 +108,10 @@ def keeping(facts: Facts, record: Record) -> Plan:
         return Plan((*effects, do.Seal(_seal_request(record))), (*wrong, *refused, *taken_paths(facts)), risk=risk)
     if left:
         return Plan(tuple(effects), told, "the copies and the rules of the outputs", risk=risk)
-    safe = remember(record, safe_at=stamp(facts.now), outcome=outcome_of(facts, record), **risky(None))
+    # A consent that was not needed is none to what happens from now on; what was lost may be what it was given for.
+    consent = record.status.consent if record.status.losses else None
+    outcome = outcome_of(facts, record)
+    safe = remember(record, safe_at=stamp(facts.now), outcome=outcome, consent=consent, **risky(None))
     return Plan((*effects, safe), risk=risk)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Piece, Record
+from volatile_rse.domain.outputs import is_output
 from volatile_rse.domain.plan import remember
 from volatile_rse.domain.stage import EMPTIED, SEALED, Stage, stage_of, stamp
 
@@ -101,15 +102,16 @@ def send_work(facts: Facts) -> Iterable[do.Effect]:
 
 def hide_lost(facts: Facts, record: Record) -> Iterable[do.Effect]:
     """After a loss: have nobody sent to what is not there, until it is there again."""
-    nothing = record.status.volume is None
     if not record.status.losses or facts.replicas is None:
         return
-    if not nothing and facts.inputs is None and facts.outputs is None:
-        return
+    nothing = record.status.volume is None
+    listed = {True: nothing or facts.outputs is not None, False: nothing or facts.inputs is not None}
     staged = {Did(state.scope, state.name) for state in facts.inputs or () if state.state == "staged"}
     sealed = {Did(state.scope or "", state.name or "") for state in facts.outputs or () if state.state == "sealed"}
     here = staged | sealed
-    if shown := sorted(did for did, state in facts.replicas.items() if state == "A" and did not in here):
-        yield do.Suspend(shown)
+    # Of a list that nobody could read it is not known what it lacks.
+    shown = sorted(did for did, state in facts.replicas.items() if state == "A" and listed[is_output(record, did)])
+    if gone := [did for did in shown if did not in here]:
+        yield do.Suspend(gone)
     if back := sorted(did for did, state in facts.replicas.items() if state == "T" and did in here):
         yield do.Resume(back)

@@ -615,11 +615,8 @@ def files_are_published_while_the_session_runs(small: Small) -> None:
 
 def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     """Inputs are out of sight until they have come again."""
-    _begins(small)
-    small.buffer.lose_volume()
-    small.until(lambda: small.condition("OutputsSafe").get("reason") == "StorageLost")
-    small.until(lambda: small.condition("Usable").get("status") == "True")
-    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"A"})
+    _lose_and_stage_again(small)
+    assert small.condition("OutputsSafe")["reason"] == "StorageLost"
     small.write(*FILES)
     small.end_pod()
     _ends(small)
@@ -718,6 +715,60 @@ def the_storage_is_lost_while_a_last_copy_keeps_it(small: Small) -> None:
     small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"}, _LONG)
     assert not small.truth.get("freedAt")
     small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+    assert small.discarded == {_IN}
+
+
+def _lose_and_stage_again(small: Small) -> None:
+    """Have a session that runs, whose storage was lost, and whose inputs have come again."""
+    _begins(small)
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"))
+    small.until(lambda: small.condition("Usable").get("status") == "True")
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"A"})
+
+
+def a_discard_after_a_loss_gives_up_no_input_that_has_come_again(small: Small) -> None:
+    """Its outputs are given up; the input, which is nowhere else by now, keeps the buffer."""
+    _lose_and_stage_again(small)
+    small.write(*FILES)
+    small.fail_copies(steps=10_000)
+    small.catalogue.lose("SITE-A", _IN)
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: small.condition("Stalled").get("reason") == "LastCopyOfInput", _LONG)
+    for _ in range(3):
+        small.step()
+    assert _IN not in small.discarded, "I1b: a last copy that is there was given up"
+    assert small.catalogue.replicas(small.rse, small.ledger)[_IN] == "A"
+    small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(_IN, 100, "00000000")])
+    _ends(small)
+    assert small.truth["discarded"]["files"] == len(FILES)
+
+
+def a_consent_that_was_not_needed_is_none_to_a_later_loss(small: Small) -> None:
+    """All became safe within the last try, and its owner went: an input that is lost then is an admin's matter."""
+    _begins(small)
+    small.write(*FILES)
+    small.fail_copies(steps=25)
+    small.catalogue.lose("SITE-A", _IN)
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: small.truth.get("consent"))
+    small.until(lambda: small.truth.get("safeAt"))
+    assert not small.truth.get("discarded")
+    assert not small.truth.get("consent")
+    small.delete()
+    small.until(lambda: small.is_gone)
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"))
+    for _ in range(5):
+        small.step()
+    assert not small.truth.get("discarded"), "given up, and nobody asked for this"
+    small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
     _ends(small)
     assert small.discarded == {_IN}
 
@@ -870,6 +921,8 @@ ALL: tuple[Scenario, ...] = (
     the_storage_is_lost_while_the_session_lives,
     its_volume_is_removed,
     the_storage_is_lost_while_a_last_copy_keeps_it,
+    a_discard_after_a_loss_gives_up_no_input_that_has_come_again,
+    a_consent_that_was_not_needed_is_none_to_a_later_loss,
     an_older_operator_has_made_it,
     the_keys_are_deleted,
     class_and_connection_are_deleted,

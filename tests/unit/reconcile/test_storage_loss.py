@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.reconcile.small_world import Killed, Small
+from tests.unit.reconcile.small_world import REQUEST, Killed, Small
+from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import name_of
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.facts import Facts, Piece
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import UnreachableError
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.gather import _Gathering
 from volatile_rse.reconcile.reading import uid_of
 from volatile_rse.reconcile.world import World
 
@@ -164,3 +167,46 @@ def test_a_pod_that_runs_on_has_what_it_had() -> None:
     small.end_pod()
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
+
+
+def test_a_discard_after_a_loss_gives_up_no_output_that_is_still_there() -> None:
+    """All were safe within the last try; what vanishes from its destination then is kept and told."""
+    small = running()
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses") and small.condition("Usable").get("status") == "True")
+    small.write("kept/b")
+    small.fail_copies(steps=25)
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.patch(REQUEST, teardown={"discard": {"rse": small.rse, "requestedBy": "alice"}})
+    small.until(lambda: small.truth.get("safeAt"))
+    (out,) = [did for did in small.catalogue.registered(small.ledger) if did.name.startswith("out.")]
+    small.catalogue.lose("SITE-B", out)
+    small.buffer.sites.clear()
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "LastCopy")
+    for _ in range(5):
+        small.step()
+    assert not small.truth.get("discarded")
+    assert small.catalogue.replicas(small.rse, small.ledger)[out] == "A"
+
+
+@pytest.mark.parametrize("listing", ["_inputs", "outputs"])
+def test_what_nobody_could_list_after_a_loss_stays_where_it_is(listing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = running()
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses") and small.condition("Usable").get("status") == "True")
+    small.write("kept/b")
+    small.fail_copies(steps=1000)
+    small.end_pod()
+    small.until(lambda: len(small.catalogue.registered(small.ledger)) == 3)
+    small.step()
+    before = dict(small.catalogue.replicas(small.rse, small.ledger))
+
+    def silent(*_args: object) -> object:
+        raise UnreachableError(Reason.BUFFER_UNREACHABLE, "no answer")
+
+    monkeypatch.setattr(*((_Gathering, listing) if listing == "_inputs" else (small.buffer, listing)), silent)
+    for _ in range(3):
+        small.step()
+    assert set(before.values()) == {"A"}
+    assert small.catalogue.replicas(small.rse, small.ledger) == before
