@@ -507,6 +507,11 @@ def people_are_sent_to_what_is_lost() -> None:
 
 
 @mutant
+def what_is_lost_is_hidden_after_the_fence_alone() -> None:
+    leave_out(Stage.FENCING, do.Suspend)
+
+
+@mutant
 def people_are_sent_to_what_a_cluster_has_lost() -> None:
     decided_by("_hide_all", lambda _real: lambda _facts: ())
 

@@ -43,10 +43,10 @@ def fencing(facts: Facts, record: Record) -> Plan:
         now = stamp(facts.now)
         steps = {**record.status.steps, SEALED: now}
         return Plan(effects=(remember(record, steps=steps, safe_at=now, outcome=Outcome(files=0, bytes=0)),))
-    effects = list(have_storage(facts, record))
+    effects = [*have_storage(facts, record), *hide_lost(facts, record)]
     report = facts.report
     if report is None:
-        return Plan((*effects, *hide_lost(facts, record)), waiting="the agent of the buffer")
+        return Plan(tuple(effects), waiting="the agent of the buffer")
     if report.desired.mode != "fenced":
         effects.append(do.Fence(GENERATION))
     elif report.actual.mode == "fenced" and facts.writable is False:

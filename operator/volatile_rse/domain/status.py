@@ -483,7 +483,8 @@ def _eta(facts: Facts, name: str) -> str | None:
 def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
     if facts.outputs is None and facts.report is not None and record.status.session.ended_at is None:
         return _written(facts.report, record)
-    if facts.outputs is None or (facts.unsafe is None and any(copy.state == "verified" for copy in facts.copies or ())):
+    sent = facts.copies is None or any(copy.state == "verified" for copy in facts.copies)
+    if facts.outputs is None or (facts.unsafe is None and sent):
         # Nothing is said to be less safe than it was because nobody has asked just now.
         return None
     known = facts.registered or ()

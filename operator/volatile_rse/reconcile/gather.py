@@ -492,10 +492,12 @@ class _Gathering:
         if self._record.status.session.ready_at is None:
             return
         self._report()
-        if self._facts.report is None and self._record.status.losses:
-            # People are not sent to what is gone, whenever its agent comes again.
+        if self._record.status.losses:
+            # People are not sent to what is gone, whenever its agent comes again or the fence is proven.
             self._rse()
             self._replicas()
+            if self._facts.report is not None:
+                self._set(inputs=self._ask(self._inputs), outputs=self._ask(self._outputs))
         report, token = self._facts.report, self._token()
         if report is None or token is None or report.actual.mode != "fenced":
             return

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Killed, Small
+from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import name_of
 from volatile_rse.domain import effects as do
@@ -210,3 +213,51 @@ def test_what_nobody_could_list_after_a_loss_stays_where_it_is(listing: str, mon
         small.step()
     assert set(before.values()) == {"A"}
     assert small.catalogue.replicas(small.rse, small.ledger) == before
+
+
+def test_what_is_lost_is_shown_to_nobody_while_the_fence_cannot_be_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = running()
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.fail_copies(steps=1000)
+    small.until(lambda: any(did.name.startswith("out.") for did in small.catalogue.registered(small.ledger)))
+
+    def silent(*_args: object) -> bool:
+        raise UnreachableError(Reason.BUFFER_UNREACHABLE, "no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeEndpoints, "can_write", silent)
+        small.buffer.lose_volume()
+        small.until(lambda: small.truth.get("losses"))
+        lost = small.clock.now()
+        small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"})
+        assert small.clock.now() - lost < timedelta(seconds=10)
+        assert small.truth["phase"] == "Fencing"
+    small.until(lambda: "holds the last copy of user.alice:out." in small.message)
+
+
+def test_what_was_published_after_a_loss_stays_in_sight_and_is_told_as_safe_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = Small()
+    small.publish_and_keep("kept/a")
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses") and small.condition("Usable").get("status") == "True")
+    small.buffer.publish(small.uid, "kept/b", b"kept/b")
+    small.until(lambda: small.is_kept("kept/a", "kept/b"))
+    small.until(lambda: told(small)["safe"] == 1)
+    before = dict(small.catalogue.replicas(small.rse, small.ledger))
+    monkeypatch.setattr(FakeEndpoints, "can_write", lambda *_args: True)
+    small.end_pod()
+    small.until(lambda: small.truth["session"].get("endedAt"))
+    for _ in range(5):
+        small.step()
+    assert small.truth["phase"] == "Fencing"
+    assert small.catalogue.replicas(small.rse, small.ledger) == before
+    assert told(small)["safe"] == 1
+
+
+def told(small: Small) -> dict[str, int]:
+    """Give what is told of its only output."""
+    (entry,) = (small.cluster.get(REQUEST) or {})["status"]["outputs"]
+    return dict(entry)
