@@ -507,6 +507,11 @@ def people_are_sent_to_what_is_lost() -> None:
 
 
 @mutant
+def what_is_lost_is_told_to_nobody() -> None:
+    decided_by("is_unacknowledged", lambda _real: lambda _record: False)
+
+
+@mutant
 def what_is_lost_is_hidden_after_the_fence_alone() -> None:
     leave_out(Stage.FENCING, do.Suspend)
 

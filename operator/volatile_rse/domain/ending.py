@@ -9,7 +9,7 @@ from volatile_rse.api.agent import Report, SealRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.discard import refused_consent
+from volatile_rse.domain.discard import is_unacknowledged, refused_consent
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.outputs import (
     at_risk,
@@ -243,11 +243,18 @@ def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
         wrong.append(Problem(Reason.CATALOGUE_REVERTED, what))
     elif lost:
         wrong.append(Problem(Reason.LAST_COPY, f"No longer safe at their destination: {some_of(lost)}."))
+    if is_unacknowledged(record):
+        wrong.append(Problem(Reason.STORAGE_LOST, _unacknowledged(record)))
     for rule in facts.foreign_rules or ():
         if not rule.only_here:
             what = f"Rule {rule.id} of account {rule.account!r} on {rule.did} locks files on {record.spec.rse_name}."
             wrong.append(Problem(Reason.FOREIGN_RULE, what))
     return tuple(wrong)
+
+
+def _unacknowledged(record: Record) -> str:
+    gone = f"{record.status.lost_files} output files ({record.status.lost_bytes} bytes) went with its storage"
+    return f"{record.spec.rse_name} stays: {gone}, and no discard has acknowledged that."
 
 
 def _answer_reaper(facts: Facts) -> Iterable[do.Effect]:

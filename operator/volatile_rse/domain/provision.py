@@ -8,7 +8,7 @@ from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.outputs import is_output
-from volatile_rse.domain.plan import remember
+from volatile_rse.domain.plan import Risk, remember, some_of
 from volatile_rse.domain.stage import EMPTIED, SEALED, Stage, stage_of, stamp
 
 __all__ = ["find_address", "have_rse", "have_storage", "hide_lost", "noticed_volume", "send_work"]
@@ -33,15 +33,40 @@ def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
 
 def _loss(facts: Facts, record: Record, volume: str | None) -> do.Remember:
     now = stamp(facts.now)
+    counts: dict[str, object] = {}
     if stage_of(record.status) is Stage.HIDING:
         # Nothing comes again to what is about to go.
         steps, what = {**record.status.steps, EMPTIED: now}, "its outputs were safe before"
     else:
         # What the session wrote is gone; inputs come again, and an inventory that was made is void.
         steps = {step: time for step, time in record.status.steps.items() if step != SEALED}
-        what = "everything that the session had written until then is gone"
-    losses = [*record.status.losses, f"{now}: the storage was lost; {what}"][-32:]
-    return remember(record, volume=volume, losses=losses, steps=steps)
+        risk = _known_loss(facts, record)
+        counts = {
+            "lost_files": (record.status.lost_files or 0) + risk.files,
+            "lost_bytes": (record.status.lost_bytes or 0) + risk.bytes,
+        }
+        what = f"everything that the session had written until then is gone{_counted(facts, record, risk)}"
+    losses = [*record.status.losses, f"{now}: the storage was lost; {what}"[:512]][-32:]
+    return remember(record, volume=volume, losses=losses, steps=steps, **counts)
+
+
+def _known_loss(facts: Facts, record: Record) -> Risk:
+    """Give what was not safe at the last look: as its owner was told, or else as the inventory has counted it."""
+    told = () if facts.request is None else facts.request.outputs
+    if not told:
+        return Risk(record.status.files_at_risk or 0, record.status.bytes_at_risk or 0)
+    files = sum(max(entry.files, entry.sealed) - entry.safe for entry in told)
+    return Risk(max(files, 0), sum(entry.bytes_at_risk for entry in told))
+
+
+def _counted(facts: Facts, record: Record, risk: Risk) -> str:
+    if not risk.files:
+        return ""
+    said = f", {risk.files} output files ({risk.bytes} bytes) that were known and not safe"
+    named = sorted(did for did in facts.registered or () if is_output(record, did))
+    any_safe = facts.request is None or any(entry.safe for entry in facts.request.outputs)
+    # Where some are safe, nobody can tell here which ones: Rucio tells of last copies later.
+    return said if any_safe or not named else f"{said}, among them {some_of(named)}"
 
 
 def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:

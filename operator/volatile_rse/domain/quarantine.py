@@ -12,7 +12,14 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Discard
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
-from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lost_of, refused_consent
+from volatile_rse.domain.discard import (
+    LAST_TRY,
+    consent_of,
+    digest_of_lost,
+    is_unacknowledged,
+    lost_of,
+    refused_consent,
+)
 from volatile_rse.domain.facts import Facts, Lost, Record
 from volatile_rse.domain.outputs import at_risk, is_output, unknown_copies
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
@@ -123,7 +130,7 @@ def write_off(facts: Facts, record: Record) -> Plan | None:
     """Give up what was lost with the medium: the one exception to the rule that no last copy is destroyed."""
     consent = consent_of(facts, record)
     left = [did for did in facts.last_copies or () if did not in facts.given_up and _is_lost(facts, record, did)]
-    if consent is None or not left:
+    if consent is None or not (left or is_unacknowledged(record)):
         return None
     # What was written down before stays as it was.
     lost = tuple(sorted({*facts.written_off, *lost_of((), left)}))

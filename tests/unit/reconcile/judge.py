@@ -104,6 +104,8 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
         # What an adopted RSE had went with its cluster.
         gone = "adoptedFrom" in small.record["spec"]
         assert gone or small.is_kept(*small.owed), "I1: the storage is given up while outputs are not safe"
+        told = small.truth.get("discarded") or not small.truth.get("lostFiles")
+        assert told, "outputs were lost, and nobody has acknowledged it"
     if isinstance(effect, _DESTRUCTIVE) and not restarting:
         assert not down, f"I5: {effect} while Rucio does not answer"
     if isinstance(effect, do.DropPiece) and small.truth.get("freedAt"):

@@ -620,6 +620,11 @@ def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     small.write(*FILES)
     small.end_pod()
     _ends(small)
+    safe, ready = small.condition("OutputsSafe"), small.condition("Ready")
+    assert (safe["status"], safe["reason"]) == ("False", "StorageLost"), "what nobody has seen may have been lost"
+    assert "2 files are verified at their destination." in safe["message"]
+    assert (ready["status"], ready["reason"]) == ("True", "Completed")
+    assert "the storage was lost" in ready["message"]
 
 
 def its_volume_is_removed(small: Small) -> None:
@@ -746,6 +751,40 @@ def a_discard_after_a_loss_gives_up_no_input_that_has_come_again(small: Small) -
     small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(_IN, 100, "00000000")])
     _ends(small)
     assert small.truth["discarded"]["files"] == len(FILES)
+
+
+def known_outputs_are_lost_before_anybody_registered_them(small: Small) -> None:
+    """Nobody has their names; they are counted, and their RSE stays until their owner has acknowledged it."""
+    _begins(small)
+    small.write(*FILES)
+    small.until(lambda: _told(small)["files"] == len(FILES), _LONG)
+    small.given_up = FILES
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"))
+    assert "2 output files (12 bytes) that were known and not safe" in small.truth["losses"][0]
+    small.end_pod()
+    small.until(lambda: small.condition("Stalled").get("reason") == "StorageLost", _LONG)
+    for _ in range(3):
+        small.step()
+    for type_ in ("OutputsSafe", "Ready"):
+        condition = small.condition(type_)
+        assert (condition["status"], condition["reason"]) == ("False", "StorageLost")
+        assert "2 output files (12 bytes)" in condition["message"]
+        assert "spec.teardown.discard" in condition["message"]
+    assert "2 output files (12 bytes) went with its storage" in small.message
+    assert not small.truth.get("freedAt"), "lost, and nobody has acknowledged it"
+    small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+    assert small.truth["discarded"]["requestedBy"] == "alice"
+    assert small.condition("OutputsSafe")["reason"] == "Discarded"
+    assert "2 output files (12 bytes)" in small.condition("OutputsSafe")["message"]
+
+
+def _told(small: Small) -> dict[str, int]:
+    """Give what is told of its only output."""
+    status = (small.cluster.get(REQUEST) or {}).get("status") or {}
+    (entry,) = status.get("outputs") or [{"files": 0}]
+    return dict(entry)
 
 
 def a_consent_that_was_not_needed_is_none_to_a_later_loss(small: Small) -> None:
@@ -923,6 +962,7 @@ ALL: tuple[Scenario, ...] = (
     the_storage_is_lost_while_a_last_copy_keeps_it,
     a_discard_after_a_loss_gives_up_no_input_that_has_come_again,
     a_consent_that_was_not_needed_is_none_to_a_later_loss,
+    known_outputs_are_lost_before_anybody_registered_them,
     an_older_operator_has_made_it,
     the_keys_are_deleted,
     class_and_connection_are_deleted,

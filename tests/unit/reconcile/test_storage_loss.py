@@ -7,8 +7,9 @@ import pytest
 from tests.unit.reconcile.small_world import REQUEST, Killed, Small
 from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.api.conditions import Reason
-from volatile_rse.builders.objects import name_of
+from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Piece
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import UnreachableError
@@ -53,6 +54,9 @@ def test_a_volume_lost_after_its_inventory_is_fenced_and_listed_again_and_its_rs
     assert small.catalogue.has_rse(small.rse), "a file whose last copy is lost stays known until somebody decides"
     fences = [effect for effect in small.applied if isinstance(effect, do.Fence)]
     assert len(fences) == 2
+    assert (
+        "1 output files (6 bytes) that were known and not safe, among them user.alice:out." in small.truth["losses"][0]
+    )
 
 
 def test_a_server_that_answered_nobody_is_told_of() -> None:
@@ -261,3 +265,74 @@ def told(small: Small) -> dict[str, int]:
     """Give what is told of its only output."""
     (entry,) = (small.cluster.get(REQUEST) or {})["status"]["outputs"]
     return dict(entry)
+
+
+def test_a_volume_that_goes_after_its_outputs_are_safe_does_not_make_them_unsafe() -> None:
+    small = running()
+    small.catalogue.lose("SITE-A", Did("user.alice", "in.0"))
+    small.end_pod()
+    small.until(lambda: small.condition("Stalled").get("reason") == "LastCopyOfInput")
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"))
+    small.step()
+    assert "lostFiles" not in small.truth
+    assert small.condition("OutputsSafe")["status"] == "True"
+
+
+def test_what_another_volume_has_is_not_told_before_the_loss_is_written_down() -> None:
+    small = running()
+    small.until(lambda: told(small)["files"] == 1)
+    real = small.apply
+
+    def lost_answer(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        if isinstance(effect, do.Remember) and effect.status.losses:
+            raise UnreachableError(Reason.CLUSTER_UNREACHABLE, "the API server does not answer")
+        real(world, connections, facts, effect)
+
+    small.apply = lost_answer
+    small.buffer.lose_volume()
+    for _ in range(5):
+        small.step()
+        small.clock.turn(timedelta(minutes=1))
+    assert told(small)["files"] == 1
+    small.apply = real
+    small.until(lambda: small.truth.get("losses"))
+    assert small.truth["lostFiles"] == 1
+
+
+def test_each_loss_counts_and_only_a_discard_of_its_owner_or_an_admin_ends_it() -> None:
+    small = running()
+    small.may_go = True
+    for number in (1, 2):
+        small.until(lambda: told(small)["files"] == 1)
+        small.buffer.lose_volume()
+        small.until(lambda: len(small.truth.get("losses", ())) == number)  # noqa: B023 (called at once)
+        small.until(lambda: small.condition("Usable").get("status") == "True")
+        small.write("kept/a")
+    small.end_pod()
+    small.until(lambda: small.condition("Stalled").get("reason") == "StorageLost")
+    assert small.truth["lostFiles"] == 2
+    assert small.is_kept("kept/a")
+    small.delete()
+    small.until(lambda: small.is_gone)
+    for _ in range(5):
+        small.step()
+    assert not small.truth.get("freedAt")
+    record = Ref("RSERecord", None, record_name(small.record_id))
+    small.patch(record, discard={"rse": small.rse, "requestedBy": "admin"})
+    small.until(small.is_closed)
+    assert small.leftovers() == []
+
+
+def test_storage_that_is_lost_again_while_a_loss_awaits_its_owner_is_shown_to_nobody() -> None:
+    small = running()
+    small.until(lambda: told(small)["files"] == 1)
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses") and small.condition("Usable").get("status") == "True")
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"A"})
+    small.end_pod()
+    small.until(lambda: small.condition("Stalled").get("reason") == "StorageLost")
+    small.buffer.lose_volume()
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"})
+    assert small.truth["lostFiles"] == 1
+    assert small.condition("OutputsSafe")["reason"] == "StorageLost"
