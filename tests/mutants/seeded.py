@@ -502,6 +502,11 @@ def a_loss_is_what_an_agent_tells() -> None:
 
 
 @mutant
+def a_pod_whose_agent_restarts_has_nothing() -> None:
+    swap(provision, "_runs_on", lambda _real: lambda facts: facts.storage.pod is not None and facts.storage.pod.ready)
+
+
+@mutant
 def people_are_sent_to_what_is_lost() -> None:
     decided_by("hide_lost", lambda _real: lambda _facts, _record: ())
 

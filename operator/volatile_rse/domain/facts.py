@@ -84,6 +84,8 @@ class PodFact:
     """Its readiness as Kubernetes sees it: only then do Services lead to it."""
     over: bool
     """It finished, failed or is being deleted: it will not come back by itself."""
+    running: bool = False
+    """It has its volume, and some of its containers run or start again."""
     address: str = ""
     """IP address, once it has one."""
     ready_since: datetime | None = None

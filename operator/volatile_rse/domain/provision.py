@@ -18,9 +18,7 @@ def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
     """Remember the volume; another one than before, or none at all, means that the medium has lost what was on it."""
     known = record.status.volume
     if facts.report is None:
-        pod = facts.storage.pod
-        # A pod that runs on has what it had, also without its object; it is waited for.
-        return _loss(facts, record, None) if known and facts.storage.lost and (pod is None or not pod.ready) else None
+        return _loss(facts, record, None) if known and facts.storage.lost and not _runs_on(facts) else None
     if facts.report.volume == known:
         return None
     if known is None and not record.status.inputs and not record.status.losses:
@@ -29,6 +27,12 @@ def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
     if known is None:
         return remember(record, volume=facts.report.volume)
     return _loss(facts, record, facts.report.volume)
+
+
+def _runs_on(facts: Facts) -> bool:
+    """Tell whether a pod has what it had, also without its volume's object; one whose agent restarts is waited for."""
+    pod = facts.storage.pod
+    return pod is not None and (pod.ready or (pod.running and not pod.over))
 
 
 def _loss(facts: Facts, record: Record, volume: str | None) -> do.Remember:
@@ -96,7 +100,7 @@ def have_storage(facts: Facts, record: Record) -> Iterable[do.Effect]:
 def _without_volume(facts: Facts, record: Record) -> Iterable[do.Effect]:
     """Let the claim go whose volume is gone, once that is written down: it would be bound to it for ever."""
     storage = facts.storage
-    if record.status.volume is None:
+    if record.status.volume is None and not _runs_on(facts):
         for piece in (Piece.POD, Piece.VOLUME):
             if piece in storage.pieces and piece not in storage.going:
                 yield do.DropPiece(piece, storage.pieces[piece])

@@ -271,6 +271,7 @@ def read_pod(body: Object) -> PodFact:
         uid=uid_of(body),
         ready=ready,
         over=over,
+        running=status.get("phase") == "Running",
         address=status.get("podIP") or "",
         ready_since=when(since[0]) if since else None,
         message="" if ready else _why_not_ready(status),

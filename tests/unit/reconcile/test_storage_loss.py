@@ -267,6 +267,33 @@ def told(small: Small) -> dict[str, int]:
     return dict(entry)
 
 
+def agent_restarts(small: Small) -> None:
+    """Take the object of the volume away, while the agent of a pod that runs is silent for a moment."""
+    volume, pod = Ref("PersistentVolume", None, small.volume), Ref("Pod", "bufs", name_of(small.record_id, Piece.POD))
+    small.cluster.delete(volume, uid_of(small.cluster.get(volume) or {}))
+    small.cluster.set_status(pod, {"conditions": [{"type": "Ready", "status": "False"}]})
+    small.buffer.down = True
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["its volume is known", "a loss was told of it before"])
+def test_a_pod_whose_agent_restarts_has_what_it_had(*, lost: bool) -> None:
+    small = running()
+    agent_restarts(small)
+    if lost:
+        told = {"volume": None, "losses": ["then: the storage was lost"], "lostFiles": 0, "lostBytes": 0}
+        small.cluster.merge(
+            Ref("RSERecord", None, record_name(small.record_id)), {"status": told}, subresource="status"
+        )
+    small.applied.clear()
+    small.visit()
+    assert not any(isinstance(effect, do.DropPiece) for effect in small.applied)
+    assert len(small.truth.get("losses", ())) == lost
+    small.buffer.down = False
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+
+
 def test_a_volume_that_goes_after_its_outputs_are_safe_does_not_make_them_unsafe() -> None:
     small = running()
     small.catalogue.lose("SITE-A", Did("user.alice", "in.0"))
