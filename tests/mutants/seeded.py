@@ -468,6 +468,15 @@ def a_silent_buffer_is_given_up_without_asking_rucio() -> None:
 
 
 @mutant
+def any_loss_gives_up_every_last_copy() -> None:
+    swap(
+        quarantine,
+        "_is_lost",
+        lambda _real: lambda _facts, record, _did: bool(record.status.losses or record.spec.adopted_from),
+    )
+
+
+@mutant
 def copies_that_nobody_names() -> None:
     decided_by("unknown_copies", lambda _real: lambda _facts: {})
 
@@ -511,8 +520,23 @@ def a_loss_is_what_an_agent_tells() -> None:
 
 
 @mutant
+def a_pod_whose_agent_restarts_has_nothing() -> None:
+    swap(provision, "_runs_on", lambda _real: lambda facts: facts.storage.pod is not None and facts.storage.pod.ready)
+
+
+@mutant
 def people_are_sent_to_what_is_lost() -> None:
     decided_by("hide_lost", lambda _real: lambda _facts, _record: ())
+
+
+@mutant
+def what_is_lost_is_told_to_nobody() -> None:
+    decided_by("is_unacknowledged", lambda _real: lambda _record: False)
+
+
+@mutant
+def what_is_lost_is_hidden_after_the_fence_alone() -> None:
+    leave_out(Stage.FENCING, do.Suspend)
 
 
 @mutant

@@ -241,7 +241,8 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.STORAGE_LOST: Remedy(
         Actor.USER,
-        "Write again what the session had written before: the medium lost it. A class with durable storage keeps it.",
+        "Write again what the session had written before: the medium lost it; a class with durable storage keeps it. "
+        "Where lost files are counted, the RSE stays until you acknowledge their loss by spec.teardown.discard.",
     ),
     Reason.STAGING_STALLED: Remedy(
         Actor.ADMIN,

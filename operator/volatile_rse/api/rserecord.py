@@ -198,6 +198,10 @@ class RSERecordStatus(StoredModel):
     """The volume's own name, by which its loss is noticed."""
     losses: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=32)] = []
     """What was lost with the storage, and when."""
+    lost_files: Annotated[int, Field(ge=0)] | None = None
+    """Output files known, and not safe, when the storage was lost: the RSE stays until a discard acknowledges that."""
+    lost_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Their size."""
     steps: Annotated[dict[str, Time], Field(max_length=32)] = {}
     """Step begun -> when."""
     files_at_risk: Annotated[int, Field(ge=0)] | None = None

@@ -19,6 +19,7 @@ __all__ = [
     "consent_of",
     "dids_of",
     "digest_of_lost",
+    "is_unacknowledged",
     "lost_of",
     "read_lost",
     "refused_consent",
@@ -52,6 +53,11 @@ def refused_consent(facts: Facts, record: Record) -> tuple[Problem, ...]:
         what = f"The discard of record {record.name} counts once {where} is gone: until then its owner gives up there."
         return (Problem(Reason.DISCARD_REFUSED, what),)
     return ()
+
+
+def is_unacknowledged(record: Record) -> bool:
+    """Tell whether outputs went with the storage before they were safe, and nobody has consented to that yet."""
+    return bool(record.status.lost_files) and record.status.discarded is None
 
 
 def _of_owner(facts: Facts) -> Discard | None:

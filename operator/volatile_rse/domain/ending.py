@@ -9,7 +9,7 @@ from volatile_rse.api.agent import Report, SealRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.discard import refused_consent
+from volatile_rse.domain.discard import is_unacknowledged, refused_consent
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.outputs import (
     at_risk,
@@ -43,10 +43,10 @@ def fencing(facts: Facts, record: Record) -> Plan:
         now = stamp(facts.now)
         steps = {**record.status.steps, SEALED: now}
         return Plan(effects=(remember(record, steps=steps, safe_at=now, outcome=Outcome(files=0, bytes=0)),))
-    effects = list(have_storage(facts, record))
+    effects = [*have_storage(facts, record), *hide_lost(facts, record)]
     report = facts.report
     if report is None:
-        return Plan((*effects, *hide_lost(facts, record)), waiting="the agent of the buffer")
+        return Plan(tuple(effects), waiting="the agent of the buffer")
     if report.desired.mode != "fenced":
         effects.append(do.Fence(GENERATION))
     elif report.actual.mode == "fenced" and facts.writable is False:
@@ -108,7 +108,10 @@ def keeping(facts: Facts, record: Record) -> Plan:
         return Plan((*effects, do.Seal(_seal_request(record))), (*wrong, *refused, *taken_paths(facts)), risk=risk)
     if left:
         return Plan(tuple(effects), told, "the copies and the rules of the outputs", risk=risk)
-    safe = remember(record, safe_at=stamp(facts.now), outcome=outcome_of(facts, record), **risky(None))
+    # A consent that was not needed is none to what happens from now on; what was lost may be what it was given for.
+    consent = record.status.consent if record.status.losses else None
+    outcome = outcome_of(facts, record)
+    safe = remember(record, safe_at=stamp(facts.now), outcome=outcome, consent=consent, **risky(None))
     return Plan((*effects, safe), risk=risk)
 
 
@@ -240,11 +243,18 @@ def _not_yet(facts: Facts, record: Record) -> tuple[Problem, ...]:
         wrong.append(Problem(Reason.CATALOGUE_REVERTED, what))
     elif lost:
         wrong.append(Problem(Reason.LAST_COPY, f"No longer safe at their destination: {some_of(lost)}."))
+    if is_unacknowledged(record):
+        wrong.append(Problem(Reason.STORAGE_LOST, _unacknowledged(record)))
     for rule in facts.foreign_rules or ():
         if not rule.only_here:
             what = f"Rule {rule.id} of account {rule.account!r} on {rule.did} locks files on {record.spec.rse_name}."
             wrong.append(Problem(Reason.FOREIGN_RULE, what))
     return tuple(wrong)
+
+
+def _unacknowledged(record: Record) -> str:
+    gone = f"{record.status.lost_files} output files ({record.status.lost_bytes} bytes) went with its storage"
+    return f"{record.spec.rse_name} stays: {gone}, and no discard has acknowledged that."
 
 
 def _answer_reaper(facts: Facts) -> Iterable[do.Effect]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from volatile_rse.api.agent import CopyState, InputState, Manifest, OutputState, Report
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.api.volatilerse import OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState
 from volatile_rse.domain.problems import Problem, Quarantined, Usage
@@ -56,6 +56,8 @@ class Request:
     spec: VolatileRSESpec | None
     invalid: str = ""
     """Why ``spec`` cannot be read."""
+    outputs: tuple[OutputStatus, ...] = ()
+    """What it says of its outputs, as they were at an earlier look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class PodFact:
     """Its readiness as Kubernetes sees it: only then do Services lead to it."""
     over: bool
     """It finished, failed or is being deleted: it will not come back by itself."""
+    running: bool = False
+    """It has its volume, and some of its containers run or start again."""
     address: str = ""
     """IP address, once it has one."""
     ready_since: datetime | None = None

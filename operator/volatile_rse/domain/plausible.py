@@ -11,6 +11,7 @@ from volatile_rse.api.agent import InputState, OutputState, Report
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.outputs import is_output
+from volatile_rse.domain.stage import SEALED
 
 __all__ = ["doubt_inputs", "doubt_memory", "doubt_outputs", "doubt_report"]
 
@@ -63,6 +64,9 @@ def doubt_memory(record: Record, volume: str, states: Iterable[OutputState]) -> 
 
     After the inventory the record counts the files at risk, and once they are safe, those that were kept.
     """
+    if SEALED not in record.status.steps:
+        # A count that is left then is of the volume that was lost after its inventory.
+        return ""
     known = record.status.files_at_risk if record.status.outcome is None else record.status.outcome.files
     told = sum(state.output is not None and state.state in {"sealed", "failed", "found"} for state in states)
     if volume != record.status.volume or told >= (known or 0):

@@ -12,12 +12,19 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Discard
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
-from volatile_rse.domain.discard import LAST_TRY, consent_of, digest_of_lost, lost_of, refused_consent
+from volatile_rse.domain.discard import (
+    LAST_TRY,
+    consent_of,
+    digest_of_lost,
+    is_unacknowledged,
+    lost_of,
+    refused_consent,
+)
 from volatile_rse.domain.facts import Facts, Lost, Record
 from volatile_rse.domain.outputs import at_risk, is_output, unknown_copies
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
-from volatile_rse.domain.stage import stamp, when
+from volatile_rse.domain.stage import EMPTIED, stamp, when
 
 __all__ = ["DISCARDING", "keep_in_quarantine", "outcome_of", "write_off"]
 
@@ -122,9 +129,8 @@ def _given_up(
 def write_off(facts: Facts, record: Record) -> Plan | None:
     """Give up what was lost with the medium: the one exception to the rule that no last copy is destroyed."""
     consent = consent_of(facts, record)
-    left = [did for did in facts.last_copies or () if did not in facts.given_up]
-    is_lost = record.status.losses or record.spec.adopted_from
-    if consent is None or not is_lost or not left:
+    left = [did for did in facts.last_copies or () if did not in facts.given_up and _is_lost(facts, record, did)]
+    if consent is None or not (left or is_unacknowledged(record)):
         return None
     # What was written down before stays as it was.
     lost = tuple(sorted({*facts.written_off, *lost_of((), left)}))
@@ -137,6 +143,13 @@ def write_off(facts: Facts, record: Record) -> Plan | None:
         digest=digest_of_lost(lost),
     )
     return Plan((do.WriteOff(lost), remember(record, discarded=discarded)))
+
+
+def _is_lost(facts: Facts, record: Record, did: Did) -> bool:
+    """Tell whether this very file went with the medium: a loss of earlier says nothing of what has come since."""
+    if record.spec.adopted_from is not None or EMPTIED in record.status.steps:
+        return True
+    return bool(record.status.losses) and (facts.replicas or {}).get(did) == "T"
 
 
 def _known_risk(record: Record) -> Risk:

@@ -11,13 +11,14 @@ from volatile_rse.api.conditions import Condition, ConditionType, Reason, Status
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, UnmatchedStatus, VolatileRSEStatus
 from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.discard import is_unacknowledged
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.lifetime import latest_end, warns_at
 from volatile_rse.domain.outputs import at_risk, sealed_files, taken_paths
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.serving import is_usable
-from volatile_rse.domain.stage import REVERTED, Stage, session_state, stage_of, stamp
+from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, session_state, stage_of, stamp
 
 __all__ = ["STALLING", "status_of"]
 
@@ -50,6 +51,7 @@ STALLING = frozenset(
         Reason.INPUTS_CHANGED,
         Reason.LAST_COPY,
         Reason.LAST_COPY_OF_INPUT,
+        Reason.STORAGE_LOST,
         Reason.CATALOGUE_REVERTED,
         Reason.FOREIGN_RULE,
     }
@@ -186,10 +188,13 @@ def _ready(facts: Facts, record: Record, plan: Plan) -> _Said:
     if record.status.safe_at is not None:
         if problem := _no_longer_safe(plan):
             return _Said(type_, "False", *_because(problem))
+        if is_unacknowledged(record):
+            return _Said(type_, "False", *_because(_loss(record)))
         kept = record.status.outcome.files if record.status.outcome else 0
         gone = record.status.discarded
         lost = "" if gone is None else f" {gone.files} were discarded by {gone.requested_by}."
-        return _Said(type_, "True", Reason.COMPLETED, f"The session is over; {kept} output files are safe.{lost}")
+        said = f"The session is over; {kept} output files are safe.{lost}{_lost(record) if _has_lost(record) else ''}"
+        return _Said(type_, "True", Reason.COMPLETED, said)
     if _serves(facts, record):
         return _Said(type_, "True", Reason.USABLE, "The session can read its inputs and write its outputs.")
     return _Said(type_, "False", *_why_not(record, plan))
@@ -377,7 +382,10 @@ def _safe(record: Record, plan: Plan) -> _Said:
             return _Said(type_, "False", *_because(problem))
         if (gone := record.status.discarded) is not None:
             what = f"{gone.files} files ({gone.bytes} bytes) were discarded at {gone.at}, as {gone.requested_by} asked."
-            return _Said(type_, "False", Reason.DISCARDED, f"{what} {kept} files are verified at their destination.")
+            said = f"{what} {kept} files are verified at their destination.{_lost(record)}"
+            return _Said(type_, "False", Reason.DISCARDED, said)
+        if _has_lost(record):
+            return _Said(type_, "False", *_because(_loss(record)))
         again = record.status.steps.get(REVERTED)
         said = (
             "" if again is None else f" Rucio had forgotten some of them; they were registered again from {again} on."
@@ -399,6 +407,16 @@ def _safe(record: Record, plan: Plan) -> _Said:
 
 def _no_longer_safe(plan: Plan) -> Problem | None:
     return _find(plan, Reason.CATALOGUE_REVERTED) or _find(plan, Reason.LAST_COPY)
+
+
+def _has_lost(record: Record) -> bool:
+    """Tell whether the storage was ever lost with what was not safe; records of before do not count the files."""
+    return bool(record.status.losses) and (record.status.lost_files is not None or EMPTIED not in record.status.steps)
+
+
+def _loss(record: Record) -> Problem:
+    kept = record.status.outcome.files if record.status.outcome else 0
+    return Problem(Reason.STORAGE_LOST, f"{kept} files are verified at their destination.{_lost(record)}")
 
 
 def _lost(record: Record) -> str:
@@ -481,9 +499,13 @@ def _eta(facts: Facts, name: str) -> str | None:
 
 
 def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
+    if facts.report is not None and record.status.volume not in {None, facts.report.volume}:
+        # What another volume has is told once the loss is written down, which counts what was told before.
+        return None
     if facts.outputs is None and facts.report is not None and record.status.session.ended_at is None:
         return _written(facts.report, record)
-    if facts.outputs is None or (facts.unsafe is None and any(copy.state == "verified" for copy in facts.copies or ())):
+    sent = facts.copies is None or any(copy.state == "verified" for copy in facts.copies)
+    if facts.outputs is None or (facts.unsafe is None and sent):
         # Nothing is said to be less safe than it was because nobody has asked just now.
         return None
     known = facts.registered or ()

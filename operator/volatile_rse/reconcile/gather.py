@@ -39,7 +39,7 @@ from volatile_rse.builders.storage import (
     session_issuer,
 )
 from volatile_rse.domain.catalogue import DatasetState, Did, File
-from volatile_rse.domain.discard import dids_of
+from volatile_rse.domain.discard import dids_of, is_unacknowledged
 from volatile_rse.domain.facts import Facts, Leftover, Lost, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
@@ -494,10 +494,12 @@ class _Gathering:
         if self._record.status.session.ready_at is None:
             return
         self._report()
-        if self._facts.report is None and self._record.status.losses:
-            # People are not sent to what is gone, whenever its agent comes again.
+        if self._record.status.losses:
+            # People are not sent to what is gone, whenever its agent comes again or the fence is proven.
             self._rse()
             self._replicas()
+            if self._facts.report is not None:
+                self._set(inputs=self._ask(self._inputs), outputs=self._ask(self._outputs))
         report, token = self._facts.report, self._token()
         if report is None or token is None or report.actual.mode != "fenced":
             return
@@ -623,7 +625,8 @@ class _Gathering:
         self._set(replicas=standing.states, last_copies=standing.last)
         self._foreign_rules()
         gone = EMPTIED in self._record.status.steps
-        if (standing.last or any(not rule.only_here for rule in self._facts.foreign_rules or ())) and not gone:
+        spans = any(not rule.only_here for rule in self._facts.foreign_rules or ())
+        if (standing.last or spans or is_unacknowledged(self._record)) and not gone:
             # What stays a while may be lost meanwhile.
             self._report()
         shown = any(state != "B" for state in standing.states.values())

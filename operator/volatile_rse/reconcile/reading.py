@@ -16,7 +16,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import ApiModel, parse_quantity
-from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.api.volatilerse import OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER, XROOTD
@@ -127,7 +127,16 @@ def read_request(body: Object, namespace: Object | None) -> Request:
         namespace_terminating=namespace is None or "deletionTimestamp" in namespace["metadata"],
         spec=spec,
         invalid=invalid,
+        outputs=_told_outputs(body),
     )
+
+
+def _told_outputs(body: Object) -> tuple[OutputStatus, ...]:
+    try:
+        return tuple(OutputStatus.model_validate(entry) for entry in (body.get("status") or {}).get("outputs") or ())
+    except ValidationError:
+        # Of another version of the operator: it is a help to people, and no truth.
+        return ()
 
 
 def read_record(body: Object) -> Record:
@@ -262,6 +271,7 @@ def read_pod(body: Object) -> PodFact:
         uid=uid_of(body),
         ready=ready,
         over=over,
+        running=status.get("phase") == "Running",
         address=status.get("podIP") or "",
         ready_since=when(since[0]) if since else None,
         message="" if ready else _why_not_ready(status),

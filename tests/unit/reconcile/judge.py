@@ -9,6 +9,7 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Teardown
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.stage import when
 from volatile_rse.domain.versions import versions_in
@@ -61,6 +62,8 @@ def _of_session(small: Small, effect: do.Effect) -> None:
         assert _consented(small), "I1: outputs are given up, and nobody asked for it"
         named = {file.path for file in effect.files}
         assert not named & (set(small.written) - set(small.given_up)), "I1: more is given up than has to be"
+        unnamed = [Did.parse(file.did) for file in effect.files if not file.path]
+        assert not small.owed_here(unnamed), f"I1b: {effect} gives up what is there"
     if isinstance(effect, do.Seal):
         assert small.buffer.gate.mode == "fenced", "an inventory while somebody may write"
         assert not small.has_session(), "an inventory while the session has its token"
@@ -101,6 +104,8 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
         # What an adopted RSE had went with its cluster.
         gone = "adoptedFrom" in small.record["spec"]
         assert gone or small.is_kept(*small.owed), "I1: the storage is given up while outputs are not safe"
+        told = small.truth.get("discarded") or not small.truth.get("lostFiles")
+        assert told, "outputs were lost, and nobody has acknowledged it"
     if isinstance(effect, _DESTRUCTIVE) and not restarting:
         assert not down, f"I5: {effect} while Rucio does not answer"
     if isinstance(effect, do.DropPiece) and small.truth.get("freedAt"):
@@ -124,8 +129,9 @@ def _of_rucio(small: Small, effect: do.Effect) -> None:
         shown = [did for did, state in replicas.items() if state == "A"]
         assert not shown, f"{effect} while Rucio still sends people to {shown}"
     if isinstance(effect, do.Hide):
-        last = set(small.catalogue.standing(small.rse, small.ledger).last) & set(effect.files) - small.discarded
-        assert not last, f"I1b: {effect} would hide last copies"
+        last = set(small.catalogue.standing(small.rse, small.ledger).last) & set(effect.files)
+        assert not last - small.discarded, f"I1b: {effect} would hide last copies"
+        assert not small.owed_here(last), f"I1b: {effect} would hide last copies whose bytes are there"
     if isinstance(effect, do.Suspend):
         here = [did for did in effect.files if small.buffer.holds(store_path(did))]
         assert not here, f"{here} are hidden, and their bytes are there"

@@ -615,14 +615,16 @@ def files_are_published_while_the_session_runs(small: Small) -> None:
 
 def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     """Inputs are out of sight until they have come again."""
-    _begins(small)
-    small.buffer.lose_volume()
-    small.until(lambda: small.condition("OutputsSafe").get("reason") == "StorageLost")
-    small.until(lambda: small.condition("Usable").get("status") == "True")
-    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"A"})
+    _lose_and_stage_again(small)
+    assert small.condition("OutputsSafe")["reason"] == "StorageLost"
     small.write(*FILES)
     small.end_pod()
     _ends(small)
+    safe, ready = small.condition("OutputsSafe"), small.condition("Ready")
+    assert (safe["status"], safe["reason"]) == ("False", "StorageLost"), "what nobody has seen may have been lost"
+    assert "2 files are verified at their destination." in safe["message"]
+    assert (ready["status"], ready["reason"]) == ("True", "Completed")
+    assert "the storage was lost" in ready["message"]
 
 
 def its_volume_is_removed(small: Small) -> None:
@@ -718,6 +720,94 @@ def the_storage_is_lost_while_a_last_copy_keeps_it(small: Small) -> None:
     small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"}, _LONG)
     assert not small.truth.get("freedAt")
     small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+    assert small.discarded == {_IN}
+
+
+def _lose_and_stage_again(small: Small) -> None:
+    """Have a session that runs, whose storage was lost, and whose inputs have come again."""
+    _begins(small)
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"))
+    small.until(lambda: small.condition("Usable").get("status") == "True")
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"A"})
+
+
+def a_discard_after_a_loss_gives_up_no_input_that_has_come_again(small: Small) -> None:
+    """Its outputs are given up; the input, which is nowhere else by now, keeps the buffer."""
+    _lose_and_stage_again(small)
+    small.write(*FILES)
+    small.fail_copies(steps=10_000)
+    small.catalogue.lose("SITE-A", _IN)
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: small.condition("Stalled").get("reason") == "LastCopyOfInput", _LONG)
+    for _ in range(3):
+        small.step()
+    assert _IN not in small.discarded, "I1b: a last copy that is there was given up"
+    assert small.catalogue.replicas(small.rse, small.ledger)[_IN] == "A"
+    small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(_IN, 100, "00000000")])
+    _ends(small)
+    assert small.truth["discarded"]["files"] == len(FILES)
+
+
+def known_outputs_are_lost_before_anybody_registered_them(small: Small) -> None:
+    """Nobody has their names; they are counted, and their RSE stays until their owner has acknowledged it."""
+    _begins(small)
+    small.write(*FILES)
+    small.until(lambda: _told(small)["files"] == len(FILES), _LONG)
+    small.given_up = FILES
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"))
+    assert "2 output files (12 bytes) that were known and not safe" in small.truth["losses"][0]
+    small.end_pod()
+    small.until(lambda: small.condition("Stalled").get("reason") == "StorageLost", _LONG)
+    for _ in range(3):
+        small.step()
+    for type_ in ("OutputsSafe", "Ready"):
+        condition = small.condition(type_)
+        assert (condition["status"], condition["reason"]) == ("False", "StorageLost")
+        assert "2 output files (12 bytes)" in condition["message"]
+        assert "spec.teardown.discard" in condition["message"]
+    assert "2 output files (12 bytes) went with its storage" in small.message
+    assert not small.truth.get("freedAt"), "lost, and nobody has acknowledged it"
+    small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+    assert small.truth["discarded"]["requestedBy"] == "alice"
+    assert small.condition("OutputsSafe")["reason"] == "Discarded"
+    assert "2 output files (12 bytes)" in small.condition("OutputsSafe")["message"]
+
+
+def _told(small: Small) -> dict[str, int]:
+    """Give what is told of its only output."""
+    status = (small.cluster.get(REQUEST) or {}).get("status") or {}
+    (entry,) = status.get("outputs") or [{"files": 0}]
+    return dict(entry)
+
+
+def a_consent_that_was_not_needed_is_none_to_a_later_loss(small: Small) -> None:
+    """All became safe within the last try, and its owner went: an input that is lost then is an admin's matter."""
+    _begins(small)
+    small.write(*FILES)
+    small.fail_copies(steps=25)
+    small.catalogue.lose("SITE-A", _IN)
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: small.truth.get("consent"))
+    small.until(lambda: small.truth.get("safeAt"))
+    assert not small.truth.get("discarded")
+    assert not small.truth.get("consent")
+    small.delete()
+    small.until(lambda: small.is_gone)
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"))
+    for _ in range(5):
+        small.step()
+    assert not small.truth.get("discarded"), "given up, and nobody asked for this"
+    small.patch(Ref("RSERecord", None, record_name(small.record_id)), **_discard(small))
     _ends(small)
     assert small.discarded == {_IN}
 
@@ -870,6 +960,9 @@ ALL: tuple[Scenario, ...] = (
     the_storage_is_lost_while_the_session_lives,
     its_volume_is_removed,
     the_storage_is_lost_while_a_last_copy_keeps_it,
+    a_discard_after_a_loss_gives_up_no_input_that_has_come_again,
+    a_consent_that_was_not_needed_is_none_to_a_later_loss,
+    known_outputs_are_lost_before_anybody_registered_them,
     an_older_operator_has_made_it,
     the_keys_are_deleted,
     class_and_connection_are_deleted,

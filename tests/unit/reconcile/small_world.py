@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +16,7 @@ from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import KINDS, agent_host, discarded_name, hosts_of, name_of, record_name
+from volatile_rse.builders.session import store_path
 from volatile_rse.builders.storage import read_discarded
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
@@ -321,6 +322,15 @@ class Small:
         """What has to be kept."""
         gone = self.given_up if self.truth.get("discarded") else ()
         return tuple(path for path in self.written if path not in gone)
+
+    def owed_here(self, dids: Iterable[Did]) -> list[Did]:
+        """Give those whose bytes are on the buffer, and that nobody has consented to lose."""
+        down, self.buffer.down = self.buffer.down, False
+        states = self.buffer.outputs().items
+        self.buffer.down = down
+        given_up = {(state.scope, state.name) for state in states if state.path in self.given_up}
+        here = [did for did in dids if self.buffer.holds(store_path(did))]
+        return [did for did in here if (did.scope, did.name) not in given_up]
 
     @property
     def discarded(self) -> frozenset[Did]:
