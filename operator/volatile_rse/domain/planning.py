@@ -1,7 +1,8 @@
 """Facts -> what to do next. Pure: the same facts always give the same plan, and a plan that was carried out is empty.
 
 Each stage has one function. It gives all effects that the facts permit now; whatever has to be seen before the next
-one may be done waits for the next look. At most one effect of a plan writes the record, and it is the last.
+one may be done waits for the next look. At most one effect of a plan writes the record: the last one, or, where it
+depends on no other, the first.
 """
 
 from __future__ import annotations
