@@ -450,6 +450,16 @@ def a_silent_buffer_is_given_up_without_asking_rucio() -> None:
 
 
 @mutant
+def a_discard_waits_for_a_list_that_never_comes() -> None:
+    decided_by("is_unlisted", lambda _real: lambda facts: facts.report is None)
+
+
+@mutant
+def a_fence_that_never_comes_is_not_told() -> None:
+    decided_by("_is_overdue", lambda _real: lambda _facts, _record: False)
+
+
+@mutant
 def copies_that_nobody_names() -> None:
     decided_by("unknown_copies", lambda _real: lambda _facts: {})
 
@@ -900,6 +910,25 @@ def it_is_sealed_before_the_fence_stands() -> None:
 @of_agent
 def what_was_sealed_and_has_gone_is_not_missed() -> None:
     swap(sealing.Sealing, "miss", lambda _real: lambda _self: None)
+
+
+@of_agent
+def a_damaged_directory_ends_the_inventory() -> None:
+    swap(sealing, "walk", lambda real: lambda root, _failed=None: real(root))
+
+
+@of_agent
+def a_damaged_directory_is_of_no_output() -> None:
+    swap(sealing, "rule_below", lambda _real: lambda _claim, _path, _rules: None)
+
+
+@of_agent
+def a_file_that_cannot_be_synced_ends_the_inventory() -> None:
+    def synced(_self: Any, work: Any, _rows: Any, places_of: Any) -> Any:
+        sealing.sync_all(sorted({path for find in work for path in places_of(find)}))
+        return work
+
+    swap(sealing.Sealing, "_synced", lambda _real: synced)
 
 
 @of_agent

@@ -98,6 +98,7 @@ class Reason(StrEnum):
     CONFIGURATION_INVALID = "ConfigurationInvalid"
     RECORD_UNREADABLE = "RecordUnreadable"
     INPUTS_CHANGED = "InputsChanged"
+    FENCE_LATE = "FenceLate"
     SEALING_FAILED = "SealingFailed"
     QUOTA_EXCEEDED = "QuotaExceeded"
     STORAGE_PENDING = "StoragePending"
@@ -229,6 +230,11 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.INPUTS_CHANGED: Remedy(
         Actor.USER, "Create another VolatileRSE: the dataset is not what it was when this one froze its list of files."
+    ),
+    Reason.FENCE_LATE: Remedy(
+        Actor.ADMIN,
+        "Read the log of the container xrootd of the storage pod that the record names, and look at its volume: "
+        "XRootD does not end or does not start, or what it has open cannot be marked. It is tried again by itself.",
     ),
     Reason.SEALING_FAILED: Remedy(
         Actor.ADMIN, "See the listed files: they could not be read or renamed on the volume of the storage pod."

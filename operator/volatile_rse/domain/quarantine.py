@@ -19,7 +19,7 @@ from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import stamp, when
 
-__all__ = ["DISCARDING", "keep_in_quarantine", "outcome_of", "write_off"]
+__all__ = ["DISCARDING", "is_unlisted", "keep_in_quarantine", "outcome_of", "write_off"]
 
 DISCARDING = "discarding"
 """Step: the consent to a discard was seen."""
@@ -35,7 +35,7 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
     in_vain = [pfn for state in kept for pfn in sent.get(Did(state.scope or "", state.name or ""), ())]
     said = [
         *record.status.losses,
-        *(() if facts.outputs is not None else ("discarded: what the buffer held; its agent did not answer",)),
+        *(() if facts.outputs is not None else (f"discarded: what the buffer held; {_why_unlisted(facts)}",)),
         *(f"discarded: {state.path} ({state.bytes} bytes)" for state in facts.outputs or () if state in lost),
         *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left),
         *(f"copied, and not needed, since the dataset has the same already: {pfn}" for pfn in in_vain),
@@ -78,7 +78,8 @@ def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
 def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> Plan | None:
     """Carry out a consent: after a last try, and without Rucio's answer never.
 
-    A buffer whose agent does not answer is waited for until the deadline of the end.
+    A list of what there is is waited for until the deadline of the end: the agent may be silent for good, the fence or
+    the inventory may never come.
     """
     consent = consent_of(facts, record)
     if consent is None:
@@ -89,12 +90,21 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
         return replace(decided, effects=(remember(record, steps=steps, consent=consent),))
     if facts.now < begun + LAST_TRY:
         return replace(decided, wake=begun + LAST_TRY)
-    if late and facts.report is None:
+    if late and is_unlisted(facts):
         return _given_up_unseen(facts, record, consent)
     left = at_risk(facts, record)
     if left is None or facts.unsafe is None or facts.unlocked is None:
         return None
     return _given_up(facts, record, consent, lost_of(left, copies=unknown_copies(facts)), left)
+
+
+def is_unlisted(facts: Facts) -> bool:
+    """Tell whether the agent gives no list of what there is: there is none yet."""
+    return facts.outputs is None
+
+
+def _why_unlisted(facts: Facts) -> str:
+    return "its agent did not answer" if facts.report is None else "its agent gave no list of it"
 
 
 def _given_up_unseen(facts: Facts, record: Record, consent: Discard) -> Plan | None:

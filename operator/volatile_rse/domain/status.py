@@ -58,6 +58,7 @@ STALLING = frozenset(
 
 
 _KEPT_BACK = (
+    Reason.FENCE_LATE,
     Reason.SEALING_FAILED,
     Reason.DATASET_REFUSED,
     Reason.VERSION_EXISTS,

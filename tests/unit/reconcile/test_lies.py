@@ -145,6 +145,30 @@ def test_what_an_agent_forgets_is_not_given_up(phase: str) -> None:
     assert small.is_kept("kept/a", "kept/b")
 
 
+def test_a_directory_that_can_be_read_again_is_not_forgotten() -> None:
+    """It was counted as a file at risk, and what it has, if anything, is listed by itself."""
+    small = Small(inputs=0)
+    written(small)
+    honest, now = small.buffer.outputs, ["failed"]
+    unread: dict[str, object] = dict.fromkeys(("scope", "name", "store_path", "adler32"))
+
+    def outputs(after: int = 0) -> object:
+        page = honest(after)
+        damaged = {**unread, "state": now[0], "error": "Input/output error"}
+        items = [
+            state.model_copy(update=damaged) if (state.path, state.state) == ("kept/b", "sealed") else state
+            for state in page.items
+        ]
+        return page.model_copy(update={"items": items})
+
+    small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "SealingFailed")
+    assert small.truth["filesAtRisk"] == 2
+    now[0] = "skipped"
+    small.written = ("kept/a",)
+    small.until(small.is_closed)
+
+
 class Nowhere(dict[str, tuple[int, str]]):
     """Sites that nothing arrives at."""
 
