@@ -22,7 +22,7 @@ from volatile_rse.agent import (
     supervisor,
     transfer,
 )
-from volatile_rse.api.agent import GateState
+from volatile_rse.api.agent import GateState, OutputState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.volatilerse import Discard
@@ -452,6 +452,11 @@ def a_silent_buffer_is_given_up_without_asking_rucio() -> None:
 @mutant
 def a_discard_waits_for_a_list_that_never_comes() -> None:
     decided_by("is_unlisted", lambda _real: lambda facts: facts.report is None)
+
+
+@mutant
+def what_is_never_believed_is_never_given_up() -> None:
+    decided_by("is_unlisted", lambda _real: lambda facts: facts.outputs is None)
 
 
 @mutant
@@ -929,6 +934,16 @@ def a_file_that_cannot_be_synced_ends_the_inventory() -> None:
         return work
 
     swap(sealing.Sealing, "_synced", lambda _real: synced)
+
+
+@of_agent
+def a_second_version_that_was_removed_is_forgotten() -> None:
+    def run(self: Any, request: Any, real: Any) -> None:
+        apart = [key for key, state in self._ledger.every(OutputState).items() if sealing._is_apart(key, state)]
+        self._ledger.drop(apart)
+        real(self, request)
+
+    swap(sealing.Sealing, "run", lambda real: lambda self, request: run(self, request, real))
 
 
 @of_agent

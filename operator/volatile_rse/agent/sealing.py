@@ -110,6 +110,10 @@ class Sealing:
                 raise AgentError(409, "another order is under way", "seal", "operator", "wait until it is done")
             if known is not None and known[0] == request and known[1].state == "done" and not self._failed():
                 return
+            if known is None:
+                # What is told from now on stays told. Of what was told while sessions wrote they may have removed some.
+                every = self._ledger.every(OutputState)
+                self._ledger.drop([key for key, state in every.items() if _is_apart(key, state)])
             self._ledger.put_seal(request, SealState(generation=request.generation, state="running"))
             self._launch(request)
 
@@ -152,8 +156,7 @@ class Sealing:
                     work += [find] if find.rule is not None and find.state.state == "found" else []
             seen = taken.union(row.key for row in rows)
             gone = [key for key in known if key not in seen]
-            rows += [self._missed(key, known[key]) for key in gone if not _is_apart(key, known[key])]
-            self._ledger.drop([key for key in gone if _is_apart(key, known[key])])
+            rows += [self._missed(key, known[key]) for key in gone]
             self._ledger.put(rows)
             self.seal(work, request.record_id)
 
@@ -176,12 +179,20 @@ class Sealing:
         return finds
 
     def _missed(self, key: bytes, state: OutputState) -> Row:
-        """Tell of what was listed before, and is not found: a directory whose files are listed by now, or a loss."""
+        """Tell of what was listed before and is not found: it is listed otherwise by now, or was removed."""
         path = key[len(state.claim) + 1 :]
-        places = [below(self._places.area(area, state.claim), path) for area in AREAS]
-        if state.state in {"failed", "skipped"} and any(_tells(place.is_dir) for place in places):
-            error = "it is a directory that could not be read before: what it has is listed by itself"
-            return output_row(state.model_copy(update={"state": "skipped", "error": error}), path)
+        areas: Sequence[str] = AREAS
+        on_disk = path
+        if _is_apart(key, state):
+            _, area, on_disk = path.split(b"/", 2)
+            areas = (os.fsdecode(area),)
+        if state.state == "skipped":
+            return output_row(state, path)
+        places = [below(self._places.area(area, state.claim), on_disk) for area in areas]
+        if state.state == "failed" and any(os.path.lexists(place) for place in places):
+            # A directory that can be read by now, or a file that has its path for itself.
+            update = {"state": "skipped", "error": "it could not be taken before: what is there is listed by itself"}
+            return output_row(state.model_copy(update=update), path)
         return _vanished(key, state)
 
     def _claims(self, request: SealRequest) -> list[str]:

@@ -204,7 +204,8 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.BUFFER_IMPLAUSIBLE: Remedy(
         Actor.ADMIN,
         "Look into the storage pod that the record names: its agent tells what cannot be, and nothing is done by it. "
-        "Keep its volume; delete the pod to have another agent look at it.",
+        "Keep its volume; delete the pod to have another agent look at it. What stays unbelievable can be given up by "
+        "spec.teardown.discard, without the VolatileRSE by spec.discard of the record, once the deadline is over.",
     ),
     Reason.CLUSTER_UNREACHABLE: Remedy(Actor.ADMIN, "Bring the Kubernetes API server back."),
     Reason.CLUSTER_REFUSED: Remedy(

@@ -99,8 +99,9 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
 
 
 def is_unlisted(facts: Facts) -> bool:
-    """Tell whether the agent gives no list of what there is: there is none yet."""
-    return facts.outputs is None
+    """Tell whether the agent gives no list of what there is: there is none yet, or it is not believed."""
+    doubted = any(problem.reason is Reason.BUFFER_IMPLAUSIBLE for problem in facts.problems)
+    return facts.outputs is None or facts.copies is None or (facts.unsafe is None and doubted)
 
 
 def _why_unlisted(facts: Facts) -> str:
@@ -111,7 +112,9 @@ def _given_up_unseen(facts: Facts, record: Record, consent: Discard) -> Plan | N
     """Give up what nobody can list any more; of what Rucio knows, the outputs without another copy are listed."""
     if facts.last_copies is None:
         return None
-    return _given_up(facts, record, consent, lost_of((), [did for did in facts.last_copies if is_output(record, did)]))
+    lost = lost_of((), [did for did in facts.last_copies if is_output(record, did)])
+    # What an agent tells that is not believed counts for nothing.
+    return _given_up(replace(facts, outputs=None), record, consent, lost)
 
 
 def _given_up(

@@ -247,6 +247,7 @@ class _Gathering:
         }
         if stage in asked:
             asked[stage]()
+        self._set(problems=tuple(self._problems))
         if stage in _AT_RISK and DISCARDING in self._record.status.steps and is_unlisted(self._facts):
             self._unseen()
         self._doubt_tokens(stage)

@@ -15,7 +15,7 @@ from volatile_rse.agent import checksum
 from volatile_rse.agent import places as places_module
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.errors import AgentError
-from volatile_rse.agent.ledger import Row
+from volatile_rse.agent.ledger import Row, output_row
 from volatile_rse.agent.outbox import matches, rule_below
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import OutputRule, OutputState, SealState
@@ -243,6 +243,47 @@ def test_a_damaged_directory_that_somebody_removes_stays_told(buffer: Buffer, mo
     seal(buffer)
     assert outputs(buffer)["bad"].state == "failed"
     assert "an administrator" in (outputs(buffer)["bad"].error or "")
+
+
+def test_a_second_version_that_somebody_removes_stays_told(buffer: Buffer) -> None:
+    """The operator has counted it: an agent that forgets a file is not believed."""
+    first = buffer.places.area("publish", CLAIM) / "a.root"
+    first.parent.mkdir(parents=True)
+    first.write_bytes(b"first")
+    second = leave(buffer, "a.root", b"second")
+    fence(buffer)
+    seal(buffer)
+    before = sorted(state.state for state in buffer.ledger.every(OutputState).values())
+    assert before == ["failed", "sealed"]
+    second.unlink()
+    seal(buffer)
+    after = {state.state: state for state in buffer.ledger.every(OutputState).values()}
+    assert sorted(after) == before
+    assert "an administrator" in (after["failed"].error or "")
+
+
+def test_what_was_set_apart_before_the_fence_and_removed_is_forgotten(buffer: Buffer) -> None:
+    state = OutputState(
+        version=0, claim=CLAIM, path="a.root", state="failed", bytes=1, output="out", error="another version"
+    )
+    buffer.ledger.put([output_row(state, b"a.root", "publish")])
+    fence(buffer)
+    seal(buffer)
+    assert not buffer.ledger.every(OutputState)
+
+
+def test_a_second_version_takes_the_place_of_a_first_one_that_is_gone(buffer: Buffer) -> None:
+    first = buffer.places.area("publish", CLAIM) / "a.root"
+    first.parent.mkdir(parents=True)
+    first.write_bytes(b"first")
+    leave(buffer, "a.root", b"second")
+    fence(buffer)
+    seal(buffer)
+    [sealed] = [state for state in buffer.ledger.every(OutputState).values() if state.state == "sealed"]
+    buffer.places.on_disk(sealed.store_path or "").unlink()
+    for _ in range(3):
+        seal(buffer)
+        assert sorted(state.state for state in buffer.ledger.every(OutputState).values()) == ["sealed", "skipped"]
 
 
 @pytest.mark.parametrize(
