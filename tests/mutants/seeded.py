@@ -43,9 +43,9 @@ from volatile_rse.domain.catalogue import DatasetState, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
-from volatile_rse.domain.plan import Plan, remember
+from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
-from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, reconciler
+from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, reading, reconciler
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -462,6 +462,19 @@ def what_is_never_believed_is_never_given_up() -> None:
 @mutant
 def a_fence_that_never_comes_is_not_told() -> None:
     decided_by("_is_overdue", lambda _real: lambda _facts, _record: False)
+
+
+@mutant
+def what_is_not_known_is_nothing() -> None:
+    decided_by(
+        "_known_risk",
+        lambda _real: lambda record: Risk(record.status.files_at_risk or 0, record.status.bytes_at_risk or 0),
+    )
+
+
+@mutant
+def a_quarantine_of_which_nothing_is_known_takes_no_room() -> None:
+    swap(reading, "_at_risk", lambda _real: lambda body: body["status"].get("bytesAtRisk") or 0)
 
 
 @mutant

@@ -201,7 +201,7 @@ class RSERecordStatus(StoredModel):
     steps: Annotated[dict[str, Time], Field(max_length=32)] = {}
     """Step begun -> when."""
     files_at_risk: Annotated[int, Field(ge=0)] | None = None
-    """Output files that were not safe yet at the last look; absent while the session runs, and when all are safe."""
+    """Output files that were not safe yet at the last look; absent until their inventory, and when all are safe."""
     bytes_at_risk: Annotated[int, Field(ge=0)] | None = None
     """Their size."""
     quarantined_at: Time | None = None

@@ -65,8 +65,7 @@ def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
     problems = (*decided.problems, *refused_consent(facts, record))
     if late:
         risk = decided.risk or _known_risk(record)
-        what = f"{risk.files} output files ({risk.bytes} bytes) of {record.spec.rse_name} are not safe; they are kept."
-        problems = (*problems, Problem(Reason.QUARANTINED, what))
+        problems = (*problems, Problem(Reason.QUARANTINED, _not_safe(record, risk)))
         truth = remember(record, quarantined_at=record.status.quarantined_at or stamp(facts.now), **risky(risk))
         if truth.status != record.status:
             # Alone: it depends on no deed, and what is tried in vain each time must not keep it back.
@@ -152,5 +151,13 @@ def write_off(facts: Facts, record: Record) -> Plan | None:
     return Plan((do.WriteOff(lost), remember(record, discarded=discarded)))
 
 
-def _known_risk(record: Record) -> Risk:
-    return Risk(record.status.files_at_risk or 0, record.status.bytes_at_risk or 0)
+def _not_safe(record: Record, risk: Risk | None) -> str:
+    if risk is None:
+        return f"What the session has written to {record.spec.rse_name} is not known yet; it is kept."
+    return f"{risk.files} output files ({risk.bytes} bytes) of {record.spec.rse_name} are not safe; they are kept."
+
+
+def _known_risk(record: Record) -> Risk | None:
+    """Give what the record knows; before the inventory, and without an agent that answers, nothing is known."""
+    files, size = record.status.files_at_risk, record.status.bytes_at_risk
+    return None if files is None or size is None else Risk(files, size)
