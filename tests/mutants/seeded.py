@@ -36,6 +36,7 @@ from volatile_rse.domain import (
     quarantine,
     serving,
     session,
+    status,
     versions,
 )
 from volatile_rse.domain import effects as do
@@ -475,6 +476,14 @@ def what_is_not_known_is_nothing() -> None:
 @mutant
 def a_quarantine_of_which_nothing_is_known_takes_no_room() -> None:
     swap(reading, "_at_risk", lambda _real: lambda body: body["status"].get("bytesAtRisk") or 0)
+
+
+@mutant
+def a_quarantine_that_no_waiting_cures_is_none() -> None:
+    def phase(facts: Facts, plan: Plan, real: Any) -> Any:
+        return "Stalled" if any(problem.reason in status.STALLING for problem in plan.problems) else real(facts, plan)
+
+    swap(status, "_phase", lambda real: lambda facts, plan: phase(facts, plan, real))
 
 
 @mutant
