@@ -487,6 +487,11 @@ def a_quarantine_that_no_waiting_cures_is_none() -> None:
 
 
 @mutant
+def what_is_torn_is_told_last() -> None:
+    swap(quarantine, "_ORDER", lambda real: real[::-1])
+
+
+@mutant
 def copies_that_nobody_names() -> None:
     decided_by("unknown_copies", lambda _real: lambda _facts: {})
 

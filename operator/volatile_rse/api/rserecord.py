@@ -162,7 +162,8 @@ class Outcome(StoredModel):
     datasets: Annotated[list[Annotated[str, Field(max_length=276)]], Field(max_length=32)] = []
     """DIDs that they were attached to."""
     exceptions: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=100)] = []
-    """What was lost, discarded or left behind: torn, excluded, skipped, or named by no output."""
+    """What was lost, discarded or left behind: torn, failed, named by no output, skipped, excluded, in this order; the
+    last entry of a longer list says how many more there are."""
 
 
 class Discarded(StoredModel):

@@ -23,6 +23,10 @@ __all__ = ["DISCARDING", "is_unlisted", "keep_in_quarantine", "outcome_of", "wri
 
 DISCARDING = "discarding"
 """Step: the consent to a discard was seen."""
+_SAID = 99
+"""What an outcome names; the kind takes one more, for what Rucio forgets later."""
+_ORDER = ("torn", "failed", "found", "unmatched", "skipped", "excluded")
+"""What is missed most comes first; what programs leave lying about comes last of all."""
 
 
 def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = ()) -> Outcome:
@@ -30,23 +34,29 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
     lost = set(given_up)
     kept = [state for state in facts.outputs or () if state.state == "sealed" and state not in lost]
     left = [state for state in facts.outputs or () if state.state != "sealed" and state not in lost]
+    left.sort(key=lambda state: _ORDER.index(state.state))
+    told = [(state.state, f"{state.state}: {state.path} ({state.bytes} bytes)") for state in left]
     taken = {state.output for state in kept}
     sent = unknown_copies(facts)
     in_vain = [pfn for state in kept for pfn in sent.get(Did(state.scope or "", state.name or ""), ())]
     said = [
         *record.status.losses,
         *(() if facts.outputs is not None else (f"discarded: what the buffer held; {_why_unlisted(facts)}",)),
+        *(text for state, text in told if state != "excluded"),
+        # Each of them is in the list of what was discarded, too.
         *(f"discarded: {state.path} ({state.bytes} bytes)" for state in facts.outputs or () if state in lost),
-        *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left),
         *(f"copied, and not needed, since the dataset has the same already: {pfn}" for pfn in in_vain),
+        *(text for state, text in told if state == "excluded"),
     ]
+    if len(said) > _SAID:
+        said = [*said[: _SAID - 1], f"and {len(said) - _SAID + 1} more"]
     return Outcome(
         files=len(kept),
         bytes=sum(state.bytes for state in kept),
         datasets=sorted(
             {f"{entry.scope}:{entry.dataset}" for entry in request_of(record).outputs if entry.name in taken}
         ),
-        exceptions=[text[:512] for text in said[:100]],
+        exceptions=[text[:512] for text in said],
     )
 
 
