@@ -35,6 +35,8 @@ _CLAIM = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _WORDS = 512
 _BATCH = 200
 """Files between two writes of the ledger."""
+_WHILE_IT_RUNS = "USER must give it another name while the session runs, or delete it"
+_ONLY_BY_HAND = "ADMIN can copy it by hand where it is needed; then USER must give it up by spec.teardown.discard"
 
 
 class SealError(RuntimeError):
@@ -149,7 +151,7 @@ class Sealing:
                 if key in taken and self._is_sealed(known.get(key), find.source):
                     _end_name(find.source)
                 elif key in taken:
-                    rows.append(set_apart(find))
+                    rows.append(set_apart(find, ended=True))
                 else:
                     taken.add(key)
                     rows.append(output_row(find.state, find.path))
@@ -366,11 +368,17 @@ def _unread(claim: str, path: bytes, rule: OutputRule | None, error: OSError) ->
     return state
 
 
-def set_apart(find: Find) -> Row:
-    """Tell of a file whose path another one was sealed under."""
+def set_apart(find: Find, *, ended: bool = False) -> Row:
+    """Tell of a file whose path another one was sealed under.
+
+    Parameters
+    ----------
+    ended
+        The session is over: nobody can rename or delete it any more.
+    """
     error = (
         f"{find.area}/{find.state.claim}/{find.state.path} has the path of a file that was taken before, and a dataset "
-        "holds one version of a path: USER must give it another name while the session runs, or delete it"
+        f"holds one version of a path: {_ONLY_BY_HAND if ended else _WHILE_IT_RUNS}"
     )
     update = {"state": "failed", "error": error[:_WORDS]} if find.rule and find.state.state == "found" else {}
     return output_row(find.state.model_copy(update=update), find.path, find.area)

@@ -238,7 +238,9 @@ REMEDIES: dict[Reason, Remedy] = {
         "XRootD does not end or does not start, or what it has open cannot be marked. It is tried again by itself.",
     ),
     Reason.SEALING_FAILED: Remedy(
-        Actor.ADMIN, "See the listed files: they could not be read or renamed on the volume of the storage pod."
+        Actor.ADMIN,
+        "See the listed files, each of which says why: mend the volume of the storage pod, and they are tried again; "
+        "or copy them by hand. What cannot be sealed is given up by spec.teardown.discard alone.",
     ),
     Reason.QUOTA_EXCEEDED: Remedy(
         Actor.USER, "Free quota of the account at the destination (`rucio account limit list`), or ask for more."

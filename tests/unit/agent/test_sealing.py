@@ -253,8 +253,12 @@ def test_a_second_version_that_somebody_removes_stays_told(buffer: Buffer) -> No
     second = leave(buffer, "a.root", b"second")
     fence(buffer)
     seal(buffer)
-    before = sorted(state.state for state in buffer.ledger.every(OutputState).values())
+    told = buffer.ledger.every(OutputState).values()
+    before = sorted(state.state for state in told)
     assert before == ["failed", "sealed"]
+    (error,) = [state.error or "" for state in told if state.state == "failed"]
+    assert "spec.teardown.discard" in error
+    assert "session runs" not in error, "it is over"
     second.unlink()
     seal(buffer)
     after = {state.state: state for state in buffer.ledger.every(OutputState).values()}
