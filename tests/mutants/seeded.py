@@ -22,7 +22,7 @@ from volatile_rse.agent import (
     supervisor,
     transfer,
 )
-from volatile_rse.api.agent import GateState
+from volatile_rse.api.agent import GateState, OutputState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.volatilerse import Discard
@@ -36,6 +36,7 @@ from volatile_rse.domain import (
     quarantine,
     serving,
     session,
+    status,
     versions,
 )
 from volatile_rse.domain import effects as do
@@ -43,9 +44,9 @@ from volatile_rse.domain.catalogue import DatasetState, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
-from volatile_rse.domain.plan import Plan, remember
+from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
-from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, reconciler
+from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, reading, reconciler
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -474,6 +475,47 @@ def any_loss_gives_up_every_last_copy() -> None:
         "_is_lost",
         lambda _real: lambda _facts, record, _did: bool(record.status.losses or record.spec.adopted_from),
     )
+
+
+@mutant
+def a_discard_waits_for_a_list_that_never_comes() -> None:
+    decided_by("is_unlisted", lambda _real: lambda facts: facts.report is None)
+
+
+@mutant
+def what_is_never_believed_is_never_given_up() -> None:
+    decided_by("is_unlisted", lambda _real: lambda facts: facts.outputs is None)
+
+
+@mutant
+def a_fence_that_never_comes_is_not_told() -> None:
+    decided_by("_is_overdue", lambda _real: lambda _facts, _record: False)
+
+
+@mutant
+def what_is_not_known_is_nothing() -> None:
+    decided_by(
+        "_known_risk",
+        lambda _real: lambda record: Risk(record.status.files_at_risk or 0, record.status.bytes_at_risk or 0),
+    )
+
+
+@mutant
+def a_quarantine_of_which_nothing_is_known_takes_no_room() -> None:
+    swap(reading, "_at_risk", lambda _real: lambda body: body["status"].get("bytesAtRisk") or 0)
+
+
+@mutant
+def a_quarantine_that_no_waiting_cures_is_none() -> None:
+    def phase(facts: Facts, plan: Plan, real: Any) -> Any:
+        return "Stalled" if any(problem.reason in status.STALLING for problem in plan.problems) else real(facts, plan)
+
+    swap(status, "_phase", lambda real: lambda facts, plan: phase(facts, plan, real))
+
+
+@mutant
+def what_is_torn_is_told_last() -> None:
+    swap(quarantine, "_ORDER", lambda real: real[::-1])
 
 
 @mutant
@@ -947,6 +989,35 @@ def it_is_sealed_before_the_fence_stands() -> None:
 @of_agent
 def what_was_sealed_and_has_gone_is_not_missed() -> None:
     swap(sealing.Sealing, "miss", lambda _real: lambda _self: None)
+
+
+@of_agent
+def a_damaged_directory_ends_the_inventory() -> None:
+    swap(sealing, "walk", lambda real: lambda root, _failed=None: real(root))
+
+
+@of_agent
+def a_damaged_directory_is_of_no_output() -> None:
+    swap(sealing, "rule_below", lambda _real: lambda _claim, _path, _rules: None)
+
+
+@of_agent
+def a_file_that_cannot_be_synced_ends_the_inventory() -> None:
+    def synced(_self: Any, work: Any, _rows: Any, places_of: Any) -> Any:
+        sealing.sync_all(sorted({path for find in work for path in places_of(find)}))
+        return work
+
+    swap(sealing.Sealing, "_synced", lambda _real: synced)
+
+
+@of_agent
+def a_second_version_that_was_removed_is_forgotten() -> None:
+    def run(self: Any, request: Any, real: Any) -> None:
+        apart = [key for key, state in self._ledger.every(OutputState).items() if sealing._is_apart(key, state)]
+        self._ledger.drop(apart)
+        real(self, request)
+
+    swap(sealing.Sealing, "run", lambda real: lambda self, request: run(self, request, real))
 
 
 @of_agent

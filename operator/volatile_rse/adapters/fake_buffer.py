@@ -61,6 +61,10 @@ class FakeBuffer(Buffer):
         """Tokens that the door takes; None means every one."""
         self.broken: dict[str, str] = {}
         """Path or PFN -> error: staging, sealing or copying it fails while it stands here."""
+        self.unlisted: str | None = None
+        """Error of the inventory, which fails while it stands here."""
+        self.unfenced = False
+        """The fence does not come while this is set."""
         self.sites: dict[str, tuple[int, str]] = {}
         """PFN -> size and adler32 of what was copied there."""
         self.halfway: dict[str, int] = {}
@@ -121,7 +125,7 @@ class FakeBuffer(Buffer):
 
     def advance(self) -> None:
         """Do all that is wanted."""
-        if self._desired != self._actual:
+        if self._desired != self._actual and not self.unfenced:
             self._actual = self._desired
             self._next()
         if self._manifest is not None:
@@ -315,6 +319,10 @@ class FakeBuffer(Buffer):
                 self._outputs[key] = self._sort(key, found, request)
 
     def _inventory(self, request: SealRequest) -> None:
+        if self.unlisted is not None:
+            self._seal = SealState(generation=request.generation, state="failed", error=self.unlisted)
+            self._next()
+            return
         for key, found in self._outputs.items():
             if found.state in {"found", "failed"}:
                 self._outputs[key] = self._sort(key, found, request)

@@ -8,18 +8,33 @@ import os
 import re
 import signal
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from volatile_rse.agent.places import sync
 from volatile_rse.api.agent import EXCLUDES, OutputRule
 
-__all__ = ["Found", "below", "first_rule", "is_excluded", "is_written", "matches", "shown", "tear", "walk"]
+__all__ = [
+    "Failed",
+    "Found",
+    "below",
+    "first_rule",
+    "is_excluded",
+    "is_written",
+    "matches",
+    "rule_below",
+    "shown",
+    "tear",
+    "walk",
+]
 
 _PART = re.compile(r"\*\*/|\*\*|.", re.DOTALL)
 _OWNER = stat.S_IRWXU
+_TOP = b"."
+"""An outbox itself."""
+
+Failed = Callable[[bytes, OSError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +95,47 @@ def is_written(path: Path) -> bool | None:
     return False
 
 
-def walk(outbox: Path) -> Iterator[Found]:
-    """Give all that is below an outbox, without following links; nothing if there is no outbox."""
-    if outbox.is_dir():
-        yield from _walk(os.fsencode(outbox), b"")
+def walk(outbox: Path, failed: Failed | None = None) -> Iterator[Found]:
+    """Give all that is below an outbox, without following links; nothing if there is no outbox.
+
+    Parameters
+    ----------
+    failed
+        Told of what cannot be read, by its path below the outbox: the rest goes on. Without it, nothing does.
+    """
+    try:
+        is_there = outbox.is_dir()
+    except OSError as error:
+        _tell(failed, _TOP, error)
+        return
+    if is_there:
+        yield from _walk(os.fsencode(outbox), b"", failed)
 
 
-def _walk(folder: bytes, prefix: bytes) -> Iterator[Found]:
+def _walk(folder: bytes, prefix: bytes, failed: Failed | None) -> Iterator[Found]:
     # Sessions may have closed their own directories; the server's user owns them all.
     # A session that still runs may rename and delete meanwhile: what has gone is not there.
     listed: list[os.DirEntry[bytes]] = []
-    with suppress(FileNotFoundError):
+    try:
         if os.stat(folder).st_mode & _OWNER != _OWNER:  # noqa: PTH116 (paths are bytes here)
             os.chmod(folder, _OWNER)  # noqa: PTH101 (as above)
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _tell(failed, prefix[:-1] or _TOP, error)
     for entry in listed:
         path = prefix + entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, path + b"/")
-        elif (status := _status(entry)) is not None:
+        try:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            status = None if is_folder else _status(entry)
+        except OSError as error:
+            _tell(failed, path, error)
+            continue
+        if is_folder:
+            yield from _walk(entry.path, path + b"/", failed)
+        elif status is not None:
             yield Found(path, status)
 
 
@@ -108,6 +144,12 @@ def _status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
         return entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _tell(failed: Failed | None, path: bytes, error: OSError) -> None:
+    if failed is None:
+        raise error
+    failed(path, error)
 
 
 def below(root: Path, path: bytes) -> Path:
@@ -129,6 +171,18 @@ def first_rule(claim: str, path: bytes, rules: Iterable[OutputRule]) -> OutputRu
     return None
 
 
+def rule_below(claim: str, folder: bytes, rules: Iterable[OutputRule]) -> OutputRule | None:
+    """Give the first output that takes a file, or takes files below it if it is a directory."""
+    rules = list(rules)
+    below_it = "" if folder == _TOP else f"{shown(folder)}/"
+    leading = (
+        rule
+        for rule in rules
+        if rule.claim == claim and any(_leads_below(pattern, below_it) for pattern in rule.patterns)
+    )
+    return first_rule(claim, folder, rules) or next(leading, None)
+
+
 def is_excluded(path: bytes) -> bool:
     """Tell whether a file is what programs leave lying about."""
     text = shown(path)
@@ -147,6 +201,17 @@ def matches(pattern: str, path: str) -> bool:
         if not reached:
             return False
     return len(path) in reached
+
+
+def _leads_below(pattern: str, folder: str) -> bool:
+    """Tell whether a glob may match something below a directory, which is given with its last slash."""
+    reached = {0}
+    for part in _PART.findall(pattern):
+        before = len(folder) in reached
+        reached = _onward(part, folder, reached) if reached else reached
+        if before or (part == "**" and len(folder) in reached):
+            return True
+    return False
 
 
 def _onward(part: str, path: str, reached: set[int]) -> set[int]:

@@ -21,8 +21,8 @@ from volatile_rse.agent import checksum
 from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.ledger import Ledger, Row, output_key, output_row
-from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, shown, walk
-from volatile_rse.agent.places import AREAS, Places, sync_all
+from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, rule_below, shown, walk
+from volatile_rse.agent.places import AREAS, Places, sync, sync_all
 from volatile_rse.api.agent import GateState, OutputRule, OutputState, SealRequest, SealState
 from volatile_rse.api.names import Layout, rse_path
 
@@ -35,6 +35,8 @@ _CLAIM = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _WORDS = 512
 _BATCH = 200
 """Files between two writes of the ledger."""
+_WHILE_IT_RUNS = "USER must give it another name while the session runs, or delete it"
+_ONLY_BY_HAND = "ADMIN can copy it by hand where it is needed; then USER must give it up by spec.teardown.discard"
 
 
 class SealError(RuntimeError):
@@ -110,6 +112,10 @@ class Sealing:
                 raise AgentError(409, "another order is under way", "seal", "operator", "wait until it is done")
             if known is not None and known[0] == request and known[1].state == "done" and not self._failed():
                 return
+            if known is None:
+                # What is told from now on stays told. Of what was told while sessions wrote they may have removed some.
+                every = self._ledger.every(OutputState)
+                self._ledger.drop([key for key, state in every.items() if _is_apart(key, state)])
             self._ledger.put_seal(request, SealState(generation=request.generation, state="running"))
             self._launch(request)
 
@@ -143,29 +149,53 @@ class Sealing:
             for find in finds:
                 key = output_key(find.state.claim, find.path)
                 if key in taken and self._is_sealed(known.get(key), find.source):
-                    find.source.unlink()
+                    _end_name(find.source)
                 elif key in taken:
-                    rows.append(set_apart(find))
+                    rows.append(set_apart(find, ended=True))
                 else:
                     taken.add(key)
                     rows.append(output_row(find.state, find.path))
                     work += [find] if find.rule is not None and find.state.state == "found" else []
             seen = taken.union(row.key for row in rows)
             gone = [key for key in known if key not in seen]
-            rows += [_vanished(key, known[key]) for key in gone if not _is_apart(key, known[key])]
-            self._ledger.drop([key for key in gone if _is_apart(key, known[key])])
+            rows += [self._missed(key, known[key]) for key in gone]
             self._ledger.put(rows)
             self.seal(work, request.record_id)
 
     def _finds(self, request: SealRequest) -> list[Find]:
-        return [
-            Find(found.path, below(root, found.path), rule, _inventoried(claim, found, rule), area)
-            for claim in self._claims(request)
-            for area in AREAS
-            for root in (self._places.area(area, claim),)
-            for found in walk(root)
-            for rule in (first_rule(claim, found.path, request.outputs),)
-        ]
+        finds: list[Find] = []
+        for claim in self._claims(request):
+            for area in AREAS:
+                root = self._places.area(area, claim)
+
+                def unread(
+                    path: bytes, error: OSError, claim: str = claim, area: str = area, root: Path = root
+                ) -> None:
+                    rule = rule_below(claim, path, request.outputs)
+                    finds.append(Find(path, below(root, path), rule, _unread(claim, path, rule, error), area))
+
+                for found in walk(root, unread):
+                    rule = first_rule(claim, found.path, request.outputs)
+                    state = _inventoried(claim, found, rule)
+                    finds.append(Find(found.path, below(root, found.path), rule, state, area))
+        return finds
+
+    def _missed(self, key: bytes, state: OutputState) -> Row:
+        """Tell of what was listed before and is not found: it is listed otherwise by now, or was removed."""
+        path = key[len(state.claim) + 1 :]
+        areas: Sequence[str] = AREAS
+        on_disk = path
+        if _is_apart(key, state):
+            _, area, on_disk = path.split(b"/", 2)
+            areas = (os.fsdecode(area),)
+        if state.state == "skipped":
+            return output_row(state, path)
+        places = [below(self._places.area(area, state.claim), on_disk) for area in areas]
+        if state.state == "failed" and any(os.path.lexists(place) for place in places):
+            # A directory that can be read by now, or a file that has its path for itself.
+            update = {"state": "skipped", "error": "it could not be taken before: what is there is listed by itself"}
+            return output_row(state.model_copy(update=update), path)
+        return _vanished(key, state)
 
     def _claims(self, request: SealRequest) -> list[str]:
         """Give every claim that has left something: also what nobody declared is told."""
@@ -183,14 +213,34 @@ class Sealing:
         rows: list[Row] = []
         begun = self._each(work, rows, lambda find: self._sum(find, record_id))
         # Read-only means that the bytes are on the disk, and the checksum is believed after any crash.
-        sync_all([find.source for find in begun if not _closed(find.source)])
-        linked = self._each(begun, rows, self._link)
-        folders = {folder for find in linked for folder in self._places.on_disk(find.state.store_path or "").parents}
-        sync_all(sorted(folder for folder in folders if folder.is_relative_to(self._places.namespace / "store")))
+        synced = self._synced(begun, rows, lambda find: [] if _closed(find.source) else [find.source])
+        linked = self._synced(self._each(synced, rows, self._link), rows, self._folders)
         self._ledger.put([*rows, *(output_row(find.state, find.path) for find in linked)])
         # Last: only now is everything known that the names in the outbox stood for.
         for find in linked:
-            find.source.unlink()
+            _end_name(find.source)
+
+    def _synced(
+        self, work: Sequence[Find], rows: list[Row], places_of: Callable[[Find], Sequence[Path]]
+    ) -> Sequence[Find]:
+        """Sync what files need on the disk, all at once; if that fails, one by one tells whose it was."""
+
+        def alone(find: Find) -> Find:
+            for path in places_of(find):
+                sync(path)
+            return find
+
+        try:
+            sync_all(sorted({path for find in work for path in places_of(find)}))
+        except OSError as error:
+            _log.warning("files are synced one by one: %s", error)
+            return self._each(work, rows, alone)
+        return work
+
+    def _folders(self, find: Find) -> Sequence[Path]:
+        store = self._places.namespace / "store"
+        folders = self._places.on_disk(find.state.store_path or "").parents
+        return [folder for folder in folders if folder.is_relative_to(store)]
 
     def _each(self, work: Sequence[Find], rows: list[Row], act: Callable[[Find], Find]) -> list[Find]:
         """Act on files; one that fails gets a row that says so, and keeps no other back."""
@@ -242,11 +292,13 @@ class Sealing:
 
     def _is_sealed(self, state: OutputState | None, source: Path) -> bool:
         """Tell whether a name stands for the file that was sealed under it."""
-        return (
-            state is not None
-            and state.store_path is not None
-            and self._places.on_disk(state.store_path).samefile(source)
-        )
+        if state is None or state.store_path is None:
+            return False
+        try:
+            return self._places.on_disk(state.store_path).samefile(source)
+        except OSError:
+            # One of them cannot be read: the name stays.
+            return False
 
     def recover(self) -> None:
         """Make the rows of sealed files anew from the disk, where the ledger has lost them."""
@@ -275,13 +327,15 @@ class Sealing:
     def miss(self) -> None:
         """No longer count as sealed what is not there any more."""
         sealed = [(key, state) for key, state in self._ledger.every(OutputState).items() if state.state == "sealed"]
-        gone = [(key, state) for key, state in sealed if not self._places.on_disk(state.store_path or "").is_file()]
+        gone = [
+            (key, state) for key, state in sealed if not _tells(self._places.on_disk(state.store_path or "").is_file)
+        ]
         if gone:
             self._ledger.put([_vanished(key, state) for key, state in gone])
 
     def _stored(self) -> Iterator[tuple[str, Path]]:
         store = self._places.namespace / "store"
-        for found in walk(store):
+        for found in walk(store, _passed_over):
             if found.regular:
                 path = os.fsdecode(found.path)
                 yield f"/store/{path}", store / path
@@ -303,11 +357,28 @@ def _inventoried(claim: str, found: Found, rule: OutputRule | None) -> OutputSta
     return state if rule else state.model_copy(update={"state": "unmatched"})
 
 
-def set_apart(find: Find) -> Row:
-    """Tell of a file whose path another one was sealed under."""
+def _unread(claim: str, path: bytes, rule: OutputRule | None, error: OSError) -> OutputState:
+    """Tell of a directory or a file that cannot be read: what it has is not known, and not given up."""
+    state = OutputState(
+        version=0, claim=claim, path=shown(path), state="failed", bytes=0, output=rule.name if rule else None,
+        error=f"{error}: an administrator must look at the volume"[:_WORDS],
+    )  # fmt: skip
+    if is_excluded(path + b"/"):
+        return state.model_copy(update={"state": "excluded", "output": None})
+    return state
+
+
+def set_apart(find: Find, *, ended: bool = False) -> Row:
+    """Tell of a file whose path another one was sealed under.
+
+    Parameters
+    ----------
+    ended
+        The session is over: nobody can rename or delete it any more.
+    """
     error = (
         f"{find.area}/{find.state.claim}/{find.state.path} has the path of a file that was taken before, and a dataset "
-        "holds one version of a path: USER must give it another name while the session runs, or delete it"
+        f"holds one version of a path: {_ONLY_BY_HAND if ended else _WHILE_IT_RUNS}"
     )
     update = {"state": "failed", "error": error[:_WORDS]} if find.rule and find.state.state == "found" else {}
     return output_row(find.state.model_copy(update=update), find.path, find.area)
@@ -321,6 +392,27 @@ def _vanished(key: bytes, state: OutputState) -> Row:
     error = f"{state.store_path or state.path} was there before: an administrator must find out what removed it"
     path = key[len(state.claim) + 1 :]
     return output_row(state.model_copy(update={"state": "failed", "error": error}), path)
+
+
+def _end_name(path: Path) -> None:
+    """Take a name out of the outbox whose file is sealed; one that stays harms nobody."""
+    try:
+        path.unlink()
+    except OSError as error:
+        _log.warning("the name of a sealed file stays: %s", error)
+
+
+def _passed_over(path: bytes, error: OSError) -> None:
+    _log.warning("store/%s is passed over: %s", shown(path), error)
+
+
+def _tells(question: Callable[[], bool]) -> bool:
+    """Ask the disk; what cannot be read is not there."""
+    try:
+        return question()
+    except OSError as error:
+        _log.warning("the disk does not tell: %s", error)
+        return False
 
 
 def _describe(state: OutputState, path: bytes) -> bytes:

@@ -98,6 +98,7 @@ class Reason(StrEnum):
     CONFIGURATION_INVALID = "ConfigurationInvalid"
     RECORD_UNREADABLE = "RecordUnreadable"
     INPUTS_CHANGED = "InputsChanged"
+    FENCE_LATE = "FenceLate"
     SEALING_FAILED = "SealingFailed"
     QUOTA_EXCEEDED = "QuotaExceeded"
     STORAGE_PENDING = "StoragePending"
@@ -203,7 +204,8 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.BUFFER_IMPLAUSIBLE: Remedy(
         Actor.ADMIN,
         "Look into the storage pod that the record names: its agent tells what cannot be, and nothing is done by it. "
-        "Keep its volume; delete the pod to have another agent look at it.",
+        "Keep its volume; delete the pod to have another agent look at it. What stays unbelievable can be given up by "
+        "spec.teardown.discard, without the VolatileRSE by spec.discard of the record, once the deadline is over.",
     ),
     Reason.CLUSTER_UNREACHABLE: Remedy(Actor.ADMIN, "Bring the Kubernetes API server back."),
     Reason.CLUSTER_REFUSED: Remedy(
@@ -230,8 +232,15 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.INPUTS_CHANGED: Remedy(
         Actor.USER, "Create another VolatileRSE: the dataset is not what it was when this one froze its list of files."
     ),
+    Reason.FENCE_LATE: Remedy(
+        Actor.ADMIN,
+        "Read the log of the container xrootd of the storage pod that the record names, and look at its volume: "
+        "XRootD does not end or does not start, or what it has open cannot be marked. It is tried again by itself.",
+    ),
     Reason.SEALING_FAILED: Remedy(
-        Actor.ADMIN, "See the listed files: they could not be read or renamed on the volume of the storage pod."
+        Actor.ADMIN,
+        "See the listed files, each of which says why: mend the volume of the storage pod, and they are tried again; "
+        "or copy them by hand. What cannot be sealed is given up by spec.teardown.discard alone.",
     ),
     Reason.QUOTA_EXCEEDED: Remedy(
         Actor.USER, "Free quota of the account at the destination (`rucio account limit list`), or ask for more."

@@ -162,7 +162,8 @@ class Outcome(StoredModel):
     datasets: Annotated[list[Annotated[str, Field(max_length=276)]], Field(max_length=32)] = []
     """DIDs that they were attached to."""
     exceptions: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=100)] = []
-    """What was lost, discarded or left behind: torn, excluded, skipped, or named by no output."""
+    """What was lost, discarded or left behind: torn, failed, named by no output, skipped, excluded, in this order; the
+    last entry of a longer list says how many more there are."""
 
 
 class Discarded(StoredModel):
@@ -205,7 +206,7 @@ class RSERecordStatus(StoredModel):
     steps: Annotated[dict[str, Time], Field(max_length=32)] = {}
     """Step begun -> when."""
     files_at_risk: Annotated[int, Field(ge=0)] | None = None
-    """Output files that were not safe yet at the last look; absent while the session runs, and when all are safe."""
+    """Output files that were not safe yet at the last look; absent until their inventory, and when all are safe."""
     bytes_at_risk: Annotated[int, Field(ge=0)] | None = None
     """Their size."""
     quarantined_at: Time | None = None

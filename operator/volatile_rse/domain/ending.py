@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 from volatile_rse.api.agent import Report, SealRequest
 from volatile_rse.api.conditions import Reason
@@ -27,13 +28,15 @@ from volatile_rse.domain.plan import SHOWN, Plan, Risk, remember, risky, some_of
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.provision import have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.quarantine import outcome_of, write_off
-from volatile_rse.domain.stage import EMPTIED, REVERTED, SEALED, stamp
+from volatile_rse.domain.stage import EMPTIED, REVERTED, SEALED, stamp, when
 from volatile_rse.domain.versions import own_of, same_of
 
 __all__ = ["GENERATION", "closed", "draining", "fencing", "hiding", "keeping"]
 
 GENERATION = 1
 """Of the fence: a session ends once."""
+_OVERDUE = timedelta(minutes=5)
+"""From a session's end until a fence that was ordered, and has not come, needs somebody."""
 
 
 def fencing(facts: Facts, record: Record) -> Plan:
@@ -55,7 +58,15 @@ def fencing(facts: Facts, record: Record) -> Plan:
     if report.actual.mode == "fenced" and facts.writable:
         what = f"{record.spec.rse_name} is fenced, and yet its session's token can write."
         wrong = (Problem(Reason.BUFFER_REFUSED, what),)
+    elif report.desired.mode == "fenced" and _is_overdue(facts, record):
+        what = f"{record.spec.rse_name} is to take no more writes since its session has ended, and is not fenced yet."
+        wrong = (Problem(Reason.FENCE_LATE, what),)
     return Plan(tuple(effects), wrong, "the fence")
+
+
+def _is_overdue(facts: Facts, record: Record) -> bool:
+    ended = when(record.status.session.ended_at)
+    return ended is not None and facts.now >= ended + _OVERDUE
 
 
 def _sealing(facts: Facts, report: Report, record: Record, effects: list[do.Effect]) -> Plan:

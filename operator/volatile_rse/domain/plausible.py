@@ -62,13 +62,14 @@ def doubt_outputs(record: Record, states: Sequence[OutputState]) -> str:
 def doubt_memory(record: Record, volume: str, states: Iterable[OutputState]) -> str:
     """Say whether files are missing that the record knows of; another volume than the record's has lost what it had.
 
-    After the inventory the record counts the files at risk, and once they are safe, those that were kept.
+    After the inventory the record counts the files at risk, and once they are safe, those that were kept. A directory
+    that could not be read was counted as one, and is skipped once it can be.
     """
     if SEALED not in record.status.steps:
         # A count that is left then is of the volume that was lost after its inventory.
         return ""
     known = record.status.files_at_risk if record.status.outcome is None else record.status.outcome.files
-    told = sum(state.output is not None and state.state in {"sealed", "failed", "found"} for state in states)
+    told = sum(state.output is not None and state.state in {"sealed", "failed", "found", "skipped"} for state in states)
     if volume != record.status.volume or told >= (known or 0):
         return ""
     return f"the record knows of {known} output files on its volume, and it tells of {told}"

@@ -26,10 +26,14 @@ from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import EMPTIED, stamp, when
 
-__all__ = ["DISCARDING", "keep_in_quarantine", "outcome_of", "write_off"]
+__all__ = ["DISCARDING", "is_unlisted", "keep_in_quarantine", "outcome_of", "write_off"]
 
 DISCARDING = "discarding"
 """Step: the consent to a discard was seen."""
+_SAID = 99
+"""What an outcome names; the kind takes one more, for what Rucio forgets later."""
+_ORDER = ("torn", "failed", "found", "unmatched", "skipped", "excluded")
+"""What is missed most comes first; what programs leave lying about comes last of all."""
 
 
 def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = ()) -> Outcome:
@@ -37,23 +41,29 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
     lost = set(given_up)
     kept = [state for state in facts.outputs or () if state.state == "sealed" and state not in lost]
     left = [state for state in facts.outputs or () if state.state != "sealed" and state not in lost]
+    left.sort(key=lambda state: _ORDER.index(state.state))
+    told = [(state.state, f"{state.state}: {state.path} ({state.bytes} bytes)") for state in left]
     taken = {state.output for state in kept}
     sent = unknown_copies(facts)
     in_vain = [pfn for state in kept for pfn in sent.get(Did(state.scope or "", state.name or ""), ())]
     said = [
         *record.status.losses,
-        *(() if facts.outputs is not None else ("discarded: what the buffer held; its agent did not answer",)),
+        *(() if facts.outputs is not None else (f"discarded: what the buffer held; {_why_unlisted(facts)}",)),
+        *(text for state, text in told if state != "excluded"),
+        # Each of them is in the list of what was discarded, too.
         *(f"discarded: {state.path} ({state.bytes} bytes)" for state in facts.outputs or () if state in lost),
-        *(f"{state.state}: {state.path} ({state.bytes} bytes)" for state in left),
         *(f"copied, and not needed, since the dataset has the same already: {pfn}" for pfn in in_vain),
+        *(text for state, text in told if state == "excluded"),
     ]
+    if len(said) > _SAID:
+        said = [*said[: _SAID - 1], f"and {len(said) - _SAID + 1} more"]
     return Outcome(
         files=len(kept),
         bytes=sum(state.bytes for state in kept),
         datasets=sorted(
             {f"{entry.scope}:{entry.dataset}" for entry in request_of(record).outputs if entry.name in taken}
         ),
-        exceptions=[text[:512] for text in said[:100]],
+        exceptions=[text[:512] for text in said],
     )
 
 
@@ -72,8 +82,7 @@ def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
     problems = (*decided.problems, *refused_consent(facts, record))
     if late:
         risk = decided.risk or _known_risk(record)
-        what = f"{risk.files} output files ({risk.bytes} bytes) of {record.spec.rse_name} are not safe; they are kept."
-        problems = (*problems, Problem(Reason.QUARANTINED, what))
+        problems = (*problems, Problem(Reason.QUARANTINED, _not_safe(record, risk)))
         truth = remember(record, quarantined_at=record.status.quarantined_at or stamp(facts.now), **risky(risk))
         if truth.status != record.status:
             # Alone: it depends on no deed, and what is tried in vain each time must not keep it back.
@@ -85,7 +94,8 @@ def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
 def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> Plan | None:
     """Carry out a consent: after a last try, and without Rucio's answer never.
 
-    A buffer whose agent does not answer is waited for until the deadline of the end.
+    A list of what there is is waited for until the deadline of the end: the agent may be silent for good, the fence or
+    the inventory may never come.
     """
     consent = consent_of(facts, record)
     if consent is None:
@@ -96,7 +106,7 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
         return replace(decided, effects=(remember(record, steps=steps, consent=consent),))
     if facts.now < begun + LAST_TRY:
         return replace(decided, wake=begun + LAST_TRY)
-    if late and facts.report is None:
+    if late and is_unlisted(facts):
         return _given_up_unseen(facts, record, consent)
     left = at_risk(facts, record)
     if left is None or facts.unsafe is None or facts.unlocked is None:
@@ -104,11 +114,23 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
     return _given_up(facts, record, consent, lost_of(left, copies=unknown_copies(facts)), left)
 
 
+def is_unlisted(facts: Facts) -> bool:
+    """Tell whether the agent gives no list of what there is: there is none yet, or it is not believed."""
+    doubted = any(problem.reason is Reason.BUFFER_IMPLAUSIBLE for problem in facts.problems)
+    return facts.outputs is None or facts.copies is None or (facts.unsafe is None and doubted)
+
+
+def _why_unlisted(facts: Facts) -> str:
+    return "its agent did not answer" if facts.report is None else "its agent gave no list of it"
+
+
 def _given_up_unseen(facts: Facts, record: Record, consent: Discard) -> Plan | None:
     """Give up what nobody can list any more; of what Rucio knows, the outputs without another copy are listed."""
     if facts.last_copies is None:
         return None
-    return _given_up(facts, record, consent, lost_of((), [did for did in facts.last_copies if is_output(record, did)]))
+    lost = lost_of((), [did for did in facts.last_copies if is_output(record, did)])
+    # What an agent tells that is not believed counts for nothing.
+    return _given_up(replace(facts, outputs=None), record, consent, lost)
 
 
 def _given_up(
@@ -152,5 +174,13 @@ def _is_lost(facts: Facts, record: Record, did: Did) -> bool:
     return bool(record.status.losses) and (facts.replicas or {}).get(did) == "T"
 
 
-def _known_risk(record: Record) -> Risk:
-    return Risk(record.status.files_at_risk or 0, record.status.bytes_at_risk or 0)
+def _not_safe(record: Record, risk: Risk | None) -> str:
+    if risk is None:
+        return f"What the session has written to {record.spec.rse_name} is not known yet; it is kept."
+    return f"{risk.files} output files ({risk.bytes} bytes) of {record.spec.rse_name} are not safe; they are kept."
+
+
+def _known_risk(record: Record) -> Risk | None:
+    """Give what the record knows; before the inventory, and without an agent that answers, nothing is known."""
+    files, size = record.status.files_at_risk, record.status.bytes_at_risk
+    return None if files is None or size is None else Risk(files, size)

@@ -60,6 +60,7 @@ STALLING = frozenset(
 
 
 _KEPT_BACK = (
+    Reason.FENCE_LATE,
     Reason.SEALING_FAILED,
     Reason.DATASET_REFUSED,
     Reason.VERSION_EXISTS,
@@ -441,6 +442,9 @@ def _stalled(plan: Plan) -> _Said:
 
 def _phase(facts: Facts, plan: Plan) -> str | None:
     record = facts.record
+    if record is not None and record.status.quarantined_at is not None and record.status.safe_at is None:
+        # Whatever it waits for; the condition Stalled says whether that needs somebody.
+        return "Quarantined"
     if any(problem.reason in STALLING for problem in plan.problems):
         return "Stalled"
     if record is None:
@@ -448,7 +452,7 @@ def _phase(facts: Facts, plan: Plan) -> str | None:
     if record.status.safe_at is not None:
         return "Completed"
     if record.status.session.ended_at is not None:
-        return "Ending" if record.status.quarantined_at is None else "Quarantined"
+        return "Ending"
     if facts.unseen is not None and record.status.session.ready_at is not None:
         return None
     if not _serves(facts, record):

@@ -54,7 +54,7 @@ from volatile_rse.domain.outputs import (
 )
 from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
-from volatile_rse.domain.quarantine import DISCARDING
+from volatile_rse.domain.quarantine import DISCARDING, is_unlisted
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, stage_of
 from volatile_rse.domain.versions import own_of, same_of
 from volatile_rse.ports.buffer import Buffer
@@ -247,7 +247,8 @@ class _Gathering:
         }
         if stage in asked:
             asked[stage]()
-        if stage in _AT_RISK and DISCARDING in self._record.status.steps and self._facts.report is None:
+        self._set(problems=tuple(self._problems))
+        if stage in _AT_RISK and DISCARDING in self._record.status.steps and is_unlisted(self._facts):
             self._unseen()
         self._doubt_tokens(stage)
         self._set(problems=tuple(dict.fromkeys(self._problems)))
@@ -698,7 +699,7 @@ class _Gathering:
         return staged or kept or bool(status.discarded or status.losses or self._spec.adopted_from)
 
     def _unseen(self) -> None:
-        """Ask Rucio what would be lost with a buffer whose agent does not answer."""
+        """Ask Rucio what would be lost with a buffer whose agent gives no list."""
         self._rse()
         if self._facts.rse is not None:
             standing = self._ask(lambda: self._catalogue().standing(self._spec.rse_name, self._ledger))

@@ -233,7 +233,7 @@ def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
     ]
     ends = [when((body["status"].get("session") or {}).get("endedAt")) for body in found]
     return Quarantined(
-        bytes=sum(body["status"].get("bytesAtRisk") or 0 for body in found),
+        bytes=sum(_at_risk(body) for body in found),
         oldest=min((end for end in ends if end is not None), default=None),
         records=tuple(sorted(body["metadata"]["name"] for body in found)),
     )
@@ -249,12 +249,18 @@ def read_usage(bodies: Iterable[Object], class_name: str, namespace: str) -> Usa
         and owner[0] == namespace
         and not is_closed(body)
     ]
-    quarantined = [body["status"] for body in found if (body.get("status") or {}).get("quarantinedAt")]
+    quarantined = [body for body in found if (body.get("status") or {}).get("quarantinedAt")]
     return Usage(
         buffers=len(found),
         bytes=sum(parse_quantity(body["spec"]["capacity"]) for body in found),
-        quarantined=sum(status.get("bytesAtRisk") or 0 for status in quarantined if not status.get("safeAt")),
+        quarantined=sum(_at_risk(body) for body in quarantined if not body["status"].get("safeAt")),
     )
+
+
+def _at_risk(body: Object) -> int:
+    """Give the bytes of a record in quarantine; what nobody can tell may be all that it has room for."""
+    told = body["status"].get("bytesAtRisk")
+    return parse_quantity(body["spec"]["capacity"]) if told is None else int(told)
 
 
 def read_pod(body: Object) -> PodFact:

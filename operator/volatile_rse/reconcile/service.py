@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 
 from volatile_rse.api.conditions import Condition, Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionStatus
+from volatile_rse.api.schema import parse_quantity
 from volatile_rse.builders.objects import RECORD
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.identity import identify
@@ -74,11 +75,12 @@ class _Found:
         is_kept = status.quarantined_at is not None and status.safe_at is None
         self.phases.setdefault(record_id, "Quarantined" if is_kept else stage.value)
         if status.safe_at is None:
-            # Of a session that runs, the VolatileRSE alone says it.
+            # Until the inventory the VolatileRSE alone says it; without one, it may be all that there is room for.
             told = self.requests.get(record_id, {}).get("outputs") or ()
             written = sum(output.get("bytesAtRisk") or 0 for output in told)
             kind = "running" if status.session.ended_at is None else "ended"
-            self.at_risk[kind] += written if status.bytes_at_risk is None else status.bytes_at_risk
+            known = written if told or not is_kept else parse_quantity(record.spec.capacity)
+            self.at_risk[kind] += known if status.bytes_at_risk is None else status.bytes_at_risk
 
 
 class Service:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 
 from tests.unit.agent.conftest import CLAIM, RECORD, adler32, fence, leave, request, seal
 from volatile_rse.agent import checksum
+from volatile_rse.agent import places as places_module
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.errors import AgentError
-from volatile_rse.agent.ledger import Row
-from volatile_rse.agent.outbox import matches
+from volatile_rse.agent.ledger import Row, output_row
+from volatile_rse.agent.outbox import matches, rule_below
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import OutputRule, OutputState, SealState
 from volatile_rse.api.names import hash_path, lfn_name
@@ -192,6 +194,171 @@ def test_sealing_that_ended_without_a_word_has_failed_and_can_be_ordered_again(
     assert (state.state, "space of the volume" in (state.error or "")) == ("failed", True)
     seal(buffer)
     assert outputs(buffer)["a"].state == "sealed"
+
+
+def _damaged(monkeypatch: pytest.MonkeyPatch, name: str, owner: object, part: str) -> None:
+    """Let a call fail wherever a path has this part."""
+    real = getattr(owner, name)
+
+    def call(path: object, *arguments: object, **named: object) -> object:
+        if part in os.fsdecode(path).split("/"):  # type: ignore[arg-type]
+            raise OSError(5, "Input/output error", path)
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+@pytest.mark.parametrize("call", ["scandir", "stat"])
+def test_a_damaged_directory_is_told_and_keeps_no_other_file_back(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    for path in ("a.root", "bad/b.root", "bad/sub/c.root", "good/d.root"):
+        leave(buffer, path)
+    fence(buffer)
+    with monkeypatch.context() as patch:
+        _damaged(patch, call, os, "bad")
+        seal(buffer, "**/*.root")
+    assert buffer.report().seal == SealState(generation=1, state="done")
+    found = outputs(buffer)
+    assert {path: state.state for path, state in found.items()} == {
+        "a.root": "sealed", "bad": "failed", "good/d.root": "sealed",
+    }  # fmt: skip
+    assert found["bad"].output == "out", "it counts as none of an output"
+    assert "Input/output error" in (found["bad"].error or "")
+    seal(buffer, "**/*.root")
+    after = {path: state.state for path, state in outputs(buffer).items()}
+    assert after.pop("bad") == "skipped"
+    assert after == dict.fromkeys(("a.root", "bad/b.root", "bad/sub/c.root", "good/d.root"), "sealed")
+
+
+def test_a_damaged_directory_that_somebody_removes_stays_told(buffer: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(buffer, "a.root")
+    bad = leave(buffer, "bad/b.root")
+    fence(buffer)
+    with monkeypatch.context() as patch:
+        _damaged(patch, "scandir", os, "bad")
+        seal(buffer)
+    bad.unlink()
+    bad.parent.rmdir()
+    seal(buffer)
+    assert outputs(buffer)["bad"].state == "failed"
+    assert "an administrator" in (outputs(buffer)["bad"].error or "")
+
+
+def test_a_second_version_that_somebody_removes_stays_told(buffer: Buffer) -> None:
+    """The operator has counted it: an agent that forgets a file is not believed."""
+    first = buffer.places.area("publish", CLAIM) / "a.root"
+    first.parent.mkdir(parents=True)
+    first.write_bytes(b"first")
+    second = leave(buffer, "a.root", b"second")
+    fence(buffer)
+    seal(buffer)
+    told = buffer.ledger.every(OutputState).values()
+    before = sorted(state.state for state in told)
+    assert before == ["failed", "sealed"]
+    (error,) = [state.error or "" for state in told if state.state == "failed"]
+    assert "spec.teardown.discard" in error
+    assert "session runs" not in error, "it is over"
+    second.unlink()
+    seal(buffer)
+    after = {state.state: state for state in buffer.ledger.every(OutputState).values()}
+    assert sorted(after) == before
+    assert "an administrator" in (after["failed"].error or "")
+
+
+def test_what_was_set_apart_before_the_fence_and_removed_is_forgotten(buffer: Buffer) -> None:
+    state = OutputState(
+        version=0, claim=CLAIM, path="a.root", state="failed", bytes=1, output="out", error="another version"
+    )
+    buffer.ledger.put([output_row(state, b"a.root", "publish")])
+    fence(buffer)
+    seal(buffer)
+    assert not buffer.ledger.every(OutputState)
+
+
+def test_a_second_version_takes_the_place_of_a_first_one_that_is_gone(buffer: Buffer) -> None:
+    first = buffer.places.area("publish", CLAIM) / "a.root"
+    first.parent.mkdir(parents=True)
+    first.write_bytes(b"first")
+    leave(buffer, "a.root", b"second")
+    fence(buffer)
+    seal(buffer)
+    [sealed] = [state for state in buffer.ledger.every(OutputState).values() if state.state == "sealed"]
+    buffer.places.on_disk(sealed.store_path or "").unlink()
+    for _ in range(3):
+        seal(buffer)
+        assert sorted(state.state for state in buffer.ledger.every(OutputState).values()) == ["sealed", "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folder", "leads"),
+    [
+        ("**/*.root", "bad", True),
+        ("kept/**", "kept", True),
+        ("kept/**", "kept/sub", True),
+        ("kept/**", "other", False),
+        ("kept/**", ".", True),
+        ("*.root", "bad", False),
+        ("**", "bad", True),
+        ("a*/b/*.root", "ab", True),
+        ("a*/b/*.root", "ab/c", False),
+    ],
+)
+def test_an_unread_directory_is_of_the_output_that_takes_files_below_it(
+    pattern: str,
+    folder: str,
+    leads: bool,  # noqa: FBT001
+) -> None:
+    [rule] = request(pattern).outputs
+    assert (rule_below(CLAIM, folder.encode(), [rule]) is not None) is leads
+
+
+@pytest.mark.parametrize("files", [2, 9])
+def test_a_file_that_cannot_be_synced_keeps_no_other_back(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    for number in range(files):
+        leave(buffer, f"{number}.root", b"%d" % number)
+    fence(buffer)
+
+    def broken(_: object) -> int:
+        ctypes.set_errno(5)
+        return -1
+
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "1.root":
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(places_module._libc, "syncfs", broken)
+        patch.setattr(os, "fsync", fsync)
+        seal(buffer)
+    assert buffer.report().seal == SealState(generation=1, state="done")
+    found = outputs(buffer)
+    assert found.pop("1.root").state == "failed"
+    assert {state.state for state in found.values()} == {"sealed"}
+    seal(buffer)
+    assert outputs(buffer)["1.root"].state == "sealed"
+
+
+def test_a_sealed_file_that_cannot_be_read_does_not_end_the_agent(
+    places: Places, buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(buffer, "a.root")
+    fence(buffer)
+    seal(buffer)
+    name = Path(outputs(buffer)["a.root"].store_path or "").name
+    again = Buffer(places)
+    with monkeypatch.context() as patch:
+        _damaged(patch, "stat", os, name)
+        again.start()
+        assert outputs(again)["a.root"].state == "failed"
+    seal(again)
+    assert outputs(again)["a.root"].state == "sealed"
+    again.stop()
 
 
 class PowerCutError(BaseException):

@@ -580,6 +580,33 @@ def a_buffer_that_never_answers_is_discarded(small: Small) -> None:
     _ends(small)
 
 
+def an_inventory_that_never_comes_is_given_up(small: Small) -> None:
+    """The agent answers, and cannot list what there is: that is waited for until the deadline."""
+    small.buffer.unlisted = "Input/output error"
+    _play(small, *FILES, teardown={"deadline": "90s"})
+    small.until(lambda: (seal := small.buffer.report().seal) and seal.state == "failed")
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    for _ in range(35):
+        small.step()
+    assert not small.truth.get("discarded"), "the inventory may still come"
+    _ends(small)
+    assert "gave no list" in small.truth["outcome"]["exceptions"][0]
+    assert small.truth["discarded"]["files"] == 0
+
+
+def a_fence_that_never_comes_is_told_and_given_up(small: Small) -> None:
+    small.buffer.unfenced = True
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.until(lambda: small.truth["session"].get("endedAt"))
+    small.clock.turn(timedelta(minutes=6))
+    small.until(lambda: "is not fenced yet" in small.condition("OutputsSafe").get("message", ""))
+    assert "ADMIN must act" in small.condition("OutputsSafe")["message"]
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    _ends(small)
+
+
 def a_loss_is_acknowledged(small: Small) -> None:
     """The storage is lost after its outputs were registered: their RSE stays until somebody says that it may go."""
     small.fail_copies(steps=8)
@@ -953,6 +980,8 @@ ALL: tuple[Scenario, ...] = (
     its_owner_discards_and_goes,
     an_admin_discards,
     a_buffer_that_never_answers_is_discarded,
+    an_inventory_that_never_comes_is_given_up,
+    a_fence_that_never_comes_is_told_and_given_up,
     a_loss_is_acknowledged,
     its_cluster_is_lost,
     its_cluster_is_lost_with_its_rse_half_made,

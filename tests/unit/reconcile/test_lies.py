@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
 
-from tests.unit.reconcile.small_world import Small
+from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.api.agent import CopyTotals, InputState, InputTotals, OutputState, OutputTotals, Report
 from volatile_rse.api.conditions import Reason
@@ -145,6 +146,30 @@ def test_what_an_agent_forgets_is_not_given_up(phase: str) -> None:
     assert small.is_kept("kept/a", "kept/b")
 
 
+def test_a_directory_that_can_be_read_again_is_not_forgotten() -> None:
+    """It was counted as a file at risk, and what it has, if anything, is listed by itself."""
+    small = Small(inputs=0)
+    written(small)
+    honest, now = small.buffer.outputs, ["failed"]
+    unread: dict[str, object] = dict.fromkeys(("scope", "name", "store_path", "adler32"))
+
+    def outputs(after: int = 0) -> object:
+        page = honest(after)
+        damaged = {**unread, "state": now[0], "error": "Input/output error"}
+        items = [
+            state.model_copy(update=damaged) if (state.path, state.state) == ("kept/b", "sealed") else state
+            for state in page.items
+        ]
+        return page.model_copy(update={"items": items})
+
+    small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "SealingFailed")
+    assert small.truth["filesAtRisk"] == 2
+    now[0] = "skipped"
+    small.written = ("kept/a",)
+    small.until(small.is_closed)
+
+
 class Nowhere(dict[str, tuple[int, str]]):
     """Sites that nothing arrives at."""
 
@@ -163,6 +188,46 @@ def test_a_copy_that_never_arrived_is_not_safe_whatever_the_agent_says() -> None
     assert "safeAt" not in small.truth
     small.buffer.sites = {copy.pfn: (len("kept/a"), "") for copy in small.buffer.copies().items}
     small.until(small.is_closed)
+
+
+def test_a_file_that_was_removed_by_hand_is_given_up_by_a_discard_after_the_deadline() -> None:
+    small = Small(inputs=0)
+    small.fail_copies(steps=8)
+    written(small)
+    honest = small.buffer.outputs
+
+    def outputs(after: int = 0) -> object:
+        page = honest(after)
+        is_removed = small.truth.get("phase") == "Keeping"
+        return page.model_copy(
+            update={"items": [state for state in page.items if not is_removed or "b" not in state.path]}
+        )
+
+    small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
+    small.until(lambda: "it tells of 1" in small.message)
+    given_up_late(small)
+
+
+def test_a_copy_that_never_arrived_is_given_up_by_a_discard_after_the_deadline() -> None:
+    small = Small(inputs=0)
+    small.buffer.sites = Nowhere()
+    written(small)
+    small.until(lambda: "has no such file" in small.message)
+    given_up_late(small)
+    assert small.truth["outcome"]["files"] == 0, "what is not believed is said to be kept"
+
+
+def given_up_late(small: Small) -> None:
+    """Consent, and see that it counts once the deadline is over."""
+    assert "spec.teardown.discard" in small.condition("OutputsSafe")["message"]
+    small.patch(REQUEST, teardown={"discard": {"rse": small.rse, "requestedBy": "alice"}})
+    for _ in range(40):
+        small.step()
+    assert not small.truth.get("discarded"), "it may be believed again"
+    small.clock.turn(timedelta(hours=2))
+    small.until(small.is_closed)
+    assert small.truth["discarded"]["requestedBy"] == "alice"
+    assert "gave no list" in small.truth["outcome"]["exceptions"][0]
 
 
 def test_a_site_that_cannot_be_asked_keeps_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:

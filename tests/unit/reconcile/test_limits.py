@@ -16,7 +16,9 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.reconciler import Reconciler
+from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.world import World
+from volatile_rse.telemetry.metrics import Metrics
 
 CLASS = Ref("VolatileRSEClass", None, "standard")
 
@@ -90,6 +92,41 @@ def test_a_class_whose_quarantine_is_full_takes_no_new_sessions(quarantine: dict
     assert ready["reason"] == "QuarantineFull"
     assert said in ready["message"]
     assert "ADMIN must act" in ready["message"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"quarantine": {"maxBytes": "1Mi"}}, "1073741824 bytes, more than 1Mi"),
+        ({"limits": {"perNamespace": {"quarantinedBytes": "1Mi"}}}, "has 1073741824 bytes in quarantine"),
+    ],
+)
+def test_a_buffer_of_which_nothing_is_known_counts_with_its_capacity(limits: dict[str, object], said: str) -> None:
+    metrics = Metrics()
+    small = Small(telemetry=metrics)
+    small.cluster.merge(CLASS, {"spec": limits})
+    small.request(teardown={"deadline": "5s"})
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a")
+    small.step()
+    small.buffer.down = True
+    small.end_pod()
+    small.until(lambda: small.truth.get("quarantinedAt"))
+    small.until(lambda: "is not known yet; it is kept" in small.message)
+    assert "is not known yet; it is kept" in small.condition("OutputsSafe")["message"]
+    assert not {"filesAtRisk", "bytesAtRisk"} & {key for key, value in small.truth.items() if value is not None}
+    assert said in second(small)["message"]
+    for reference, bytes_ in ((REQUEST, 6), (None, 1 << 30)):
+        Service(small.world(), threads=0).sweep()
+        assert metrics.registry.get_sample_value("volatile_rse_bytes_at_risk", {"session": "ended"}) == bytes_
+        if reference is not None:
+            small.delete()
+            small.until(lambda: small.is_gone)
+    small.buffer.down = False
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
 
 
 def test_there_is_room_again_once_a_buffer_is_closed() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from volatile_rse.api.agent import OutputState
 
 
 def _status(small: Small) -> dict[str, object]:
@@ -41,6 +42,26 @@ def test_a_session_is_warned_once_of_files_that_no_output_takes() -> None:
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
     assert [text.split(":")[0] for text in small.truth["outcome"]["exceptions"]] == ["unmatched"] * 2
+
+
+def test_what_is_missed_most_is_listed_first_and_nothing_is_cut_silently() -> None:
+    small = _running(Small())
+    honest, states = small.buffer.outputs, ["excluded"] * 120 + ["skipped", "unmatched", "failed", "torn"]
+
+    def outputs(after: int = 0) -> object:
+        page = honest(after)
+        left = [
+            OutputState(version=1, claim=small.uid, path=str(number), state=state, bytes=1)  # type: ignore[arg-type]
+            for number, state in enumerate(states)
+        ]
+        return page.model_copy(update={"items": [*left, *page.items]})
+
+    small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
+    small.write("kept/a")
+    small.end_pod()
+    small.until(small.is_closed)
+    said = [text.split(":")[0] for text in small.truth["outcome"]["exceptions"]]
+    assert said == ["torn", "failed", "unmatched", "skipped", *["excluded"] * 94, "and 26 more"]
 
 
 def test_an_agent_of_an_older_version_is_sent_nothing_new() -> None:

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.unit.reconcile.small_world import REQUEST, Small
+from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.reconcile.queue import KeyedQueue
 from volatile_rse.reconcile.service import Service
 from volatile_rse.telemetry.metrics import Metrics
@@ -47,6 +47,26 @@ def test_a_visit_has_a_duration_and_a_result(monkeypatch: pytest.MonkeyPatch) ->
     assert exported(metrics, "visit_seconds_bucket", result="done", le="0.25") == 0
     assert exported(metrics, "visit_seconds_bucket", result="done", le="0.5") == 1
     assert exported(metrics, "visit_seconds_bucket", result="failed", le="1.0") == 0
+
+
+def test_a_quarantine_that_no_waiting_cures_is_one() -> None:
+    metrics, small = Metrics(), Small(inputs=0)
+    small.telemetry = metrics
+    small.request(teardown={"deadline": "5s"})
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a")
+    small.end_pod()
+    small.until(lambda: small.truth["session"].get("endedAt"))
+    small.catalogue.ensure_dataset(OUT, "bob", "another")
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "Quarantined")
+    assert (small.condition("Stalled")["status"], small.condition("Stalled")["reason"]) == ("True", "DatasetRefused")
+    small.step()
+    assert (small.cluster.get(REQUEST) or {})["status"]["phase"] == "Quarantined"
+    Service(small.world(), threads=0).sweep()
+    assert phases(metrics)["Quarantined"] == 1
+    assert not phases(metrics).get("Stalled")
 
 
 def test_the_age_of_the_queue_and_of_the_watches() -> None:
