@@ -361,6 +361,11 @@ def a_rule_upon_an_attachment_that_failed() -> None:
 
 
 @mutant
+def any_rule_lasts() -> None:
+    swap(gather, "lifetime_of", lambda _real: lambda _output: 0)
+
+
+@mutant
 def the_rule_before_the_replicas() -> None:
     def early(real: Any) -> Any:
         def keep(facts: Facts, record: Record, copying: Any) -> Any:

@@ -39,6 +39,8 @@ from volatile_rse.domain.catalogue import (
     LedgerOwner,
     RseState,
     Standing,
+    Term,
+    lasts,
 )
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -58,6 +60,8 @@ _URL_LENGTH = 3000
 _MARK = "vrse_instance"
 _RECORD = "vrse_record"
 _MAKER = "vrse_maker"
+_COMMENT = "outputs of a session"
+"""Of every rule that an operator makes: no other one is changed."""
 _OWNER = "ISP"
 """The one free text that is given in the very call that creates an RSE: no crash leaves one that is nobody's."""
 _INSTANCE = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -382,7 +386,7 @@ class RucioCatalogue(Catalogue):
             "|".join(rses),
             lifetime=lifetime,
             account=account,
-            comment="outputs of a session",
+            comment=_COMMENT,
             tolerate={"DuplicateRule": None, "InsufficientAccountLimit": Reason.QUOTA_EXCEEDED},
         )
         if made is not None:
@@ -391,6 +395,7 @@ class RucioCatalogue(Catalogue):
         if known is None:
             what = f"Rucio says that a rule for {dataset} on {', '.join(rses)} exists, and lists none."
             raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+        self._have_it_last(known, lifetime)
         return str(known["id"])
 
     def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
@@ -403,10 +408,12 @@ class RucioCatalogue(Catalogue):
         }
         return tuple(sorted(set(wanted) - safe))
 
-    def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
-        """Give the rule if all its locks are OK."""
+    def locked_by(self, dataset: Did, account: str, rses: Sequence[str], term: Term | None = None) -> str | None:
+        """Give the rule if all its locks are OK and it lasts."""
         rule = self._rule(dataset, account, rses)
-        if rule is None or rule["state"] != "OK":
+        if rule is None or rule["state"] != "OK" or _is_past(rule["expires_at"]):
+            return None
+        if term is not None and not term.met_by(_moment(rule["expires_at"]), datetime.now(UTC)):
             return None
         known = self._call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE")
         # An unjudged rule is OK, too: only its locks tell.
@@ -731,6 +738,32 @@ class RucioCatalogue(Catalogue):
         matching = [rule for rule in rules or () if (rule["account"], rule["rse_expression"], rule["copies"]) == wanted]
         return matching[0] if matching else None
 
+    def _have_it_last(self, rule: Mapping[str, Any], lifetime: int | None) -> None:
+        """Lengthen a rule that another session has left, and none of anybody else.
+
+        Raises
+        ------
+        RefusedError
+            RULE_INSUFFICIENT: it holds for too short a time, and is not to be changed.
+        """
+        end = _moment(rule["expires_at"])
+        if lasts(end, lifetime, datetime.now(UTC)):
+            return
+        about = f"rule {rule['id']}"
+        named = (
+            f"Rule {rule['id']} of account {rule['account']!r} for {rule['scope']}:{rule['name']} on "
+            f"{rule['rse_expression']}"
+        )
+        if _is_past(rule["expires_at"]) and not rule["locked"]:
+            # Lengthened now it would go all the same, if Rucio's judge-cleaner has it in its hands already.
+            what = f"{named} has ended at {end}: a new one is made once Rucio's judge-cleaner has removed it."
+            raise RefusedError(Reason.RULE_INSUFFICIENT, what)
+        if rule.get("comments") != _COMMENT:
+            what = f"{named} ends at {end}, earlier than this session's outputs may, and no operator has made it."
+            raise RefusedError(Reason.RULE_INSUFFICIENT, what)
+        options = {"lifetime": lifetime}
+        self._call(about, "update_replication_rule", rule["id"], options, tolerate={"RuleNotFound": None})
+
     def _rules_of_file(self, did: Did) -> set[str]:
         rules = self._call(
             str(did), "list_associated_rules_for_file", did.scope, did.name, tolerate={"DataIdentifierNotFound": None}
@@ -928,9 +961,15 @@ def _checksum(entry: Mapping[str, Any]) -> str:
     return str(entry.get("adler32") or "").lower().rjust(8, "0")
 
 
-def _is_past(moment: datetime | None) -> bool:
-    """Tell whether one of Rucio's moments, UTC without saying so, has come."""
-    return moment is not None and moment.replace(tzinfo=UTC) <= datetime.now(UTC)
+def _moment(told: datetime | None) -> datetime | None:
+    """Read one of Rucio's moments: UTC without saying so."""
+    return None if told is None else told.replace(tzinfo=UTC)
+
+
+def _is_past(told: datetime | None) -> bool:
+    """Tell whether one of Rucio's moments has come."""
+    moment = _moment(told)
+    return moment is not None and moment <= datetime.now(UTC)
 
 
 def _letter(state: str) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "copying_of",
     "is_output",
     "kept_again",
+    "lifetime_of",
     "next_steps",
     "output_rules",
     "refused_datasets",
@@ -231,10 +232,15 @@ def _kept(facts: Facts, record: Record, copying: Copying) -> list[do.Effect]:
     return effects
 
 
-def _rule(record: Record, output: Output, rses: Sequence[str]) -> do.EnsureRule:
+def lifetime_of(output: Output) -> int | None:
+    """Give the seconds for which an output is to be held; None: for ever."""
     lifetime = output.destination.lifetime
-    seconds = None if lifetime is None else int(parse_duration(lifetime).total_seconds())
-    return do.EnsureRule(Did(output.scope, output.dataset), record.spec.claims[0].account, rses, seconds)
+    return None if lifetime is None else int(parse_duration(lifetime).total_seconds())
+
+
+def _rule(record: Record, output: Output, rses: Sequence[str]) -> do.EnsureRule:
+    dataset = Did(output.scope, output.dataset)
+    return do.EnsureRule(dataset, record.spec.claims[0].account, rses, lifetime_of(output))
 
 
 def unknown_copies(facts: Facts) -> dict[Did, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from volatile_rse.domain.catalogue import (
     LedgerOwner,
     RseState,
     Standing,
+    Term,
 )
 
 __all__ = ["Catalogue"]
@@ -194,22 +195,31 @@ class Catalogue(Protocol):
     def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
         """Hold a dataset on exactly these RSEs; give the rule's id, an existing one's too.
 
+        An existing one is never shortened, and lengthened only if an operator has made it.
+
         Parameters
         ----------
         lifetime
-            Seconds; None means for ever.
+            Seconds from now; None means for ever.
 
         Raises
         ------
         RefusedError
-            QUOTA_EXCEEDED: the account may not lock so much there. CATALOGUE_REFUSED: anything else.
+            QUOTA_EXCEEDED: the account may not lock so much there. RULE_INSUFFICIENT: there is one that has ended, or
+            somebody else's that ends earlier. CATALOGUE_REFUSED: anything else.
         """
 
     def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
         """Give the files that lack an AVAILABLE replica with this checksum on one of the RSEs; asked live."""
 
-    def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
-        """Give the id of the OK rule of ``ensure_rule`` if all its locks are OK, else None."""
+    def locked_by(self, dataset: Did, account: str, rses: Sequence[str], term: Term | None = None) -> str | None:
+        """Give the id of the OK rule of ``ensure_rule`` if all its locks are OK and it lasts, else None.
+
+        Parameters
+        ----------
+        term
+            How long it has to hold; None: it has not ended.
+        """
 
     # The drain.
 
