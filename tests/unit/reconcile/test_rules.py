@@ -81,6 +81,16 @@ def test_a_later_session_s_outputs_are_held_for_as_long_as_it_asks(hours: int) -
     ends_well(small)
 
 
+def test_what_the_dataset_has_already_is_held_for_as_long_as_the_later_session_asks() -> None:
+    small = judged(Small())
+    writes(small, "kept/a", outputs=[output("1d")])
+    small.until(small.is_closed)
+    again(small, "kept/a", outputs=[output()])
+    small.until(small.is_closed)
+    assert ends_of(small) == [None]
+    ends_well(small)
+
+
 def test_a_rule_that_counts_down_keeps_nothing_back_and_is_not_written_again() -> None:
     small, more = judged(Small()), Did(OUT.scope, "more")
     small.request(outputs=[output("1d"), output("1d", name="more", path="more/**", dataset=more.name)])
