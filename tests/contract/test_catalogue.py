@@ -22,7 +22,7 @@ from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, Term
+from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, RuleState, Term
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
@@ -621,6 +621,23 @@ def test_a_rule_is_lengthened_and_never_shortened(made: Made, catalogue: Catalog
     for lifetime in (None, 60):
         assert catalogue.ensure_rule(dataset, grid.ALICE, rses, lifetime) == rule
         assert held(None) == rule
+
+
+def test_a_rule_is_described_and_holds_single_files(world: World, made: Made, catalogue: Catalogue) -> None:
+    first, later = made.files()
+    dataset, rses = made.dataset("SITE-B", files=[first]), ["SITE-B"]
+    assert catalogue.rule_state(dataset, grid.ALICE, rses) is None
+    assert catalogue.held_at(dataset, grid.ALICE) == frozenset()
+    assert catalogue.held_at(ABSENT, grid.ALICE) == frozenset()
+    rule = catalogue.ensure_rule(dataset, grid.ALICE, rses, 3600)
+    assert catalogue.rule_state(dataset, grid.ALICE, rses) == RuleState(rule, "OK", 1, 1)
+    assert catalogue.held_at(dataset, grid.ALICE) == {"SITE-B"}
+    assert catalogue.held_at(dataset, grid.BOB) == frozenset()
+    catalogue.attach(dataset, "SITE-B", [later])
+    assert catalogue.locked_by(dataset, grid.ALICE, rses, None, [first.did]) == rule
+    world.settle(lambda: catalogue.locked_by(dataset, grid.ALICE, rses, None, [later.did]) == rule)
+    assert catalogue.rule_state(dataset, grid.ALICE, rses) == RuleState(rule, "OK", 2, 2)
+    assert catalogue.locked_by(dataset, grid.ALICE, rses, None, [ABSENT]) == rule, "all its files are locked"
 
 
 def test_a_rule_of_somebody_else_stays_as_it_is(world: World, made: Made, catalogue: Catalogue) -> None:

@@ -361,6 +361,26 @@ def a_rule_upon_an_attachment_that_failed() -> None:
 
 
 @mutant
+def a_rule_of_the_whole_dataset_counts() -> None:
+    class Whole:
+        """Nobody asks for the locks of single files."""
+
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> Any:
+            asked = getattr(self._real, name)
+            return (lambda *args: asked(*args[:4])) if name == "locked_by" else asked
+
+    swap(gather._Gathering, "_safety", lambda real: lambda self: Whole(real(self)))
+
+
+@mutant
+def rules_that_hold_nothing_are_not_named() -> None:
+    swap(ending, "pending_rules", lambda _real: lambda *_: ())
+
+
+@mutant
 def any_rule_lasts() -> None:
     swap(gather, "lifetime_of", lambda _real: lambda _output: 0)
 

@@ -20,6 +20,7 @@ from volatile_rse.domain.catalogue import (
     ForeignRule,
     LedgerOwner,
     RseState,
+    RuleState,
     Standing,
     Term,
     lasts,
@@ -108,6 +109,8 @@ class FakeCatalogue(Catalogue):
         """(account, RSE) -> bytes; unlimited where nothing is said."""
         self.distances: dict[tuple[str, str], int] = {}
         """(From, to) -> distance."""
+        self.judging = True
+        """Rucio's judge-evaluator runs: rules see what comes to their datasets."""
         self.silent: set[str] = set()
         """RSEs at whose address nobody answers: the reaper can delete nothing there."""
         self._files: dict[Did, File] = {}
@@ -213,7 +216,7 @@ class FakeCatalogue(Catalogue):
     def run_daemons(self) -> None:
         """Run judge-cleaner, judge-evaluator, reaper, abacus and undertaker once."""
         self._clean()
-        for rule in self._rules.values():
+        for rule in self._rules.values() if self.judging else ():
             held = {(did, rse) for did in self._members(rule.did) for rse in rule.rses}
             rule.locks |= {lock for lock in held if self._replicas.get((lock[1], lock[0])) == "A"}
         self._reap()
@@ -429,12 +432,12 @@ class FakeCatalogue(Catalogue):
         """Hold a dataset."""
         with self._write("ensure_rule"):
             ends = None if lifetime is None else self.now() + timedelta(seconds=lifetime)
-            for id_, rule in self._rules.items():
-                if (rule.did, rule.account, rule.rses) == (dataset, account, tuple(rses)):
-                    if not lasts(rule.ends, lifetime, self.now()):
-                        self._may_lengthen(id_, rule)
-                        rule.ends = ends
-                    return id_
+            if (found := self._rule(dataset, account, rses)) is not None:
+                id_, rule = found
+                if not lasts(rule.ends, lifetime, self.now()):
+                    self._may_lengthen(id_, rule)
+                    rule.ends = ends
+                return id_
             self._may_lock(dataset, account, rses)
             locks = {(did, rse) for did in self._members(dataset) for rse in rses if self._has(rse, did)}
             return self._add(_Rule(dataset, account, tuple(rses), locks, ends, ours=True))
@@ -449,15 +452,42 @@ class FakeCatalogue(Catalogue):
         }
         return tuple(sorted({file.did for file in files} - safe))
 
-    def locked_by(self, dataset: Did, account: str, rses: Sequence[str], term: Term | None = None) -> str | None:
-        """Give the rule if all its locks are OK and it lasts."""
+    def locked_by(
+        self,
+        dataset: Did,
+        account: str,
+        rses: Sequence[str],
+        term: Term | None = None,
+        files: Collection[Did] = (),
+    ) -> str | None:
+        """Give the rule if all its locks, or all those of the files, are OK and it lasts."""
         self._answers()
-        wanted = {(did, rse) for did in self._members(dataset) for rse in rses}
-        for id_, rule in self._rules.items():
-            if (rule.did, rule.account, rule.rses) == (dataset, account, tuple(rses)) and wanted <= rule.locks:
-                too_short = term is not None and not term.met_by(rule.ends, self.now())
-                return None if self._has_ended(rule) or too_short else id_
-        return None
+        found = self._rule(dataset, account, rses)
+        if found is None:
+            return None
+        id_, rule = found
+        too_short = term is not None and not term.met_by(rule.ends, self.now())
+        if self._has_ended(rule) or too_short:
+            return None
+        ours = {(did, rse) for did in files for rse in rses}
+        return id_ if self._wanted(rule) <= rule.locks or (ours and ours <= rule.locks) else None
+
+    def rule_state(self, dataset: Did, account: str, rses: Sequence[str]) -> RuleState | None:
+        """Describe the rule."""
+        self._answers()
+        found = self._rule(dataset, account, rses)
+        if found is None:
+            return None
+        id_, rule = found
+        wanted = self._wanted(rule)
+        seen = all(self._has(rse, did) for did, rse in wanted)
+        return RuleState(id_, "OK" if seen else "REPLICATING", len(wanted & rule.locks), len(wanted))
+
+    def held_at(self, dataset: Did, account: str) -> frozenset[str]:
+        """Give the RSEs of our rules."""
+        self._answers()
+        rules = [rule for rule in self._rules.values() if (rule.did, rule.account) == (dataset, account) and rule.ours]
+        return frozenset(rse for rule in rules if not self._has_ended(rule) for rse in rule.rses)
 
     # The drain.
 
@@ -594,6 +624,14 @@ class FakeCatalogue(Catalogue):
                 what = f"Rucio refused a rule of account {account} for {dataset} on {rse}: {why}."
                 reason = Reason.CATALOGUE_REFUSED if self._known(rse).volatile else Reason.QUOTA_EXCEEDED
                 raise RefusedError(reason, what)
+
+    def _rule(self, dataset: Did, account: str, rses: Sequence[str]) -> tuple[str, _Rule] | None:
+        wanted = (dataset, account, tuple(rses))
+        rules = [(id_, rule) for id_, rule in self._rules.items() if (rule.did, rule.account, rule.rses) == wanted]
+        return rules[0] if rules else None
+
+    def _wanted(self, rule: _Rule) -> set[tuple[Did, str]]:
+        return {(did, rse) for did in self._members(rule.did) for rse in rule.rses}
 
     def _has_ended(self, rule: _Rule) -> bool:
         return rule.ends is not None and rule.ends <= self.now()

@@ -38,6 +38,7 @@ from volatile_rse.domain.catalogue import (
     ForeignRule,
     LedgerOwner,
     RseState,
+    RuleState,
     Standing,
     Term,
     lasts,
@@ -408,17 +409,40 @@ class RucioCatalogue(Catalogue):
         }
         return tuple(sorted(set(wanted) - safe))
 
-    def locked_by(self, dataset: Did, account: str, rses: Sequence[str], term: Term | None = None) -> str | None:
-        """Give the rule if all its locks are OK and it lasts."""
+    def locked_by(
+        self,
+        dataset: Did,
+        account: str,
+        rses: Sequence[str],
+        term: Term | None = None,
+        files: Collection[Did] = (),
+    ) -> str | None:
+        """Give the rule if all its locks, or all those of the files, are OK and it lasts."""
         rule = self._rule(dataset, account, rses)
-        if rule is None or rule["state"] != "OK" or _is_past(rule["expires_at"]):
+        if rule is None or _is_past(rule["expires_at"]):
             return None
         if term is not None and not term.met_by(_moment(rule["expires_at"]), datetime.now(UTC)):
             return None
-        known = self._call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE")
         # An unjudged rule is OK, too: only its locks tell.
-        complete = int(rule["locks_ok_cnt"]) >= int(known["length"] or 0) * len(rses)
-        return str(rule["id"]) if complete else None
+        whole = rule["state"] == "OK" and int(rule["locks_ok_cnt"]) >= self._length(dataset) * len(rses)
+        return str(rule["id"]) if whole or self._are_locked(rule, files, rses) else None
+
+    def rule_state(self, dataset: Did, account: str, rses: Sequence[str]) -> RuleState | None:
+        """Describe the rule."""
+        rule = self._rule(dataset, account, rses)
+        if rule is None:
+            return None
+        ok, stuck = int(rule["locks_ok_cnt"]), int(rule["locks_stuck_cnt"])
+        return RuleState(str(rule["id"]), str(rule["state"]), ok, self._length(dataset) * len(rses), stuck)
+
+    def held_at(self, dataset: Did, account: str) -> frozenset[str]:
+        """Give the RSEs of our rules."""
+        ours = [
+            rule
+            for rule in self._rules(dataset)
+            if rule["account"] == account and rule.get("comments") == _COMMENT and not _is_past(rule["expires_at"])
+        ]
+        return frozenset(rse for rule in ours for rse in rule["rse_expression"].split("|"))
 
     # The drain.
 
@@ -731,12 +755,28 @@ class RucioCatalogue(Catalogue):
         return self._call(str(did), "get_metadata", did.scope, did.name, plugin="JSON", tolerate=absent) or {}
 
     def _rule(self, dataset: Did, account: str, rses: Sequence[str]) -> dict[str, Any] | None:
-        rules = self._call(
-            str(dataset), "list_did_rules", dataset.scope, dataset.name, tolerate={"DataIdentifierNotFound": None}
-        )
         wanted = (account, "|".join(rses), len(rses))
-        matching = [rule for rule in rules or () if (rule["account"], rule["rse_expression"], rule["copies"]) == wanted]
+        matching = [
+            rule for rule in self._rules(dataset) if (rule["account"], rule["rse_expression"], rule["copies"]) == wanted
+        ]
         return matching[0] if matching else None
+
+    def _rules(self, dataset: Did) -> Sequence[dict[str, Any]]:
+        absent = {"DataIdentifierNotFound": None}
+        return self._call(str(dataset), "list_did_rules", dataset.scope, dataset.name, tolerate=absent) or ()
+
+    def _length(self, dataset: Did) -> int:
+        """Count the files of a dataset."""
+        return int(self._call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE")["length"] or 0)
+
+    def _are_locked(self, rule: Mapping[str, Any], files: Collection[Did], rses: Sequence[str]) -> bool:
+        """Tell whether a rule that is not whole holds these files, which no lock of another one changes."""
+        wanted = {(did.scope, did.name, rse) for did in files for rse in rses}
+        if not wanted or int(rule["locks_ok_cnt"]) < len(wanted):
+            return False
+        about, absent = f"rule {rule['id']}", {"RuleNotFound": None}
+        locks = self._call(about, "list_replica_locks", rule["id"], tolerate=absent) or ()
+        return wanted <= {(lock["scope"], lock["name"], lock["rse"]) for lock in locks if lock["state"] == "OK"}
 
     def _have_it_last(self, rule: Mapping[str, Any], lifetime: int | None) -> None:
         """Lengthen a rule that another session has left, and none of anybody else.

@@ -14,6 +14,7 @@ __all__ = [
     "ForeignRule",
     "LedgerOwner",
     "RseState",
+    "RuleState",
     "Standing",
     "Term",
     "lasts",
@@ -60,6 +61,21 @@ class DatasetState:
     open: bool
     maker: str | None = None
     """Record that has made it, where that was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """A rule on a user's dataset."""
+
+    id: str
+    state: str
+    """As Rucio calls it; a rule that has not seen all files yet is OK, too."""
+    ok: int
+    """Locks that are OK."""
+    wanted: int
+    """Locks that it has to have."""
+    stuck: int = 0
+    """Locks for which Rucio has no source, or could not transfer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputRule, OutputState
 from volatile_rse.api.conditions import Reason
@@ -11,11 +12,12 @@ from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.catalogue import DatasetState, Did, File
+from volatile_rse.domain.catalogue import DatasetState, Did, File, RuleState
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.naming import file_template, layout_of
 from volatile_rse.domain.plan import SHOWN
 from volatile_rse.domain.problems import Problem, problem_of_dataset
+from volatile_rse.domain.stage import when
 from volatile_rse.domain.versions import others_of, own_of, same_of
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "lifetime_of",
     "next_steps",
     "output_rules",
+    "pending_rules",
     "refused_datasets",
     "sealed_files",
     "taken_paths",
@@ -38,6 +41,8 @@ __all__ = [
 _ORDERS = 5000
 """Files of one order; the protocol takes 10,000."""
 
+_JUDGING = timedelta(minutes=10)
+"""After the end of a session: as long as Rucio may need to see by itself what has come to a dataset."""
 _UNASKED = DatasetState("", is_dataset=False, open=False)
 
 Target = tuple[str, Did]
@@ -164,6 +169,30 @@ def taken_paths(facts: Facts) -> tuple[Problem, ...]:
             more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
             problems.append(Problem(Reason.VERSION_EXISTS, f"{len(files)} files {what}: {said}{more}."))
     return tuple(problems)
+
+
+def pending_rules(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Say which rules do not hold what is there: files of others keep them from it, or Rucio's daemons."""
+    problems = []
+    for output in record.spec.claims[0].request.outputs:
+        rule = facts.rules.get(output.name)
+        if rule is None or output.name not in (facts.unlocked or ()) or not _is_pending(rule, facts, record):
+            continue
+        what = (
+            f"The files of spec.outputs[{output.name}] are at {', '.join(chosen_of(record.status)[output.name])}, but "
+            f"rule {rule.id} on {output.scope}:{output.dataset} does not hold them: it is {rule.state}, "
+            f"{rule.ok} of its {rule.wanted} locks are OK and {rule.stuck} are stuck."
+        )
+        problems.append(Problem(Reason.RULE_INSUFFICIENT, what))
+    return tuple(problems)
+
+
+def _is_pending(rule: RuleState, facts: Facts, record: Record) -> bool:
+    if rule.state != "OK":
+        return True
+    ended = when(record.status.session.ended_at)
+    # One that is whole ends too early, which is told where it cannot be lengthened.
+    return rule.ok < rule.wanted and ended is not None and facts.now >= ended + _JUDGING
 
 
 def _taking(facts: Facts, record: Record) -> set[str]:

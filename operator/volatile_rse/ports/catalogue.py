@@ -17,6 +17,7 @@ from volatile_rse.domain.catalogue import (
     ForeignRule,
     LedgerOwner,
     RseState,
+    RuleState,
     Standing,
     Term,
 )
@@ -212,14 +213,29 @@ class Catalogue(Protocol):
     def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
         """Give the files that lack an AVAILABLE replica with this checksum on one of the RSEs; asked live."""
 
-    def locked_by(self, dataset: Did, account: str, rses: Sequence[str], term: Term | None = None) -> str | None:
-        """Give the id of the OK rule of ``ensure_rule`` if all its locks are OK and it lasts, else None.
+    def locked_by(
+        self,
+        dataset: Did,
+        account: str,
+        rses: Sequence[str],
+        term: Term | None = None,
+        files: Collection[Did] = (),
+    ) -> str | None:
+        """Give the id of the rule of ``ensure_rule`` if all its locks are OK and it lasts, else None.
 
         Parameters
         ----------
         term
             How long it has to hold; None: it has not ended.
+        files
+            Where their locks are OK, those of others in the dataset may be as they are.
         """
+
+    def rule_state(self, dataset: Did, account: str, rses: Sequence[str]) -> RuleState | None:
+        """Describe the rule of ``ensure_rule``, which may be anybody's; None: there is none."""
+
+    def held_at(self, dataset: Did, account: str) -> frozenset[str]:
+        """Give the RSEs where operators' rules of an account hold a dataset."""
 
     # The drain.
 

@@ -456,6 +456,10 @@ class _Gathering:
                 f"{len(matching)} permanent RSEs, and {destination.copies} copies are asked for."
             )
             raise RefusedError(Reason.NO_DESTINATION, what)
+        if known is not None and len(matching) > destination.copies:
+            # Elsewhere a rule would have Rucio copy what other sessions have put into the dataset.
+            held = catalogue.held_at(Did(output.scope, output.dataset), account)
+            matching = tuple(sorted(matching, key=lambda rse: (rse not in held, rse)))
         left = {rse: catalogue.quota_left(account, rse) for rse in matching}
         open_ = [rse for rse in matching if left[rse] is None or (left[rse] or 0) > 0]
         if len(open_) < destination.copies:
@@ -910,10 +914,13 @@ class _Gathering:
                 continue
             # A rule of one destination has nothing to hold while none of its files is there.
             absent = set((self._facts.unsafe or {}).get(output.name, ()))
-            there = any(file.did not in absent for file in by_output[output.name])
-            term = Term(lifetime_of(output), self._held_since())
-            if not there or not self._safety().locked_by(dataset, account, chosen[output.name], term):
-                missing.add(output.name)
+            there = [file.did for file in by_output[output.name] if file.did not in absent]
+            term, rses = Term(lifetime_of(output), self._held_since()), chosen[output.name]
+            if there and self._safety().locked_by(dataset, account, rses, term, there):
+                continue
+            missing.add(output.name)
+            if not absent and (rule := self._safety().rule_state(dataset, account, rses)) is not None:
+                self._set(rules={**self._facts.rules, output.name: rule})
         return frozenset(missing)
 
     def _held_since(self) -> datetime:

@@ -23,7 +23,7 @@ from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.rucio import RucioCatalogue, _pfns
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import Did, Term
+from volatile_rse.domain.catalogue import Did, RuleState, Term
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 AUTHORITY = LocalAuthority(*LocalAuthority.create())
@@ -224,7 +224,7 @@ class Holding:
         ends = None if hours is None else now + timedelta(hours=hours)
         held = {"id": "f00d", "account": "alice", "rse_expression": "SITE-B", "copies": 1, "locked": False}
         held |= {"scope": DATASET.scope, "name": DATASET.name, "comments": "outputs of a session", "state": "OK"}
-        self.rule = {**held, "locks_ok_cnt": 1, "expires_at": ends} | rule
+        self.rule = {**held, "locks_ok_cnt": 1, "locks_stuck_cnt": 0, "expires_at": ends} | rule
         self.changed: list[object] = []
 
     def add_replication_rule(self, *_: object, **__: object) -> None:
@@ -235,6 +235,11 @@ class Holding:
 
     def get_did(self, *_: object) -> dict[str, Any]:
         return {"length": 1}
+
+    def list_replica_locks(self, rule: str) -> Iterator[dict[str, Any]]:
+        assert rule == "f00d"
+        for name, state in (("a", "OK"), ("b", "STUCK")):
+            yield {"scope": DATASET.scope, "name": name, "rse": "SITE-B", "state": state}
 
     def update_replication_rule(self, rule: str, options: dict[str, Any]) -> bool:
         assert rule == "f00d"
@@ -290,3 +295,18 @@ def test_a_rule_that_is_not_to_be_changed_is_named(
 def test_a_rule_that_has_ended_holds_nothing(catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_client", lambda: Holding(hours=-1))
     assert catalogue.locked_by(DATASET, "alice", ["SITE-B"]) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "held"), [((), None), (("a",), "f00d"), (("b",), None), (("a", "b"), None), (("c",), None)]
+)
+def test_files_whose_locks_are_ok_are_held_whatever_the_rule_lacks(
+    catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...], held: str | None
+) -> None:
+    monkeypatch.setattr(catalogue, "_client", lambda: Holding(hours=None, state="STUCK", locks_stuck_cnt=1))
+    dids = [Did(DATASET.scope, name) for name in files]
+    assert catalogue.locked_by(DATASET, "alice", ["SITE-B"], None, dids) == held
+    assert catalogue.rule_state(DATASET, "alice", ["SITE-B"]) == RuleState("f00d", "STUCK", 1, 1, 1)
+    assert catalogue.rule_state(DATASET, "bob", ["SITE-B"]) is None
+    assert catalogue.held_at(DATASET, "alice") == {"SITE-B"}
+    assert catalogue.held_at(DATASET, "bob") == frozenset()

@@ -81,6 +81,79 @@ def test_a_later_session_s_outputs_are_held_for_as_long_as_it_asks(hours: int) -
     ends_well(small)
 
 
+def test_one_dataset_has_one_destination() -> None:
+    small = judged(Small())
+    small.request(outputs=[output(), output(name="more", path="more/**", rses="SITE-A")])
+    small.until(lambda: small.condition("Stalled").get("status") == "True")
+    assert small.condition("Stalled")["reason"] == "InvalidSpec"
+    assert str(OUT) in small.condition("Stalled")["message"]
+
+
+def test_a_later_session_is_safe_at_another_destination_whatever_becomes_of_the_first_one_s_files() -> None:
+    small = Small()
+    writes(small, "kept/a", outputs=[output()])
+    small.until(small.is_closed)
+    again(small, "kept/b", outputs=[output(rses="SITE-A")])
+    small.until(small.is_closed)
+    assert small.truth["outcome"]["files"] == 1
+    assert "quarantinedAt" not in small.truth
+    (ours,) = [file for file in small.catalogue.content(OUT) if small.record_id in file.did.name]
+    assert small.catalogue.locked_by(OUT, "alice", ["SITE-A"], files=[ours.did])
+    state = small.catalogue.rule_state(OUT, "alice", ["SITE-A"])
+    assert state is not None
+    assert (state.state, state.ok, state.wanted) == ("REPLICATING", 1, 2)
+    ends_well(small)
+
+
+def test_a_dataset_s_destination_is_chosen_again() -> None:
+    small = judged(Small())
+    small.catalogue.quota["alice", "SITE-A"] = 0
+    either = output(rses="SITE-A|SITE-B")
+    writes(small, "kept/a", outputs=[either])
+    small.until(small.is_closed)
+    del small.catalogue.quota["alice", "SITE-A"]
+    again(small, "kept/b", outputs=[either])
+    small.until(small.is_closed)
+    assert small.truth["destinations"] == [{"output": "kept", "rses": ["SITE-B"]}]
+
+
+def test_a_rule_that_does_not_hold_what_has_arrived_is_named() -> None:
+    small = judged(Small())
+    writes(small, "kept/a", outputs=[output()])
+    small.until(small.is_closed)
+    (rule,) = small.kept_rules()
+    small.catalogue.judging = False
+    again(small, "kept/b", outputs=[output()], teardown={"deadline": "1h"})
+    for _ in range(30):
+        small.step()
+    assert not is_safe(small)
+    assert rule not in small.message, "Rucio needs a moment as a rule"
+    small.clock.turn(timedelta(minutes=10))
+    small.until(lambda: f"rule {rule} on {OUT} does not hold them: it is OK, 1 of its 2 locks are OK" in small.message)
+    assert "USER must act" in small.message
+    small.clock.turn(timedelta(hours=1))
+    small.until(lambda: small.truth.get("quarantinedAt"))
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "Quarantined")
+    assert rule in small.condition("OutputsSafe")["message"], "in quarantine, too"
+    small.catalogue.judging = True
+    small.until(small.is_closed)
+    ends_well(small)
+
+
+def test_a_rule_that_somebody_else_s_file_keeps_back_is_named_at_once() -> None:
+    small = Small()
+    writes(small, "kept/a", outputs=[output()])
+    small.until(small.is_closed)
+    (theirs,) = small.catalogue.content(OUT)
+    (rule,) = small.kept_rules()
+    small.catalogue.judging = False
+    small.catalogue.lose("SITE-B", theirs.did)
+    again(small, "kept/b", outputs=[output()])
+    small.until(lambda: f"rule {rule} on {OUT} does not hold them: it is REPLICATING" in small.message)
+    small.catalogue.judging = True
+    small.until(small.is_closed)
+
+
 def test_what_the_dataset_has_already_is_held_for_as_long_as_the_later_session_asks() -> None:
     small = judged(Small())
     writes(small, "kept/a", outputs=[output("1d")])
