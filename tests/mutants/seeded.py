@@ -220,6 +220,11 @@ def the_sweep_forgets_what_came_meanwhile() -> None:
 
 
 @mutant
+def the_search_holds_up_the_sweep() -> None:
+    swap(rounds.Service, "sweep", lambda real: lambda self: (self.search(), real(self)))
+
+
+@mutant
 def what_is_no_token_is_given_to_agents() -> None:
     swap(gather, "tokens_of", lambda _real: lambda body: (gather.texts_of(body), ()))
 
