@@ -503,7 +503,7 @@ def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
         names = [str(did) for did in files]
         told = catalogue._call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
         assert {str(did): pfn for did, pfn in pfns.items()} == told
-        assert catalogue._hashed_prefix("SITE-B") is not None
+        assert catalogue._usual_paths("SITE-B") is not None
     refused(Reason.NO_DESTINATION, catalogue.host, "NO-SUCH-RSE")
     refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, "NO-SUCH-RSE", files)
 

@@ -13,7 +13,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter
 
 from volatile_rse.adapters.gate import Gate
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.names import hash_path
+from volatile_rse.api.names import hash_path, identity_path
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
 from volatile_rse.domain.catalogue import (
     BufferRse,
@@ -73,6 +73,8 @@ _SITE_KNOWN_FOR = 60.0
 """Seconds for which the doors of a permanent RSE count as seen."""
 _PLAIN_PROTOCOLS = {"rucio.rse.protocols.gfal", "rucio.rse.protocols.webdav"}
 """They make a PFN of scheme, host, port, prefix and path, and of nothing else."""
+_PATHS: Mapping[str, Callable[[str, str], str]] = {"hash": hash_path, "identity": identity_path}
+"""Algorithms of Rucio's own, which are the same on every server."""
 _LETTERS = {
     "AVAILABLE": "A",
     "UNAVAILABLE": "U",
@@ -299,8 +301,9 @@ class RucioCatalogue(Catalogue):
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs: by ourselves where the rule is the usual one, since Rucio takes few names in a call."""
-        if (prefix := self._hashed_prefix(rse)) is not None:
-            return {did: f"{prefix}{hash_path(did.scope, did.name)}" for did in files}
+        if (usual := self._usual_paths(rse)) is not None:
+            prefix, path_of = usual
+            return {did: f"{prefix}{path_of(did.scope, did.name)}" for did in files}
         found: dict[Did, str] = {}
         for names in _within([str(did) for did in files], _URL_LENGTH):
             answer = self._call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
@@ -667,21 +670,23 @@ class RucioCatalogue(Catalogue):
         )
         return [entry["rse"] for entry in found if not self._is_volatile(entry["rse"])]
 
-    def _hashed_prefix(self, rse: str) -> str | None:
-        """Give what stands before the hashed path in all PFNs of an RSE; None if only Rucio can tell."""
+    def _usual_paths(self, rse: str) -> tuple[str, Callable[[str, str], str]] | None:
+        """Give what stands before the path in all PFNs of an RSE, and what makes it; None if only Rucio can tell."""
         known = self._site(rse) or {"protocols": ()}
         doors = [
             door
             for door in known["protocols"]
             if door["scheme"] == "davs" and (door.get("domains") or {}).get("wan", {}).get("write")
         ]
-        if not known.get("deterministic") or known.get("lfn2pfn_algorithm") != "hash" or len(doors) != 1:
+        path_of = _PATHS.get(known.get("lfn2pfn_algorithm") or "")
+        if not known.get("deterministic") or path_of is None or len(doors) != 1:
             return None
         (door,) = doors
-        if door["impl"].rpartition(".")[0] not in _PLAIN_PROTOCOLS:
+        odd = not door["port"] or "://" in door["hostname"] or door.get("extended_attributes")
+        if odd or door["impl"].rpartition(".")[0] not in _PLAIN_PROTOCOLS:
             return None
         prefix = "/".join(["", *door["prefix"].strip("/").split("/"), ""]) if door["prefix"].strip("/") else "/"
-        return f"davs://{door['hostname']}:{door['port']}{prefix}"
+        return f"davs://{door['hostname']}:{door['port']}{prefix}", path_of
 
     def _distance(self, rse: str, near: str | None) -> float:
         if near is None or rse == near:

@@ -160,6 +160,45 @@ def test_long_names_fit_into_the_questions(server: Server, catalogue: RucioCatal
     assert asked <= len(names) * (length + 30) / 3000 + 1
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "scope", "path"),
+    [
+        ("hash", "user.alice", "user/alice/c0/c8/f0"),
+        ("identity", "user.alice", "user/alice/f0"),
+        ("identity", "cms.mc", "cms.mc/f0"),
+    ],
+)
+def test_names_of_copies_cost_no_calls_where_the_algorithm_is_rucio_s_own(
+    server: Server, catalogue: RucioCatalogue, algorithm: str, scope: str, path: str
+) -> None:
+    domains = {"wan": {"write": 1}}
+    door = {"scheme": "davs", "hostname": "site", "port": 443, "prefix": "/data/", "domains": domains}
+    about = {"deterministic": True, "lfn2pfn_algorithm": algorithm}
+    about |= {"protocols": [door | {"impl": "rucio.rse.protocols.gfal.Default"}]}
+    server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
+    files = [Did(scope, f"f{number}") for number in range(1000)]
+    pfns = catalogue.pfns("SITE-A", files)
+    assert len(pfns) == len(files)
+    assert pfns[files[0]] == f"davs://site:443/data/{path}"
+    slashes = Did(scope, "/store/x")
+    assert algorithm == "hash" or catalogue.pfns("SITE-A", [slashes])[slashes].endswith(f"{path[:-3]}//store/x")
+    assert not [asked for asked in server.seen if "lfns2pfns" in asked]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"port": 0}, {"hostname": "https://site"}, {"extended_attributes": {"web_service_path": "/srm?SFN="}}]
+)
+def test_names_of_copies_are_asked_for_where_a_door_is_unusual(
+    server: Server, catalogue: RucioCatalogue, odd: dict[str, Any]
+) -> None:
+    door = {"scheme": "davs", "hostname": "site", "port": 443, "prefix": "/data/", "domains": {"wan": {"write": 1}}}
+    protocols = [door | {"impl": "rucio.rse.protocols.gfal.Default"} | odd]
+    about = {"deterministic": True, "lfn2pfn_algorithm": "identity", "protocols": protocols}
+    server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
+    did = Did("user.alice", "f")
+    assert catalogue.pfns("SITE-A", [did]) == {did: f"davs://site/{did}"}
+
+
 @pytest.mark.parametrize("manner", ["hangs", "drips", "cuts", "end"])
 def test_no_call_takes_long_and_no_half_answer_counts(server: Server, catalogue: RucioCatalogue, manner: str) -> None:
     server.manner = manner
