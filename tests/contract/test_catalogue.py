@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count, groupby
 from pathlib import Path
@@ -21,7 +22,7 @@ from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.rucio import RucioCatalogue
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner
+from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, RuleState, Term
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
@@ -49,7 +50,7 @@ class World(Protocol):
 
     def container(self, did: Did, content: Collection[Did]) -> None: ...
     def close(self, dataset: Did) -> None: ...
-    def rule(self, did: Did, rses: Sequence[str]) -> str: ...
+    def rule(self, did: Did, rses: Sequence[str], lifetime: int | None = None) -> str: ...
     def hide_unasked(self, rse: str, files: Collection[Did]) -> None: ...
     def limit(self, account: str, rse: str, limit: int) -> None: ...
     def half_made(self, rse: str) -> None: ...
@@ -76,8 +77,9 @@ class FakeWorld(World):
     def close(self, dataset: Did) -> None:
         self.catalogue.close(dataset)
 
-    def rule(self, did: Did, rses: Sequence[str]) -> str:
-        return self.catalogue.add_rule(did, grid.OPERATOR, rses)
+    def rule(self, did: Did, rses: Sequence[str], lifetime: int | None = None) -> str:
+        ends = None if lifetime is None else datetime.now(UTC) + timedelta(seconds=lifetime)
+        return self.catalogue.add_rule(did, grid.OPERATOR, rses, ends)
 
     def hide_unasked(self, rse: str, files: Collection[Did]) -> None:
         self.catalogue.hide_unasked(rse, files)
@@ -137,9 +139,9 @@ class RealWorld(World):
     def close(self, dataset: Did) -> None:
         self.client.close(dataset.scope, dataset.name)
 
-    def rule(self, did: Did, rses: Sequence[str]) -> str:
-        body = [dataclasses.asdict(did)]
-        made = self.client.add_replication_rule(body, len(rses), "|".join(rses), ignore_availability=True)
+    def rule(self, did: Did, rses: Sequence[str], lifetime: int | None = None) -> str:
+        body, about = [dataclasses.asdict(did)], {"lifetime": lifetime, "ignore_availability": True}
+        made = self.client.add_replication_rule(body, len(rses), "|".join(rses), **about)
         return str(made[0])
 
     def hide_unasked(self, rse: str, files: Collection[Did]) -> None:
@@ -501,7 +503,7 @@ def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
         names = [str(did) for did in files]
         told = catalogue._call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
         assert {str(did): pfn for did, pfn in pfns.items()} == told
-        assert catalogue._hashed_prefix("SITE-B") is not None
+        assert catalogue._usual_paths("SITE-B") is not None
     refused(Reason.NO_DESTINATION, catalogue.host, "NO-SUCH-RSE")
     refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, "NO-SUCH-RSE", files)
 
@@ -603,6 +605,65 @@ def test_a_rule_holds_what_is_there_and_what_comes(world: World, made: Made, cat
     for rse in rses:
         catalogue.attach(dataset, rse, [later])
     world.settle(lambda: catalogue.locked_by(dataset, grid.ALICE, rses) == rule)
+
+
+def test_a_rule_is_lengthened_and_never_shortened(made: Made, catalogue: Catalogue) -> None:
+    dataset, rses, since = made.dataset("SITE-B", files=made.files()), ["SITE-B"], datetime.now(UTC)
+    rule = catalogue.ensure_rule(dataset, grid.ALICE, rses, 60)
+
+    def held(lifetime: int | None) -> str | None:
+        return catalogue.locked_by(dataset, grid.ALICE, rses, Term(lifetime, since))
+
+    assert [held(lifetime) for lifetime in (30, 60, 3600, None)] == [rule, rule, None, None]
+    assert catalogue.ensure_rule(dataset, grid.ALICE, rses, 3600) == rule
+    assert catalogue.ensure_rule(dataset, grid.ALICE, rses, 30) == rule
+    assert [held(lifetime) for lifetime in (30, 60, 3600, None)] == [rule, rule, rule, None]
+    for lifetime in (None, 60):
+        assert catalogue.ensure_rule(dataset, grid.ALICE, rses, lifetime) == rule
+        assert held(None) == rule
+
+
+def test_a_rule_is_described_and_holds_single_files(world: World, made: Made, catalogue: Catalogue) -> None:
+    first, later = made.files()
+    dataset, rses = made.dataset("SITE-B", files=[first]), ["SITE-B"]
+    assert catalogue.rule_state(dataset, grid.ALICE, rses) is None
+    assert catalogue.held_at(dataset, grid.ALICE) == frozenset()
+    assert catalogue.held_at(ABSENT, grid.ALICE) == frozenset()
+    rule = catalogue.ensure_rule(dataset, grid.ALICE, rses, 3600)
+    assert catalogue.rule_state(dataset, grid.ALICE, rses) == RuleState(rule, "OK", 1, 1)
+    assert catalogue.held_at(dataset, grid.ALICE) == {"SITE-B"}
+    assert catalogue.held_at(dataset, grid.BOB) == frozenset()
+    catalogue.attach(dataset, "SITE-B", [later])
+    assert catalogue.locked_by(dataset, grid.ALICE, rses, None, [first.did]) == rule
+    world.settle(lambda: catalogue.locked_by(dataset, grid.ALICE, rses, None, [later.did]) == rule)
+    assert catalogue.rule_state(dataset, grid.ALICE, rses) == RuleState(rule, "OK", 2, 2)
+    assert catalogue.locked_by(dataset, grid.ALICE, rses, None, [ABSENT]) == rule, "all its files are locked"
+
+
+def test_a_rule_of_somebody_else_stays_as_it_is(world: World, made: Made, catalogue: Catalogue) -> None:
+    dataset, rses, soon = made.dataset("SITE-B", files=made.files()), ["SITE-B"], datetime.now(UTC)
+    rule = world.rule(dataset, rses, lifetime=3600)
+    assert catalogue.ensure_rule(dataset, grid.OPERATOR, rses, 60) == rule
+    for lifetime in (86400, None):
+        said = refused(Reason.RULE_INSUFFICIENT, catalogue.ensure_rule, dataset, grid.OPERATOR, rses, lifetime)
+        assert rule in said
+        assert str(dataset) in said
+        assert catalogue.locked_by(dataset, grid.OPERATOR, rses, Term(lifetime, soon)) is None
+    assert catalogue.locked_by(dataset, grid.OPERATOR, rses) == rule
+    catalogue.expire_rule(rule)
+    assert catalogue.locked_by(dataset, grid.OPERATOR, rses) is None
+
+
+def test_a_rule_that_has_ended_makes_room_for_another(world: World, made: Made, catalogue: Catalogue) -> None:
+    dataset, rses = made.dataset("SITE-B", files=made.files()), ["SITE-B"]
+    rule = catalogue.ensure_rule(dataset, grid.ALICE, rses, None)
+    catalogue.expire_rule(rule)
+    with suppress(RefusedError):
+        # Refused unless Rucio has removed it meanwhile.
+        assert catalogue.ensure_rule(dataset, grid.ALICE, rses, None) != rule
+    world.settle(lambda: rule not in world.rules(dataset))
+    other = catalogue.ensure_rule(dataset, grid.ALICE, rses, None)
+    assert catalogue.locked_by(dataset, grid.ALICE, rses) == other != rule
 
 
 def test_no_rule_without_quota_dataset_or_place(world: World, made: Made, catalogue: Catalogue) -> None:

@@ -239,6 +239,11 @@ def the_sweep_forgets_what_came_meanwhile() -> None:
 
 
 @mutant
+def the_search_holds_up_the_sweep() -> None:
+    swap(rounds.Service, "sweep", lambda real: lambda self: (self.search(), real(self)))
+
+
+@mutant
 def what_is_no_token_is_given_to_agents() -> None:
     swap(gather, "tokens_of", lambda _real: lambda body: (gather.texts_of(body), ()))
 
@@ -377,6 +382,31 @@ def a_rule_upon_an_attachment_that_failed() -> None:
         """No rule waits for anything."""
 
     swap(reconciler, "do", lambda real: type("Do", (), {**vars(real), "Attach": Nothing}))
+
+
+@mutant
+def a_rule_of_the_whole_dataset_counts() -> None:
+    class Whole:
+        """Nobody asks for the locks of single files."""
+
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> Any:
+            asked = getattr(self._real, name)
+            return (lambda *args: asked(*args[:4])) if name == "locked_by" else asked
+
+    swap(gather._Gathering, "_safety", lambda real: lambda self: Whole(real(self)))
+
+
+@mutant
+def rules_that_hold_nothing_are_not_named() -> None:
+    swap(ending, "pending_rules", lambda _real: lambda *_: ())
+
+
+@mutant
+def any_rule_lasts() -> None:
+    swap(gather, "lifetime_of", lambda _real: lambda _output: 0)
 
 
 @mutant

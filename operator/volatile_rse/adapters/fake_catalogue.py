@@ -6,9 +6,10 @@ What Rucio's daemons do happens only in ``run_daemons``, so that a test sees the
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import (
@@ -19,7 +20,10 @@ from volatile_rse.domain.catalogue import (
     ForeignRule,
     LedgerOwner,
     RseState,
+    RuleState,
     Standing,
+    Term,
+    lasts,
 )
 from volatile_rse.domain.names import rse_path
 from volatile_rse.ports.catalogue import Catalogue
@@ -83,7 +87,13 @@ class _Rule:
     account: str
     rses: tuple[str, ...]
     locks: set[tuple[Did, str]] = field(default_factory=set)
-    expired: bool = False
+    ends: datetime | None = None
+    ours: bool = False
+    """An operator has made it."""
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
 
 
 class FakeCatalogue(Catalogue):
@@ -92,12 +102,15 @@ class FakeCatalogue(Catalogue):
     def __init__(self) -> None:
         self.down = False
         """The server does not answer while this is set."""
+        self.now: Callable[[], datetime] = _utcnow
         self.journal: list[str] = []
         """Writes that were carried out."""
         self.quota: dict[tuple[str, str], int] = {}
         """(account, RSE) -> bytes; unlimited where nothing is said."""
         self.distances: dict[tuple[str, str], int] = {}
         """(From, to) -> distance."""
+        self.judging = True
+        """Rucio's judge-evaluator runs: rules see what comes to their datasets."""
         self.silent: set[str] = set()
         """RSEs at whose address nobody answers: the reaper can delete nothing there."""
         self._files: dict[Did, File] = {}
@@ -141,10 +154,10 @@ class FakeCatalogue(Catalogue):
         """Add a container of datasets or containers."""
         self._collections[container] = _Collection("root", set(members), container=True)
 
-    def add_rule(self, did: Did, account: str, rses: Sequence[str]) -> str:
+    def add_rule(self, did: Did, account: str, rses: Sequence[str], ends: datetime | None = None) -> str:
         """Make somebody's rule, even where nobody may; each file is locked on all of the RSEs that have it."""
         locks = {(file, rse) for file in self._members(did) for rse in rses if (rse, file) in self._replicas}
-        return self._add(_Rule(did, account, tuple(rses), locks))
+        return self._add(_Rule(did, account, tuple(rses), locks, ends))
 
     def close(self, dataset: Did) -> None:
         """Close a dataset."""
@@ -180,6 +193,10 @@ class FakeCatalogue(Catalogue):
         """Give the ids of a DID's rules."""
         return frozenset(id_ for id_, rule in self._rules.items() if rule.did == did)
 
+    def end_of(self, rule: str) -> datetime | None:
+        """Give the moment in which a rule ends; None: never."""
+        return self._rules[rule].ends
+
     def has_rse(self, rse: str) -> bool:
         """Tell whether an RSE exists."""
         return rse in self._rses
@@ -209,7 +226,7 @@ class FakeCatalogue(Catalogue):
         """Run judge-cleaner, necromancer, judge-evaluator, reaper, abacus and undertaker once."""
         self._clean()
         self._raise_dead()
-        for rule in self._rules.values():
+        for rule in self._rules.values() if self.judging else ():
             held = {(did, rse) for did in self._members(rule.did) for rse in rule.rses}
             rule.locks |= {lock for lock in held if self._replicas.get((lock[1], lock[0])) == "A"}
         self._reap()
@@ -423,14 +440,17 @@ class FakeCatalogue(Catalogue):
 
     def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
         """Hold a dataset."""
-        del lifetime  # nothing expires here by itself
         with self._write("ensure_rule"):
-            for id_, rule in self._rules.items():
-                if (rule.did, rule.account, rule.rses) == (dataset, account, tuple(rses)):
-                    return id_
+            ends = None if lifetime is None else self.now() + timedelta(seconds=lifetime)
+            if (found := self._rule(dataset, account, rses)) is not None:
+                id_, rule = found
+                if not lasts(rule.ends, lifetime, self.now()):
+                    self._may_lengthen(id_, rule)
+                    rule.ends = ends
+                return id_
             self._may_lock(dataset, account, rses)
             locks = {(did, rse) for did in self._members(dataset) for rse in rses if self._has(rse, did)}
-            return self._add(_Rule(dataset, account, tuple(rses), locks))
+            return self._add(_Rule(dataset, account, tuple(rses), locks, ends, ours=True))
 
     def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
         """Give files that are not at their destination."""
@@ -442,14 +462,42 @@ class FakeCatalogue(Catalogue):
         }
         return tuple(sorted({file.did for file in files} - safe))
 
-    def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
-        """Give the rule if all its locks are OK."""
+    def locked_by(
+        self,
+        dataset: Did,
+        account: str,
+        rses: Sequence[str],
+        term: Term | None = None,
+        files: Collection[Did] = (),
+    ) -> str | None:
+        """Give the rule if all its locks, or all those of the files, are OK and it lasts."""
         self._answers()
-        wanted = {(did, rse) for did in self._members(dataset) for rse in rses}
-        for id_, rule in self._rules.items():
-            if (rule.did, rule.account, rule.rses) == (dataset, account, tuple(rses)) and wanted <= rule.locks:
-                return id_
-        return None
+        found = self._rule(dataset, account, rses)
+        if found is None:
+            return None
+        id_, rule = found
+        too_short = term is not None and not term.met_by(rule.ends, self.now())
+        if self._has_ended(rule) or too_short:
+            return None
+        ours = {(did, rse) for did in files for rse in rses}
+        return id_ if self._wanted(rule) <= rule.locks or (ours and ours <= rule.locks) else None
+
+    def rule_state(self, dataset: Did, account: str, rses: Sequence[str]) -> RuleState | None:
+        """Describe the rule."""
+        self._answers()
+        found = self._rule(dataset, account, rses)
+        if found is None:
+            return None
+        id_, rule = found
+        wanted = self._wanted(rule)
+        seen = all(self._has(rse, did) for did, rse in wanted)
+        return RuleState(id_, "OK" if seen else "REPLICATING", len(wanted & rule.locks), len(wanted))
+
+    def held_at(self, dataset: Did, account: str) -> frozenset[str]:
+        """Give the RSEs of our rules."""
+        self._answers()
+        rules = [rule for rule in self._rules.values() if (rule.did, rule.account) == (dataset, account) and rule.ours]
+        return frozenset(rse for rule in rules if not self._has_ended(rule) for rse in rule.rses)
 
     # The drain.
 
@@ -486,7 +534,7 @@ class FakeCatalogue(Catalogue):
         """End a rule."""
         with self._write("expire_rule"):
             if rule in self._rules:
-                self._rules[rule].expired = True
+                self._rules[rule].ends = self.now()
 
     def hide(self, rse: str, files: Collection[Did]) -> None:
         """Hide replicas."""
@@ -587,6 +635,22 @@ class FakeCatalogue(Catalogue):
                 reason = Reason.CATALOGUE_REFUSED if self._known(rse).volatile else Reason.QUOTA_EXCEEDED
                 raise RefusedError(reason, what)
 
+    def _rule(self, dataset: Did, account: str, rses: Sequence[str]) -> tuple[str, _Rule] | None:
+        wanted = (dataset, account, tuple(rses))
+        rules = [(id_, rule) for id_, rule in self._rules.items() if (rule.did, rule.account, rule.rses) == wanted]
+        return rules[0] if rules else None
+
+    def _wanted(self, rule: _Rule) -> set[tuple[Did, str]]:
+        return {(did, rse) for did in self._members(rule.did) for rse in rule.rses}
+
+    def _has_ended(self, rule: _Rule) -> bool:
+        return rule.ends is not None and rule.ends <= self.now()
+
+    def _may_lengthen(self, id_: str, rule: _Rule) -> None:
+        if self._has_ended(rule) or not rule.ours:
+            why = "has ended" if self._has_ended(rule) else "ends too early, and no operator has made it"
+            raise RefusedError(Reason.RULE_INSUFFICIENT, f"Rule {id_} for {rule.did} {why}.")
+
     def _put(self, collection: Did, rse: str, files: Sequence[File]) -> None:
         self._known(rse)
         known = self._found(collection)
@@ -604,7 +668,7 @@ class FakeCatalogue(Catalogue):
             raise RefusedError(Reason.CATALOGUE_REFUSED, what)
 
     def _clean(self) -> None:
-        for id_ in [id_ for id_, rule in self._rules.items() if rule.expired]:
+        for id_ in [id_ for id_, rule in self._rules.items() if self._has_ended(rule)]:
             # The end of a lock overwrites the epoch; the reaper leaves what is younger.
             self._tombs -= {(rse, did) for did, rse in self._rules.pop(id_).locks}
 

@@ -13,7 +13,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter
 
 from volatile_rse.adapters.gate import Gate
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.names import hash_path
+from volatile_rse.api.names import hash_path, identity_path
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
 from volatile_rse.domain.catalogue import (
     BufferRse,
@@ -38,7 +38,10 @@ from volatile_rse.domain.catalogue import (
     ForeignRule,
     LedgerOwner,
     RseState,
+    RuleState,
     Standing,
+    Term,
+    lasts,
 )
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -58,6 +61,8 @@ _URL_LENGTH = 3000
 _MARK = "vrse_instance"
 _RECORD = "vrse_record"
 _MAKER = "vrse_maker"
+_COMMENT = "outputs of a session"
+"""Of every rule that an operator makes: no other one is changed."""
 _OWNER = "ISP"
 """The one free text that is given in the very call that creates an RSE: no crash leaves one that is nobody's."""
 _INSTANCE = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -68,6 +73,8 @@ _SITE_KNOWN_FOR = 60.0
 """Seconds for which the doors of a permanent RSE count as seen."""
 _PLAIN_PROTOCOLS = {"rucio.rse.protocols.gfal", "rucio.rse.protocols.webdav"}
 """They make a PFN of scheme, host, port, prefix and path, and of nothing else."""
+_PATHS: Mapping[str, Callable[[str, str], str]] = {"hash": hash_path, "identity": identity_path}
+"""Algorithms of Rucio's own, which are the same on every server."""
 _LETTERS = {
     "AVAILABLE": "A",
     "UNAVAILABLE": "U",
@@ -294,8 +301,9 @@ class RucioCatalogue(Catalogue):
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs: by ourselves where the rule is the usual one, since Rucio takes few names in a call."""
-        if (prefix := self._hashed_prefix(rse)) is not None:
-            return {did: f"{prefix}{hash_path(did.scope, did.name)}" for did in files}
+        if (usual := self._usual_paths(rse)) is not None:
+            prefix, path_of = usual
+            return {did: f"{prefix}{path_of(did.scope, did.name)}" for did in files}
         found: dict[Did, str] = {}
         for names in _within([str(did) for did in files], _URL_LENGTH):
             answer = self._call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
@@ -382,7 +390,7 @@ class RucioCatalogue(Catalogue):
             "|".join(rses),
             lifetime=lifetime,
             account=account,
-            comment="outputs of a session",
+            comment=_COMMENT,
             tolerate={"DuplicateRule": None, "InsufficientAccountLimit": Reason.QUOTA_EXCEEDED},
         )
         if made is not None:
@@ -391,6 +399,7 @@ class RucioCatalogue(Catalogue):
         if known is None:
             what = f"Rucio says that a rule for {dataset} on {', '.join(rses)} exists, and lists none."
             raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+        self._have_it_last(known, lifetime)
         return str(known["id"])
 
     def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
@@ -403,15 +412,40 @@ class RucioCatalogue(Catalogue):
         }
         return tuple(sorted(set(wanted) - safe))
 
-    def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
-        """Give the rule if all its locks are OK."""
+    def locked_by(
+        self,
+        dataset: Did,
+        account: str,
+        rses: Sequence[str],
+        term: Term | None = None,
+        files: Collection[Did] = (),
+    ) -> str | None:
+        """Give the rule if all its locks, or all those of the files, are OK and it lasts."""
         rule = self._rule(dataset, account, rses)
-        if rule is None or rule["state"] != "OK":
+        if rule is None or _is_past(rule["expires_at"]):
             return None
-        known = self._call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE")
+        if term is not None and not term.met_by(_moment(rule["expires_at"]), datetime.now(UTC)):
+            return None
         # An unjudged rule is OK, too: only its locks tell.
-        complete = int(rule["locks_ok_cnt"]) >= int(known["length"] or 0) * len(rses)
-        return str(rule["id"]) if complete else None
+        whole = rule["state"] == "OK" and int(rule["locks_ok_cnt"]) >= self._length(dataset) * len(rses)
+        return str(rule["id"]) if whole or self._are_locked(rule, files, rses) else None
+
+    def rule_state(self, dataset: Did, account: str, rses: Sequence[str]) -> RuleState | None:
+        """Describe the rule."""
+        rule = self._rule(dataset, account, rses)
+        if rule is None:
+            return None
+        ok, stuck = int(rule["locks_ok_cnt"]), int(rule["locks_stuck_cnt"])
+        return RuleState(str(rule["id"]), str(rule["state"]), ok, self._length(dataset) * len(rses), stuck)
+
+    def held_at(self, dataset: Did, account: str) -> frozenset[str]:
+        """Give the RSEs of our rules."""
+        ours = [
+            rule
+            for rule in self._rules(dataset)
+            if rule["account"] == account and rule.get("comments") == _COMMENT and not _is_past(rule["expires_at"])
+        ]
+        return frozenset(rse for rule in ours for rse in rule["rse_expression"].split("|"))
 
     # The drain.
 
@@ -636,21 +670,23 @@ class RucioCatalogue(Catalogue):
         )
         return [entry["rse"] for entry in found if not self._is_volatile(entry["rse"])]
 
-    def _hashed_prefix(self, rse: str) -> str | None:
-        """Give what stands before the hashed path in all PFNs of an RSE; None if only Rucio can tell."""
+    def _usual_paths(self, rse: str) -> tuple[str, Callable[[str, str], str]] | None:
+        """Give what stands before the path in all PFNs of an RSE, and what makes it; None if only Rucio can tell."""
         known = self._site(rse) or {"protocols": ()}
         doors = [
             door
             for door in known["protocols"]
             if door["scheme"] == "davs" and (door.get("domains") or {}).get("wan", {}).get("write")
         ]
-        if not known.get("deterministic") or known.get("lfn2pfn_algorithm") != "hash" or len(doors) != 1:
+        path_of = _PATHS.get(known.get("lfn2pfn_algorithm") or "")
+        if not known.get("deterministic") or path_of is None or len(doors) != 1:
             return None
         (door,) = doors
-        if door["impl"].rpartition(".")[0] not in _PLAIN_PROTOCOLS:
+        odd = not door["port"] or "://" in door["hostname"] or door.get("extended_attributes")
+        if odd or door["impl"].rpartition(".")[0] not in _PLAIN_PROTOCOLS:
             return None
         prefix = "/".join(["", *door["prefix"].strip("/").split("/"), ""]) if door["prefix"].strip("/") else "/"
-        return f"davs://{door['hostname']}:{door['port']}{prefix}"
+        return f"davs://{door['hostname']}:{door['port']}{prefix}", path_of
 
     def _distance(self, rse: str, near: str | None) -> float:
         if near is None or rse == near:
@@ -724,12 +760,54 @@ class RucioCatalogue(Catalogue):
         return self._call(str(did), "get_metadata", did.scope, did.name, plugin="JSON", tolerate=absent) or {}
 
     def _rule(self, dataset: Did, account: str, rses: Sequence[str]) -> dict[str, Any] | None:
-        rules = self._call(
-            str(dataset), "list_did_rules", dataset.scope, dataset.name, tolerate={"DataIdentifierNotFound": None}
-        )
         wanted = (account, "|".join(rses), len(rses))
-        matching = [rule for rule in rules or () if (rule["account"], rule["rse_expression"], rule["copies"]) == wanted]
+        matching = [
+            rule for rule in self._rules(dataset) if (rule["account"], rule["rse_expression"], rule["copies"]) == wanted
+        ]
         return matching[0] if matching else None
+
+    def _rules(self, dataset: Did) -> Sequence[dict[str, Any]]:
+        absent = {"DataIdentifierNotFound": None}
+        return self._call(str(dataset), "list_did_rules", dataset.scope, dataset.name, tolerate=absent) or ()
+
+    def _length(self, dataset: Did) -> int:
+        """Count the files of a dataset."""
+        return int(self._call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE")["length"] or 0)
+
+    def _are_locked(self, rule: Mapping[str, Any], files: Collection[Did], rses: Sequence[str]) -> bool:
+        """Tell whether a rule that is not whole holds these files, which no lock of another one changes."""
+        wanted = {(did.scope, did.name, rse) for did in files for rse in rses}
+        if not wanted or int(rule["locks_ok_cnt"]) < len(wanted):
+            return False
+        about, absent = f"rule {rule['id']}", {"RuleNotFound": None}
+        locks = self._call(about, "list_replica_locks", rule["id"], tolerate=absent) or ()
+        return wanted <= {(lock["scope"], lock["name"], lock["rse"]) for lock in locks if lock["state"] == "OK"}
+
+    def _have_it_last(self, rule: Mapping[str, Any], lifetime: int | None) -> None:
+        """Lengthen a rule that another session has left, and none of anybody else.
+
+        Raises
+        ------
+        RefusedError
+            RULE_INSUFFICIENT: it holds for too short a time, and is not to be changed.
+        """
+        end = _moment(rule["expires_at"])
+        if lasts(end, lifetime, datetime.now(UTC)):
+            return
+        about = f"rule {rule['id']}"
+        named = (
+            f"Rule {rule['id']} of account {rule['account']!r} for {rule['scope']}:{rule['name']} on "
+            f"{rule['rse_expression']}"
+        )
+        if _is_past(rule["expires_at"]) and not rule["locked"]:
+            # Lengthened now it would go all the same, if Rucio's judge-cleaner has it in its hands already.
+            what = f"{named} has ended at {end}: a new one is made once Rucio's judge-cleaner has removed it."
+            raise RefusedError(Reason.RULE_INSUFFICIENT, what)
+        if rule.get("comments") != _COMMENT:
+            what = f"{named} ends at {end}, earlier than this session's outputs may, and no operator has made it."
+            raise RefusedError(Reason.RULE_INSUFFICIENT, what)
+        options = {"lifetime": lifetime}
+        self._call(about, "update_replication_rule", rule["id"], options, tolerate={"RuleNotFound": None})
 
     def _rules_of_file(self, did: Did) -> set[str]:
         rules = self._call(
@@ -928,9 +1006,15 @@ def _checksum(entry: Mapping[str, Any]) -> str:
     return str(entry.get("adler32") or "").lower().rjust(8, "0")
 
 
-def _is_past(moment: datetime | None) -> bool:
-    """Tell whether one of Rucio's moments, UTC without saying so, has come."""
-    return moment is not None and moment.replace(tzinfo=UTC) <= datetime.now(UTC)
+def _moment(told: datetime | None) -> datetime | None:
+    """Read one of Rucio's moments: UTC without saying so."""
+    return None if told is None else told.replace(tzinfo=UTC)
+
+
+def _is_past(told: datetime | None) -> bool:
+    """Tell whether one of Rucio's moments has come."""
+    moment = _moment(told)
+    return moment is not None and moment <= datetime.now(UTC)
 
 
 def _letter(state: str) -> str:

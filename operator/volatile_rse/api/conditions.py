@@ -116,6 +116,7 @@ class Reason(StrEnum):
     NOT_PUBLISHED = "NotPublished"
     CATALOGUE_REVERTED = "CatalogueReverted"
     VERSION_EXISTS = "VersionExists"
+    RULE_INSUFFICIENT = "RuleInsufficient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +299,12 @@ REMEDIES: dict[Reason, Remedy] = {
         "Rucio is not what it was: an older state of its database was restored, or the files were taken from it. What "
         "the destination still has is registered again by itself; register the rest by hand, or restore a newer state. "
         "The storage stands until Rucio lists all of them at their destination.",
+    ),
+    Reason.RULE_INSUFFICIENT: Remedy(
+        Actor.USER,
+        "See the named rule (`rucio rule show`). Files of the dataset that its RSEs lack have to get there, or out of "
+        "the dataset. A rule that ends too early has to go (`rucio rule remove`): the operator makes one that lasts "
+        "once Rucio has removed it.",
     ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."

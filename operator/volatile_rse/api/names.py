@@ -84,9 +84,7 @@ def scope_parts(scope: str) -> tuple[str, str]:
 
 def rse_path(layout: Layout, scope: str, name: str) -> str:
     """Compute the path of a file below the RSE's prefix; slashes that follow each other are one, as on a disk."""
-    folder = scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
-    path = hash_path(scope, name) if layout == "hash" else f"{folder}/{name}"
-    return re.sub("/+", "/", path)
+    return re.sub("/+", "/", (hash_path if layout == "hash" else identity_path)(scope, name))
 
 
 def escape(path: bytes) -> str:
@@ -97,9 +95,17 @@ def escape(path: bytes) -> str:
 def hash_path(scope: str, name: str) -> str:
     """Compute the path below an RSE's prefix as Rucio's ``hash`` algorithm of deterministic RSEs does."""
     digest = hashlib.md5(f"{scope}:{name}".encode(), usedforsecurity=False).hexdigest()
+    return f"{_folder(scope)}/{digest[0:2]}/{digest[2:4]}/{name}"
+
+
+def identity_path(scope: str, name: str) -> str:
+    """Compute the path below an RSE's prefix as Rucio's ``identity`` algorithm does."""
+    return f"{_folder(scope)}/{name}"
+
+
+def _folder(scope: str) -> str:
     # As Rucio does: the dots of other scopes stay.
-    folder = scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
-    return f"{folder}/{digest[0:2]}/{digest[2:4]}/{name}"
+    return scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
 
 
 def _escape_byte(byte: int) -> str:

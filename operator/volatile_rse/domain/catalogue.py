@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-__all__ = ["BufferRse", "DatasetState", "Did", "File", "ForeignRule", "LedgerOwner", "RseState", "Standing"]
+__all__ = [
+    "BufferRse",
+    "DatasetState",
+    "Did",
+    "File",
+    "ForeignRule",
+    "LedgerOwner",
+    "RseState",
+    "RuleState",
+    "Standing",
+    "Term",
+    "lasts",
+]
+
+_LESS = timedelta(hours=1)
+"""What a rule may lack of its time, a tenth at most: it counts down, and clocks differ."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,6 +61,46 @@ class DatasetState:
     open: bool
     maker: str | None = None
     """Record that has made it, where that was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """A rule on a user's dataset."""
+
+    id: str
+    state: str
+    """As Rucio calls it; a rule that has not seen all files yet is OK, too."""
+    ok: int
+    """Locks that are OK."""
+    wanted: int
+    """Locks that it has to have."""
+    stuck: int = 0
+    """Locks for which Rucio has no source, or could not transfer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """How long a rule has to hold what a session has written."""
+
+    lifetime: int | None
+    """Seconds; None: for ever."""
+    since: datetime
+    """From when on: does not move while something else is waited for, so that a rule that was long enough stays so."""
+
+    def met_by(self, end: datetime | None, now: datetime) -> bool:
+        """Tell whether a rule that ends then is enough; of one that was waited for long, half has to be left."""
+        if end is None or self.lifetime is None:
+            return end is None
+        whole = timedelta(seconds=self.lifetime)
+        return lasts(end, self.lifetime, self.since) and end > now + whole / 2
+
+
+def lasts(end: datetime | None, lifetime: int | None, since: datetime) -> bool:
+    """Tell whether a rule that ends then holds for a lifetime from a moment on; None: for ever."""
+    if end is None or lifetime is None:
+        return end is None
+    whole = timedelta(seconds=lifetime)
+    return end >= since + whole - min(whole / 10, _LESS)
 
 
 @dataclass(frozen=True, slots=True)

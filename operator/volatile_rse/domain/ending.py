@@ -20,6 +20,7 @@ from volatile_rse.domain.outputs import (
     kept_again,
     next_steps,
     output_rules,
+    pending_rules,
     refused_datasets,
     sealed_files,
     taken_paths,
@@ -110,7 +111,7 @@ def keeping(facts: Facts, record: Record) -> Plan:
     left = at_risk(facts, record) or ()
     risk = Risk(len(left), sum(state.bytes for state in left))
     refused = refused_datasets(facts, record)
-    told = (*refused, *taken_paths(facts), *_copy_problems(facts))
+    told = (*refused, *taken_paths(facts), *_copy_problems(facts), *pending_rules(facts, record))
     if steps or copying.moving or (copying.wanted and not refused):
         return Plan((*effects, *steps), told, "the copies", risk=risk)
     if facts.unsafe is None or facts.unlocked is None:
@@ -147,7 +148,8 @@ def hiding(facts: Facts, record: Record) -> Plan:
         standing_by = _hide_all(facts) if lost else (*have_storage(facts, record), *_keep_again(facts, record))
         return write_off(facts, record) or Plan(tuple(standing_by), problems=(*refused_consent(facts, record), *wrong))
     if REVERTED in record.status.steps and facts.unlocked != frozenset():
-        return Plan(tuple(_keep_again(facts, record)), waiting="the rules of the outputs")
+        wrong = pending_rules(facts, record)
+        return Plan(tuple(_keep_again(facts, record)), wrong, "the rules of the outputs")
     if facts.foreign_rules:
         return Plan(tuple(do.ExpireRule(rule.id) for rule in facts.foreign_rules), waiting="Rucio's judge-cleaner")
     if facts.storage.service is None and facts.replicas:

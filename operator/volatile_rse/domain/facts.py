@@ -12,7 +12,7 @@ from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordSt
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.volatilerse import OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState
+from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState, RuleState
 from volatile_rse.domain.problems import Problem, Quarantined, Usage
 
 __all__ = [
@@ -232,7 +232,9 @@ class Facts:
     unsafe: Mapping[str, tuple[Did, ...]] | None = None
     """Output -> files without an AVAILABLE replica on every chosen RSE."""
     unlocked: frozenset[str] | None = None
-    """Outputs whose rule is missing or not OK."""
+    """Outputs whose rule is missing, not OK, or ends too early."""
+    rules: Mapping[str, RuleState] = field(default_factory=dict)
+    """Of those, the rules that are there while every file is."""
     found_again: frozenset[Did] = frozenset()
     """Files that Rucio no longer knows as safe, and that every destination of theirs was just seen to have."""
     last_copies: tuple[Did, ...] | None = None

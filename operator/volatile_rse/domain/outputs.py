@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputRule, OutputState
 from volatile_rse.api.conditions import Reason
@@ -11,11 +12,12 @@ from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.catalogue import DatasetState, Did, File
+from volatile_rse.domain.catalogue import DatasetState, Did, File, RuleState
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.naming import file_template, layout_of
 from volatile_rse.domain.plan import SHOWN
 from volatile_rse.domain.problems import Problem, problem_of_dataset
+from volatile_rse.domain.stage import when
 from volatile_rse.domain.versions import others_of, own_of, same_of
 
 __all__ = [
@@ -26,8 +28,10 @@ __all__ = [
     "copying_of",
     "is_output",
     "kept_again",
+    "lifetime_of",
     "next_steps",
     "output_rules",
+    "pending_rules",
     "refused_datasets",
     "sealed_files",
     "taken_paths",
@@ -37,6 +41,8 @@ __all__ = [
 _ORDERS = 5000
 """Files of one order; the protocol takes 10,000."""
 
+_JUDGING = timedelta(minutes=10)
+"""After the end of a session: as long as Rucio may need to see by itself what has come to a dataset."""
 _UNASKED = DatasetState("", is_dataset=False, open=False)
 
 Target = tuple[str, Did]
@@ -165,6 +171,30 @@ def taken_paths(facts: Facts) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
+def pending_rules(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Say which rules do not hold what is there: files of others keep them from it, or Rucio's daemons."""
+    problems = []
+    for output in record.spec.claims[0].request.outputs:
+        rule = facts.rules.get(output.name)
+        if rule is None or output.name not in (facts.unlocked or ()) or not _is_pending(rule, facts, record):
+            continue
+        what = (
+            f"The files of spec.outputs[{output.name}] are at {', '.join(chosen_of(record.status)[output.name])}, but "
+            f"rule {rule.id} on {output.scope}:{output.dataset} does not hold them: it is {rule.state}, "
+            f"{rule.ok} of its {rule.wanted} locks are OK and {rule.stuck} are stuck."
+        )
+        problems.append(Problem(Reason.RULE_INSUFFICIENT, what))
+    return tuple(problems)
+
+
+def _is_pending(rule: RuleState, facts: Facts, record: Record) -> bool:
+    if rule.state != "OK":
+        return True
+    ended = when(record.status.session.ended_at)
+    # One that is whole ends too early, which is told where it cannot be lengthened.
+    return rule.ok < rule.wanted and ended is not None and facts.now >= ended + _JUDGING
+
+
 def _taking(facts: Facts, record: Record) -> set[str]:
     """Name the outputs whose datasets were seen to be there, and may take files."""
     claim, id_ = record.spec.claims[0], record.spec.record_id
@@ -231,10 +261,15 @@ def _kept(facts: Facts, record: Record, copying: Copying) -> list[do.Effect]:
     return effects
 
 
-def _rule(record: Record, output: Output, rses: Sequence[str]) -> do.EnsureRule:
+def lifetime_of(output: Output) -> int | None:
+    """Give the seconds for which an output is to be held; None: for ever."""
     lifetime = output.destination.lifetime
-    seconds = None if lifetime is None else int(parse_duration(lifetime).total_seconds())
-    return do.EnsureRule(Did(output.scope, output.dataset), record.spec.claims[0].account, rses, seconds)
+    return None if lifetime is None else int(parse_duration(lifetime).total_seconds())
+
+
+def _rule(record: Record, output: Output, rses: Sequence[str]) -> do.EnsureRule:
+    dataset = Did(output.scope, output.dataset)
+    return do.EnsureRule(dataset, record.spec.claims[0].account, rses, lifetime_of(output))
 
 
 def unknown_copies(facts: Facts) -> dict[Did, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import get_args
 
@@ -67,6 +67,7 @@ def problems_of_request(
     problems += _labels(spec)
     problems += _tenancy(namespace, spec, class_.tenancy)
     problems += [problem for output in spec.outputs if (problem := _escapes(output))]
+    problems += _destinations(spec)
     problems += [
         Problem(Reason.NAMING_INVALID, f"VolatileRSEClass {spec.class_name!r}: {wrong}")
         for wrong in faults_of_naming(class_.naming)
@@ -197,6 +198,28 @@ def _labels(spec: VolatileRSESpec) -> list[Problem]:
     labels = spec.session.pod_selector.match_labels
     faults = [fault for key, value in labels.items() if (fault := fault_of_label(key, value))]
     return [Problem(Reason.INVALID_SPEC, f"spec.session.podSelector.matchLabels: {fault}.") for fault in faults]
+
+
+def _destinations(spec: VolatileRSESpec) -> list[Problem]:
+    """Find outputs of one dataset that go to different places: a rule is of a whole dataset, not of some files."""
+    first: dict[tuple[str, str], Output] = {}
+    problems = []
+    for output in spec.outputs:
+        other = first.setdefault((output.scope, output.dataset), output)
+        if _held(output) != _held(other):
+            what = (
+                f"spec.outputs[{output.name}].destination and spec.outputs[{other.name}].destination differ, and both "
+                f"outputs go to {output.scope}:{output.dataset}: Rucio holds a dataset as a whole. Give them one "
+                "destination with one lifetime, or two datasets."
+            )
+            problems.append(Problem(Reason.INVALID_SPEC, what))
+    return problems
+
+
+def _held(output: Output) -> tuple[str, int, timedelta | None]:
+    destination = output.destination
+    lifetime = None if destination.lifetime is None else parse_duration(destination.lifetime)
+    return destination.rse_expression, destination.copies, lifetime
 
 
 def _tenancy(namespace: str, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Problem]:

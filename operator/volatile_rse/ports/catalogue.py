@@ -17,7 +17,9 @@ from volatile_rse.domain.catalogue import (
     ForeignRule,
     LedgerOwner,
     RseState,
+    RuleState,
     Standing,
+    Term,
 )
 
 __all__ = ["Catalogue"]
@@ -194,22 +196,46 @@ class Catalogue(Protocol):
     def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
         """Hold a dataset on exactly these RSEs; give the rule's id, an existing one's too.
 
+        An existing one is never shortened, and lengthened only if an operator has made it.
+
         Parameters
         ----------
         lifetime
-            Seconds; None means for ever.
+            Seconds from now; None means for ever.
 
         Raises
         ------
         RefusedError
-            QUOTA_EXCEEDED: the account may not lock so much there. CATALOGUE_REFUSED: anything else.
+            QUOTA_EXCEEDED: the account may not lock so much there. RULE_INSUFFICIENT: there is one that has ended, or
+            somebody else's that ends earlier. CATALOGUE_REFUSED: anything else.
         """
 
     def unsafe(self, files: Collection[File], rses: Sequence[str]) -> tuple[Did, ...]:
         """Give the files that lack an AVAILABLE replica with this checksum on one of the RSEs; asked live."""
 
-    def locked_by(self, dataset: Did, account: str, rses: Sequence[str]) -> str | None:
-        """Give the id of the OK rule of ``ensure_rule`` if all its locks are OK, else None."""
+    def locked_by(
+        self,
+        dataset: Did,
+        account: str,
+        rses: Sequence[str],
+        term: Term | None = None,
+        files: Collection[Did] = (),
+    ) -> str | None:
+        """Give the id of the rule of ``ensure_rule`` if all its locks are OK and it lasts, else None.
+
+        Parameters
+        ----------
+        term
+            How long it has to hold; None: it has not ended.
+        files
+            Where their locks are OK, those of others in the dataset may be as they are.
+        """
+
+    def rule_state(self, dataset: Did, account: str, rses: Sequence[str]) -> RuleState | None:
+        """Describe the rule of ``ensure_rule``, which may be anybody's; None: there is none."""
+
+    def held_at(self, dataset: Did, account: str) -> frozenset[str]:
+        """Give the RSEs where operators' rules of an account hold a dataset."""
 
     # The drain.
 

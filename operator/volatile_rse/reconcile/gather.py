@@ -8,7 +8,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -38,7 +38,7 @@ from volatile_rse.builders.storage import (
     session_audience,
     session_issuer,
 )
-from volatile_rse.domain.catalogue import DatasetState, Did, File
+from volatile_rse.domain.catalogue import DatasetState, Did, File, Term
 from volatile_rse.domain.discard import dids_of, is_unacknowledged
 from volatile_rse.domain.facts import Facts, Leftover, Lost, Piece, Record, Request, SessionFact, Storage
 from volatile_rse.domain.frozen import digest_of, least_of
@@ -49,13 +49,14 @@ from volatile_rse.domain.outputs import (
     chosen_of,
     continuous_outputs,
     copying_of,
+    lifetime_of,
     output_rules,
     sealed_files,
 )
 from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING, is_unlisted
-from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, stage_of
+from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, stage_of, when
 from volatile_rse.domain.versions import own_of, same_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
@@ -456,6 +457,10 @@ class _Gathering:
                 f"{len(matching)} permanent RSEs, and {destination.copies} copies are asked for."
             )
             raise RefusedError(Reason.NO_DESTINATION, what)
+        if known is not None and len(matching) > destination.copies:
+            # Elsewhere a rule would have Rucio copy what other sessions have put into the dataset.
+            held = catalogue.held_at(Did(output.scope, output.dataset), account)
+            matching = tuple(sorted(matching, key=lambda rse: (rse not in held, rse)))
         left = {rse: catalogue.quota_left(account, rse) for rse in matching}
         open_ = [rse for rse in matching if left[rse] is None or (left[rse] or 0) > 0]
         if len(open_) < destination.copies:
@@ -920,10 +925,19 @@ class _Gathering:
                 continue
             # A rule of one destination has nothing to hold while none of its files is there.
             absent = set((self._facts.unsafe or {}).get(output.name, ()))
-            there = any(file.did not in absent for file in by_output[output.name])
-            if not there or not self._safety().locked_by(dataset, account, chosen[output.name]):
-                missing.add(output.name)
+            there = [file.did for file in by_output[output.name] if file.did not in absent]
+            term, rses = Term(lifetime_of(output), self._held_since()), chosen[output.name]
+            if there and self._safety().locked_by(dataset, account, rses, term, there):
+                continue
+            missing.add(output.name)
+            if not absent and (rule := self._safety().rule_state(dataset, account, rses)) is not None:
+                self._set(rules={**self._facts.rules, output.name: rule})
         return frozenset(missing)
+
+    def _held_since(self) -> datetime:
+        """Give the moment from which outputs are to be held: of a session that runs its beginning, till then."""
+        session = self._record.status.session
+        return when(session.ended_at) or when(session.ready_at) or self._facts.now
 
 
 def _may_have_rse(spec: RSERecordSpec) -> bool:

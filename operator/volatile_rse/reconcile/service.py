@@ -125,14 +125,19 @@ class Service:
         """UID of a class that cannot be read -> its generation of which that was told."""
         self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(threads)]
         self._threads.append(threading.Thread(target=self._sweeps, name="sweep", daemon=True))
+        self._searching = threading.Thread(target=self._searches, name="search", daemon=True)
+        """Beside the sweep, which a slow Rucio must not hold up."""
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
+        for thread in (*self._threads, self._searching):
             thread.start()
 
     def stop(self) -> bool:
-        """End the threads; what a visit has begun, the next one finishes. False: some still work."""
+        """End the threads; what a visit has begun, the next one finishes. False: some still work.
+
+        The search is not waited for: it changes nothing.
+        """
         self._stopping.set()
         self._stirred.set()
         self._queue.close()
@@ -212,9 +217,13 @@ class Service:
     def _sweeps(self) -> None:
         while not self._stopping.is_set():
             self._part("sweep", self.sweep)
-            self._part("search", self.search)
             self._stirred.wait(self._interval)
             self._stirred.clear()
+
+    def _searches(self) -> None:
+        while not self._stopping.is_set():
+            self._part("search", self.search)
+            self._stopping.wait(self._interval)
 
     def _part(self, name: str, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do a part of the round; whatever is wrong with it must not stop the others."""
@@ -310,6 +319,8 @@ class Service:
         """Look at a connection; a fault about one concerns no other."""
         reachable = []
         self._part("connection", lambda: reachable.append(self._look_at(body, found)))
+        # Many servers that do not answer are no fault of this process.
+        self._swept = time.monotonic()
         return any(reachable)
 
     def search(self) -> None:

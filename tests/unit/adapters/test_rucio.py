@@ -9,19 +9,21 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from rucio.client.baseclient import BaseClient
+from rucio.common.exception import DuplicateRule
 
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.rucio import RucioCatalogue, _pfns
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.catalogue import Did, RuleState, Term
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 AUTHORITY = LocalAuthority(*LocalAuthority.create())
@@ -158,6 +160,45 @@ def test_long_names_fit_into_the_questions(server: Server, catalogue: RucioCatal
     assert asked <= len(names) * (length + 30) / 3000 + 1
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "scope", "path"),
+    [
+        ("hash", "user.alice", "user/alice/c0/c8/f0"),
+        ("identity", "user.alice", "user/alice/f0"),
+        ("identity", "cms.mc", "cms.mc/f0"),
+    ],
+)
+def test_names_of_copies_cost_no_calls_where_the_algorithm_is_rucio_s_own(
+    server: Server, catalogue: RucioCatalogue, algorithm: str, scope: str, path: str
+) -> None:
+    domains = {"wan": {"write": 1}}
+    door = {"scheme": "davs", "hostname": "site", "port": 443, "prefix": "/data/", "domains": domains}
+    about = {"deterministic": True, "lfn2pfn_algorithm": algorithm}
+    about |= {"protocols": [door | {"impl": "rucio.rse.protocols.gfal.Default"}]}
+    server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
+    files = [Did(scope, f"f{number}") for number in range(1000)]
+    pfns = catalogue.pfns("SITE-A", files)
+    assert len(pfns) == len(files)
+    assert pfns[files[0]] == f"davs://site:443/data/{path}"
+    slashes = Did(scope, "/store/x")
+    assert algorithm == "hash" or catalogue.pfns("SITE-A", [slashes])[slashes].endswith(f"{path[:-3]}//store/x")
+    assert not [asked for asked in server.seen if "lfns2pfns" in asked]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"port": 0}, {"hostname": "https://site"}, {"extended_attributes": {"web_service_path": "/srm?SFN="}}]
+)
+def test_names_of_copies_are_asked_for_where_a_door_is_unusual(
+    server: Server, catalogue: RucioCatalogue, odd: dict[str, Any]
+) -> None:
+    door = {"scheme": "davs", "hostname": "site", "port": 443, "prefix": "/data/", "domains": {"wan": {"write": 1}}}
+    protocols = [door | {"impl": "rucio.rse.protocols.gfal.Default"} | odd]
+    about = {"deterministic": True, "lfn2pfn_algorithm": "identity", "protocols": protocols}
+    server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
+    did = Did("user.alice", "f")
+    assert catalogue.pfns("SITE-A", [did]) == {did: f"davs://site/{did}"}
+
+
 @pytest.mark.parametrize("manner", ["hangs", "drips", "cuts", "end"])
 def test_no_call_takes_long_and_no_half_answer_counts(server: Server, catalogue: RucioCatalogue, manner: str) -> None:
     server.manner = manner
@@ -209,3 +250,102 @@ def test_an_rse_that_is_gone_is_remembered_no_more(server: Server, catalogue: Ru
     assert "VRSE-A" in catalogue._volatile
     catalogue.delete_rse("VRSE-A")
     assert "VRSE-A" not in catalogue._volatile
+
+
+DATASET = Did("user.alice", "out")
+
+
+class Holding:
+    """A client of a Rucio that has one rule."""
+
+    def __init__(self, *, hours: float | None, **rule: object) -> None:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        ends = None if hours is None else now + timedelta(hours=hours)
+        held = {"id": "f00d", "account": "alice", "rse_expression": "SITE-B", "copies": 1, "locked": False}
+        held |= {"scope": DATASET.scope, "name": DATASET.name, "comments": "outputs of a session", "state": "OK"}
+        self.rule = {**held, "locks_ok_cnt": 1, "locks_stuck_cnt": 0, "expires_at": ends} | rule
+        self.changed: list[object] = []
+
+    def add_replication_rule(self, *_: object, **__: object) -> None:
+        raise DuplicateRule
+
+    def list_did_rules(self, *_: object) -> Iterator[dict[str, Any]]:
+        yield self.rule
+
+    def get_did(self, *_: object) -> dict[str, Any]:
+        return {"length": 1}
+
+    def list_replica_locks(self, rule: str) -> Iterator[dict[str, Any]]:
+        assert rule == "f00d"
+        for name, state in (("a", "OK"), ("b", "STUCK")):
+            yield {"scope": DATASET.scope, "name": name, "rse": "SITE-B", "state": state}
+
+    def update_replication_rule(self, rule: str, options: dict[str, Any]) -> bool:
+        assert rule == "f00d"
+        self.changed.append(options)
+        return True
+
+
+@pytest.mark.parametrize(
+    ("hours", "lifetime", "changed"),
+    [
+        (None, None, []),
+        (None, 3600, []),
+        (24, 3600, []),
+        (23.5, 24 * 3600, []),
+        (1, 24 * 3600, [{"lifetime": 24 * 3600}]),
+        (1, None, [{"lifetime": None}]),
+    ],
+)
+def test_a_rule_of_ours_is_lengthened_where_it_ends_too_early(
+    catalogue: RucioCatalogue,
+    monkeypatch: pytest.MonkeyPatch,
+    hours: float | None,
+    lifetime: int | None,
+    changed: list[object],
+) -> None:
+    client = Holding(hours=hours)
+    monkeypatch.setattr(catalogue, "_client", lambda: client)
+    held = catalogue.locked_by(DATASET, "alice", ["SITE-B"], Term(lifetime, datetime.now(UTC)))
+    assert held == (None if changed else "f00d")
+    assert catalogue.ensure_rule(DATASET, "alice", ["SITE-B"], lifetime) == "f00d"
+    assert client.changed == changed
+
+
+@pytest.mark.parametrize(
+    ("client", "said"),
+    [
+        (Holding(hours=1, comments=None), "no operator has made it"),
+        (Holding(hours=-1), "has ended"),
+    ],
+)
+def test_a_rule_that_is_not_to_be_changed_is_named(
+    catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, client: Holding, said: str
+) -> None:
+    monkeypatch.setattr(catalogue, "_client", lambda: client)
+    with pytest.raises(
+        RefusedError, match=f"Rule f00d of account 'alice' for user.alice:out on SITE-B .*{said}"
+    ) as told:
+        catalogue.ensure_rule(DATASET, "alice", ["SITE-B"], None)
+    assert told.value.reason is Reason.RULE_INSUFFICIENT
+    assert client.changed == []
+
+
+def test_a_rule_that_has_ended_holds_nothing(catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_client", lambda: Holding(hours=-1))
+    assert catalogue.locked_by(DATASET, "alice", ["SITE-B"]) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "held"), [((), None), (("a",), "f00d"), (("b",), None), (("a", "b"), None), (("c",), None)]
+)
+def test_files_whose_locks_are_ok_are_held_whatever_the_rule_lacks(
+    catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...], held: str | None
+) -> None:
+    monkeypatch.setattr(catalogue, "_client", lambda: Holding(hours=None, state="STUCK", locks_stuck_cnt=1))
+    dids = [Did(DATASET.scope, name) for name in files]
+    assert catalogue.locked_by(DATASET, "alice", ["SITE-B"], None, dids) == held
+    assert catalogue.rule_state(DATASET, "alice", ["SITE-B"]) == RuleState("f00d", "STUCK", 1, 1, 1)
+    assert catalogue.rule_state(DATASET, "bob", ["SITE-B"]) is None
+    assert catalogue.held_at(DATASET, "alice") == {"SITE-B"}
+    assert catalogue.held_at(DATASET, "bob") == frozenset()

@@ -146,3 +146,25 @@ def test_what_is_refused_for_many_reasons_is_not_always_a_matter_of_rights(reaso
     said = Problem(reason, "It is closed.").message
     assert said.startswith("It is closed. ADMIN must act: Mend what the message names: a right")
     assert ", a " in said.removeprefix("It is closed.")
+
+
+def held(name: str, dataset: str = "plots_v1", **destination: object) -> dict[str, Any]:
+    place = {"rseExpression": "SITE-B"} | destination
+    return {"name": name, "path": f"{name}/**", "scope": "user.alice", "dataset": dataset, "destination": place}
+
+
+@pytest.mark.parametrize(
+    ("other", "problems"),
+    [
+        (held("b"), 0),
+        (held("b", rseExpression="SITE-A"), 1),
+        (held("b", copies=2), 1),
+        (held("b", lifetime="2d"), 1),
+        (held("b", lifetime="24h"), 1),
+        (held("b", dataset="other", rseExpression="SITE-A", lifetime="2d"), 0),
+    ],
+)
+def test_outputs_of_one_dataset_have_one_destination(other: dict[str, Any], problems: int) -> None:
+    assert judge(spec(outputs=[held("a"), other])) == [Reason.INVALID_SPEC] * problems
+    two = spec(outputs=[held("a", lifetime="1d"), held("b", lifetime="24h")])
+    assert judge(two) == [], "said in other words"

@@ -57,6 +57,7 @@ class Small:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.catalogue = FakeCatalogue()
+        self.catalogue.now = self.clock.now
         self.buffer = FakeBuffer()
         self._fill_catalogue()
         self._install()

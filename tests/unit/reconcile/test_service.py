@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -70,6 +72,50 @@ def test_the_sweep_says_whether_the_catalogue_answers() -> None:
     (condition,) = status["conditions"]
     assert (condition["type"], condition["status"]) == ("Reachable", "False")
     assert (condition["reason"], condition["lastTransitionTime"]) == ("CatalogueUnreachable", status["since"])
+
+
+def test_a_slow_search_holds_up_no_sweep_and_is_no_reason_to_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(inputs=0)
+    small.request()
+    over, searching, swept, seen = (threading.Event() for _ in range(4))
+    swept_at: list[float] = []
+
+    def blocks(*_: object) -> dict[Any, Any]:
+        searching.set()
+        over.wait(30)
+        return {}
+
+    def counting() -> None:
+        sweep()
+        if searching.is_set():
+            swept_at.append(time.monotonic())
+            swept.set()
+        if len(swept_at) >= 30:
+            seen.set()
+
+    monkeypatch.setattr(small.catalogue, "ledgers", blocks)
+    service = Service(small.world(), threads=0, interval=0.02)
+    sweep = service.sweep
+    monkeypatch.setattr(service, "sweep", counting)
+    service.start()
+    try:
+        assert searching.wait(10)
+        assert seen.wait(10), "sweeps go on"
+        assert swept_at[-1] - swept_at[0] > 10 * 0.02, "long enough for a sweep that hangs to be told"
+        assert service.healthy()
+        assert service.stop(), "nobody waits for a search"
+    finally:
+        over.set()
+        service.stop()
+
+
+def test_a_server_that_takes_long_to_answer_is_no_reason_to_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, waited = Small(inputs=0), threading.Event()
+    small.request()
+    monkeypatch.setattr(small.catalogue, "ping", lambda: waited.wait(1))
+    service = Service(small.world(), threads=0, interval=0.05)
+    service.sweep()
+    assert service.healthy()
 
 
 def test_a_request_that_comes_in_the_middle_of_a_sweep_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
