@@ -275,7 +275,8 @@ class Living(Small):
 
     def _give_up(self) -> None:
         """Consent to what is lost, once it was told; or give up what cannot be copied."""
-        if self.lost and not self.given_up and "holds the last copy" in self.message:
+        told = "holds the last copy" in self.message or "no discard has acknowledged" in self.message
+        if self.lost and not self.given_up and told:
             self.given_up = self.lost
             self._consent()
         if self.way.discards and self.written and not self.given_up and self.truth.get("phase") == "Keeping":
