@@ -636,7 +636,8 @@ class _Gathering:
             # What stays a while may be lost meanwhile.
             self._report()
         shown = any(state != "B" for state in standing.states.values())
-        if not shown or (standing.last and self._record.status.outcome is not None):
+        begun = REVERTED in self._record.status.steps
+        if not shown or begun or (standing.last and self._record.status.outcome is not None):
             self._still_safe()
         if shown and self._facts.unsafe is None:
             # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.

@@ -275,7 +275,7 @@ class Living(Small):
 
     def _give_up(self) -> None:
         """Consent to what is lost, once it was told; or give up what cannot be copied."""
-        told = any(words in self.message for words in ("holds the last copy", "no discard has acknowledged"))
+        told = "holds the last copy" in self.message or "no discard has acknowledged" in self.message
         if self.lost and not self.given_up and told:
             self.given_up = self.lost
             self._consent()

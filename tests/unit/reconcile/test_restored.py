@@ -53,3 +53,20 @@ def test_nothing_is_freed_while_the_agent_does_not_say_what_there_was() -> None:
     small.buffer.down = False
     small.until(small.is_closed)
     assert small.is_kept("kept/a", "kept/b")
+
+
+def test_a_replica_that_rucio_alone_has_lost_is_registered_again_and_the_buffer_goes() -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a")
+    small.end_pod()
+    small.until(lambda: small.truth.get("safeAt"))
+    assert not small.truth.get("freedAt")
+    (out,) = [did for did in small.catalogue.registered(small.ledger) if did.name.startswith("out.")]
+    small.catalogue.lose("SITE-B", out)
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+    small.until(lambda: "registered again" in small.condition("OutputsSafe")["message"])
