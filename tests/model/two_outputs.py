@@ -445,7 +445,7 @@ def _state(small: Restless, now: datetime) -> Iterable[object]:
     for did, known in sorted(catalogue._collections.items()):
         yield did, sorted(known.members), known.open, known.expired, known.owner
     for id_, rule in catalogue._rules.items():
-        yield id_, rule.did, rule.account, rule.rses, sorted(rule.locks), rule.ends, rule.ours
+        yield id_, rule.did, rule.account, rule.rses, sorted(rule.locks), rule.ends is None, catalogue._has_ended(rule)
     yield buffer.down, buffer.volume[0], buffer._desired, buffer._actual, buffer._seal, sorted(buffer.sites.items())
     yield buffer._inputs, buffer._outputs, buffer._copies, sorted(buffer._published), sorted(buffer._sourceless)
     manifest = buffer._manifest

@@ -366,7 +366,7 @@ def _missed(facts: Facts) -> Problem | None:
     if not files:
         return None
     named = ", ".join(_within(path, _PATH) for path in report.unmatched[:_SHOWN])
-    return Problem(Reason.UNMATCHED_FILES, f"No output takes {files} files of the outbox, for example {named}.")
+    return Problem(Reason.UNMATCHED_FILES, f"No output takes {files} files that are there, for example {named}.")
 
 
 def _unmatched(facts: Facts) -> UnmatchedStatus | None:

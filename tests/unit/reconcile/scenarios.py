@@ -643,7 +643,7 @@ def files_are_published_while_the_session_runs(small: Small) -> None:
 def the_storage_is_lost_while_the_session_lives(small: Small) -> None:
     """Inputs are out of sight until they have come again."""
     _lose_and_stage_again(small)
-    assert small.condition("OutputsSafe")["reason"] == "StorageLost"
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "StorageLost")
     small.write(*FILES)
     small.end_pod()
     _ends(small)
