@@ -203,7 +203,9 @@ class Restless(Small):
         return bool(theirs)
 
     def _theirs(self) -> list[str]:
-        return [rule for rule, entry in self.catalogue._rules.items() if entry.account == "bob" and not entry.expired]
+        catalogue = self.catalogue
+        foreign = {id_: rule for id_, rule in catalogue._rules.items() if rule.account == "bob"}
+        return [id_ for id_, rule in foreign.items() if not catalogue._has_ended(rule)]
 
     def input_lost(self) -> bool:
         there = ("SITE-A", _INPUTS[0]) in self.catalogue._replicas
@@ -347,8 +349,9 @@ def _closes(small: Restless, is_known: Callable[[], bool]) -> bool:
     try:
         small.until(is_over, _FREEZE)
     except AssertionError:
-        # What is lost for good, and was registered, is named until somebody gives it up: this, and nothing else.
-        if not small.lost or "last copy" not in small.message or small.truth.get("freedAt"):
+        # What is lost for good, and was known, is told until somebody gives it up: this, and nothing else.
+        told = "last copy" in small.message or "no discard has acknowledged" in small.message
+        if not small.lost or not told or small.truth.get("freedAt"):
             raise
         consent = {"rse": small.rse, "requestedBy": "admin"}
         small.patch(Ref("RSERecord", None, record_name(small.record_id)), discard=consent)
