@@ -22,7 +22,7 @@ _FAILED = 1
 
 def suites(name: str) -> list[str]:
     """Give the files that may catch a bug; what takes long comes last."""
-    folders = ("agent",) if name in AGENT else ("domain", "reconcile")
+    folders = ("agent",) if name in AGENT else ("domain", "reconcile", "telemetry")
     files = [path for folder in folders for path in (_UNIT / folder).glob("test_*.py")]
     return [str(path) for path in sorted(files, key=lambda path: (path.name in _LONGEST, path))]
 
