@@ -21,11 +21,13 @@ def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState
     """Advance the session by what is seen of it."""
     gone = facts.request is None or facts.request.deleting
     asked = facts.request is not None and facts.request.spec is not None and facts.request.spec.end_requested
+    written = facts.report is not None and any(total.files for total in facts.report.outputs)
     seen = Observation(
         now=facts.now,
         usable=usable,
         pods_running=facts.session.running,
         pods_finished=facts.session.finished,
+        written=written,
         deleting=gone,
         requested=asked,
     )

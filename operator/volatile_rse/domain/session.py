@@ -53,6 +53,8 @@ class Observation:
     """Some selected pod is scheduled and has not finished."""
     pods_finished: bool = False
     """Some selected pod has finished: the session came, even if nobody saw it run."""
+    written: bool = False
+    """There are files of the session: somebody came, even if no pod was ever seen."""
     deleting: bool = False
     requested: bool = False
     """Its owner has asked for its end."""
@@ -92,7 +94,7 @@ def _expire(state: SessionState, seen: Observation, limits: Limits) -> SessionSt
         return _ended(state, seen.now, EndReason.PODS_GONE)
     nobody = state.started_at is None and state.ready_at is not None
     if nobody and state.ready_at is not None and seen.now >= state.ready_at + limits.start_timeout:
-        return _ended(state, seen.now, EndReason.NOBODY_CAME)
+        return _ended(state, seen.now, EndReason.PODS_GONE if seen.written else EndReason.NOBODY_CAME)
     return state
 
 

@@ -54,6 +54,13 @@ def test_nobody_comes() -> None:
     assert walk((0, GONE), (60, GONE)).end_reason is EndReason.NOBODY_CAME
 
 
+def test_what_was_written_tells_of_a_pod_that_nobody_saw() -> None:
+    seen = Observation(now=T0 + LIMITS.start_timeout, usable=True, pods_running=False, written=True)
+    early = Observation(now=T0 + timedelta(minutes=59), usable=True, pods_running=False, written=True)
+    assert advance(SessionState(ready_at=T0), early, LIMITS).ended_at is None, "somebody may be writing still"
+    assert advance(SessionState(ready_at=T0), seen, LIMITS).end_reason is EndReason.PODS_GONE
+
+
 def test_a_session_ends_with_its_ttl_even_while_a_pod_runs() -> None:
     assert walk((0, GONE), (1, RUNNING), (480, RUNNING)).end_reason is EndReason.TTL_EXPIRED
 

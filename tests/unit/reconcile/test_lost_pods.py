@@ -54,3 +54,16 @@ def test_a_pod_that_runs_beside_a_lost_one_keeps_the_session() -> None:
     for _ in range(5):
         small.step()
     assert not small.truth["session"].get("endedAt")
+
+
+def test_a_pod_that_came_and_went_while_no_operator_looked_is_known_by_its_files() -> None:
+    small = Small(inputs=0)
+    small.request(session={"podSelector": {"matchLabels": {"session": "run"}}, "startTimeout": "60s"})
+    small.until(small.has_session)
+    small.write("kept/a")
+    small.step()
+    assert not small.truth["session"].get("endedAt"), "whoever wrote may write on"
+    small.clock.turn(timedelta(minutes=1))
+    small.until(small.is_closed)
+    assert small.truth["session"]["endReason"] == "PodsGone"
+    assert small.is_kept("kept/a")
