@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = ["EMPTY", "digits", "extend", "of_file", "remember", "remembered"]
@@ -18,9 +20,37 @@ _NAME = b"adler32"
 _BLOCK = 1 << 20
 
 
+def _fastest() -> Callable[[bytes, int], int]:
+    """Give ISA-L's function, which comes with XRootD's server and takes a third of zlib's time; or else zlib's."""
+    try:
+        isal = ctypes.CDLL("libisal.so.2").isal_adler32
+    except (OSError, AttributeError):
+        return zlib.adler32
+    isal.restype, isal.argtypes = ctypes.c_uint32, (ctypes.c_uint32, ctypes.c_char_p, ctypes.c_uint64)
+
+    def adler32(data: bytes, value: int) -> int:
+        return int(isal(value, data, len(data)))
+
+    return adler32 if _is_right(adler32) else zlib.adler32
+
+
+def _is_right(adler32: Callable[[bytes, int], int]) -> bool:
+    """Compare with zlib, also where one call goes on from another."""
+    parts = (b"", b"\0", b"\xff" * 6000, bytes(range(256)) * 33, b"x")
+    value = expected = EMPTY
+    for part in parts:
+        value, expected = adler32(part, value), zlib.adler32(part, expected)
+        if value != expected:
+            return False
+    return True
+
+
+_adler32 = _fastest()
+
+
 def extend(value: int, data: bytes) -> int:
     """Go on with more bytes."""
-    return zlib.adler32(data, value)
+    return _adler32(data, value)
 
 
 def digits(value: int) -> str:
@@ -33,7 +63,7 @@ def of_file(path: Path) -> int:
     value = EMPTY
     with path.open("rb") as stream:
         while data := stream.read(_BLOCK):
-            value = zlib.adler32(data, value)
+            value = extend(value, data)
     return value
 
 
