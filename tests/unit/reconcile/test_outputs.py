@@ -83,6 +83,8 @@ def test_what_was_safe_while_the_session_ran_is_asked_anew_at_its_end() -> None:
     (file,) = small.catalogue.resolve(OUT)
     small.catalogue.lose("SITE-B", file.did)
     small.end_pod()
+    small.until(lambda: small.truth.get("safeAt"))
+    assert small.is_kept("kept/a"), "it is said to be safe, and is not"
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
 
