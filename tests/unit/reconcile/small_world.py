@@ -150,6 +150,13 @@ class Small:
         metadata = {"namespace": "alice", "name": "job", "labels": {"session": "run"}}
         self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}})
 
+    def begin(self) -> None:
+        """Have a session whose pod runs, and has been seen once."""
+        self.request()
+        self.until(self.has_session)
+        self.start_pod()
+        self.step()
+
     def end_pod(self) -> None:
         self.cluster.set_status(Ref("Pod", "alice", "job"), {"phase": "Succeeded"})
 

@@ -34,10 +34,7 @@ def with_first(report: Report, **changes: object) -> Report:
 
 
 def written(small: Small) -> None:
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
+    small.begin()
     small.write("kept/a", "kept/b")
     small.end_pod()
 

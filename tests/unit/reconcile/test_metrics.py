@@ -12,10 +12,7 @@ from volatile_rse.telemetry.metrics import Metrics
 def test_a_session_is_told_from_its_request_to_its_end() -> None:
     metrics = Metrics(clock=lambda: 123.0)
     small = Small(telemetry=metrics)
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
+    small.begin()
     small.write("kept/a")
     small.end_pod()
     small.until(small.is_closed)

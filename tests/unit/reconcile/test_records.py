@@ -16,10 +16,7 @@ from volatile_rse.ports.cluster import Ref
 
 def test_a_record_that_somebody_deletes_stays_until_its_buffer_is_gone() -> None:
     small = Small()
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
+    small.begin()
     small.write("kept/a")
     small.cluster.delete(Ref("RSERecord", None, record_name(small.record_id)), small.record["metadata"]["uid"])
     small.step()

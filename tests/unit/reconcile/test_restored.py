@@ -11,10 +11,7 @@ from volatile_rse.domain import effects as do
 def restored(small: Small, *, forgotten: bool) -> None:
     """Have a session whose outputs are safe, and a Rucio that knows nothing of it."""
     before = small.catalogue.backup()
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
+    small.begin()
     small.write("kept/a", "kept/b")
     small.end_pod()
     small.until(lambda: small.truth.get("safeAt"))
@@ -57,10 +54,7 @@ def test_nothing_is_freed_while_the_agent_does_not_say_what_there_was() -> None:
 
 def test_a_replica_that_rucio_alone_has_lost_is_registered_again_and_the_buffer_goes() -> None:
     small = Small()
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
+    small.begin()
     small.write("kept/a")
     small.end_pod()
     small.until(lambda: small.truth.get("safeAt"))

@@ -33,10 +33,7 @@ def test_a_closed_record_is_kept_for_thirty_days() -> None:
 
 def test_the_record_of_a_vrse_that_still_exists_is_kept_however_old() -> None:
     small = Small(inputs=0)
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
+    small.begin()
     small.end_pod()
     small.until(small.is_closed)
     small.clock.turn(timedelta(days=400))

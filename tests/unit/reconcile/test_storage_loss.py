@@ -21,10 +21,7 @@ from volatile_rse.reconcile.world import World
 
 def running() -> Small:
     small = Small()
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
+    small.begin()
     small.write("kept/a")
     return small
 

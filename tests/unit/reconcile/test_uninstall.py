@@ -16,10 +16,7 @@ def finalizers(small: Small) -> list[str]:
 
 def written() -> Small:
     small = Small()
-    small.request()
-    small.until(small.has_session)
-    small.start_pod()
-    small.step()
+    small.begin()
     small.write("kept/a")
     return small
 
