@@ -175,7 +175,7 @@ def _of_record(facts: Facts, record: Record, plan: Plan) -> list[_Said]:
         _staged(facts, record, plan),
         _credentials(record, plan),
         _session(facts, record),
-        _safe(record, plan),
+        _safe(facts, record, plan),
         _deleting(facts, plan),
         _stalled(plan),
     ]
@@ -376,7 +376,7 @@ def _unmatched(facts: Facts) -> UnmatchedStatus | None:
     return UnmatchedStatus(files=sum(total.files for total in totals), bytes=sum(total.bytes for total in totals))
 
 
-def _safe(record: Record, plan: Plan) -> _Said:
+def _safe(facts: Facts, record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.OUTPUTS_SAFE
     if record.status.safe_at is not None:
         kept = record.status.outcome.files if record.status.outcome else 0
@@ -399,12 +399,18 @@ def _safe(record: Record, plan: Plan) -> _Said:
         return _Said(type_, "False", problem.reason, " ".join((problem.message, *others)))
     if record.status.losses:
         return _Said(type_, "False", *_because(Problem(Reason.STORAGE_LOST, f"{record.status.losses[-1]}.")))
+    if problem := _kept_back(facts, record, plan):
+        return _Said(type_, "False", *_because(problem))
     if record.status.session.ended_at is None:
         return _Said(type_, "False", Reason.PENDING, "The session has not ended.")
-    for reason in _KEPT_BACK:
-        if problem := _find(plan, reason):
-            return _Said(type_, "False", *_because(problem))
     return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))
+
+
+def _kept_back(facts: Facts, record: Record, plan: Plan) -> Problem | None:
+    """Tell what keeps outputs from being safe: all of them after the end, and before it those that are published."""
+    if record.status.session.ended_at is None and not facts.outputs:
+        return None
+    return next((problem for reason in _KEPT_BACK if (problem := _find(plan, reason))), None)
 
 
 def _no_longer_safe(plan: Plan) -> Problem | None:

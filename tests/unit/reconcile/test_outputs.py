@@ -134,7 +134,8 @@ def test_a_published_file_that_is_refused_does_not_keep_the_session_from_its_end
     small.until(lambda: len(small.catalogue.registered(small.ledger)) == 3)
     lost = next(did for did in small.catalogue.registered(small.ledger) if "kept--a" in did.name)
     small.catalogue.declare_bad(small.rse, lost)
-    small.until(lambda: "LOST" in small.message)
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "CatalogueRefused")
+    assert f"LOST: {lost}" in small.condition("OutputsSafe")["message"]
     small.write("kept/b")
     small.end_pod()
     small.until(lambda: small.truth["session"].get("endedAt"))
