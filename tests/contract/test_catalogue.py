@@ -501,7 +501,7 @@ def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
     if isinstance(catalogue, RucioCatalogue):
         # What we compute is what the server computes.
         names = [str(did) for did in files]
-        told = catalogue._call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
+        told = catalogue._server.call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
         assert {str(did): pfn for did, pfn in pfns.items()} == told
         assert catalogue._usual_paths("SITE-B") is not None
     refused(Reason.NO_DESTINATION, catalogue.host, "NO-SUCH-RSE")

@@ -7,29 +7,19 @@ the epoch tombstone that a plain reaper takes; expressions and attributes are ca
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from http import HTTPStatus
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote_plus, urlsplit
-
-import requests
-from certifi import where
-from requests.adapters import HTTPAdapter
+from urllib.parse import urlsplit
 
 from volatile_rse.adapters.gate import Gate
+from volatile_rse.adapters.rucio_server import RucioServer, parts, url_parts
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import hash_path, identity_path
-from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.domain.catalogue import (
     BufferRse,
     DatasetState,
@@ -44,7 +34,7 @@ from volatile_rse.domain.catalogue import (
     lasts,
 )
 from volatile_rse.ports.catalogue import Catalogue
-from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 __all__ = ["RucioCatalogue"]
 
@@ -54,10 +44,6 @@ _REMEMBERED = 10_000
 _PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[^/]+/.+"), 2048
 """What an agent takes as a source."""
 
-_CHUNK = 1000
-"""Items that Rucio takes in one call."""
-_URL_LENGTH = 3000
-"""Characters of names in a URL: gunicorn takes a line of 4094."""
 _MARK = "vrse_instance"
 _RECORD = "vrse_record"
 _MAKER = "vrse_maker"
@@ -121,15 +107,7 @@ class RucioCatalogue(Catalogue):
         private: Path,
         gate: Gate | None = None,
     ) -> None:
-        self._connection = connection
-        self._login = login
-        self._gate = gate or Gate(connection.server, connection.budget or Budget())
-        # It goes with this object: each credential that is replaced has one.
-        self._folder = tempfile.TemporaryDirectory(prefix="rucio-", dir=private, ignore_cleanup_errors=True)
-        self._private = Path(self._folder.name)
-        self._bundle = _bundle(self._private, authorities)
-        self._local = threading.local()
-        self._bounds = _Bounds()
+        self._server = RucioServer(connection, login, authorities, private, gate)
         self._permanent_until: dict[str, float] = {}
         self._volatile: set[str] = set()
         self._sites: dict[str, tuple[dict[str, Any] | None, float]] = {}
@@ -140,13 +118,13 @@ class RucioCatalogue(Catalogue):
 
     def ping(self) -> None:
         """Check that the server answers and takes our credential."""
-        self._call("the server", "whoami")
+        self._server.call("the server", "whoami")
 
     # Inputs.
 
     def resolve(self, did: Did) -> tuple[File, ...]:
         """List the files of a DID."""
-        found = self._call(
+        found = self._server.call(
             str(did),
             "list_files",
             scope=did.scope,
@@ -177,7 +155,7 @@ class RucioCatalogue(Catalogue):
     def ensure_ledger(self, ledger: Did, owner: LedgerOwner) -> None:
         """Create the ledger dataset with its owner."""
         meta = {_MARK: owner.instance, _RECORD: owner.record_id}
-        made = self._call(
+        made = self._server.call(
             str(ledger),
             "add_dataset",
             ledger.scope,
@@ -208,7 +186,7 @@ class RucioCatalogue(Catalogue):
         if owner == of and of != by:
             # In one call: a ledger that is another's by now always tells whose mark its RSE bears.
             meta = {_MARK: by.instance, _MAKER: by.maker}
-            self._call(str(ledger), "set_metadata_bulk", ledger.scope, ledger.name, meta)
+            self._server.call(str(ledger), "set_metadata_bulk", ledger.scope, ledger.name, meta)
 
     def buffer(self, rse: str) -> BufferRse | None:
         """Describe a buffer's RSE."""
@@ -240,7 +218,7 @@ class RucioCatalogue(Catalogue):
     def ensure_rse(self, rse: BufferRse) -> None:
         """Create the RSE and complete it."""
         flags = {"availability_read": rse.availability_read, "availability_write": False, "availability_delete": False}
-        made = self._call(
+        made = self._server.call(
             rse.name,
             "add_rse",
             rse.name,
@@ -257,7 +235,7 @@ class RucioCatalogue(Catalogue):
             attributes = self._attributes(rse.name)
         for key, value in rse.attributes.items():
             if attributes.get(key) != value:
-                self._call(rse.name, "add_rse_attribute", rse.name, key, value)
+                self._server.call(rse.name, "add_rse_attribute", rse.name, key, value)
         for order, (scheme, port) in enumerate(_doors(rse)):
             door = {
                 "scheme": scheme,
@@ -268,7 +246,7 @@ class RucioCatalogue(Catalogue):
                 "domains": _SECOND if order else _DOMAINS,
                 "extended_attributes": None,
             }
-            self._call(rse.name, "add_protocol", rse.name, door, tolerate={"Duplicate": None})
+            self._server.call(rse.name, "add_protocol", rse.name, door, tolerate={"Duplicate": None})
 
     def register(self, rse: str, ledger: Did, files: Sequence[File]) -> None:
         """Register files on the buffer and in its ledger."""
@@ -277,7 +255,7 @@ class RucioCatalogue(Catalogue):
     def registered(self, ledger: Did) -> frozenset[Did]:
         """Give the content of the ledger."""
         absent = {"DataIdentifierNotFound": None}
-        found = self._call(str(ledger), "list_content", ledger.scope, ledger.name, tolerate=absent)
+        found = self._server.call(str(ledger), "list_content", ledger.scope, ledger.name, tolerate=absent)
         return frozenset(Did(entry["scope"], entry["name"]) for entry in found or ())
 
     def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
@@ -305,8 +283,8 @@ class RucioCatalogue(Catalogue):
             prefix, path_of = usual
             return {did: f"{prefix}{path_of(did.scope, did.name)}" for did in files}
         found: dict[Did, str] = {}
-        for names in _within([str(did) for did in files], _URL_LENGTH):
-            answer = self._call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
+        for names in url_parts([str(did) for did in files]):
+            answer = self._server.call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
             found.update({Did.parse(name): pfn for name, pfn in answer.items()})
         return found
 
@@ -320,12 +298,12 @@ class RucioCatalogue(Catalogue):
     def quota_left(self, account: str, rse: str) -> int | None:
         """Give what an account may still lock on an RSE."""
         about = f"the limits of account {account}"
-        limit = self._call(about, "get_local_account_limit", account, rse).get(rse)
+        limit = self._server.call(about, "get_local_account_limit", account, rse).get(rse)
         if limit is None:
             return 0
         if limit in {-1, float("inf")}:
             return None
-        rows = self._call(about, "get_local_account_usage", account, rse)
+        rows = self._server.call(about, "get_local_account_usage", account, rse)
         used = sum(row["bytes"] for row in rows if row["rse"] == rse)
         return max(int(limit) - int(used), 0)
 
@@ -347,7 +325,8 @@ class RucioCatalogue(Catalogue):
         body: dict[str, Any] = {"scope": dataset.scope, "name": dataset.name, "type": "DATASET", "account": account}
         # In the same transaction: of several that make it at a time, all see whose it is.
         body["meta"] = {_RECORD: maker}
-        if self._call(str(dataset), "add_dids", [body], tolerate={"DataIdentifierAlreadyExists": None}) is not None:
+        exists = {"DataIdentifierAlreadyExists": None}
+        if self._server.call(str(dataset), "add_dids", [body], tolerate=exists) is not None:
             return True
         known = self.dataset(dataset)
         if known is None:
@@ -367,7 +346,7 @@ class RucioCatalogue(Catalogue):
     def content(self, dataset: Did) -> tuple[File, ...]:
         """List the files of a dataset."""
         absent = {"DataIdentifierNotFound": None}
-        found = self._call(str(dataset), "list_content", dataset.scope, dataset.name, tolerate=absent)
+        found = self._server.call(str(dataset), "list_content", dataset.scope, dataset.name, tolerate=absent)
         # A file without size or checksum is no version of ours, but it has its path.
         return tuple(
             File(Did(entry["scope"], entry["name"]), int(entry.get("bytes") or 0), _checksum(entry))
@@ -382,7 +361,7 @@ class RucioCatalogue(Catalogue):
     def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
         """Hold a dataset on RSEs."""
         body = {"scope": dataset.scope, "name": dataset.name}
-        made = self._call(
+        made = self._server.call(
             f"a rule of account {account} for {dataset} on {', '.join(rses)}",
             "add_replication_rule",
             [body],
@@ -465,7 +444,7 @@ class RucioCatalogue(Catalogue):
 
     def foreign_rules(self, rse: str, ledger: Did) -> tuple[ForeignRule, ...]:
         """List unexpired rules with locks on the buffer."""
-        locks = self._call(rse, "get_dataset_locks_by_rse", rse, tolerate={"RSENotFound": None}) or ()
+        locks = self._server.call(rse, "get_dataset_locks_by_rse", rse, tolerate={"RSENotFound": None}) or ()
         rules = {str(lock["rule_id"]) for lock in locks}
         if rse in self._locked:
             for did in self.replicas(rse, ledger):
@@ -479,31 +458,31 @@ class RucioCatalogue(Catalogue):
     def expire_rule(self, rule: str) -> None:
         """End a rule."""
         about, absent = f"rule {rule}", {"RuleNotFound": None}
-        found = self._call(about, "get_replication_rule", rule, tolerate=absent)
+        found = self._server.call(about, "get_replication_rule", rule, tolerate=absent)
         # Rucio fails on a change of a rule that its judge-cleaner is removing: one that has ended is left alone.
         if found is None or (not found["locked"] and _is_past(found["expires_at"])):
             return
-        self._call(about, "update_replication_rule", rule, {"locked": False, "lifetime": 0}, tolerate=absent)
+        self._server.call(about, "update_replication_rule", rule, {"locked": False, "lifetime": 0}, tolerate=absent)
 
     def hide(self, rse: str, files: Collection[Did]) -> None:
         """Hide replicas, unless a rule locks one: Rucio would hide it all the same."""
-        for part in _parts(files, _CHUNK):
+        for part in parts(files):
             self._refuse_locked(rse, part)
             self._set_states(rse, part, "B")
 
     def suspend(self, rse: str, files: Collection[Did]) -> None:
         """Hide replicas whose bytes are lost; unlike ``hide``, without a tombstone."""
-        for part in _parts(files, _CHUNK):
+        for part in parts(files):
             self._set_states(rse, part, "T")
 
     def resume(self, rse: str, files: Collection[Did]) -> None:
         """Show replicas whose bytes are back."""
-        for part in _parts(files, _CHUNK):
+        for part in parts(files):
             self._set_states(rse, part, "A")
 
     def allow_deletion(self, rse: str) -> None:
         """Let the reaper work."""
-        self._call(rse, "update_rse", rse, {"availability_delete": True}, tolerate={"RSENotFound": None})
+        self._server.call(rse, "update_rse", rse, {"availability_delete": True}, tolerate={"RSENotFound": None})
 
     def delete_rse(self, rse: str) -> None:
         """Deregister the RSE."""
@@ -511,21 +490,21 @@ class RucioCatalogue(Catalogue):
         if found is None:
             self._forget(rse)
             return
-        usage = self._call(rse, "get_rse_usage", rse, filters={"source": "rucio"})
+        usage = self._server.call(rse, "get_rse_usage", rse, filters={"source": "rucio"})
         if used := sum(row.get("used") or 0 for row in usage):
             what = (
                 f"Rucio still counts {used} bytes on {rse}: its daemons reaper and abacus-rse have not finished, or "
                 "somebody registered replicas there that are not this buffer's: an admin must give these a tombstone."
             )
             raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
-        for limit in self._call(rse, "get_rse_limits", rse):
-            self._call(rse, "delete_rse_limits", rse, limit)
+        for limit in self._server.call(rse, "get_rse_limits", rse):
+            self._server.call(rse, "delete_rse_limits", rse, limit)
         for key in self._attributes(rse):
             # Rucio itself gives every RSE one of its own name, and shows a column as one.
             if key not in {rse, _OWNER}:
-                self._call(rse, "delete_rse_attribute", rse, key, tolerate={"RSEAttributeNotFound": None})
+                self._server.call(rse, "delete_rse_attribute", rse, key, tolerate={"RSEAttributeNotFound": None})
         for door in found["protocols"]:
-            self._call(
+            self._server.call(
                 rse,
                 "delete_protocols",
                 rse,
@@ -534,12 +513,12 @@ class RucioCatalogue(Catalogue):
                 door["port"],
                 tolerate={"RSEProtocolNotSupported": None},
             )
-        self._call(rse, "delete_rse", rse, tolerate={"RSENotFound": None})
+        self._server.call(rse, "delete_rse", rse, tolerate={"RSENotFound": None})
         self._forget(rse)
 
     def expire_ledger(self, ledger: Did) -> None:
         """Let the ledger go."""
-        self._call(
+        self._server.call(
             str(ledger),
             "set_metadata",
             ledger.scope,
@@ -559,7 +538,7 @@ class RucioCatalogue(Catalogue):
         _must_be_ours(rse, self._attributes(rse.name))
         wrong = {key: value for key, value in flags.items() if found[key] != value}
         if wrong:
-            self._call(rse.name, "update_rse", rse.name, wrong)
+            self._server.call(rse.name, "update_rse", rse.name, wrong)
 
     def _is_marked(self, rse: BufferRse) -> bool:
         """Compare the attributes; right ones count for a while, as Rucio itself remembers them.
@@ -583,7 +562,7 @@ class RucioCatalogue(Catalogue):
         """Find out whether rules lock any: Rucio lists no rule by RSE, but refuses a tombstone under a lock."""
         names = [{"rse": rse, "scope": did.scope, "name": did.name} for did in files]
         try:
-            if self._call(rse, "set_tombstone", names, tolerate=_LOCKED) is not None:
+            if self._server.call(rse, "set_tombstone", names, tolerate=_LOCKED) is not None:
                 return
         except RefusedError as error:
             if error.reason is Reason.FOREIGN_RULE:
@@ -597,7 +576,7 @@ class RucioCatalogue(Catalogue):
     def _set_states(self, rse: str, files: Sequence[Did], letter: str) -> None:
         states = [{"scope": did.scope, "name": did.name, "state": letter} for did in files]
         absent = {"ReplicaNotFound": None, "RSENotFound": None}
-        if self._call(rse, "update_replicas_states", rse, states, tolerate=absent) is not None:
+        if self._server.call(rse, "update_replicas_states", rse, states, tolerate=absent) is not None:
             return
         # One that the reaper took fails the whole call: ask again for what is left.
         left = self._left(rse, files)
@@ -614,7 +593,7 @@ class RucioCatalogue(Catalogue):
 
     def _attach(self, collection: Did, rse: str, files: Sequence[File]) -> None:
         refused: list[RefusedError] = []
-        for part in _parts(files, _CHUNK):
+        for part in parts(files):
             refused += self._attach_part(collection, rse, part)
         if refused:
             more = f" So are {len(refused) - 1} others." if len(refused) > 1 else ""
@@ -629,11 +608,11 @@ class RucioCatalogue(Catalogue):
         body = [{"scope": collection.scope, "name": collection.name, "rse": rse, "dids": dids}]
         about = f"{part[0].did if len(part) == 1 else f'{len(part)} files'} for {collection} on {rse}"
         call = "attach_dids_to_dids"
-        if self._call(about, call, body, ignore_duplicate=True, tolerate=_ABOUT_FILES) is not None:
+        if self._server.call(about, call, body, ignore_duplicate=True, tolerate=_ABOUT_FILES) is not None:
             return []
         if len(part) == 1 or not self._takes_files(collection):
             try:
-                self._call(about, call, body, ignore_duplicate=True)
+                self._server.call(about, call, body, ignore_duplicate=True)
             except RefusedError as error:
                 if len(part) == 1:
                     return [error]
@@ -649,9 +628,9 @@ class RucioCatalogue(Catalogue):
         return known is not None and known.is_dataset and known.open
 
     def _replicas(self, dids: Collection[Did], **options: Any) -> Iterator[tuple[Did, dict[str, Any]]]:  # noqa: ANN401
-        for part in _parts(dids, _CHUNK):
+        for part in parts(dids):
             names = [{"scope": did.scope, "name": did.name} for did in part]
-            entries = self._call(
+            entries = self._server.call(
                 f"replicas of {part[0]} and {len(part) - 1} more",
                 "list_replicas",
                 names,
@@ -662,7 +641,7 @@ class RucioCatalogue(Catalogue):
                 yield Did(entry["scope"], entry["name"]), entry
 
     def _permanent(self, expression: str, reason: Reason) -> list[str]:
-        found = self._call(
+        found = self._server.call(
             f"RSE expression {expression!r}",
             "list_rses",
             expression,
@@ -691,7 +670,7 @@ class RucioCatalogue(Catalogue):
     def _distance(self, rse: str, near: str | None) -> float:
         if near is None or rse == near:
             return 0
-        rows = self._call(
+        rows = self._server.call(
             f"the distance from {rse} to {near}", "get_distance", rse, near, tolerate={"RSENotFound": None}
         )
         known = [row["distance"] for row in rows or () if row.get("distance") is not None]
@@ -720,7 +699,7 @@ class RucioCatalogue(Catalogue):
         return False
 
     def _rse(self, rse: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._call(rse, "get_rse", rse, tolerate={"RSENotFound": None})
+        found: dict[str, Any] | None = self._server.call(rse, "get_rse", rse, tolerate={"RSENotFound": None})
         return found
 
     def _site(self, rse: str) -> dict[str, Any] | None:
@@ -731,15 +710,15 @@ class RucioCatalogue(Catalogue):
         return known[0]
 
     def _attributes(self, rse: str) -> dict[str, Any]:
-        return self._call(rse, "list_rse_attributes", rse, tolerate={"RSENotFound": None}) or {}
+        return self._server.call(rse, "list_rse_attributes", rse, tolerate={"RSENotFound": None}) or {}
 
     def _did(self, did: Did) -> dict[str, Any] | None:
         absent = {"DataIdentifierNotFound": None}
-        found: dict[str, Any] | None = self._call(str(did), "get_did", did.scope, did.name, tolerate=absent)
+        found: dict[str, Any] | None = self._server.call(str(did), "get_did", did.scope, did.name, tolerate=absent)
         return found
 
     def _ledgers(self, scope: str, key: str, value: str) -> Mapping[Did, LedgerOwner]:
-        names = self._call(
+        names = self._server.call(
             f"scope {scope}",
             "list_dids",
             scope,
@@ -757,7 +736,7 @@ class RucioCatalogue(Catalogue):
 
     def _meta(self, did: Did) -> Mapping[str, Any]:
         absent = {"DataIdentifierNotFound": None}
-        return self._call(str(did), "get_metadata", did.scope, did.name, plugin="JSON", tolerate=absent) or {}
+        return self._server.call(str(did), "get_metadata", did.scope, did.name, plugin="JSON", tolerate=absent) or {}
 
     def _rule(self, dataset: Did, account: str, rses: Sequence[str]) -> dict[str, Any] | None:
         wanted = (account, "|".join(rses), len(rses))
@@ -768,11 +747,11 @@ class RucioCatalogue(Catalogue):
 
     def _rules(self, dataset: Did) -> Sequence[dict[str, Any]]:
         absent = {"DataIdentifierNotFound": None}
-        return self._call(str(dataset), "list_did_rules", dataset.scope, dataset.name, tolerate=absent) or ()
+        return self._server.call(str(dataset), "list_did_rules", dataset.scope, dataset.name, tolerate=absent) or ()
 
     def _length(self, dataset: Did) -> int:
         """Count the files of a dataset."""
-        return int(self._call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE")["length"] or 0)
+        return int(self._server.call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE")["length"] or 0)
 
     def _are_locked(self, rule: Mapping[str, Any], files: Collection[Did], rses: Sequence[str]) -> bool:
         """Tell whether a rule that is not whole holds these files, which no lock of another one changes."""
@@ -780,7 +759,7 @@ class RucioCatalogue(Catalogue):
         if not wanted or int(rule["locks_ok_cnt"]) < len(wanted):
             return False
         about, absent = f"rule {rule['id']}", {"RuleNotFound": None}
-        locks = self._call(about, "list_replica_locks", rule["id"], tolerate=absent) or ()
+        locks = self._server.call(about, "list_replica_locks", rule["id"], tolerate=absent) or ()
         return wanted <= {(lock["scope"], lock["name"], lock["rse"]) for lock in locks if lock["state"] == "OK"}
 
     def _have_it_last(self, rule: Mapping[str, Any], lifetime: int | None) -> None:
@@ -807,183 +786,24 @@ class RucioCatalogue(Catalogue):
             what = f"{named} ends at {end}, earlier than this session's outputs may, and no operator has made it."
             raise RefusedError(Reason.RULE_INSUFFICIENT, what)
         options = {"lifetime": lifetime}
-        self._call(about, "update_replication_rule", rule["id"], options, tolerate={"RuleNotFound": None})
+        self._server.call(about, "update_replication_rule", rule["id"], options, tolerate={"RuleNotFound": None})
 
     def _rules_of_file(self, did: Did) -> set[str]:
-        rules = self._call(
+        rules = self._server.call(
             str(did), "list_associated_rules_for_file", did.scope, did.name, tolerate={"DataIdentifierNotFound": None}
         )
         return {str(rule["id"]) for rule in rules or ()}
 
     def _foreign(self, rule: str, rse: str) -> ForeignRule | None:
-        found = self._call(f"rule {rule}", "get_replication_rule", rule, tolerate={"RuleNotFound": None})
+        found = self._server.call(f"rule {rule}", "get_replication_rule", rule, tolerate={"RuleNotFound": None})
         if found is None:
             return None
-        locks = self._call(f"rule {rule}", "list_replica_locks", rule, tolerate={"RuleNotFound": None})
+        locks = self._server.call(f"rule {rule}", "list_replica_locks", rule, tolerate={"RuleNotFound": None})
         places = {lock["rse"] for lock in locks or ()}
         if rse not in places:
             return None
         did = Did(found["scope"], found["name"])
         return ForeignRule(rule, found["account"], did, only_here=places == {rse})
-
-    def _call(
-        self,
-        about: str,
-        method: str,
-        *args: object,
-        tolerate: Mapping[str, Reason | None] | None = None,
-        **kwargs: object,
-    ) -> Any:  # noqa: ANN401 (what Rucio answers)
-        """Call Rucio; give None for a tolerated exception without a reason (only), and name everything else.
-
-        Parameters
-        ----------
-        about
-            The object that is spoken of.
-        tolerate
-            Name of one of Rucio's exceptions -> the reason that it means here; None: it is an answer.
-        """
-        from rucio.common import exception as told  # noqa: PLC0415 (the library reads its configuration at import)
-
-        tolerate = tolerate or {}
-        try:
-            with self._gate.call(), self._bounds.within(self._gate.budget.timeout):
-                answer = getattr(self._client(), method)(*args, **kwargs)
-                # A stream fails while it is read, not when it is asked for.
-                answer = list(answer) if isinstance(answer, Iterator) else answer
-        except (requests.RequestException, told.ServerConnectionException, OSError, json.JSONDecodeError) as error:
-            self._gate.failed()
-            what = f"Rucio at {self._connection.server} does not answer: {_gist(error)}."
-            raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
-        except told.RucioException as error:
-            self._gate.answered()
-            kind = _kind(error)
-            if kind in tolerate and tolerate[kind] is None:
-                return None
-            raise self._named(about, kind, error, tolerate.get(kind)) from error
-        self._gate.answered()
-        return True if answer is None else answer
-
-    def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
-        said = _gist(error)
-        if kind in {"DatabaseException", "RucioException", "ServiceUnavailable"}:
-            # The server's own trouble: no answer that counts.
-            what = f"Rucio at {self._connection.server} failed on {about}: {said}."
-            return UnreachableError(Reason.CATALOGUE_UNREACHABLE, what)
-        if reason is Reason.DID_NOT_FOUND:
-            return RefusedError(reason, f"{about} does not exist in Rucio.")
-        return RefusedError(reason or Reason.CATALOGUE_REFUSED, f"Rucio refused {about}: {kind}: {said}.")
-
-    def _client(self) -> Any:  # noqa: ANN401
-        """Give this thread's client: Rucio's are not made for several."""
-        client = getattr(self._local, "client", None)
-        if client is None:
-            client = self._local.client = _connect(
-                self._connection, self._login, self._bundle, self._private, self._bounds
-            )
-        return client
-
-
-class _Bounds(HTTPAdapter):
-    """Ends what a thread asks, whole answers included, and takes none whose end cannot be told from a cut.
-
-    The timeouts of ``requests`` are of single reads: a server that sends a byte now and then would hold a thread for
-    ever.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._local = threading.local()
-
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Bound all that this thread asks from now on."""
-        self._local.until, self._local.timer = time.monotonic() + seconds, None
-        try:
-            yield
-        finally:
-            self._stop_timer()
-
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 (as its base)
-        """Ask with the time that is left."""
-        self._stop_timer()
-        kwargs["timeout"] = self._left()
-        response = super().send(*args, **kwargs)
-        headers = response.headers
-        bare = response.status_code in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED} or args[0].method == "HEAD"
-        if not bare and "Content-Length" not in headers and headers.get("Transfer-Encoding", "").lower() != "chunked":
-            response.close()
-            message = "its answer has neither a length nor an end, so that a cut one would look whole"
-            raise requests.exceptions.ContentDecodingError(message)
-        timer = threading.Timer(self._left(), response.raw.shutdown)
-        timer.daemon = True
-        timer.start()
-        self._local.timer = timer
-        return response
-
-    def _stop_timer(self) -> None:
-        if self._local.timer is not None:
-            self._local.timer.cancel()
-
-    def _left(self) -> float:
-        left: float = self._local.until - time.monotonic()
-        if left <= 0:
-            message = "it took too long"
-            raise requests.Timeout(message)
-        return left
-
-
-def _connect(
-    connection: RucioConnectionSpec, login: tuple[str, str], bundle: str, private: Path, bounds: HTTPAdapter
-) -> Any:  # noqa: ANN401
-    # Beside the folder, which goes with its credential: the library may look for its configuration at any time.
-    configuration = private.parent / "rucio.cfg"
-    # The second try is for a connection that the server had closed meanwhile; the reconciler does all others.
-    if not configuration.exists():
-        configuration.write_text("[client]\nrequest_retries = 0\n")
-    os.environ.setdefault("RUCIO_CONFIG", str(configuration))
-    # Imported late: the library looks for its configuration as it is imported.
-    from rucio.client import Client  # noqa: PLC0415
-
-    tokens = tempfile.mkdtemp(dir=private)
-
-    class PrivateClient(Client):  # type: ignore[misc]
-        """Keeps its token for itself: the library's own place is shared by all servers and accounts."""
-
-        def _get_auth_tokens(self) -> tuple[None, str, str, str]:
-            return None, f"{tokens}/expiry", f"{tokens}/token", tokens
-
-        @property
-        def session(self) -> requests.Session:
-            """The library replaces it when it renews its token."""
-            return self._bounded
-
-        @session.setter
-        def session(self, session: requests.Session) -> None:
-            session.verify = bundle
-            session.mount("https://", bounds)
-            self._bounded = session
-
-    return PrivateClient(
-        rucio_host=connection.server,
-        auth_host=connection.auth_server or connection.server,
-        account=connection.account,
-        ca_cert=bundle,
-        auth_type="userpass",
-        creds={"username": login[0], "password": login[1]},
-        timeout=30,
-        user_agent="volatile-rse",
-        vo=connection.vo,
-    )
-
-
-def _bundle(private: Path, authorities: str | None) -> str:
-    if authorities is None:
-        # Never empty: an empty path would switch verification off.
-        return str(where())
-    path = private / "authorities.pem"
-    path.write_text(authorities)
-    return str(path)
 
 
 def _must_be_ours(rse: BufferRse, attributes: Mapping[str, Any]) -> None:
@@ -1032,40 +852,3 @@ def _has_host(pfn: str) -> bool:
         return bool(urlsplit(pfn).hostname) and len(pfn) <= _PFN_LENGTH and _PFN.fullmatch(pfn) is not None
     except ValueError:
         return False
-
-
-def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while part := list(islice(iterator, size)):
-        yield part
-
-
-def _kind(error: Exception) -> str:
-    """Name the class of Rucio's answer."""
-    kind = type(error).__name__
-    if kind != "CannotAuthenticate":
-        return kind
-    # The client raises this for any answer to a login; only Rucio's own names a class, a proxy's page does not.
-    told = re.search(r"^Details: ([A-Z][A-Za-z]+)(: |$)", str(error), re.MULTILINE)
-    return told[1] if told else "RucioException"
-
-
-def _within(names: Iterable[str], length: int) -> Iterator[list[str]]:
-    """Split names so that each part fits into a URL."""
-    part: list[str] = []
-    used = 0
-    for name in names:
-        needed = len(quote_plus(name)) + len("&lfn=")
-        if part and used + needed > length:
-            yield part
-            part, used = [], 0
-        part.append(name)
-        used += needed
-    if part:
-        yield part
-
-
-def _gist(error: Exception) -> str:
-    """Give the last line of an error, where Rucio says what was wrong, without the full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).removeprefix("Details: ")[:300].rstrip(". ")

@@ -305,7 +305,7 @@ def test_a_rule_of_ours_is_lengthened_where_it_ends_too_early(
     changed: list[object],
 ) -> None:
     client = Holding(hours=hours)
-    monkeypatch.setattr(catalogue, "_client", lambda: client)
+    monkeypatch.setattr(catalogue._server, "_client", lambda: client)
     held = catalogue.locked_by(DATASET, "alice", ["SITE-B"], Term(lifetime, datetime.now(UTC)))
     assert held == (None if changed else "f00d")
     assert catalogue.ensure_rule(DATASET, "alice", ["SITE-B"], lifetime) == "f00d"
@@ -322,7 +322,7 @@ def test_a_rule_of_ours_is_lengthened_where_it_ends_too_early(
 def test_a_rule_that_is_not_to_be_changed_is_named(
     catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, client: Holding, said: str
 ) -> None:
-    monkeypatch.setattr(catalogue, "_client", lambda: client)
+    monkeypatch.setattr(catalogue._server, "_client", lambda: client)
     with pytest.raises(
         RefusedError, match=f"Rule f00d of account 'alice' for user.alice:out on SITE-B .*{said}"
     ) as told:
@@ -332,7 +332,7 @@ def test_a_rule_that_is_not_to_be_changed_is_named(
 
 
 def test_a_rule_that_has_ended_holds_nothing(catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_client", lambda: Holding(hours=-1))
+    monkeypatch.setattr(catalogue._server, "_client", lambda: Holding(hours=-1))
     assert catalogue.locked_by(DATASET, "alice", ["SITE-B"]) is None
 
 
@@ -342,7 +342,7 @@ def test_a_rule_that_has_ended_holds_nothing(catalogue: RucioCatalogue, monkeypa
 def test_files_whose_locks_are_ok_are_held_whatever_the_rule_lacks(
     catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...], held: str | None
 ) -> None:
-    monkeypatch.setattr(catalogue, "_client", lambda: Holding(hours=None, state="STUCK", locks_stuck_cnt=1))
+    monkeypatch.setattr(catalogue._server, "_client", lambda: Holding(hours=None, state="STUCK", locks_stuck_cnt=1))
     dids = [Did(DATASET.scope, name) for name in files]
     assert catalogue.locked_by(DATASET, "alice", ["SITE-B"], None, dids) == held
     assert catalogue.rule_state(DATASET, "alice", ["SITE-B"]) == RuleState("f00d", "STUCK", 1, 1, 1)
