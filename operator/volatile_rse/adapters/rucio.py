@@ -7,18 +7,25 @@ the epoch tombstone that a plain reaper takes; expressions and attributes are ca
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from volatile_rse.adapters.gate import Gate
+from volatile_rse.adapters.rucio_answers import (
+    checksum_of,
+    file_of,
+    is_past,
+    letter_of,
+    moment_of,
+    source_pfns,
+    usual_paths,
+)
+from volatile_rse.adapters.rucio_marks import COMMENT, MAKER, MARK, OWNER, RECORD, is_operators
 from volatile_rse.adapters.rucio_server import RucioServer, parts, url_parts
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.names import hash_path, identity_path
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.domain.catalogue import (
     BufferRse,
@@ -41,34 +48,11 @@ __all__ = ["RucioCatalogue"]
 T = TypeVar("T")
 _REMEMBERED = 10_000
 """RSEs that are known to be volatile, until all are asked for again."""
-_PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[^/]+/.+"), 2048
-"""What an agent takes as a source."""
 
-_MARK = "vrse_instance"
-_RECORD = "vrse_record"
-_MAKER = "vrse_maker"
-_COMMENT = "outputs of a session"
-"""Of every rule that an operator makes: no other one is changed."""
-_OWNER = "ISP"
-"""The one free text that is given in the very call that creates an RSE: no crash leaves one that is nobody's."""
-_INSTANCE = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-"""How every operator's instance ends: the UID of its cluster. A site's own provider is told from it."""
 _KNOWN_FOR = 300.0
 """Seconds for which an RSE without our mark counts as permanent; one with it counts as volatile for good."""
 _SITE_KNOWN_FOR = 60.0
 """Seconds for which the doors of a permanent RSE count as seen."""
-_PLAIN_PROTOCOLS = {"rucio.rse.protocols.gfal", "rucio.rse.protocols.webdav"}
-"""They make a PFN of scheme, host, port, prefix and path, and of nothing else."""
-_PATHS: Mapping[str, Callable[[str, str], str]] = {"hash": hash_path, "identity": identity_path}
-"""Algorithms of Rucio's own, which are the same on every server."""
-_LETTERS = {
-    "AVAILABLE": "A",
-    "UNAVAILABLE": "U",
-    "COPYING": "C",
-    "BEING_DELETED": "B",
-    "BAD": "D",
-    "TEMPORARY_UNAVAILABLE": "T",
-}
 _ABOUT_FILES: Mapping[str, None] = dict.fromkeys(("FileConsistencyMismatch", "UnsupportedOperation", "InvalidObject"))
 """How Rucio refuses all files of a call because of one: known otherwise, LOST, or of a name that it does not take."""
 _LOCKED: Mapping[str, Reason | None] = {
@@ -137,7 +121,7 @@ class RucioCatalogue(Catalogue):
             raise RefusedError(Reason.DID_NOT_FOUND, what)
         if not found:
             raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
-        return tuple(sorted({_file(entry) for entry in found}))
+        return tuple(sorted({file_of(entry) for entry in found}))
 
     def sources(
         self, files: Collection[File], rse_expression: str, near: str | None = None
@@ -147,14 +131,14 @@ class RucioCatalogue(Catalogue):
         return {
             did: pfns
             for did, entry in self._replicas([file.did for file in files], schemes=["davs"], ignore_availability=False)
-            if (pfns := _pfns(entry, ranks))
+            if (pfns := source_pfns(entry, ranks))
         }
 
     # The buffer's RSE.
 
     def ensure_ledger(self, ledger: Did, owner: LedgerOwner) -> None:
         """Create the ledger dataset with its owner."""
-        meta = {_MARK: owner.instance, _RECORD: owner.record_id}
+        meta = {MARK: owner.instance, RECORD: owner.record_id}
         made = self._server.call(
             str(ledger),
             "add_dataset",
@@ -168,11 +152,11 @@ class RucioCatalogue(Catalogue):
 
     def ledgers(self, scope: str, instance: str) -> Mapping[Did, LedgerOwner]:
         """List the ledger datasets of an instance."""
-        return self._ledgers(scope, _MARK, instance)
+        return self._ledgers(scope, MARK, instance)
 
     def ledgers_of(self, scope: str, record_id: str) -> Mapping[Did, LedgerOwner]:
         """List the ledger datasets of one buffer."""
-        return self._ledgers(scope, _RECORD, record_id)
+        return self._ledgers(scope, RECORD, record_id)
 
     def ledger_exists(self, ledger: Did) -> bool:
         """Tell whether the ledger is there."""
@@ -185,7 +169,7 @@ class RucioCatalogue(Catalogue):
             raise RefusedError(Reason.FOREIGN_OBJECT, f"Dataset {ledger} in Rucio belongs to {owner}, not to {of}.")
         if owner == of and of != by:
             # In one call: a ledger that is another's by now always tells whose mark its RSE bears.
-            meta = {_MARK: by.instance, _MAKER: by.maker}
+            meta = {MARK: by.instance, MAKER: by.maker}
             self._server.call(str(ledger), "set_metadata_bulk", ledger.scope, ledger.name, meta)
 
     def buffer(self, rse: str) -> BufferRse | None:
@@ -197,7 +181,7 @@ class RucioCatalogue(Catalogue):
         host, davs = doors.get("davs", ("", 0))
         marks = {key: str(value) for key, value in attributes.items() if key.startswith("vrse_")}
         # The mark that no crash leaves out counts.
-        marks[_MARK] = str(attributes.get(_OWNER) or marks.get(_MARK))
+        marks[MARK] = str(attributes.get(OWNER) or marks.get(MARK))
         return BufferRse(rse, host, doors.get("root", ("", 0))[1], davs, marks, bool(found["availability_read"]))
 
     def rse(self, rse: BufferRse) -> RseState | None:
@@ -225,7 +209,7 @@ class RucioCatalogue(Catalogue):
             deterministic=True,
             volatile=False,
             rse_type="DISK",
-            **{_OWNER: rse.attributes[_MARK]},
+            **{OWNER: rse.attributes[MARK]},
             **flags,
             tolerate={"Duplicate": None},
         )
@@ -261,7 +245,7 @@ class RucioCatalogue(Catalogue):
     def replicas(self, rse: str, ledger: Did) -> Mapping[Did, str]:
         """Give the states of the ledger's replicas on the buffer."""
         found = self._replicas([ledger], all_states=True)
-        return {did: _letter(entry["states"][rse]) for did, entry in found if rse in entry.get("states", {})}
+        return {did: letter_of(entry["states"][rse]) for did, entry in found if rse in entry.get("states", {})}
 
     # Outputs.
 
@@ -279,7 +263,7 @@ class RucioCatalogue(Catalogue):
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs: by ourselves where the rule is the usual one, since Rucio takes few names in a call."""
-        if (usual := self._usual_paths(rse)) is not None:
+        if (usual := usual_paths(self._site(rse))) is not None:
             prefix, path_of = usual
             return {did: f"{prefix}{path_of(did.scope, did.name)}" for did in files}
         found: dict[Did, str] = {}
@@ -317,14 +301,14 @@ class RucioCatalogue(Catalogue):
 
     def maker(self, dataset: Did) -> str | None:
         """Tell which record has made it."""
-        record = self._meta(dataset).get(_RECORD)
+        record = self._meta(dataset).get(RECORD)
         return None if record is None else str(record)
 
     def ensure_dataset(self, dataset: Did, account: str, maker: str, *, fresh: bool = False) -> bool:
         """Create a user's dataset."""
         body: dict[str, Any] = {"scope": dataset.scope, "name": dataset.name, "type": "DATASET", "account": account}
         # In the same transaction: of several that make it at a time, all see whose it is.
-        body["meta"] = {_RECORD: maker}
+        body["meta"] = {RECORD: maker}
         exists = {"DataIdentifierAlreadyExists": None}
         if self._server.call(str(dataset), "add_dids", [body], tolerate=exists) is not None:
             return True
@@ -349,7 +333,7 @@ class RucioCatalogue(Catalogue):
         found = self._server.call(str(dataset), "list_content", dataset.scope, dataset.name, tolerate=absent)
         # A file without size or checksum is no version of ours, but it has its path.
         return tuple(
-            File(Did(entry["scope"], entry["name"]), int(entry.get("bytes") or 0), _checksum(entry))
+            File(Did(entry["scope"], entry["name"]), int(entry.get("bytes") or 0), checksum_of(entry))
             for entry in found or ()
             if entry["type"] == "FILE"
         )
@@ -369,7 +353,7 @@ class RucioCatalogue(Catalogue):
             "|".join(rses),
             lifetime=lifetime,
             account=account,
-            comment=_COMMENT,
+            comment=COMMENT,
             tolerate={"DuplicateRule": None, "InsufficientAccountLimit": Reason.QUOTA_EXCEEDED},
         )
         if made is not None:
@@ -387,7 +371,7 @@ class RucioCatalogue(Catalogue):
         safe = {
             did
             for did, entry in self._replicas(list(wanted))
-            if set(rses) <= set(entry.get("rses", {})) and _checksum(entry) == wanted[did]
+            if set(rses) <= set(entry.get("rses", {})) and checksum_of(entry) == wanted[did]
         }
         return tuple(sorted(set(wanted) - safe))
 
@@ -401,9 +385,9 @@ class RucioCatalogue(Catalogue):
     ) -> str | None:
         """Give the rule if all its locks, or all those of the files, are OK and it lasts."""
         rule = self._rule(dataset, account, rses)
-        if rule is None or _is_past(rule["expires_at"]):
+        if rule is None or is_past(rule["expires_at"]):
             return None
-        if term is not None and not term.met_by(_moment(rule["expires_at"]), datetime.now(UTC)):
+        if term is not None and not term.met_by(moment_of(rule["expires_at"]), datetime.now(UTC)):
             return None
         # An unjudged rule is OK, too: only its locks tell.
         whole = rule["state"] == "OK" and int(rule["locks_ok_cnt"]) >= self._length(dataset) * len(rses)
@@ -422,7 +406,7 @@ class RucioCatalogue(Catalogue):
         ours = [
             rule
             for rule in self._rules(dataset)
-            if rule["account"] == account and rule.get("comments") == _COMMENT and not _is_past(rule["expires_at"])
+            if rule["account"] == account and rule.get("comments") == COMMENT and not is_past(rule["expires_at"])
         ]
         return frozenset(rse for rule in ours for rse in rule["rse_expression"].split("|"))
 
@@ -436,8 +420,8 @@ class RucioCatalogue(Catalogue):
             states = entry.get("states", {})
             if rse not in states:
                 continue
-            here[did] = _letter(states[rse])
-            there = [name for name, state in states.items() if name != rse and _letter(state) == "A"]
+            here[did] = letter_of(states[rse])
+            there = [name for name, state in states.items() if name != rse and letter_of(state) == "A"]
             if all(self._is_volatile(name) for name in there):
                 last.append(did)
         return Standing(here, tuple(sorted(last)))
@@ -460,7 +444,7 @@ class RucioCatalogue(Catalogue):
         about, absent = f"rule {rule}", {"RuleNotFound": None}
         found = self._server.call(about, "get_replication_rule", rule, tolerate=absent)
         # Rucio fails on a change of a rule that its judge-cleaner is removing: one that has ended is left alone.
-        if found is None or (not found["locked"] and _is_past(found["expires_at"])):
+        if found is None or (not found["locked"] and is_past(found["expires_at"])):
             return
         self._server.call(about, "update_replication_rule", rule, {"locked": False, "lifetime": 0}, tolerate=absent)
 
@@ -501,7 +485,7 @@ class RucioCatalogue(Catalogue):
             self._server.call(rse, "delete_rse_limits", rse, limit)
         for key in self._attributes(rse):
             # Rucio itself gives every RSE one of its own name, and shows a column as one.
-            if key not in {rse, _OWNER}:
+            if key not in {rse, OWNER}:
                 self._server.call(rse, "delete_rse_attribute", rse, key, tolerate={"RSEAttributeNotFound": None})
         for door in found["protocols"]:
             self._server.call(
@@ -649,24 +633,6 @@ class RucioCatalogue(Catalogue):
         )
         return [entry["rse"] for entry in found if not self._is_volatile(entry["rse"])]
 
-    def _usual_paths(self, rse: str) -> tuple[str, Callable[[str, str], str]] | None:
-        """Give what stands before the path in all PFNs of an RSE, and what makes it; None if only Rucio can tell."""
-        known = self._site(rse) or {"protocols": ()}
-        doors = [
-            door
-            for door in known["protocols"]
-            if door["scheme"] == "davs" and (door.get("domains") or {}).get("wan", {}).get("write")
-        ]
-        path_of = _PATHS.get(known.get("lfn2pfn_algorithm") or "")
-        if not known.get("deterministic") or path_of is None or len(doors) != 1:
-            return None
-        (door,) = doors
-        odd = not door["port"] or "://" in door["hostname"] or door.get("extended_attributes")
-        if odd or door["impl"].rpartition(".")[0] not in _PLAIN_PROTOCOLS:
-            return None
-        prefix = "/".join(["", *door["prefix"].strip("/").split("/"), ""]) if door["prefix"].strip("/") else "/"
-        return f"davs://{door['hostname']}:{door['port']}{prefix}", path_of
-
     def _distance(self, rse: str, near: str | None) -> float:
         if near is None or rse == near:
             return 0
@@ -689,7 +655,7 @@ class RucioCatalogue(Catalogue):
         if time.monotonic() < self._permanent_until.get(rse, 0):
             return False
         attributes = self._attributes(rse)
-        if _MARK in attributes or _INSTANCE.search(str(attributes.get(_OWNER))):
+        if is_operators(attributes):
             if len(self._volatile) >= _REMEMBERED:
                 # Those of other operators go, and nobody tells.
                 self._volatile.clear()
@@ -730,9 +696,9 @@ class RucioCatalogue(Catalogue):
 
     def _owner(self, ledger: Did) -> LedgerOwner | None:
         meta = self._meta(ledger)
-        if _MARK not in meta:
+        if MARK not in meta:
             return None
-        return LedgerOwner(meta[_MARK], meta.get(_RECORD, ""), meta.get(_MAKER, ""))
+        return LedgerOwner(meta[MARK], meta.get(RECORD, ""), meta.get(MAKER, ""))
 
     def _meta(self, did: Did) -> Mapping[str, Any]:
         absent = {"DataIdentifierNotFound": None}
@@ -770,7 +736,7 @@ class RucioCatalogue(Catalogue):
         RefusedError
             RULE_INSUFFICIENT: it holds for too short a time, and is not to be changed.
         """
-        end = _moment(rule["expires_at"])
+        end = moment_of(rule["expires_at"])
         if lasts(end, lifetime, datetime.now(UTC)):
             return
         about = f"rule {rule['id']}"
@@ -778,11 +744,11 @@ class RucioCatalogue(Catalogue):
             f"Rule {rule['id']} of account {rule['account']!r} for {rule['scope']}:{rule['name']} on "
             f"{rule['rse_expression']}"
         )
-        if _is_past(rule["expires_at"]) and not rule["locked"]:
+        if is_past(rule["expires_at"]) and not rule["locked"]:
             # Lengthened now it would go all the same, if Rucio's judge-cleaner has it in its hands already.
             what = f"{named} has ended at {end}: a new one is made once Rucio's judge-cleaner has removed it."
             raise RefusedError(Reason.RULE_INSUFFICIENT, what)
-        if rule.get("comments") != _COMMENT:
+        if rule.get("comments") != COMMENT:
             what = f"{named} ends at {end}, earlier than this session's outputs may, and no operator has made it."
             raise RefusedError(Reason.RULE_INSUFFICIENT, what)
         options = {"lifetime": lifetime}
@@ -807,48 +773,12 @@ class RucioCatalogue(Catalogue):
 
 
 def _must_be_ours(rse: BufferRse, attributes: Mapping[str, Any]) -> None:
-    owner = attributes.get(_OWNER)
-    if owner != rse.attributes[_MARK]:
-        what = f"RSE {rse.name} in Rucio belongs to {owner!r}, not to {rse.attributes[_MARK]!r}."
+    owner = attributes.get(OWNER)
+    if owner != rse.attributes[MARK]:
+        what = f"RSE {rse.name} in Rucio belongs to {owner!r}, not to {rse.attributes[MARK]!r}."
         raise RefusedError(Reason.FOREIGN_OBJECT, what)
 
 
 def _doors(rse: BufferRse) -> tuple[tuple[str, int], ...]:
     """Give schemes and ports, the preferred one first: Rucio's daemons use davs."""
     return ("davs", rse.davs_port), ("root", rse.root_port)
-
-
-def _file(entry: Mapping[str, Any]) -> File:
-    return File(Did(entry["scope"], entry["name"]), int(entry["bytes"]), _checksum(entry))
-
-
-def _checksum(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("adler32") or "").lower().rjust(8, "0")
-
-
-def _moment(told: datetime | None) -> datetime | None:
-    """Read one of Rucio's moments: UTC without saying so."""
-    return None if told is None else told.replace(tzinfo=UTC)
-
-
-def _is_past(told: datetime | None) -> bool:
-    """Tell whether one of Rucio's moments has come."""
-    moment = _moment(told)
-    return moment is not None and moment <= datetime.now(UTC)
-
-
-def _letter(state: str) -> str:
-    return _LETTERS.get(state, state[:1])
-
-
-def _pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ...]:
-    found = [(ranks.get(info["rse"]), info.get("priority", 0), pfn) for pfn, info in entry["pfns"].items()]
-    return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None) if _has_host(pfn))
-
-
-def _has_host(pfn: str) -> bool:
-    """Tell whether a URL leads anywhere: an RSE may have been given any host, as ``[::1``."""
-    try:
-        return bool(urlsplit(pfn).hostname) and len(pfn) <= _PFN_LENGTH and _PFN.fullmatch(pfn) is not None
-    except ValueError:
-        return False

@@ -20,7 +20,8 @@ from rucio.client.baseclient import BaseClient
 from rucio.common.exception import DuplicateRule
 
 from volatile_rse.adapters.authority import LocalAuthority
-from volatile_rse.adapters.rucio import RucioCatalogue, _pfns
+from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio_answers import source_pfns
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import Did, RuleState, Term
@@ -224,7 +225,7 @@ def test_a_refusal_is_an_answer(server: Server, catalogue: RucioCatalogue) -> No
 def test_a_replica_at_an_address_that_is_none_is_no_source() -> None:
     good, bad = "davs://a.example.org/x", ("davs://[::1/x", "davs:///x", "davs://a/", f"davs://a/{'x' * 2040}")
     pfns = {pfn: {"rse": "A"} for pfn in (good, *bad)}
-    assert _pfns({"pfns": pfns}, {"A": 0}) == (good,)
+    assert source_pfns({"pfns": pfns}, {"A": 0}) == (good,)
 
 
 def test_what_a_credential_needed_on_disk_goes_with_it(server: Server, tmp_path: Path) -> None:
