@@ -504,7 +504,7 @@ def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
         names = [str(did) for did in files]
         told = catalogue._server.call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
         assert {str(did): pfn for did, pfn in pfns.items()} == told
-        assert usual_paths(catalogue._site("SITE-B")) is not None
+        assert usual_paths(catalogue._rses.site("SITE-B")) is not None
     refused(Reason.NO_DESTINATION, catalogue.host, "NO-SUCH-RSE")
     refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, "NO-SUCH-RSE", files)
 

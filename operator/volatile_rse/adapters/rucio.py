@@ -7,7 +7,6 @@ the epoch tombstone that a plain reaper takes; expressions and attributes are ca
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +20,11 @@ from volatile_rse.adapters.rucio_answers import (
     letter_of,
     moment_of,
     source_pfns,
-    usual_paths,
 )
-from volatile_rse.adapters.rucio_marks import COMMENT, MAKER, MARK, OWNER, RECORD, is_operators
-from volatile_rse.adapters.rucio_server import RucioServer, parts, url_parts
+from volatile_rse.adapters.rucio_buffers import RucioBuffers
+from volatile_rse.adapters.rucio_marks import COMMENT, MAKER, MARK, RECORD
+from volatile_rse.adapters.rucio_rses import RucioRses
+from volatile_rse.adapters.rucio_server import RucioServer, parts
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.domain.catalogue import (
@@ -46,27 +46,14 @@ from volatile_rse.ports.errors import RefusedError, UnreachableError
 __all__ = ["RucioCatalogue"]
 
 T = TypeVar("T")
-_REMEMBERED = 10_000
-"""RSEs that are known to be volatile, until all are asked for again."""
-
 _KNOWN_FOR = 300.0
 """Seconds for which an RSE without our mark counts as permanent; one with it counts as volatile for good."""
-_SITE_KNOWN_FOR = 60.0
-"""Seconds for which the doors of a permanent RSE count as seen."""
 _ABOUT_FILES: Mapping[str, None] = dict.fromkeys(("FileConsistencyMismatch", "UnsupportedOperation", "InvalidObject"))
 """How Rucio refuses all files of a call because of one: known otherwise, LOST, or of a name that it does not take."""
 _LOCKED: Mapping[str, Reason | None] = {
     "ReplicaIsLocked": Reason.FOREIGN_RULE,
     "ReplicaNotFound": None,
     "RSENotFound": None,
-}
-_DOMAINS = {
-    "lan": {"read": 1, "write": 1, "delete": 1},
-    "wan": {"read": 1, "write": 1, "delete": 1, "third_party_copy_read": 1, "third_party_copy_write": 1},
-}
-_SECOND = {
-    "lan": {"read": 2, "write": 2, "delete": 2},
-    "wan": {"read": 2, "write": 2, "delete": 2, "third_party_copy_read": 0, "third_party_copy_write": 0},
 }
 
 
@@ -92,11 +79,8 @@ class RucioCatalogue(Catalogue):
         gate: Gate | None = None,
     ) -> None:
         self._server = RucioServer(connection, login, authorities, private, gate)
-        self._permanent_until: dict[str, float] = {}
-        self._volatile: set[str] = set()
-        self._sites: dict[str, tuple[dict[str, Any] | None, float]] = {}
-        self._marked: dict[str, tuple[Mapping[str, str], float]] = {}
-        """RSE -> its attributes, and until when they count as seen."""
+        self._rses = RucioRses(self._server)
+        self._buffers = RucioBuffers(self._server, self._rses)
         self._locked: set[str] = set()
         """RSEs of which a replica could not be hidden, because a rule locks it."""
 
@@ -127,7 +111,7 @@ class RucioCatalogue(Catalogue):
         self, files: Collection[File], rse_expression: str, near: str | None = None
     ) -> Mapping[Did, tuple[str, ...]]:
         """Give the davs PFNs of AVAILABLE replicas on permanent RSEs."""
-        ranks = {rse: self._distance(rse, near) for rse in self._permanent(rse_expression, Reason.NO_REPLICA)}
+        ranks = {rse: self._rses.distance(rse, near) for rse in self._rses.permanent(rse_expression, Reason.NO_REPLICA)}
         return {
             did: pfns
             for did, entry in self._replicas([file.did for file in files], schemes=["davs"], ignore_availability=False)
@@ -174,63 +158,15 @@ class RucioCatalogue(Catalogue):
 
     def buffer(self, rse: str) -> BufferRse | None:
         """Describe a buffer's RSE."""
-        found, attributes = self._rse(rse), self._attributes(rse)
-        if found is None or not self._is_volatile(rse):
-            return None
-        doors = {door["scheme"]: (door["hostname"], int(door["port"])) for door in found["protocols"]}
-        host, davs = doors.get("davs", ("", 0))
-        marks = {key: str(value) for key, value in attributes.items() if key.startswith("vrse_")}
-        # The mark that no crash leaves out counts.
-        marks[MARK] = str(attributes.get(OWNER) or marks.get(MARK))
-        return BufferRse(rse, host, doors.get("root", ("", 0))[1], davs, marks, bool(found["availability_read"]))
+        return self._buffers.describe(rse)
 
     def rse(self, rse: BufferRse) -> RseState | None:
         """Compare an RSE with what it must be."""
-        found = self._rse(rse.name)
-        if found is None:
-            return None
-        marked = self._is_marked(rse)
-        doors = {(door["scheme"], door["hostname"], door["port"]) for door in found["protocols"]}
-        complete = (
-            not found["availability_write"]
-            and found["availability_read"] == rse.availability_read
-            and {(scheme, rse.host, port) for scheme, port in _doors(rse)} <= doors
-            and marked
-        )
-        return RseState(rse.name, complete=complete, deletable=bool(found["availability_delete"]))
+        return self._buffers.compare(rse)
 
     def ensure_rse(self, rse: BufferRse) -> None:
         """Create the RSE and complete it."""
-        flags = {"availability_read": rse.availability_read, "availability_write": False, "availability_delete": False}
-        made = self._server.call(
-            rse.name,
-            "add_rse",
-            rse.name,
-            deterministic=True,
-            volatile=False,
-            rse_type="DISK",
-            **{OWNER: rse.attributes[MARK]},
-            **flags,
-            tolerate={"Duplicate": None},
-        )
-        attributes: Mapping[str, Any] = {}
-        if made is None:
-            self._complete_flags(rse, flags)
-            attributes = self._attributes(rse.name)
-        for key, value in rse.attributes.items():
-            if attributes.get(key) != value:
-                self._server.call(rse.name, "add_rse_attribute", rse.name, key, value)
-        for order, (scheme, port) in enumerate(_doors(rse)):
-            door = {
-                "scheme": scheme,
-                "hostname": rse.host,
-                "port": port,
-                "prefix": "/store/" if scheme == "davs" else "//store/",
-                "impl": "rucio.rse.protocols.gfal.Default",
-                "domains": _SECOND if order else _DOMAINS,
-                "extended_attributes": None,
-            }
-            self._server.call(rse.name, "add_protocol", rse.name, door, tolerate={"Duplicate": None})
+        self._buffers.ensure(rse)
 
     def register(self, rse: str, ledger: Did, files: Sequence[File]) -> None:
         """Register files on the buffer and in its ledger."""
@@ -251,33 +187,15 @@ class RucioCatalogue(Catalogue):
 
     def destinations(self, rse_expression: str) -> tuple[str, ...]:
         """List permanent, writable RSEs with davs."""
-        names = []
-        for name in self._permanent(rse_expression, Reason.NO_DESTINATION):
-            found = self._site(name)
-            if found and found["availability_write"] and any(door["scheme"] == "davs" for door in found["protocols"]):
-                names.append(name)
-        if not names:
-            what = f"No permanent RSE of {rse_expression!r} can be written by davs."
-            raise RefusedError(Reason.NO_DESTINATION, what)
-        return tuple(sorted(names))
+        return self._rses.destinations(rse_expression)
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
-        """Compute PFNs: by ourselves where the rule is the usual one, since Rucio takes few names in a call."""
-        if (usual := usual_paths(self._site(rse))) is not None:
-            prefix, path_of = usual
-            return {did: f"{prefix}{path_of(did.scope, did.name)}" for did in files}
-        found: dict[Did, str] = {}
-        for names in url_parts([str(did) for did in files]):
-            answer = self._server.call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
-            found.update({Did.parse(name): pfn for name, pfn in answer.items()})
-        return found
+        """Compute PFNs."""
+        return self._rses.pfns(rse, files)
 
     def host(self, rse: str) -> str:
         """Give the host of an RSE's davs door."""
-        doors = [door for door in (self._site(rse) or {}).get("protocols", ()) if door["scheme"] == "davs"]
-        if not doors:
-            raise RefusedError(Reason.NO_DESTINATION, f"RSE {rse} has no davs protocol.")
-        return str(doors[0]["hostname"])
+        return self._rses.host(rse)
 
     def quota_left(self, account: str, rse: str) -> int | None:
         """Give what an account may still lock on an RSE."""
@@ -422,7 +340,7 @@ class RucioCatalogue(Catalogue):
                 continue
             here[did] = letter_of(states[rse])
             there = [name for name, state in states.items() if name != rse and letter_of(state) == "A"]
-            if all(self._is_volatile(name) for name in there):
+            if all(self._rses.is_volatile(name) for name in there):
                 last.append(did)
         return Standing(here, tuple(sorted(last)))
 
@@ -466,39 +384,12 @@ class RucioCatalogue(Catalogue):
 
     def allow_deletion(self, rse: str) -> None:
         """Let the reaper work."""
-        self._server.call(rse, "update_rse", rse, {"availability_delete": True}, tolerate={"RSENotFound": None})
+        self._buffers.allow_deletion(rse)
 
     def delete_rse(self, rse: str) -> None:
         """Deregister the RSE."""
-        found = self._rse(rse)
-        if found is None:
-            self._forget(rse)
-            return
-        usage = self._server.call(rse, "get_rse_usage", rse, filters={"source": "rucio"})
-        if used := sum(row.get("used") or 0 for row in usage):
-            what = (
-                f"Rucio still counts {used} bytes on {rse}: its daemons reaper and abacus-rse have not finished, or "
-                "somebody registered replicas there that are not this buffer's: an admin must give these a tombstone."
-            )
-            raise UnreachableError(Reason.CATALOGUE_REFUSED, what)
-        for limit in self._server.call(rse, "get_rse_limits", rse):
-            self._server.call(rse, "delete_rse_limits", rse, limit)
-        for key in self._attributes(rse):
-            # Rucio itself gives every RSE one of its own name, and shows a column as one.
-            if key not in {rse, OWNER}:
-                self._server.call(rse, "delete_rse_attribute", rse, key, tolerate={"RSEAttributeNotFound": None})
-        for door in found["protocols"]:
-            self._server.call(
-                rse,
-                "delete_protocols",
-                rse,
-                door["scheme"],
-                door["hostname"],
-                door["port"],
-                tolerate={"RSEProtocolNotSupported": None},
-            )
-        self._server.call(rse, "delete_rse", rse, tolerate={"RSENotFound": None})
-        self._forget(rse)
+        self._buffers.delete(rse)
+        self._locked.discard(rse)
 
     def expire_ledger(self, ledger: Did) -> None:
         """Let the ledger go."""
@@ -513,34 +404,6 @@ class RucioCatalogue(Catalogue):
         )
 
     # Parts.
-
-    def _complete_flags(self, rse: BufferRse, flags: Mapping[str, bool]) -> None:
-        found = self._rse(rse.name)
-        if found is None:
-            what = f"An RSE named {rse.name} was deleted before; Rucio does not give a name twice."
-            raise RefusedError(Reason.FOREIGN_OBJECT, what)
-        _must_be_ours(rse, self._attributes(rse.name))
-        wrong = {key: value for key, value in flags.items() if found[key] != value}
-        if wrong:
-            self._server.call(rse.name, "update_rse", rse.name, wrong)
-
-    def _is_marked(self, rse: BufferRse) -> bool:
-        """Compare the attributes; right ones count for a while, as Rucio itself remembers them.
-
-        Raises
-        ------
-        RefusedError
-            FOREIGN_OBJECT: it is somebody else's. Whose it is does not change: Rucio gives no name twice.
-        """
-        known = self._marked.get(rse.name)
-        if known is not None and known[0] == rse.attributes and time.monotonic() < known[1]:
-            return True
-        attributes = self._attributes(rse.name)
-        _must_be_ours(rse, attributes)
-        if any(attributes.get(key) != value for key, value in rse.attributes.items()):
-            return False
-        self._marked[rse.name] = rse.attributes, time.monotonic() + _KNOWN_FOR
-        return True
 
     def _refuse_locked(self, rse: str, files: Sequence[Did]) -> None:
         """Find out whether rules lock any: Rucio lists no rule by RSE, but refuses a tombstone under a lock."""
@@ -623,60 +486,6 @@ class RucioCatalogue(Catalogue):
             )
             for entry in entries or ():
                 yield Did(entry["scope"], entry["name"]), entry
-
-    def _permanent(self, expression: str, reason: Reason) -> list[str]:
-        found = self._server.call(
-            f"RSE expression {expression!r}",
-            "list_rses",
-            expression,
-            tolerate={"InvalidRSEExpression": reason, "RSENotFound": reason},
-        )
-        return [entry["rse"] for entry in found if not self._is_volatile(entry["rse"])]
-
-    def _distance(self, rse: str, near: str | None) -> float:
-        if near is None or rse == near:
-            return 0
-        rows = self._server.call(
-            f"the distance from {rse} to {near}", "get_distance", rse, near, tolerate={"RSENotFound": None}
-        )
-        known = [row["distance"] for row in rows or () if row.get("distance") is not None]
-        return min(known, default=float("inf"))
-
-    def _forget(self, rse: str) -> None:
-        """Drop what was remembered of an RSE that is gone."""
-        for names in (self._volatile, self._locked):
-            names.discard(rse)
-        for known in (self._marked, self._permanent_until, self._sites):
-            known.pop(rse, None)
-
-    def _is_volatile(self, rse: str) -> bool:
-        if rse in self._volatile:
-            return True
-        if time.monotonic() < self._permanent_until.get(rse, 0):
-            return False
-        attributes = self._attributes(rse)
-        if is_operators(attributes):
-            if len(self._volatile) >= _REMEMBERED:
-                # Those of other operators go, and nobody tells.
-                self._volatile.clear()
-            self._volatile.add(rse)
-            return True
-        self._permanent_until[rse] = time.monotonic() + _KNOWN_FOR
-        return False
-
-    def _rse(self, rse: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._server.call(rse, "get_rse", rse, tolerate={"RSENotFound": None})
-        return found
-
-    def _site(self, rse: str) -> dict[str, Any] | None:
-        """Describe a permanent RSE, as it was a minute ago at most."""
-        known = self._sites.get(rse)
-        if known is None or time.monotonic() >= known[1]:
-            known = self._sites[rse] = self._rse(rse), time.monotonic() + _SITE_KNOWN_FOR
-        return known[0]
-
-    def _attributes(self, rse: str) -> dict[str, Any]:
-        return self._server.call(rse, "list_rse_attributes", rse, tolerate={"RSENotFound": None}) or {}
 
     def _did(self, did: Did) -> dict[str, Any] | None:
         absent = {"DataIdentifierNotFound": None}
@@ -770,15 +579,3 @@ class RucioCatalogue(Catalogue):
             return None
         did = Did(found["scope"], found["name"])
         return ForeignRule(rule, found["account"], did, only_here=places == {rse})
-
-
-def _must_be_ours(rse: BufferRse, attributes: Mapping[str, Any]) -> None:
-    owner = attributes.get(OWNER)
-    if owner != rse.attributes[MARK]:
-        what = f"RSE {rse.name} in Rucio belongs to {owner!r}, not to {rse.attributes[MARK]!r}."
-        raise RefusedError(Reason.FOREIGN_OBJECT, what)
-
-
-def _doors(rse: BufferRse) -> tuple[tuple[str, int], ...]:
-    """Give schemes and ports, the preferred one first: Rucio's daemons use davs."""
-    return ("davs", rse.davs_port), ("root", rse.root_port)

@@ -247,10 +247,10 @@ def test_an_rse_that_is_gone_is_remembered_no_more(server: Server, catalogue: Ru
     absent = {"ExceptionClass": "RSENotFound", "ExceptionMessage": "no"}
     server.answers["/rses/VRSE-A"] = (404, absent, "x")
     server.answers["/rses/VRSE-A/attr/"] = (200, {"Content-Type": "application/json"}, '{"vrse_instance": "a"}')
-    assert catalogue._is_volatile("VRSE-A")
-    assert "VRSE-A" in catalogue._volatile
+    assert catalogue._rses.is_volatile("VRSE-A")
+    assert "VRSE-A" in catalogue._rses._volatile
     catalogue.delete_rse("VRSE-A")
-    assert "VRSE-A" not in catalogue._volatile
+    assert "VRSE-A" not in catalogue._rses._volatile
 
 
 DATASET = Did("user.alice", "out")
