@@ -20,7 +20,7 @@ from testbed.layout import SITES
 from tests.mortal import Death, Mortal
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.rucio import RucioCatalogue
-from volatile_rse.adapters.rucio_answers import usual_paths
+from volatile_rse.adapters.rucio.answers import usual_paths
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, RuleState, Term

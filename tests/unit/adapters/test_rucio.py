@@ -21,7 +21,7 @@ from rucio.common.exception import DuplicateRule
 
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.rucio import RucioCatalogue
-from volatile_rse.adapters.rucio_answers import source_pfns
+from volatile_rse.adapters.rucio.answers import source_pfns
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import Did, RuleState, Term

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volatile_rse.adapters.rucio_answers import checksum_of, file_of
-from volatile_rse.adapters.rucio_marks import RECORD
-from volatile_rse.adapters.rucio_server import RucioServer, parts
+from volatile_rse.adapters.rucio.answers import checksum_of, file_of
+from volatile_rse.adapters.rucio.marks import RECORD
+from volatile_rse.adapters.rucio.server import RucioServer, parts
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import DatasetState, Did, File
 from volatile_rse.ports.errors import RefusedError

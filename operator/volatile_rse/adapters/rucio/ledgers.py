@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from volatile_rse.adapters.rucio_datasets import RucioDatasets
-from volatile_rse.adapters.rucio_marks import MAKER, MARK, RECORD
-from volatile_rse.adapters.rucio_server import RucioServer
+from volatile_rse.adapters.rucio.datasets import RucioDatasets
+from volatile_rse.adapters.rucio.marks import MAKER, MARK, RECORD
+from volatile_rse.adapters.rucio.server import RucioServer
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did, LedgerOwner
 from volatile_rse.ports.errors import RefusedError

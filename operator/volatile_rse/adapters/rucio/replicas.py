@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from volatile_rse.adapters.rucio_answers import checksum_of, letter_of, source_pfns
-from volatile_rse.adapters.rucio_rses import RucioRses
-from volatile_rse.adapters.rucio_server import RucioServer, parts
+from volatile_rse.adapters.rucio.answers import checksum_of, letter_of, source_pfns
+from volatile_rse.adapters.rucio.rses import RucioRses
+from volatile_rse.adapters.rucio.server import RucioServer, parts
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did, File, Standing
 from volatile_rse.ports.errors import RefusedError, UnreachableError

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from volatile_rse.adapters.rucio_marks import MARK, OWNER
-from volatile_rse.adapters.rucio_rses import RucioRses
-from volatile_rse.adapters.rucio_server import RucioServer
+from volatile_rse.adapters.rucio.marks import MARK, OWNER
+from volatile_rse.adapters.rucio.rses import RucioRses
+from volatile_rse.adapters.rucio.server import RucioServer
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import BufferRse, RseState
 from volatile_rse.ports.errors import RefusedError, UnreachableError

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from volatile_rse.adapters.rucio_answers import is_past, moment_of
-from volatile_rse.adapters.rucio_marks import COMMENT
-from volatile_rse.adapters.rucio_replicas import RucioReplicas
-from volatile_rse.adapters.rucio_server import RucioServer
+from volatile_rse.adapters.rucio.answers import is_past, moment_of
+from volatile_rse.adapters.rucio.marks import COMMENT
+from volatile_rse.adapters.rucio.replicas import RucioReplicas
+from volatile_rse.adapters.rucio.server import RucioServer
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did, ForeignRule, RuleState, Term, lasts
 from volatile_rse.ports.errors import RefusedError

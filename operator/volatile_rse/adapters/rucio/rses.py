@@ -6,9 +6,9 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from volatile_rse.adapters.rucio_answers import usual_paths
-from volatile_rse.adapters.rucio_marks import is_operators
-from volatile_rse.adapters.rucio_server import RucioServer, url_parts
+from volatile_rse.adapters.rucio.answers import usual_paths
+from volatile_rse.adapters.rucio.marks import is_operators
+from volatile_rse.adapters.rucio.server import RucioServer, url_parts
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.ports.errors import RefusedError

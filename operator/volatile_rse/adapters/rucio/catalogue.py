@@ -11,13 +11,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from volatile_rse.adapters.gate import Gate
-from volatile_rse.adapters.rucio_buffers import RucioBuffers
-from volatile_rse.adapters.rucio_datasets import RucioDatasets
-from volatile_rse.adapters.rucio_ledgers import RucioLedgers
-from volatile_rse.adapters.rucio_replicas import RucioReplicas
-from volatile_rse.adapters.rucio_rses import RucioRses
-from volatile_rse.adapters.rucio_rules import RucioRules
-from volatile_rse.adapters.rucio_server import RucioServer
+from volatile_rse.adapters.rucio.buffers import RucioBuffers
+from volatile_rse.adapters.rucio.datasets import RucioDatasets
+from volatile_rse.adapters.rucio.ledgers import RucioLedgers
+from volatile_rse.adapters.rucio.replicas import RucioReplicas
+from volatile_rse.adapters.rucio.rses import RucioRses
+from volatile_rse.adapters.rucio.rules import RucioRules
+from volatile_rse.adapters.rucio.server import RucioServer
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.domain.catalogue import (
     BufferRse,
