@@ -19,8 +19,10 @@ class Mortal(RucioCatalogue):
     writes_left = 0
     """Until its death; none by itself."""
 
-    def _client(self) -> Any:
-        return _DyingClient(super()._client(), self)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        living = self._server._client
+        self._server._client = lambda: _DyingClient(living(), self)  # type: ignore[method-assign]
 
 
 class _DyingClient:

@@ -20,6 +20,7 @@ from testbed.layout import SITES
 from tests.mortal import Death, Mortal
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio.answers import usual_paths
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, RuleState, Term
@@ -501,9 +502,9 @@ def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
     if isinstance(catalogue, RucioCatalogue):
         # What we compute is what the server computes.
         names = [str(did) for did in files]
-        told = catalogue._call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
+        told = catalogue._server.call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
         assert {str(did): pfn for did, pfn in pfns.items()} == told
-        assert catalogue._usual_paths("SITE-B") is not None
+        assert usual_paths(catalogue._rses.site("SITE-B")) is not None
     refused(Reason.NO_DESTINATION, catalogue.host, "NO-SUCH-RSE")
     refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, "NO-SUCH-RSE", files)
 

@@ -20,7 +20,8 @@ from rucio.client.baseclient import BaseClient
 from rucio.common.exception import DuplicateRule
 
 from volatile_rse.adapters.authority import LocalAuthority
-from volatile_rse.adapters.rucio import RucioCatalogue, _pfns
+from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio.answers import source_pfns
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import Did, RuleState, Term
@@ -224,7 +225,7 @@ def test_a_refusal_is_an_answer(server: Server, catalogue: RucioCatalogue) -> No
 def test_a_replica_at_an_address_that_is_none_is_no_source() -> None:
     good, bad = "davs://a.example.org/x", ("davs://[::1/x", "davs:///x", "davs://a/", f"davs://a/{'x' * 2040}")
     pfns = {pfn: {"rse": "A"} for pfn in (good, *bad)}
-    assert _pfns({"pfns": pfns}, {"A": 0}) == (good,)
+    assert source_pfns({"pfns": pfns}, {"A": 0}) == (good,)
 
 
 def test_what_a_credential_needed_on_disk_goes_with_it(server: Server, tmp_path: Path) -> None:
@@ -246,10 +247,10 @@ def test_an_rse_that_is_gone_is_remembered_no_more(server: Server, catalogue: Ru
     absent = {"ExceptionClass": "RSENotFound", "ExceptionMessage": "no"}
     server.answers["/rses/VRSE-A"] = (404, absent, "x")
     server.answers["/rses/VRSE-A/attr/"] = (200, {"Content-Type": "application/json"}, '{"vrse_instance": "a"}')
-    assert catalogue._is_volatile("VRSE-A")
-    assert "VRSE-A" in catalogue._volatile
+    assert catalogue._rses.is_volatile("VRSE-A")
+    assert "VRSE-A" in catalogue._rses._volatile
     catalogue.delete_rse("VRSE-A")
-    assert "VRSE-A" not in catalogue._volatile
+    assert "VRSE-A" not in catalogue._rses._volatile
 
 
 DATASET = Did("user.alice", "out")
@@ -305,7 +306,7 @@ def test_a_rule_of_ours_is_lengthened_where_it_ends_too_early(
     changed: list[object],
 ) -> None:
     client = Holding(hours=hours)
-    monkeypatch.setattr(catalogue, "_client", lambda: client)
+    monkeypatch.setattr(catalogue._server, "_client", lambda: client)
     held = catalogue.locked_by(DATASET, "alice", ["SITE-B"], Term(lifetime, datetime.now(UTC)))
     assert held == (None if changed else "f00d")
     assert catalogue.ensure_rule(DATASET, "alice", ["SITE-B"], lifetime) == "f00d"
@@ -322,7 +323,7 @@ def test_a_rule_of_ours_is_lengthened_where_it_ends_too_early(
 def test_a_rule_that_is_not_to_be_changed_is_named(
     catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, client: Holding, said: str
 ) -> None:
-    monkeypatch.setattr(catalogue, "_client", lambda: client)
+    monkeypatch.setattr(catalogue._server, "_client", lambda: client)
     with pytest.raises(
         RefusedError, match=f"Rule f00d of account 'alice' for user.alice:out on SITE-B .*{said}"
     ) as told:
@@ -332,7 +333,7 @@ def test_a_rule_that_is_not_to_be_changed_is_named(
 
 
 def test_a_rule_that_has_ended_holds_nothing(catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_client", lambda: Holding(hours=-1))
+    monkeypatch.setattr(catalogue._server, "_client", lambda: Holding(hours=-1))
     assert catalogue.locked_by(DATASET, "alice", ["SITE-B"]) is None
 
 
@@ -342,7 +343,7 @@ def test_a_rule_that_has_ended_holds_nothing(catalogue: RucioCatalogue, monkeypa
 def test_files_whose_locks_are_ok_are_held_whatever_the_rule_lacks(
     catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...], held: str | None
 ) -> None:
-    monkeypatch.setattr(catalogue, "_client", lambda: Holding(hours=None, state="STUCK", locks_stuck_cnt=1))
+    monkeypatch.setattr(catalogue._server, "_client", lambda: Holding(hours=None, state="STUCK", locks_stuck_cnt=1))
     dids = [Did(DATASET.scope, name) for name in files]
     assert catalogue.locked_by(DATASET, "alice", ["SITE-B"], None, dids) == held
     assert catalogue.rule_state(DATASET, "alice", ["SITE-B"]) == RuleState("f00d", "STUCK", 1, 1, 1)

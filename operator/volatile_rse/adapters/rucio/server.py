@@ -1,0 +1,263 @@
+"""How one Rucio server is asked: in bounded time, with one client for each thread, and every failure named."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote_plus
+
+import requests
+from certifi import where
+from requests.adapters import HTTPAdapter
+
+from volatile_rse.adapters.gate import Gate
+from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+
+__all__ = ["RucioServer", "parts", "url_parts"]
+
+T = TypeVar("T")
+_CHUNK = 1000
+"""Items that Rucio takes in one call."""
+_URL_LENGTH = 3000
+"""Characters of names in a URL: gunicorn takes a line of 4094."""
+
+
+class RucioServer:
+    """One Rucio server, asked as one account.
+
+    Parameters
+    ----------
+    authorities
+        Certificates (PEM) that verify the server; None: the system's.
+    private
+        Directory for session tokens and the client's configuration; nobody else may read it.
+    gate
+        Of the server: shared by all that ask it; None: one of its own.
+    """
+
+    def __init__(
+        self,
+        connection: RucioConnectionSpec,
+        login: tuple[str, str],
+        authorities: str | None,
+        private: Path,
+        gate: Gate | None = None,
+    ) -> None:
+        self._connection = connection
+        self._login = login
+        self._gate = gate or Gate(connection.server, connection.budget or Budget())
+        # It goes with this object: each credential that is replaced has one.
+        self._folder = tempfile.TemporaryDirectory(prefix="rucio-", dir=private, ignore_cleanup_errors=True)
+        self._private = Path(self._folder.name)
+        self._bundle = _bundle(self._private, authorities)
+        self._local = threading.local()
+        self._bounds = _Bounds()
+
+    def call(
+        self,
+        about: str,
+        method: str,
+        *args: object,
+        tolerate: Mapping[str, Reason | None] | None = None,
+        **kwargs: object,
+    ) -> Any:  # noqa: ANN401 (what Rucio answers)
+        """Call Rucio; give None for a tolerated exception without a reason (only), and name everything else.
+
+        Parameters
+        ----------
+        about
+            The object that is spoken of.
+        tolerate
+            Name of one of Rucio's exceptions -> the reason that it means here; None: it is an answer.
+        """
+        from rucio.common import exception as told  # noqa: PLC0415 (the library reads its configuration at import)
+
+        tolerate = tolerate or {}
+        try:
+            with self._gate.call(), self._bounds.within(self._gate.budget.timeout):
+                answer = getattr(self._client(), method)(*args, **kwargs)
+                # A stream fails while it is read, not when it is asked for.
+                answer = list(answer) if isinstance(answer, Iterator) else answer
+        except (requests.RequestException, told.ServerConnectionException, OSError, json.JSONDecodeError) as error:
+            self._gate.failed()
+            what = f"Rucio at {self._connection.server} does not answer: {_gist(error)}."
+            raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
+        except told.RucioException as error:
+            self._gate.answered()
+            kind = _kind(error)
+            if kind in tolerate and tolerate[kind] is None:
+                return None
+            raise self._named(about, kind, error, tolerate.get(kind)) from error
+        self._gate.answered()
+        return True if answer is None else answer
+
+    def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
+        said = _gist(error)
+        if kind in {"DatabaseException", "RucioException", "ServiceUnavailable"}:
+            # The server's own trouble: no answer that counts.
+            what = f"Rucio at {self._connection.server} failed on {about}: {said}."
+            return UnreachableError(Reason.CATALOGUE_UNREACHABLE, what)
+        if reason is Reason.DID_NOT_FOUND:
+            return RefusedError(reason, f"{about} does not exist in Rucio.")
+        return RefusedError(reason or Reason.CATALOGUE_REFUSED, f"Rucio refused {about}: {kind}: {said}.")
+
+    def _client(self) -> Any:  # noqa: ANN401
+        """Give this thread's client: Rucio's are not made for several."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = _connect(
+                self._connection, self._login, self._bundle, self._private, self._bounds
+            )
+        return client
+
+
+class _Bounds(HTTPAdapter):
+    """Ends what a thread asks, whole answers included, and takes none whose end cannot be told from a cut.
+
+    The timeouts of ``requests`` are of single reads: a server that sends a byte now and then would hold a thread for
+    ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._local = threading.local()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Bound all that this thread asks from now on."""
+        self._local.until, self._local.timer = time.monotonic() + seconds, None
+        try:
+            yield
+        finally:
+            self._stop_timer()
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 (as its base)
+        """Ask with the time that is left."""
+        self._stop_timer()
+        kwargs["timeout"] = self._left()
+        response = super().send(*args, **kwargs)
+        headers = response.headers
+        bare = response.status_code in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED} or args[0].method == "HEAD"
+        if not bare and "Content-Length" not in headers and headers.get("Transfer-Encoding", "").lower() != "chunked":
+            response.close()
+            message = "its answer has neither a length nor an end, so that a cut one would look whole"
+            raise requests.exceptions.ContentDecodingError(message)
+        timer = threading.Timer(self._left(), response.raw.shutdown)
+        timer.daemon = True
+        timer.start()
+        self._local.timer = timer
+        return response
+
+    def _stop_timer(self) -> None:
+        if self._local.timer is not None:
+            self._local.timer.cancel()
+
+    def _left(self) -> float:
+        left: float = self._local.until - time.monotonic()
+        if left <= 0:
+            message = "it took too long"
+            raise requests.Timeout(message)
+        return left
+
+
+def _connect(
+    connection: RucioConnectionSpec, login: tuple[str, str], bundle: str, private: Path, bounds: HTTPAdapter
+) -> Any:  # noqa: ANN401
+    # Beside the folder, which goes with its credential: the library may look for its configuration at any time.
+    configuration = private.parent / "rucio.cfg"
+    # The second try is for a connection that the server had closed meanwhile; the reconciler does all others.
+    if not configuration.exists():
+        configuration.write_text("[client]\nrequest_retries = 0\n")
+    os.environ.setdefault("RUCIO_CONFIG", str(configuration))
+    # Imported late: the library looks for its configuration as it is imported.
+    from rucio.client import Client  # noqa: PLC0415
+
+    tokens = tempfile.mkdtemp(dir=private)
+
+    class PrivateClient(Client):  # type: ignore[misc]
+        """Keeps its token for itself: the library's own place is shared by all servers and accounts."""
+
+        def _get_auth_tokens(self) -> tuple[None, str, str, str]:
+            return None, f"{tokens}/expiry", f"{tokens}/token", tokens
+
+        @property
+        def session(self) -> requests.Session:
+            """The library replaces it when it renews its token."""
+            return self._bounded
+
+        @session.setter
+        def session(self, session: requests.Session) -> None:
+            session.verify = bundle
+            session.mount("https://", bounds)
+            self._bounded = session
+
+    return PrivateClient(
+        rucio_host=connection.server,
+        auth_host=connection.auth_server or connection.server,
+        account=connection.account,
+        ca_cert=bundle,
+        auth_type="userpass",
+        creds={"username": login[0], "password": login[1]},
+        timeout=30,
+        user_agent="volatile-rse",
+        vo=connection.vo,
+    )
+
+
+def _bundle(private: Path, authorities: str | None) -> str:
+    if authorities is None:
+        # Never empty: an empty path would switch verification off.
+        return str(where())
+    path = private / "authorities.pem"
+    path.write_text(authorities)
+    return str(path)
+
+
+def _kind(error: Exception) -> str:
+    """Name the class of Rucio's answer."""
+    kind = type(error).__name__
+    if kind != "CannotAuthenticate":
+        return kind
+    # The client raises this for any answer to a login; only Rucio's own names a class, a proxy's page does not.
+    told = re.search(r"^Details: ([A-Z][A-Za-z]+)(: |$)", str(error), re.MULTILINE)
+    return told[1] if told else "RucioException"
+
+
+def _gist(error: Exception) -> str:
+    """Give the last line of an error, where Rucio says what was wrong, without the full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).removeprefix("Details: ")[:300].rstrip(". ")
+
+
+def parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """Split items so that Rucio takes each part in one call."""
+    iterator = iter(items)
+    while part := list(islice(iterator, _CHUNK)):
+        yield part
+
+
+def url_parts(names: Iterable[str]) -> Iterator[list[str]]:
+    """Split names so that each part fits into a URL."""
+    part: list[str] = []
+    used = 0
+    for name in names:
+        needed = len(quote_plus(name)) + len("&lfn=")
+        if part and used + needed > _URL_LENGTH:
+            yield part
+            part, used = [], 0
+        part.append(name)
+        used += needed
+    if part:
+        yield part
