@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-# The tests of the testbed in one process, all others beside them.
+# Who may run beside whom is in tests/conftest.py.
 SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help

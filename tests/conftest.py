@@ -1,28 +1,97 @@
-"""What concerns the run as a whole."""
+"""What concerns the run as a whole: who runs beside whom, and what is told at its end."""
 
 from __future__ import annotations
 
+import fcntl
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from testbed.layout import STATE
+
 TESTBED = ("tests/contract/", "tests/e2e/")
-"""Tests of the one testbed: one process has all of them, in their order, while others have the rest."""
+"""Tests of the one testbed."""
+GUESTS = (
+    "tests/contract/",
+    *(
+        f"tests/e2e/test_{name}.py"
+        for name in (
+            "admission", "agent", "agent_container", "buffer", "foreign", "inputs", "losses", "naming", "outputs",
+            "patterns", "samples", "sessions", "sites",
+        )
+    ),
+)  # fmt: skip
+"""Those that leave alone what they have not made: they may run beside each other, and beside nothing else of the
+testbed, where operator, Rucio, sites and node are stopped, killed, removed and replaced."""
 
 
-class TestbedInOneProcess(LoadScopeScheduling):
-    """Gives to one process what shares the testbed, and everything else piece by piece."""
+class TestbedInTurns(LoadScopeScheduling):
+    """Gives to one process all that needs the testbed for itself, to each the guests module by module, and everything
+    else piece by piece."""
 
     __test__ = False
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(GUESTS):
+            return nodeid.partition("::")[0]
         return "testbed" if nodeid.startswith(TESTBED) else nodeid
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> TestbedInOneProcess:
-    return TestbedInOneProcess(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> TestbedInTurns:
+    config.option.loadscopereorder = False
+    return TestbedInTurns(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what needs the testbed for itself: beside it is time for what does not need it at all."""
+
+    def order(item: pytest.Item) -> int:
+        if item.nodeid.startswith(GUESTS):
+            return 2
+        return 0 if item.nodeid.startswith(TESTBED) else 1
+
+    items.sort(key=order)
+
+
+class Turns:
+    """Keeps guests of the testbed and those who need it for themselves apart, a module at a time."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._module = ""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+        """Wait before the first test of a module, outside of its time limit; leave after its last teardown."""
+        module = item.nodeid.partition("::")[0]
+        if module.startswith(TESTBED) and module != self._module:
+            self._held.enter_context(_turn(shared=module.startswith(GUESTS)))
+            self._module = module
+        try:
+            return (yield)
+        finally:
+            if nextitem is None or nextitem.nodeid.partition("::")[0] != self._module:
+                self._held.close()
+                self._module = ""
+
+
+@contextmanager
+def _turn(*, shared: bool) -> Iterator[None]:
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "door.lock").open("a") as door, (STATE / "room.lock").open("a") as room:
+        # Who waits for the room stands in the door: no guests come in before those who want it for themselves.
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Turns(), "turns")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
