@@ -149,6 +149,13 @@ def finish(session: Session, dataset: str, seconds: float = 240) -> dict[str, An
     return record
 
 
+def headers(method: str, token: str | None) -> dict[str, str]:
+    """Give the headers of a request to XRootD, which asks for the checksum where it may be asked."""
+    found = {} if token is None else {"Authorization": f"Bearer {token}"}
+    # Never with GET: that makes XRootD 5.8.1 crash or hang (8 times in 1,000 requests on four connections).
+    return found | ({"Want-Digest": "adler32"} if method == "HEAD" else {})
+
+
 def states(rse: str, name: str) -> dict[str, str]:
     """Say what Rucio says of the replicas of each file of a DID on an RSE."""
     entries = grid.client("root").list_replicas([{"scope": "user.alice", "name": name}], all_states=True)

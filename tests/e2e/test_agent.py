@@ -16,6 +16,7 @@ import requests
 from pydantic import SecretStr
 
 from testbed import grid
+from tests.e2e.flows import headers
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import (
@@ -58,9 +59,8 @@ class Sites:
         return f"davs{self.facts.davs_outside[rse].removeprefix('https')}{self.folder}/{name}"
 
     def call(self, method: str, url: str, **arguments: Any) -> requests.Response:
-        headers = {"Authorization": f"Bearer {self.facts.tokens[grid.ALICE]}", "Want-Digest": "adler32"}
-        address = "https" + url.removeprefix("davs")
-        return requests.request(method, address, headers=headers, verify=self.facts.bundle, timeout=30, **arguments)
+        address, sent = "https" + url.removeprefix("davs"), headers(method, self.facts.tokens[grid.ALICE])
+        return requests.request(method, address, headers=sent, verify=self.facts.bundle, timeout=30, **arguments)
 
     def manifest(self, *files: InputFile, token: str | None = None) -> Manifest:
         credentials = {"localhost": SecretStr(token or self.facts.tokens[grid.ALICE])}

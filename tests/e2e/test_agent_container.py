@@ -20,6 +20,7 @@ import requests
 from pydantic import SecretStr
 
 from testbed import buffer, grid, layout, session
+from tests.e2e.flows import headers
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import LocalAuthority, hashed_name
 from volatile_rse.api.agent import (
@@ -90,9 +91,8 @@ class Buffer:
         return self.folder / "tls" / "ca.crt"
 
     def call(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        headers = {"Authorization": f"Bearer {self.token}", "Want-Digest": "adler32"}
-        url = f"https://localhost:{self.davs}{path}"
-        return requests.request(method, url, headers=headers, verify=str(self.bundle), timeout=20, **arguments)
+        url, sent = f"https://localhost:{self.davs}{path}", headers(method, self.token)
+        return requests.request(method, url, headers=sent, verify=str(self.bundle), timeout=20, **arguments)
 
     def upload_begun(self, path: str, size: int) -> ssl.SSLSocket:
         """Send half of a file, and stay connected."""
