@@ -46,7 +46,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
-from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, reading, reconciler
+from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, look, reading, reconciler
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -230,7 +230,7 @@ def what_inputs_share_is_counted_for_each() -> None:
 
 @mutant
 def a_changed_list_of_inputs_counts() -> None:
-    swap(gather._Gathering, "_unaltered", lambda _real: lambda _self, body: gather.read_inputs(body))
+    swap(gather, "_unaltered", lambda _real: lambda _look, body: gather.read_inputs(body))
 
 
 @mutant
@@ -323,12 +323,12 @@ def safe_before_verify() -> None:
 
 @mutant
 def safe_is_not_asked() -> None:
-    swap(gather._Gathering, "_unsafe", lambda _real: lambda self, _outputs: self._set(unsafe={}))
+    swap(gather, "_unsafe", lambda _real: lambda look, _outputs: look.set(unsafe={}))
 
 
 @mutant
 def rules_are_not_asked() -> None:
-    swap(gather._Gathering, "_unlocked", lambda _real: lambda *_: frozenset())
+    swap(gather, "_unlocked", lambda _real: lambda *_: frozenset())
 
 
 @mutant
@@ -396,7 +396,7 @@ def a_rule_of_the_whole_dataset_counts() -> None:
             asked = getattr(self._real, name)
             return (lambda *args: asked(*args[:4])) if name == "locked_by" else asked
 
-    swap(gather._Gathering, "_safety", lambda real: lambda self: Whole(real(self)))
+    swap(look.Look, "safety", lambda real: lambda self: Whole(real(self)))
 
 
 @mutant
@@ -584,11 +584,7 @@ def one_refused_file_keeps_the_others_back() -> None:
 
 @mutant
 def a_loss_is_what_an_agent_tells() -> None:
-    swap(
-        gather._Gathering,
-        "_storage",
-        lambda real: lambda self: replace(real(self), lost=False),
-    )
+    swap(gather, "_storage", lambda real: lambda look: replace(real(look), lost=False))
 
 
 @mutant
@@ -648,7 +644,7 @@ def who_made_an_rse_is_forgotten() -> None:
 
 @mutant
 def a_list_that_is_gone_lists_nothing() -> None:
-    swap(gather._Gathering, "_frozen_again", lambda _real: lambda _self: None)
+    swap(gather, "_frozen_again", lambda _real: lambda _look: None)
 
 
 @mutant
@@ -671,7 +667,7 @@ def every_input_is_registered() -> None:
 
 @mutant
 def sources_are_asked_for_once() -> None:
-    swap(gather._Gathering, "_found_since", lambda _real: lambda _self, _report: {})
+    swap(gather, "_found_since", lambda _real: lambda _look, _report: {})
 
 
 @mutant
@@ -897,12 +893,12 @@ def nobody_is_told_what_keeps_rucio_from_being_asked() -> None:
     def ask(real: Any) -> Any:
         def asked(looking: Any) -> None:
             real(looking)
-            if not looking._facts.rse_asked:
-                looking._problems = [p for p in looking._problems if p.reason is not Reason.CREDENTIAL_MISSING]
+            if not looking.facts.rse_asked:
+                looking.problems = [p for p in looking.problems if p.reason is not Reason.CREDENTIAL_MISSING]
 
         return asked
 
-    swap(gather._Gathering, "_rse", ask)
+    swap(gather, "_rse", ask)
 
 
 # What is not ours.
@@ -951,12 +947,12 @@ def what_is_published_waits_for_the_end() -> None:
 
 @mutant
 def what_rucio_said_before_counts_where_something_is_destroyed() -> None:
-    swap(gather, "_LIVE", lambda _real: frozenset())
+    swap(look, "_LIVE", lambda _real: frozenset())
 
 
 @mutant
 def outputs_are_safe_from_memory() -> None:
-    swap(gather._Gathering, "_safety", lambda _real: lambda self: self._catalogue())
+    swap(look.Look, "safety", lambda _real: lambda self: self.catalogue())
 
 
 @mutant
@@ -966,12 +962,12 @@ def watches_that_nobody_misses() -> None:
 
 @mutant
 def a_lie_of_the_agent_is_believed() -> None:
-    swap(gather._Gathering, "_believe", lambda _real: lambda _self, _doubt: None)
+    swap(gather, "_believe", lambda _real: lambda _look, _doubt: None)
 
 
 @mutant
 def no_destination_is_asked_itself() -> None:
-    swap(gather._Gathering, "_spot_check", lambda _real: lambda _self: True)
+    swap(gather, "_spot_check", lambda _real: lambda _look: True)
 
 
 # The agent.
