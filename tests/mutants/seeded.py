@@ -46,7 +46,18 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
-from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, look, reading, reconciler
+from volatile_rse.reconcile import (
+    adoption,
+    credentials,
+    datasets,
+    execute,
+    gather,
+    lease,
+    look,
+    objects,
+    reading,
+    reconciler,
+)
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -245,7 +256,7 @@ def the_search_holds_up_the_sweep() -> None:
 
 @mutant
 def what_is_no_token_is_given_to_agents() -> None:
-    swap(gather, "tokens_of", lambda _real: lambda body: (gather.texts_of(body), ()))
+    swap(credentials, "tokens_of", lambda _real: lambda body: (reading.texts_of(body), ()))
 
 
 # The end of a session.
@@ -584,7 +595,7 @@ def one_refused_file_keeps_the_others_back() -> None:
 
 @mutant
 def a_loss_is_what_an_agent_tells() -> None:
-    swap(gather, "_storage", lambda real: lambda look: replace(real(look), lost=False))
+    swap(objects, "storage", lambda real: lambda look: replace(real(look), lost=False))
 
 
 @mutant
@@ -700,7 +711,7 @@ def the_volume_is_not_retained() -> None:
 
 @mutant
 def a_volume_that_outlived_its_claim_is_forgotten() -> None:
-    swap(gather, "read_outlived", lambda _real: lambda _claim, _volumes: None)
+    swap(objects, "read_outlived", lambda _real: lambda _claim, _volumes: None)
 
 
 @mutant
@@ -875,7 +886,7 @@ def what_was_freed_gets_its_address_back() -> None:
 
 @mutant
 def half_of_what_a_session_needs_is_enough() -> None:
-    swap(gather, "read_session", lambda real: lambda *args: replace(fact := real(*args), objects=fact.remains))
+    swap(objects, "read_session", lambda real: lambda *args: replace(fact := real(*args), objects=fact.remains))
 
 
 @mutant

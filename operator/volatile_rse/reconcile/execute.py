@@ -59,7 +59,8 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.datasets import Dataset
-from volatile_rse.reconcile.gather import buffer_of, session_token
+from volatile_rse.reconcile.door import session_token
+from volatile_rse.reconcile.gather import buffer_of
 from volatile_rse.reconcile.holding import hold, without
 from volatile_rse.reconcile.reading import (
     expires_soon,

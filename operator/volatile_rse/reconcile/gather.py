@@ -7,42 +7,24 @@ import logging
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from volatile_rse.api.agent import DAVS_PORT, CopyState, InputState, OutputState, Report
+from volatile_rse.api.agent import CopyState, InputState, OutputState, Report
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec
-from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.volatilerse import Input, Output, VolatileRSESpec
-from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
-from volatile_rse.builders.objects import (
-    KINDS,
-    RECORD,
-    agent_host,
-    discarded_name,
-    drain_name,
-    hosts_of,
-    name_of,
-    record_name,
-    session_name,
-)
+from volatile_rse.builders.manifest import is_in_force, manifest, manifest_digest, with_sources
+from volatile_rse.builders.objects import agent_host, discarded_name, name_of, record_name
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.builders.session import listing_of, outbox, publishing, store_path, token_scope
-from volatile_rse.builders.storage import (
-    SESSION_PRIVATE,
-    read_discarded,
-    read_inputs,
-    session_audience,
-    session_issuer,
-)
+from volatile_rse.builders.session import listing_of
+from volatile_rse.builders.storage import read_discarded, read_inputs
 from volatile_rse.domain.catalogue import DatasetState, Did, File, Term
 from volatile_rse.domain.discard import dids_of, is_unacknowledged
-from volatile_rse.domain.facts import Facts, Leftover, Lost, Piece, Record, Request, SessionFact, Storage
+from volatile_rse.domain.facts import Facts, Lost, Piece, Record, Request
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.outputs import (
     Copying,
     chosen_of,
@@ -60,49 +42,34 @@ from volatile_rse.domain.versions import own_of, same_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
-from volatile_rse.reconcile.connections import Connections, authorities_of
+from volatile_rse.reconcile import credentials, door, objects
+from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.holding import is_held
 from volatile_rse.reconcile.look import Look
 from volatile_rse.reconcile.reading import (
-    expires_soon,
-    is_outdated,
     owner_of,
     read_class,
     read_connection,
-    read_outlived,
-    read_pod,
     read_quarantined,
     read_record,
     read_request,
-    read_service,
-    read_session,
     read_usage,
-    read_volume,
-    secret_of,
-    texts_of,
-    tokens_of,
     uid_of,
 )
 from volatile_rse.reconcile.world import World
 
-__all__ = ["buffer_of", "gather", "glimpse", "session_token"]
+__all__ = ["buffer_of", "gather", "glimpse"]
 
 _log = logging.getLogger(__name__)
 
 _UNREADABLE = (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error)
 """How a list fails that is not as it was written."""
-_LEAVING = {Stage.HIDING, Stage.DRAINING}
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
-_SAMPLES = 4
-"""Inputs of which one file each is read to prove that the session can."""
 _SPOTS = 8
 """Copies that the operator itself looks for at their destination."""
 _SOUGHT = 100
 """Files that it looks for there at a time, of those that Rucio has forgotten."""
-_GRACE = timedelta(hours=1)
-"""A token outlives the session's longest life by this much: a connection keeps the one that it began with."""
 
 
 def gather(world: World, connections: Connections, record_id: str, known: tuple[str, str] | None) -> Facts:
@@ -177,24 +144,6 @@ def _named(body: Mapping[str, Any]) -> tuple[str, str]:
     return body["kind"], body["metadata"]["name"]
 
 
-def _leftover(body: Mapping[str, Any]) -> Leftover:
-    return Leftover(body["kind"], body["metadata"]["name"], uid_of(body))
-
-
-def session_token(world: World, record: Record, key: str) -> str:
-    """Sign a token of the session: always the same rights."""
-    claim = record.spec.claims[0]
-    life = parse_duration(claim.request.session.ttl) + _GRACE
-    claims = TokenClaims(
-        issuer=session_issuer(record.spec),
-        subject=claim.uid,
-        audience=session_audience(record.spec),
-        scope=token_scope(claim),
-        expires=world.clock.now() + life,
-    )
-    return world.authority.session_token(key, claims)
-
-
 def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
     """Give the client of a buffer's agent.
 
@@ -212,142 +161,23 @@ def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
 def _all(look: Look) -> Facts:
     """Ask what the stage needs."""
     if look.stage is not Stage.CLOSED:
-        look.set(storage=_storage(look))
-    look.set(session=_session(look))
+        look.set(storage=objects.storage(look))
+    look.set(session=objects.session(look))
     if look.stage in _ASKED:
         _ASKED[look.stage](look)
     look.set(problems=tuple(look.problems))
     if look.stage in _AT_RISK and DISCARDING in look.record.status.steps and is_unlisted(look.facts):
         _unseen(look)
-    _doubt_tokens(look)
+    credentials.doubt(look)
     look.set(problems=tuple(dict.fromkeys(look.problems)))
     return look.facts
-
-
-def _doubt_tokens(look: Look) -> None:
-    """Tell of values that are no tokens; a buffer that is not made yet needs only those of its own hosts."""
-    is_missed = any(problem.reason is Reason.CREDENTIAL_MISSING for problem in look.problems)
-    if look.no_tokens and (look.stage is not Stage.PREPARING or is_missed):
-        where = f"{look.world.settings.namespace}/{look.spec.class_snapshot.site_credentials.secret_name}"
-        what = f"Secret {where}: the value of {', '.join(look.no_tokens)} is no token, which is one word of ASCII."
-        look.problems.append(Problem(Reason.CREDENTIAL_INVALID, what))
-
-
-# Kubernetes.
-
-
-def _storage(look: Look) -> Storage:
-    cluster, settings = look.world.cluster, look.world.settings
-    labels = {RECORD: look.spec.record_id}
-    bodies = {
-        (kind, body["metadata"]["name"]): body
-        for kind in sorted(set(KINDS.values()))
-        for body in cluster.list(kind, settings.buffers, labels)
-    }
-    found = {
-        piece: body
-        for piece, kind in KINDS.items()
-        if (body := bodies.get((kind, name_of(look.spec.record_id, piece)))) is not None
-    }
-    look.bodies = found
-    look.maps = {name: body for (kind, name), body in bodies.items() if kind == KINDS[Piece.INPUTS]}
-    service = read_service(found[Piece.SERVICE]) if Piece.SERVICE in found else None
-    if service is not None and service.root_port is not None and service.davs_port is not None:
-        host = look.spec.class_snapshot.exposure.public_host
-        address = PublicAddress(host=host, root_port=service.root_port, davs_port=service.davs_port)
-        look.set(public_address=address)
-    claim = found.get(Piece.VOLUME)
-    volumes = _volumes(look, claim)
-    now = look.facts.now
-    return Storage(
-        pieces={piece: uid_of(body) for piece, body in found.items()},
-        going=frozenset(piece for piece, body in found.items() if "deletionTimestamp" in body["metadata"]),
-        outdated=frozenset(piece for piece, body in found.items() if is_outdated(body, now)),
-        leftovers=tuple(sorted(_leftover(body) for body in bodies.values() if body not in found.values())),
-        pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
-        volume=None if claim is None else read_volume(claim, next(iter(volumes), None)),
-        outlived=read_outlived(claim, volumes),
-        lost=_has_volume(look) and not volumes and (claim is None or bool(claim["spec"].get("volumeName"))),
-        service=service,
-        drain_ready=_drain_ready(look) if look.stage in _LEAVING else False,
-    )
-
-
-def _volumes(look: Look, claim: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
-    """Read the claim's volume; without a claim, what an earlier one has left."""
-    cluster = look.world.cluster
-    if claim is not None:
-        bound = claim["spec"].get("volumeName")
-        volume = cluster.get(Ref("PersistentVolume", None, bound)) if bound else None
-        return () if volume is None else (volume,)
-    if not _has_volume(look):
-        # What an RSE that was adopted had in another life is not its to give up.
-        return ()
-    return cluster.list("PersistentVolume", None, {RECORD: look.spec.record_id})
-
-
-def _has_volume(look: Look) -> bool:
-    return look.spec.class_snapshot.storage.volume is not None and look.spec.adopted_from is None
-
-
-def _drain_ready(look: Look) -> bool:
-    name = drain_name(look.spec.class_snapshot.exposure.public_host)
-    certificate = look.world.cluster.get(Ref("Secret", look.world.settings.buffers, name))
-    if certificate is None or expires_soon(certificate, look.facts.now):
-        return False
-    body = look.world.cluster.get(Ref("Deployment", look.world.settings.buffers, name))
-    return body is not None and ((body.get("status") or {}).get("readyReplicas") or 0) > 0
-
-
-def _session(look: Look) -> SessionFact:
-    cluster, claim = look.world.cluster, look.claim
-    if look.facts.request is None:
-        return SessionFact()
-    name = session_name(claim.name)
-    pods = _pods(look, deleting=look.facts.request.deleting)
-    secret = look.ask(cluster.get, Ref("Secret", claim.namespace, name))
-    config = look.ask(cluster.get, Ref("ConfigMap", claim.namespace, name))
-    ready_at = look.record.status.session.ready_at
-    fact = read_session(pods, (secret, config), claim.uid, ready_at, look.facts.now)
-    if fact.objects and secret is not None:
-        # Its owner may have written anything into it.
-        look.session_token = texts_of(secret).get("token")
-    return fact
-
-
-def _pods(look: Look, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
-    wanted = "Pod", look.claim.namespace, look.claim.request.session.pod_selector.match_labels
-    if deleting or look.record.status.session.ended_at is not None:
-        # The session is over, whatever runs: nothing waits for a list that cannot be read.
-        return look.ask(look.world.cluster.list, *wanted) or ()
-    # Outside any tolerance: a list that cannot be read is not an empty one.
-    return look.world.cluster.list(*wanted)
-
-
-def _token(look: Look) -> str | None:
-    """Give the session's own token, or one with the same rights before it has any."""
-    if look.session_token is not None:
-        return look.session_token
-    keys = look.bodies.get(Piece.KEYS)
-    return None if keys is None else session_token(look.world, look.record, secret_of(keys)[SESSION_PRIVATE])
-
-
-def _access(look: Look) -> SiteAccess:
-    credentials, namespace = look.spec.class_snapshot.site_credentials, look.world.settings.namespace
-    secret = look.world.cluster.get(Ref("Secret", namespace, credentials.secret_name))
-    if secret is None:
-        what = f"Secret {namespace}/{credentials.secret_name} does not exist."
-        raise RefusedError(Reason.CREDENTIAL_MISSING, what)
-    tokens, look.no_tokens = tokens_of(secret)
-    name = credentials.ca_config_map
-    return SiteAccess(tokens, None if name is None else authorities_of(look.world, name))
 
 
 # Stages.
 
 
 def _preparing(look: Look) -> None:
-    catalogue, access = look.ask(look.catalogue), look.ask(_access, look)
+    catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)
     if catalogue is None or access is None:
         return
     resolved = {entry.name: look.ask(catalogue.resolve, Did.parse(entry.did)) for entry in look.claim.request.inputs}
@@ -434,7 +264,7 @@ def _serving(look: Look) -> None:
         look.set(inputs=look.ask(_inputs, look))
     pod = look.facts.storage.pod
     if pod is not None and pod.ready:
-        look.set(unusable=look.ask(_unusable, look))
+        look.set(unusable=look.ask(door.unusable, look))
 
 
 def _fencing(look: Look) -> None:
@@ -447,16 +277,10 @@ def _fencing(look: Look) -> None:
         _replicas(look)
         if look.facts.report is not None:
             look.set(inputs=look.ask(_inputs, look), outputs=look.ask(_outputs, look))
-    report, token = look.facts.report, _token(look)
+    report, token = look.facts.report, door.token_of(look)
     if report is None or token is None or report.actual.mode != "fenced":
         return
-    look.set(writable=look.ask(_writable, look, token))
-
-
-def _writable(look: Look, token: str) -> bool:
-    host = hosts_of(look.world.settings, name_of(look.spec.record_id, Piece.SERVICE))[0]
-    paths = [f"{folder}/" for folder in (outbox(look.claim), publishing(look.claim)) if folder]
-    return any(look.world.endpoints.can_write(host, DAVS_PORT, path, token) for path in paths)
+    look.set(writable=look.ask(door.writable, look, token))
 
 
 def _keeping(look: Look) -> None:
@@ -552,7 +376,7 @@ def _sizes(
     look: Look, copies: Iterable[tuple[str, File]], pfns: Mapping[tuple[str, Did], str]
 ) -> Iterator[tuple[str, File, str, int | None]]:
     try:
-        access = _access(look)
+        access = credentials.access(look)
         for rse, file in copies:
             url = pfns.get((rse, file.did), "")
             token = access.tokens.get(urlsplit(url).hostname or "", "")
@@ -812,7 +636,7 @@ def _believe(look: Look, doubt: str) -> None:
 
 
 def _manifest(look: Look, *, staging: bool) -> None:
-    report, access = look.facts.report, look.ask(_access, look)
+    report, access = look.facts.report, look.ask(credentials.access, look)
     if report is None or access is None or (staging and look.facts.frozen is None):
         return
     rules = output_rules(look.spec) if staging and "outputs" in report.knows else ()
@@ -855,35 +679,6 @@ def _sources(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tu
         if files := inputs.get(entry.name):
             near = look.spec.class_snapshot.near_rse
             found.update(look.catalogue().sources(files, entry.source_rse_expression, near))
-    return found
-
-
-def _unusable(look: Look) -> str | None:
-    """Read as the session would, inside and outside."""
-    public, token = look.spec.public, _token(look)
-    if public is None or token is None:
-        return "it has no address yet"
-    inside = hosts_of(look.world.settings, name_of(look.spec.record_id, Piece.SERVICE))[0]
-    samples = [store_path(did, layout_of(look.spec.class_snapshot.naming)) for did in _samples(look)]
-    report, listing = look.facts.report, listing_of(look.world.settings, look.spec)
-    if report is not None and listing is not None and "listing" in report.knows:
-        samples.append(listing.path)
-    for host, port in ((inside, DAVS_PORT), (public.host, public.davs_port)):
-        for path in samples or [f"{outbox(look.claim)}/"]:
-            if why := look.world.endpoints.can_read(host, port, path, token):
-                return why
-    return ""
-
-
-def _samples(look: Look) -> list[Did]:
-    """Choose one staged file of each of the first inputs."""
-    staged = look.facts.inputs and {
-        Did(state.scope, state.name) for state in look.facts.inputs if state.state == "staged"
-    }
-    found = []
-    for files in list((look.facts.frozen or {}).values())[:_SAMPLES]:
-        there = [file.did for file in files if staged is None or file.did in staged]
-        found += there[:1]
     return found
 
 
