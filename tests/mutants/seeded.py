@@ -57,6 +57,8 @@ from volatile_rse.reconcile import (
     objects,
     reading,
     reconciler,
+    registration,
+    reports,
 )
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
@@ -635,7 +637,7 @@ def a_buffer_that_is_here_is_taken_for_lost() -> None:
 
 @mutant
 def an_rse_without_an_address_is_not_looked_for() -> None:
-    swap(gather, "_may_have_rse", lambda _real: lambda spec: spec.public is not None)
+    swap(registration, "_may_have_rse", lambda _real: lambda spec: spec.public is not None)
 
 
 @mutant
@@ -909,7 +911,7 @@ def nobody_is_told_what_keeps_rucio_from_being_asked() -> None:
 
         return asked
 
-    swap(gather, "_rse", ask)
+    swap(registration, "rse", ask)
 
 
 # What is not ours.
@@ -973,7 +975,7 @@ def watches_that_nobody_misses() -> None:
 
 @mutant
 def a_lie_of_the_agent_is_believed() -> None:
-    swap(gather, "_believe", lambda _real: lambda _look, _doubt: None)
+    swap(reports, "believe", lambda _real: lambda _look, _doubt: None)
 
 
 @mutant

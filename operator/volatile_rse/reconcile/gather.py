@@ -11,18 +11,16 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from volatile_rse.api.agent import CopyState, InputState, OutputState, Report
+from volatile_rse.api.agent import OutputState, Report
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.volatilerse import Input, Output, VolatileRSESpec
 from volatile_rse.builders.manifest import is_in_force, manifest, manifest_digest, with_sources
-from volatile_rse.builders.objects import agent_host, discarded_name, name_of, record_name
-from volatile_rse.builders.rse import buffer_rse
+from volatile_rse.builders.objects import discarded_name, name_of, record_name
 from volatile_rse.builders.session import listing_of
 from volatile_rse.builders.storage import read_discarded, read_inputs
 from volatile_rse.domain.catalogue import DatasetState, Did, File, Term
 from volatile_rse.domain.discard import dids_of, is_unacknowledged
-from volatile_rse.domain.facts import Facts, Lost, Piece, Record, Request
+from volatile_rse.domain.facts import Facts, Lost, Piece, Request
 from volatile_rse.domain.frozen import digest_of, least_of
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import (
@@ -34,16 +32,14 @@ from volatile_rse.domain.outputs import (
     output_rules,
     sealed_files,
 )
-from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING, is_unlisted
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, when
 from volatile_rse.domain.versions import own_of, same_of
-from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
-from volatile_rse.reconcile import credentials, door, objects
+from volatile_rse.ports.errors import PortError, RefusedError
+from volatile_rse.reconcile import credentials, door, objects, registration, reports
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.holding import is_held
 from volatile_rse.reconcile.look import Look
@@ -59,7 +55,7 @@ from volatile_rse.reconcile.reading import (
 )
 from volatile_rse.reconcile.world import World
 
-__all__ = ["buffer_of", "gather", "glimpse"]
+__all__ = ["gather", "glimpse"]
 
 _log = logging.getLogger(__name__)
 
@@ -144,20 +140,6 @@ def _named(body: Mapping[str, Any]) -> tuple[str, str]:
     return body["kind"], body["metadata"]["name"]
 
 
-def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
-    """Give the client of a buffer's agent.
-
-    Raises
-    ------
-    UnreachableError
-        BUFFER_UNREACHABLE: its pod has no address.
-    """
-    pod = facts.storage.pod
-    if pod is None or not pod.address:
-        raise UnreachableError(Reason.BUFFER_UNREACHABLE, f"The storage pod of {record.name} has no address.")
-    return world.buffer(pod.address, agent_host(record.spec.record_id))
-
-
 def _all(look: Look) -> Facts:
     """Ask what the stage needs."""
     if look.stage is not Stage.CLOSED:
@@ -167,7 +149,7 @@ def _all(look: Look) -> Facts:
         _ASKED[look.stage](look)
     look.set(problems=tuple(look.problems))
     if look.stage in _AT_RISK and DISCARDING in look.record.status.steps and is_unlisted(look.facts):
-        _unseen(look)
+        registration.last_copies(look)
     credentials.doubt(look)
     look.set(problems=tuple(dict.fromkeys(look.problems)))
     return look.facts
@@ -242,14 +224,14 @@ def _serving(look: Look) -> None:
     _frozen(look)
     if not look.facts.frozen and any(entry.files for entry in look.record.status.inputs or ()):
         _frozen_again(look)
-    _rse(look)
-    _registered(look)
-    _report(look)
+    registration.rse(look)
+    registration.registered(look)
+    reports.report(look)
     _manifest(look, staging=True)
     report, registered = look.facts.report, look.facts.registered
     lost = bool(look.record.status.losses)
     if lost:
-        _replicas(look)
+        registration.replicas(look)
     if report is None:
         return
     staged = sum(total.staged for total in report.inputs)
@@ -261,7 +243,7 @@ def _serving(look: Look) -> None:
     # A file of two inputs is counted for both, and registered once.
     behind = staged - _shared(look) + published > len(registered or ())
     if (room and behind) or partial or lost:
-        look.set(inputs=look.ask(_inputs, look))
+        look.set(inputs=look.ask(reports.inputs, look))
     pod = look.facts.storage.pod
     if pod is not None and pod.ready:
         look.set(unusable=look.ask(door.unusable, look))
@@ -270,13 +252,13 @@ def _serving(look: Look) -> None:
 def _fencing(look: Look) -> None:
     if look.record.status.session.ready_at is None:
         return
-    _report(look)
+    reports.report(look)
     if look.record.status.losses:
         # People are not sent to what is gone, whenever its agent comes again or the fence is proven.
-        _rse(look)
-        _replicas(look)
+        registration.rse(look)
+        registration.replicas(look)
         if look.facts.report is not None:
-            look.set(inputs=look.ask(_inputs, look), outputs=look.ask(_outputs, look))
+            look.set(inputs=look.ask(reports.inputs, look), outputs=look.ask(reports.outputs, look))
     report, token = look.facts.report, door.token_of(look)
     if report is None or token is None or report.actual.mode != "fenced":
         return
@@ -284,24 +266,24 @@ def _fencing(look: Look) -> None:
 
 
 def _keeping(look: Look) -> None:
-    _report(look)
+    reports.report(look)
     _manifest(look, staging=False)
-    _rse(look)
-    _registered(look)
+    registration.rse(look)
+    registration.registered(look)
     if look.facts.report is None:
         return
     _outgoing(look)
     if look.facts.unsafe is not None and look.ask(_spot_check, look) is None:
         look.set(unsafe=None)
     if look.record.status.losses:
-        _replicas(look)
-        look.set(inputs=look.ask(_inputs, look))
+        registration.replicas(look)
+        look.set(inputs=look.ask(reports.inputs, look))
 
 
 def _outgoing(look: Look) -> None:
     """Ask how far the sealed files are on their way."""
-    outputs = look.ask(_outputs, look)
-    copies = look.ask(_copies, look)
+    outputs = look.ask(reports.outputs, look)
+    copies = look.ask(reports.copies, look)
     look.set(outputs=outputs, copies=copies)
     if outputs is None or copies is None:
         return
@@ -368,7 +350,7 @@ def _spot_check(look: Look) -> bool:
     for rse, file, url, size in _sizes(look, some, _pfns(look, ((rse, file.did) for rse, file in some))):
         if size != file.bytes:
             has = "no such file" if size is None else f"{size} bytes"
-            _believe(look, f"it says that {file.did} with {file.bytes} bytes is at {rse}, and {url} has {has}")
+            reports.believe(look, f"it says that {file.did} with {file.bytes} bytes is at {rse}, and {url} has {has}")
     return True
 
 
@@ -389,7 +371,7 @@ def _hiding(look: Look) -> None:
     if look.record.status.discarded is not None:
         written_off = _written_off(look)
         look.set(given_up=dids_of(written_off), written_off=written_off)
-    _rse(look)
+    registration.rse(look)
     if look.facts.rse is None and look.facts.rse_asked:
         # We have not removed it: what Rucio says of outputs that were safe once is not what it said then.
         look.set(replicas={}, last_copies=(), foreign_rules=())
@@ -401,12 +383,12 @@ def _hiding(look: Look) -> None:
     if standing is None:
         return
     look.set(replicas=standing.states, last_copies=standing.last)
-    _foreign_rules(look)
+    registration.foreign_rules(look)
     gone = EMPTIED in look.record.status.steps
     spans = any(not rule.only_here for rule in look.facts.foreign_rules or ())
     if (standing.last or spans or is_unacknowledged(look.record)) and not gone:
         # What stays a while may be lost meanwhile.
-        _report(look)
+        reports.report(look)
     shown = any(state != "B" for state in standing.states.values())
     begun = REVERTED in look.record.status.steps
     if not shown or begun or (standing.last and look.record.status.outcome is not None):
@@ -437,10 +419,10 @@ def _still_safe(look: Look) -> None:
         look.set(unsafe={})
         return
     if look.facts.report is None:
-        _report(look)
+        reports.report(look)
     if look.facts.report is None or look.facts.report.volume != status.volume:
         return
-    outputs = look.ask(_outputs, look)
+    outputs = look.ask(reports.outputs, look)
     if outputs is None:
         return
     _unsafe(look, sealed_files(outputs))
@@ -451,7 +433,7 @@ def _still_safe(look: Look) -> None:
 
 def _seek(look: Look, outputs: tuple[OutputState, ...]) -> None:
     """Ask the destinations for some of what Rucio does not know as safe any more, and for the rules."""
-    copies = look.ask(_copies, look)
+    copies = look.ask(reports.copies, look)
     look.set(outputs=outputs, copies=copies)
     if copies is None or look.facts.unsafe is None:
         return
@@ -483,26 +465,16 @@ def _awaits_drain(look: Look) -> bool:
     return staged or kept or bool(status.discarded or status.losses or look.spec.adopted_from)
 
 
-def _unseen(look: Look) -> None:
-    """Ask Rucio what would be lost with a buffer whose agent gives no list."""
-    _rse(look)
-    if look.facts.rse is not None:
-        standing = look.ask(lambda: look.catalogue().standing(look.spec.rse_name, look.ledger))
-        look.set(last_copies=None if standing is None else standing.last)
-    elif look.facts.rse_asked:
-        look.set(last_copies=())
-
-
 def _draining(look: Look) -> None:
-    _rse(look)
+    registration.rse(look)
     if look.facts.rse is None:
         return
-    _replicas(look)
+    registration.replicas(look)
     if all(state == "B" for state in (look.facts.replicas or {}).values()):
         # Rucio makes no rule on a hidden replica, and one that was ended shows it again.
         look.set(foreign_rules=())
         return
-    _foreign_rules(look)
+    registration.foreign_rules(look)
 
 
 # Parts of stages.
@@ -561,80 +533,6 @@ def _resolve(look: Look, did: Did) -> tuple[File, ...]:
     return look.catalogue().resolve(did)
 
 
-def _rse(look: Look) -> None:
-    try:
-        catalogue = look.steady()
-        rse = catalogue.rse(buffer_rse(look.spec)) if _may_have_rse(look.spec) else None
-        # Where there is an RSE there is its ledger: it comes first, and goes last.
-        ledger = True if rse is not None and rse.complete else catalogue.ledger_exists(look.ledger)
-    except PortError as error:
-        look.problems.append(Problem(error.reason, error.what))
-        return
-    look.set(ledger=ledger, rse=rse, rse_asked=True)
-
-
-def _registered(look: Look) -> None:
-    if look.facts.rse is not None:
-        look.set(registered=look.ask(lambda: look.catalogue().registered(look.ledger)))
-    elif look.facts.rse_asked:
-        look.set(registered=frozenset())
-
-
-def _replicas(look: Look) -> None:
-    if look.facts.rse is not None:
-        look.set(replicas=look.ask(lambda: look.catalogue().replicas(look.spec.rse_name, look.ledger)))
-    elif look.facts.rse_asked:
-        look.set(replicas={})
-
-
-def _foreign_rules(look: Look) -> None:
-    rules = look.ask(lambda: look.catalogue().foreign_rules(look.spec.rse_name, look.ledger))
-    look.set(foreign_rules=rules)
-
-
-def _report(look: Look) -> None:
-    pod = look.facts.storage.pod
-    if pod is None or pod.over or not pod.address:
-        return
-    try:
-        report = _buffer(look).report()
-        _believe(look, doubt_report(look.record, report))
-        look.set(report=report)
-    except PortError as error:
-        # A pod that is starting has no agent yet: that is no problem but a state.
-        if pod.ready:
-            look.problems.append(Problem(error.reason, error.what))
-
-
-def _buffer(look: Look) -> Buffer:
-    return buffer_of(look.world, look.record, look.facts)
-
-
-def _inputs(look: Look) -> tuple[InputState, ...]:
-    states = tuple(_pages(_buffer(look).inputs))
-    _believe(look, doubt_inputs(look.facts.frozen or {}, states))
-    return states
-
-
-def _outputs(look: Look) -> tuple[OutputState, ...]:
-    states = tuple(_pages(_buffer(look).outputs))
-    _believe(look, doubt_outputs(look.record, states))
-    if look.facts.report is not None:
-        _believe(look, doubt_memory(look.record, look.facts.report.volume, states))
-    return states
-
-
-def _copies(look: Look) -> tuple[CopyState, ...]:
-    return tuple(_pages(_buffer(look).copies))
-
-
-def _believe(look: Look, doubt: str) -> None:
-    """Go no further by the word of an agent that tells what cannot be."""
-    if doubt:
-        message = f"The agent of {look.record.name} cannot be believed: {doubt}."
-        raise RefusedError(Reason.BUFFER_IMPLAUSIBLE, message)
-
-
 def _manifest(look: Look, *, staging: bool) -> None:
     report, access = look.facts.report, look.ask(credentials.access, look)
     if report is None or access is None or (staging and look.facts.frozen is None):
@@ -667,7 +565,7 @@ def _found_since(look: Look, report: Report) -> Mapping[Did, tuple[str, ...]]:
         return {}
     if not look.connections.is_time_again(look.spec.record_id):
         return {}
-    failed = {Did(state.scope, state.name) for state in look.ask(_inputs, look) or () if state.state == "failed"}
+    failed = {Did(state.scope, state.name) for state in look.ask(reports.inputs, look) or () if state.state == "failed"}
     frozen = look.facts.frozen or {}
     sought = {name: tuple(file for file in files if file.did in failed) for name, files in frozen.items()}
     return look.ask(_sources, look, sought) or {}
@@ -721,11 +619,6 @@ def _held_since(look: Look) -> datetime:
     return when(session.ended_at) or when(session.ready_at) or look.facts.now
 
 
-def _may_have_rse(spec: RSERecordSpec) -> bool:
-    """Tell whether an RSE may exist: none is made without an address, but one that is adopted may be in the middle."""
-    return spec.public is not None or spec.adopted_from is not None
-
-
 def _dataset(catalogue: Catalogue, output: Output) -> DatasetState | None:
     """Look at an output's dataset; whose it is is asked only where that matters."""
     did = Did(output.scope, output.dataset)
@@ -733,16 +626,6 @@ def _dataset(catalogue: Catalogue, output: Output) -> DatasetState | None:
     if known is None or output.if_exists != "Fail":
         return known
     return dataclasses.replace(known, maker=catalogue.maker(did))
-
-
-def _pages(read: Callable[[int], Any]) -> Iterable[Any]:
-    after = 0
-    while True:
-        page = read(after)
-        yield from page.items
-        if page.next is None:
-            return
-        after = page.next
 
 
 _ASKED: Mapping[Stage, Callable[[Look], None]] = {
