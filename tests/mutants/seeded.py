@@ -53,7 +53,9 @@ from volatile_rse.reconcile import (
     execute,
     gather,
     lease,
+    lists,
     look,
+    manifest,
     objects,
     reading,
     reconciler,
@@ -243,7 +245,7 @@ def what_inputs_share_is_counted_for_each() -> None:
 
 @mutant
 def a_changed_list_of_inputs_counts() -> None:
-    swap(gather, "_unaltered", lambda _real: lambda _look, body: gather.read_inputs(body))
+    swap(lists, "_unaltered", lambda _real: lambda _look, body: lists.read_inputs(body))
 
 
 @mutant
@@ -657,7 +659,7 @@ def who_made_an_rse_is_forgotten() -> None:
 
 @mutant
 def a_list_that_is_gone_lists_nothing() -> None:
-    swap(gather, "_frozen_again", lambda _real: lambda _look: None)
+    swap(lists, "frozen_again", lambda _real: lambda _look: None)
 
 
 @mutant
@@ -680,7 +682,7 @@ def every_input_is_registered() -> None:
 
 @mutant
 def sources_are_asked_for_once() -> None:
-    swap(gather, "_found_since", lambda _real: lambda _look, _report: {})
+    swap(manifest, "_found_since", lambda _real: lambda _look, _report: {})
 
 
 @mutant

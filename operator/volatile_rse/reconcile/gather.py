@@ -5,42 +5,28 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from volatile_rse.api.agent import OutputState, Report
-from volatile_rse.api.conditions import Reason
-from volatile_rse.api.volatilerse import Input, Output, VolatileRSESpec
-from volatile_rse.builders.manifest import is_in_force, manifest, manifest_digest, with_sources
-from volatile_rse.builders.objects import discarded_name, name_of, record_name
-from volatile_rse.builders.session import listing_of
-from volatile_rse.builders.storage import read_discarded, read_inputs
-from volatile_rse.domain.catalogue import DatasetState, Did, File, Term
+from volatile_rse.api.agent import OutputState
+from volatile_rse.api.volatilerse import Output, VolatileRSESpec
+from volatile_rse.builders.objects import record_name
+from volatile_rse.domain.catalogue import Did, File, Term
 from volatile_rse.domain.discard import dids_of, is_unacknowledged
-from volatile_rse.domain.facts import Facts, Lost, Piece, Request
-from volatile_rse.domain.frozen import digest_of, least_of
+from volatile_rse.domain.facts import Facts, Request
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.outputs import (
-    Copying,
-    chosen_of,
-    continuous_outputs,
-    copying_of,
-    lifetime_of,
-    output_rules,
-    sealed_files,
-)
+from volatile_rse.domain.outputs import Copying, chosen_of, copying_of, lifetime_of, sealed_files
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.quarantine import DISCARDING, is_unlisted
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, when
 from volatile_rse.domain.versions import own_of, same_of
-from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError
-from volatile_rse.reconcile import credentials, door, objects, registration, reports
+from volatile_rse.reconcile import credentials, door, lists, manifest, objects, preparing, registration, reports
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.datasets import dataset_of
 from volatile_rse.reconcile.holding import is_held
 from volatile_rse.reconcile.look import Look
 from volatile_rse.reconcile.reading import (
@@ -59,8 +45,6 @@ __all__ = ["gather", "glimpse"]
 
 _log = logging.getLogger(__name__)
 
-_UNREADABLE = (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error)
-"""How a list fails that is not as it was written."""
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
 _SPOTS = 8
 """Copies that the operator itself looks for at their destination."""
@@ -155,79 +139,14 @@ def _all(look: Look) -> Facts:
     return look.facts
 
 
-# Stages.
-
-
-def _preparing(look: Look) -> None:
-    catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)
-    if catalogue is None or access is None:
-        return
-    resolved = {entry.name: look.ask(catalogue.resolve, Did.parse(entry.did)) for entry in look.claim.request.inputs}
-    hosts: set[str] = set()
-    for entry in look.claim.request.inputs:
-        files = resolved[entry.name]
-        if files:
-            hosts |= _source_hosts(look, catalogue, entry, files)
-    chosen = {output.name: look.ask(_choose, look, catalogue, output) for output in look.claim.request.outputs}
-    for rse in {rse for rses in chosen.values() for rse in rses or ()}:
-        if host := look.ask(catalogue.host, rse):
-            hosts.add(host)
-    if missing := sorted(hosts - set(access.tokens)):
-        where = f"{look.world.settings.namespace}/{look.spec.class_snapshot.site_credentials.secret_name}"
-        what = f"Secret {where} has no token for {', '.join(missing)}."
-        look.problems.append(Problem(Reason.CREDENTIAL_MISSING, what))
-    if not look.problems:
-        look.set(resolved=resolved, chosen=chosen)
-
-
-def _source_hosts(look: Look, catalogue: Catalogue, entry: Input, files: tuple[File, ...]) -> set[str]:
-    expression, near = entry.source_rse_expression, look.spec.class_snapshot.near_rse
-    # Asked as it will be for the manifest: the answer is remembered until then.
-    sources = look.ask(catalogue.sources, files, expression, near)
-    if sources is None:
-        return set()
-    missing = [file.did for file in files if not sources.get(file.did)]
-    if len(files) - len(missing) < least_of(entry, len(files)):
-        what = (
-            f"spec.inputs[{entry.name}]: {len(missing)} of {len(files)} files have no replica on a permanent RSE "
-            f"of {expression!r}, for example {missing[0]}, and minimumPercent is {entry.minimum_percent}."
-        )
-        look.problems.append(Problem(Reason.NO_REPLICA, what))
-    return {urlsplit(pfn).hostname or "" for pfns in sources.values() for pfn in pfns}
-
-
-def _choose(look: Look, catalogue: Catalogue, output: Output) -> tuple[str, ...]:
-    destination, account = output.destination, look.claim.account
-    known = _dataset(catalogue, output)
-    if refused := problem_of_dataset(output, account, look.spec.record_id, known):
-        raise RefusedError(refused.reason, refused.what)
-    matching = catalogue.destinations(destination.rse_expression)
-    if len(matching) < destination.copies:
-        what = (
-            f"spec.outputs[{output.name}].destination: {destination.rse_expression!r} matches "
-            f"{len(matching)} permanent RSEs, and {destination.copies} copies are asked for."
-        )
-        raise RefusedError(Reason.NO_DESTINATION, what)
-    if known is not None and len(matching) > destination.copies:
-        # Elsewhere a rule would have Rucio copy what other sessions have put into the dataset.
-        held = catalogue.held_at(Did(output.scope, output.dataset), account)
-        matching = tuple(sorted(matching, key=lambda rse: (rse not in held, rse)))
-    left = {rse: catalogue.quota_left(account, rse) for rse in matching}
-    open_ = [rse for rse in matching if left[rse] is None or (left[rse] or 0) > 0]
-    if len(open_) < destination.copies:
-        what = f"Account {account!r} has no quota left on {', '.join(matching)} for spec.outputs[{output.name}]."
-        raise RefusedError(Reason.QUOTA_EXCEEDED, what)
-    return tuple(open_[: destination.copies])
-
-
 def _serving(look: Look) -> None:
-    _frozen(look)
+    lists.frozen(look)
     if not look.facts.frozen and any(entry.files for entry in look.record.status.inputs or ()):
-        _frozen_again(look)
+        lists.frozen_again(look)
     registration.rse(look)
     registration.registered(look)
     reports.report(look)
-    _manifest(look, staging=True)
+    manifest.due(look, staging=True)
     report, registered = look.facts.report, look.facts.registered
     lost = bool(look.record.status.losses)
     if lost:
@@ -241,7 +160,7 @@ def _serving(look: Look) -> None:
     room = registered is not None and len(registered) < look.spec.class_snapshot.max_registered_replicas
     partial = staged < sum(entry.files for entry in look.record.status.inputs or ())
     # A file of two inputs is counted for both, and registered once.
-    behind = staged - _shared(look) + published > len(registered or ())
+    behind = staged - lists.shared(look) + published > len(registered or ())
     if (room and behind) or partial or lost:
         look.set(inputs=look.ask(reports.inputs, look))
     pod = look.facts.storage.pod
@@ -267,7 +186,7 @@ def _fencing(look: Look) -> None:
 
 def _keeping(look: Look) -> None:
     reports.report(look)
-    _manifest(look, staging=False)
+    manifest.due(look, staging=False)
     registration.rse(look)
     registration.registered(look)
     if look.facts.report is None:
@@ -319,7 +238,7 @@ def _datasets(look: Look, groups: Mapping[str, Sequence[File]], wanted: Iterable
 
 def _look_into(look: Look, output: Output, files: Sequence[File]) -> None:
     did, datasets, facts = Did(output.scope, output.dataset), look.connections.datasets, look.facts
-    known, catalogue = _dataset(look.catalogue(), output), look.connections.of(look.spec.connection_snapshot)
+    known, catalogue = dataset_of(look.catalogue(), output), look.connections.of(look.spec.connection_snapshot)
     versions, turns = dict(facts.versions), dict(facts.turns)
     refused = problem_of_dataset(output, look.claim.account, look.spec.record_id, known)
     if known is not None and refused is None:
@@ -369,7 +288,7 @@ def _sizes(
 
 def _hiding(look: Look) -> None:
     if look.record.status.discarded is not None:
-        written_off = _written_off(look)
+        written_off = lists.written_off(look)
         look.set(given_up=dids_of(written_off), written_off=written_off)
     registration.rse(look)
     if look.facts.rse is None and look.facts.rse_asked:
@@ -396,20 +315,6 @@ def _hiding(look: Look) -> None:
     if shown and look.facts.unsafe is None:
         # Last copies are looked for before anything is hidden; whether outputs are safe, before anything is freed.
         look.set(unsafe={})
-
-
-def _written_off(look: Look) -> tuple[Lost, ...]:
-    """Read what was given up; a list that somebody has taken away or changed gives up nothing."""
-
-    def read(name: str) -> Mapping[str, Any] | None:
-        return look.world.cluster.get(Ref("ConfigMap", look.world.settings.buffers, name))
-
-    body = read(discarded_name(look.spec.record_id))
-    try:
-        return () if body is None else read_discarded(body, read)
-    except _UNREADABLE:
-        _log.warning("%s: its list of what was given up cannot be read, and does not count", look.record.name)
-        return ()
 
 
 def _still_safe(look: Look) -> None:
@@ -477,109 +382,6 @@ def _draining(look: Look) -> None:
     registration.foreign_rules(look)
 
 
-# Parts of stages.
-
-
-def _frozen(look: Look) -> None:
-    body = look.bodies.get(Piece.INPUTS)
-    look.set(frozen={} if body is None else _unaltered(look, body))
-
-
-def _unaltered(look: Look, body: Mapping[str, Any]) -> Mapping[str, tuple[File, ...]]:
-    """Read the list; one that somebody has changed is none, since it is not the one that the record stands by."""
-    try:
-        listed = read_inputs(body, look.maps.get)
-    except _UNREADABLE:
-        listed = {}
-    digests = {entry.name: entry.digest for entry in look.record.status.inputs or ()}
-
-    def compare() -> bool:
-        found = {name: digest_of(listed.get(name, ())) for name in {*digests, *listed}}
-        return found == digests
-
-    version = f"{uid_of(body)}/{body['metadata']['resourceVersion']}"
-    if look.connections.compared(look.spec.record_id, version, compare):
-        return listed
-    _log.warning("%s: its list of inputs was changed by somebody, and does not count", look.record.name)
-    return {}
-
-
-def _shared(look: Look) -> int:
-    """Tell how many files the inputs have more than there are."""
-    lists = list((look.facts.frozen or {}).values())
-    return sum(map(len, lists)) - len(set().union(*lists)) if len(lists) > 1 else 0
-
-
-def _frozen_again(look: Look) -> None:
-    """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
-    inputs = {entry.name: Did.parse(entry.did) for entry in look.claim.request.inputs}
-    found = {name: look.ask(_resolve, look, did) for name, did in inputs.items()}
-    look.set(frozen=None)
-    files = {name: listed for name, listed in found.items() if listed is not None}
-    if len(files) < len(found):
-        return
-    digests = {entry.name: entry.digest for entry in look.record.status.inputs or ()}
-    changed = [name for name, listed in files.items() if digest_of(listed) != digests.get(name)]
-    if changed:
-        name = name_of(look.spec.record_id, Piece.INPUTS)
-        where = f"ConfigMap {look.world.settings.buffers}/{name}"
-        what = f"{where} is gone or was changed, and other files are listed now for "
-        look.problems.append(Problem(Reason.INPUTS_CHANGED, f"{what}{', '.join(changed)}: nothing new is staged."))
-        return
-    look.set(frozen=files, resolved=files)
-
-
-def _resolve(look: Look, did: Did) -> tuple[File, ...]:
-    return look.catalogue().resolve(did)
-
-
-def _manifest(look: Look, *, staging: bool) -> None:
-    report, access = look.facts.report, look.ask(credentials.access, look)
-    if report is None or access is None or (staging and look.facts.frozen is None):
-        return
-    rules = output_rules(look.spec) if staging and "outputs" in report.knows else ()
-    digest = manifest_digest(look.record.status.inputs or (), access, rules, staging=staging)
-    if is_in_force(digest, report.manifest):
-        found = _found_since(look, report) if staging else {}
-        digest = with_sources(digest, found)
-        if not found or report.manifest == digest:
-            return
-    inputs = (look.facts.frozen or {}) if staging else {}
-    sources = look.ask(_sources, look, inputs)
-    if sources is not None:
-        if "sourceless" in report.knows:
-            # It says of these, too, that they are missing, and why.
-            sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in files}
-        made = manifest(look.spec, digest, inputs, sources, access)
-        later: dict[str, object] = {"outputs": list(rules)}
-        if staging and "listing" in report.knows:
-            later["listing"] = listing_of(look.world.settings, look.spec)
-        if rules and "continuous" in report.knows and (continuous := continuous_outputs(look.spec)):
-            later |= {"continuous": continuous, "record_id": look.spec.record_id}
-        look.set(manifest=made.model_copy(update=later))
-
-
-def _found_since(look: Look, report: Report) -> Mapping[Did, tuple[str, ...]]:
-    """Ask anew where the files are that the agent could not get, ever less often."""
-    if not any(total.failed for total in report.inputs):
-        return {}
-    if not look.connections.is_time_again(look.spec.record_id):
-        return {}
-    failed = {Did(state.scope, state.name) for state in look.ask(reports.inputs, look) or () if state.state == "failed"}
-    frozen = look.facts.frozen or {}
-    sought = {name: tuple(file for file in files if file.did in failed) for name, files in frozen.items()}
-    return look.ask(_sources, look, sought) or {}
-
-
-def _sources(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tuple[str, ...]]:
-    found: dict[Did, tuple[str, ...]] = {}
-    for entry in look.claim.request.inputs:
-        if files := inputs.get(entry.name):
-            near = look.spec.class_snapshot.near_rse
-            found.update(look.catalogue().sources(files, entry.source_rse_expression, near))
-    return found
-
-
 def _pfns(look: Look, wanted: Iterable[tuple[str, Did]]) -> dict[tuple[str, Did], str]:
     by_rse: dict[str, list[Did]] = {}
     for rse, did in sorted(wanted):
@@ -619,17 +421,8 @@ def _held_since(look: Look) -> datetime:
     return when(session.ended_at) or when(session.ready_at) or look.facts.now
 
 
-def _dataset(catalogue: Catalogue, output: Output) -> DatasetState | None:
-    """Look at an output's dataset; whose it is is asked only where that matters."""
-    did = Did(output.scope, output.dataset)
-    known = catalogue.dataset(did)
-    if known is None or output.if_exists != "Fail":
-        return known
-    return dataclasses.replace(known, maker=catalogue.maker(did))
-
-
 _ASKED: Mapping[Stage, Callable[[Look], None]] = {
-    Stage.PREPARING: _preparing,
+    Stage.PREPARING: preparing.ask,
     Stage.SERVING: _serving,
     Stage.FENCING: _fencing,
     Stage.KEEPING: _keeping,
