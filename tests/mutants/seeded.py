@@ -57,6 +57,7 @@ from volatile_rse.reconcile import (
     look,
     manifest,
     objects,
+    outgoing,
     reading,
     reconciler,
     registration,
@@ -332,18 +333,18 @@ def safe_before_verify() -> None:
         return Copying(frozenset(), moving=False, arrived={name: tuple(files) for name, files in groups.items()})
 
     decided_by("copying_of", lambda _real: arrived)
-    for owner in (gather, outputs):
+    for owner in (outgoing, outputs):
         swap(owner, "copying_of", lambda _real: arrived)
 
 
 @mutant
 def safe_is_not_asked() -> None:
-    swap(gather, "_unsafe", lambda _real: lambda look, _outputs: look.set(unsafe={}))
+    swap(outgoing, "_unsafe", lambda _real: lambda look, _outputs: look.set(unsafe={}))
 
 
 @mutant
 def rules_are_not_asked() -> None:
-    swap(gather, "_unlocked", lambda _real: lambda *_: frozenset())
+    swap(outgoing, "_unlocked", lambda _real: lambda *_: frozenset())
 
 
 @mutant
@@ -421,7 +422,7 @@ def rules_that_hold_nothing_are_not_named() -> None:
 
 @mutant
 def any_rule_lasts() -> None:
-    swap(gather, "lifetime_of", lambda _real: lambda _output: 0)
+    swap(outgoing, "lifetime_of", lambda _real: lambda _output: 0)
 
 
 @mutant
@@ -467,7 +468,7 @@ def one_of_two_copies() -> None:
         return lambda status: {name: rses[:1] for name, rses in real(status).items()}
 
     decided_by("chosen_of", one)
-    for owner in (gather, outputs):
+    for owner in (outgoing, outputs):
         swap(owner, "chosen_of", one)
 
 
@@ -982,7 +983,7 @@ def a_lie_of_the_agent_is_believed() -> None:
 
 @mutant
 def no_destination_is_asked_itself() -> None:
-    swap(gather, "_spot_check", lambda _real: lambda _look: True)
+    swap(outgoing, "spot_check", lambda _real: lambda _look: True)
 
 
 # The agent.

@@ -1,6 +1,6 @@
 """One look at the world of one record: what it has to go by, and what it has found so far.
 
-The modules that ask one part of the world each take it along. What gives nothing back has set the fact of its name.
+The modules that ask one part of the world each take it along: what gives nothing back has set facts.
 """
 
 from __future__ import annotations
