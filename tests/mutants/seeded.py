@@ -246,7 +246,7 @@ def what_inputs_share_is_counted_for_each() -> None:
 
 @mutant
 def a_changed_list_of_inputs_counts() -> None:
-    swap(lists, "_unaltered", lambda _real: lambda _look, body: lists.read_inputs(body))
+    swap(lists, "_unaltered", lambda _real: lambda look, body: lists.read_inputs(body, look.maps.get))
 
 
 @mutant
