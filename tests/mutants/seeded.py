@@ -46,7 +46,23 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
-from volatile_rse.reconcile import adoption, datasets, execute, gather, lease, reading, reconciler
+from volatile_rse.reconcile import (
+    adoption,
+    credentials,
+    datasets,
+    execute,
+    gather,
+    lease,
+    lists,
+    look,
+    manifest,
+    objects,
+    outgoing,
+    reading,
+    reconciler,
+    registration,
+    reports,
+)
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -230,7 +246,7 @@ def what_inputs_share_is_counted_for_each() -> None:
 
 @mutant
 def a_changed_list_of_inputs_counts() -> None:
-    swap(gather._Gathering, "_unaltered", lambda _real: lambda _self, body: gather.read_inputs(body))
+    swap(lists, "_unaltered", lambda _real: lambda look, body: lists.read_inputs(body, look.maps.get))
 
 
 @mutant
@@ -245,7 +261,7 @@ def the_search_holds_up_the_sweep() -> None:
 
 @mutant
 def what_is_no_token_is_given_to_agents() -> None:
-    swap(gather, "tokens_of", lambda _real: lambda body: (gather.texts_of(body), ()))
+    swap(credentials, "tokens_of", lambda _real: lambda body: (reading.texts_of(body), ()))
 
 
 # The end of a session.
@@ -317,18 +333,18 @@ def safe_before_verify() -> None:
         return Copying(frozenset(), moving=False, arrived={name: tuple(files) for name, files in groups.items()})
 
     decided_by("copying_of", lambda _real: arrived)
-    for owner in (gather, outputs):
+    for owner in (outgoing, outputs):
         swap(owner, "copying_of", lambda _real: arrived)
 
 
 @mutant
 def safe_is_not_asked() -> None:
-    swap(gather._Gathering, "_unsafe", lambda _real: lambda self, _outputs: self._set(unsafe={}))
+    swap(outgoing, "_unsafe", lambda _real: lambda look, _outputs: look.set(unsafe={}))
 
 
 @mutant
 def rules_are_not_asked() -> None:
-    swap(gather._Gathering, "_unlocked", lambda _real: lambda *_: frozenset())
+    swap(outgoing, "_unlocked", lambda _real: lambda *_: frozenset())
 
 
 @mutant
@@ -396,7 +412,7 @@ def a_rule_of_the_whole_dataset_counts() -> None:
             asked = getattr(self._real, name)
             return (lambda *args: asked(*args[:4])) if name == "locked_by" else asked
 
-    swap(gather._Gathering, "_safety", lambda real: lambda self: Whole(real(self)))
+    swap(look.Look, "safety", lambda real: lambda self: Whole(real(self)))
 
 
 @mutant
@@ -406,7 +422,7 @@ def rules_that_hold_nothing_are_not_named() -> None:
 
 @mutant
 def any_rule_lasts() -> None:
-    swap(gather, "lifetime_of", lambda _real: lambda _output: 0)
+    swap(outgoing, "lifetime_of", lambda _real: lambda _output: 0)
 
 
 @mutant
@@ -452,7 +468,7 @@ def one_of_two_copies() -> None:
         return lambda status: {name: rses[:1] for name, rses in real(status).items()}
 
     decided_by("chosen_of", one)
-    for owner in (gather, outputs):
+    for owner in (outgoing, outputs):
         swap(owner, "chosen_of", one)
 
 
@@ -584,11 +600,7 @@ def one_refused_file_keeps_the_others_back() -> None:
 
 @mutant
 def a_loss_is_what_an_agent_tells() -> None:
-    swap(
-        gather._Gathering,
-        "_storage",
-        lambda real: lambda self: replace(real(self), lost=False),
-    )
+    swap(objects, "storage", lambda real: lambda look: replace(real(look), lost=False))
 
 
 @mutant
@@ -628,7 +640,7 @@ def a_buffer_that_is_here_is_taken_for_lost() -> None:
 
 @mutant
 def an_rse_without_an_address_is_not_looked_for() -> None:
-    swap(gather, "_may_have_rse", lambda _real: lambda spec: spec.public is not None)
+    swap(registration, "_may_have_rse", lambda _real: lambda spec: spec.public is not None)
 
 
 @mutant
@@ -648,7 +660,7 @@ def who_made_an_rse_is_forgotten() -> None:
 
 @mutant
 def a_list_that_is_gone_lists_nothing() -> None:
-    swap(gather._Gathering, "_frozen_again", lambda _real: lambda _self: None)
+    swap(lists, "frozen_again", lambda _real: lambda _look: None)
 
 
 @mutant
@@ -671,7 +683,7 @@ def every_input_is_registered() -> None:
 
 @mutant
 def sources_are_asked_for_once() -> None:
-    swap(gather._Gathering, "_found_since", lambda _real: lambda _self, _report: {})
+    swap(manifest, "_found_since", lambda _real: lambda _look, _report: {})
 
 
 @mutant
@@ -704,7 +716,7 @@ def the_volume_is_not_retained() -> None:
 
 @mutant
 def a_volume_that_outlived_its_claim_is_forgotten() -> None:
-    swap(gather, "read_outlived", lambda _real: lambda _claim, _volumes: None)
+    swap(objects, "read_outlived", lambda _real: lambda _claim, _volumes: None)
 
 
 @mutant
@@ -879,7 +891,7 @@ def what_was_freed_gets_its_address_back() -> None:
 
 @mutant
 def half_of_what_a_session_needs_is_enough() -> None:
-    swap(gather, "read_session", lambda real: lambda *args: replace(fact := real(*args), objects=fact.remains))
+    swap(objects, "read_session", lambda real: lambda *args: replace(fact := real(*args), objects=fact.remains))
 
 
 @mutant
@@ -897,12 +909,12 @@ def nobody_is_told_what_keeps_rucio_from_being_asked() -> None:
     def ask(real: Any) -> Any:
         def asked(looking: Any) -> None:
             real(looking)
-            if not looking._facts.rse_asked:
-                looking._problems = [p for p in looking._problems if p.reason is not Reason.CREDENTIAL_MISSING]
+            if not looking.facts.rse_asked:
+                looking.problems = [p for p in looking.problems if p.reason is not Reason.CREDENTIAL_MISSING]
 
         return asked
 
-    swap(gather._Gathering, "_rse", ask)
+    swap(registration, "rse", ask)
 
 
 # What is not ours.
@@ -951,12 +963,12 @@ def what_is_published_waits_for_the_end() -> None:
 
 @mutant
 def what_rucio_said_before_counts_where_something_is_destroyed() -> None:
-    swap(gather, "_LIVE", lambda _real: frozenset())
+    swap(look, "_LIVE", lambda _real: frozenset())
 
 
 @mutant
 def outputs_are_safe_from_memory() -> None:
-    swap(gather._Gathering, "_safety", lambda _real: lambda self: self._catalogue())
+    swap(look.Look, "safety", lambda _real: lambda self: self.catalogue())
 
 
 @mutant
@@ -966,12 +978,12 @@ def watches_that_nobody_misses() -> None:
 
 @mutant
 def a_lie_of_the_agent_is_believed() -> None:
-    swap(gather._Gathering, "_believe", lambda _real: lambda _self, _doubt: None)
+    swap(reports, "believe", lambda _real: lambda _look, _doubt: None)
 
 
 @mutant
 def no_destination_is_asked_itself() -> None:
-    swap(gather._Gathering, "_spot_check", lambda _real: lambda _self: True)
+    swap(outgoing, "spot_check", lambda _real: lambda _look: True)
 
 
 # The agent.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import DatasetState, Did, File
 from volatile_rse.domain.versions import versions_in
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
 
-__all__ = ["Dataset", "Datasets"]
+__all__ = ["Dataset", "Datasets", "dataset_of"]
 
 Dataset = tuple[str, Did]
 """Server and name."""
@@ -87,3 +89,12 @@ class Datasets:
         for known in (self._own, self._taken):
             for key in [key for key in known if key[1] == record_id]:
                 del known[key]
+
+
+def dataset_of(catalogue: Catalogue, output: Output) -> DatasetState | None:
+    """Look at an output's dataset; whose it is is asked only where that matters."""
+    did = Did(output.scope, output.dataset)
+    known = catalogue.dataset(did)
+    if known is None or output.if_exists != "Fail":
+        return known
+    return dataclasses.replace(known, maker=catalogue.maker(did))

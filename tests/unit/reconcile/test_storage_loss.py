@@ -13,8 +13,8 @@ from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Piece
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import UnreachableError
+from volatile_rse.reconcile import reports
 from volatile_rse.reconcile.connections import Connections
-from volatile_rse.reconcile.gather import _Gathering
 from volatile_rse.reconcile.reading import uid_of
 from volatile_rse.reconcile.world import World
 
@@ -194,7 +194,7 @@ def test_a_discard_after_a_loss_gives_up_no_output_that_is_still_there() -> None
     assert small.catalogue.replicas(small.rse, small.ledger)[out] == "A"
 
 
-@pytest.mark.parametrize("listing", ["_inputs", "outputs"])
+@pytest.mark.parametrize("listing", ["inputs", "outputs"])
 def test_what_nobody_could_list_after_a_loss_stays_where_it_is(listing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = running()
     small.buffer.lose_volume()
@@ -209,7 +209,7 @@ def test_what_nobody_could_list_after_a_loss_stays_where_it_is(listing: str, mon
     def silent(*_args: object) -> object:
         raise UnreachableError(Reason.BUFFER_UNREACHABLE, "no answer")
 
-    monkeypatch.setattr(*((_Gathering, listing) if listing == "_inputs" else (small.buffer, listing)), silent)
+    monkeypatch.setattr(reports if listing == "inputs" else small.buffer, listing, silent)
     for _ in range(3):
         small.step()
     assert set(before.values()) == {"A"}

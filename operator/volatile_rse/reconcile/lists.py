@@ -1,0 +1,93 @@
+"""The lists that a buffer stands by, in ConfigMaps: its inputs, and what was given up."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from volatile_rse.api.conditions import Reason
+from volatile_rse.builders.objects import discarded_name, name_of
+from volatile_rse.builders.storage import read_discarded, read_inputs
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Lost, Piece
+from volatile_rse.domain.frozen import digest_of
+from volatile_rse.domain.problems import Problem
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.reading import uid_of
+
+__all__ = ["frozen", "frozen_again", "shared", "written_off"]
+
+_log = logging.getLogger(__name__)
+_UNREADABLE = (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error)
+"""How a list fails that is not as it was written."""
+
+
+def frozen(look: Look) -> None:
+    """Read the list of inputs, as it was frozen."""
+    body = look.bodies.get(Piece.INPUTS)
+    look.set(frozen={} if body is None else _unaltered(look, body))
+
+
+def frozen_again(look: Look) -> None:
+    """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
+    inputs = {entry.name: Did.parse(entry.did) for entry in look.claim.request.inputs}
+    found = {name: look.ask(_resolve, look, did) for name, did in inputs.items()}
+    look.set(frozen=None)
+    files = {name: listed for name, listed in found.items() if listed is not None}
+    if len(files) < len(found):
+        return
+    digests = {entry.name: entry.digest for entry in look.record.status.inputs or ()}
+    changed = [name for name, listed in files.items() if digest_of(listed) != digests.get(name)]
+    if changed:
+        name = name_of(look.spec.record_id, Piece.INPUTS)
+        where = f"ConfigMap {look.world.settings.buffers}/{name}"
+        what = f"{where} is gone or was changed, and other files are listed now for "
+        look.problems.append(Problem(Reason.INPUTS_CHANGED, f"{what}{', '.join(changed)}: nothing new is staged."))
+        return
+    look.set(frozen=files, resolved=files)
+
+
+def shared(look: Look) -> int:
+    """Tell how many files the inputs have more than there are."""
+    lists = list((look.facts.frozen or {}).values())
+    return sum(map(len, lists)) - len(set().union(*lists)) if len(lists) > 1 else 0
+
+
+def written_off(look: Look) -> tuple[Lost, ...]:
+    """Read what was given up; a list that somebody has taken away or changed gives up nothing."""
+
+    def read(name: str) -> Mapping[str, Any] | None:
+        return look.world.cluster.get(Ref("ConfigMap", look.world.settings.buffers, name))
+
+    body = read(discarded_name(look.spec.record_id))
+    try:
+        return () if body is None else read_discarded(body, read)
+    except _UNREADABLE:
+        _log.warning("%s: its list of what was given up cannot be read, and does not count", look.record.name)
+        return ()
+
+
+def _unaltered(look: Look, body: Mapping[str, Any]) -> Mapping[str, tuple[File, ...]]:
+    """Read the list; one that somebody has changed is none, since it is not the one that the record stands by."""
+    try:
+        listed = read_inputs(body, look.maps.get)
+    except _UNREADABLE:
+        listed = {}
+    digests = {entry.name: entry.digest for entry in look.record.status.inputs or ()}
+
+    def compare() -> bool:
+        found = {name: digest_of(listed.get(name, ())) for name in {*digests, *listed}}
+        return found == digests
+
+    version = f"{uid_of(body)}/{body['metadata']['resourceVersion']}"
+    if look.connections.compared(look.spec.record_id, version, compare):
+        return listed
+    _log.warning("%s: its list of inputs was changed by somebody, and does not count", look.record.name)
+    return {}
+
+
+def _resolve(look: Look, did: Did) -> tuple[File, ...]:
+    return look.catalogue().resolve(did)

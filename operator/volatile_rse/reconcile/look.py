@@ -1,0 +1,92 @@
+"""One look at the world of one record: what it has to go by, and what it has found so far.
+
+The modules that ask one part of the world each take it along: what gives nothing back has set facts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.facts import Facts, Piece, Record
+from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.stage import Stage, stage_of
+from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.errors import PortError
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.world import World
+
+__all__ = ["Look"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_LIVE = {Stage.HIDING, Stage.DRAINING, Stage.CLOSED}
+"""Stages that destroy: what Rucio said before does not count there."""
+
+
+class Look:
+    """One look at one record's world; what cannot be asked becomes a problem, and the rest goes on."""
+
+    def __init__(self, world: World, connections: Connections, facts: Facts, record: Record) -> None:
+        self.world = world
+        self.connections = connections
+        self.record = record
+        self.spec = record.spec
+        self.claim = record.spec.claims[0]
+        self.ledger = Did.parse(record.spec.ledger)
+        self.stage = stage_of(record.status)
+        self.facts = facts
+        """What is known so far."""
+        self.problems: list[Problem] = []
+        self.bodies: Mapping[Piece, Mapping[str, Any]] = {}
+        """The buffer's objects."""
+        self.maps: Mapping[str, Mapping[str, Any]] = {}
+        """The buffer's ConfigMaps, by name."""
+        self.session_token: str | None = None
+        """What the session's Secret holds."""
+        self.no_tokens: tuple[str, ...] = ()
+        """Hosts whose token cannot be one."""
+
+    def set(self, **found: object) -> None:
+        """Add to the facts."""
+        self.facts = dataclasses.replace(self.facts, **found)  # type: ignore[arg-type]
+
+    def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Give the answer, or None and a problem."""
+        try:
+            return call(*args, **kwargs)
+        except PortError as error:
+            self.problems.append(Problem(error.reason, error.what))
+            return None
+
+    @contextmanager
+    def tolerant(self) -> Iterator[None]:
+        """Make a problem of what fails within."""
+        try:
+            yield
+        except PortError as error:
+            self.problems.append(Problem(error.reason, error.what))
+
+    def catalogue(self) -> Catalogue:
+        """Give the catalogue; its memory counts as long as nothing is destroyed."""
+        connection = self.spec.connection_snapshot
+        if self.stage in _LIVE:
+            return self.connections.of(connection)
+        return self.connections.remembering(connection, self.spec.record_id)
+
+    def safety(self) -> Catalogue:
+        """Give the catalogue for whether outputs are safe: what a session has published may be told from memory."""
+        if self.stage is Stage.SERVING:
+            return self.catalogue()
+        return self.connections.of(self.spec.connection_snapshot)
+
+    def steady(self) -> Catalogue:
+        """Give the catalogue for what does not change before it is destroyed."""
+        if self.stage is Stage.HIDING:
+            return self.connections.remembering(self.spec.connection_snapshot, self.spec.record_id)
+        if self.stage in _LIVE:
+            self.connections.forget(self.spec.record_id)
+        return self.catalogue()

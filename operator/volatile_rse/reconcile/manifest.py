@@ -1,0 +1,63 @@
+"""The manifest: what the agent is to stage, by which ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from volatile_rse.api.agent import Report
+from volatile_rse.builders.manifest import is_in_force, manifest, manifest_digest, with_sources
+from volatile_rse.builders.session import listing_of
+from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.outputs import continuous_outputs, output_rules
+from volatile_rse.reconcile import credentials, reports
+from volatile_rse.reconcile.look import Look
+
+__all__ = ["due"]
+
+
+def due(look: Look, *, staging: bool) -> None:
+    """Make the manifest that the agent must be given, if it has another."""
+    report, access = look.facts.report, look.ask(credentials.access, look)
+    if report is None or access is None or (staging and look.facts.frozen is None):
+        return
+    rules = output_rules(look.spec) if staging and "outputs" in report.knows else ()
+    digest = manifest_digest(look.record.status.inputs or (), access, rules, staging=staging)
+    if is_in_force(digest, report.manifest):
+        found = _found_since(look, report) if staging else {}
+        digest = with_sources(digest, found)
+        if not found or report.manifest == digest:
+            return
+    inputs = (look.facts.frozen or {}) if staging else {}
+    sources = look.ask(_sources, look, inputs)
+    if sources is not None:
+        if "sourceless" in report.knows:
+            # It says of these, too, that they are missing, and why.
+            sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in files}
+        made = manifest(look.spec, digest, inputs, sources, access)
+        later: dict[str, object] = {"outputs": list(rules)}
+        if staging and "listing" in report.knows:
+            later["listing"] = listing_of(look.world.settings, look.spec)
+        if rules and "continuous" in report.knows and (continuous := continuous_outputs(look.spec)):
+            later |= {"continuous": continuous, "record_id": look.spec.record_id}
+        look.set(manifest=made.model_copy(update=later))
+
+
+def _found_since(look: Look, report: Report) -> Mapping[Did, tuple[str, ...]]:
+    """Ask anew where the files are that the agent could not get, ever less often."""
+    if not any(total.failed for total in report.inputs):
+        return {}
+    if not look.connections.is_time_again(look.spec.record_id):
+        return {}
+    failed = {Did(state.scope, state.name) for state in look.ask(reports.inputs, look) or () if state.state == "failed"}
+    frozen = look.facts.frozen or {}
+    sought = {name: tuple(file for file in files if file.did in failed) for name, files in frozen.items()}
+    return look.ask(_sources, look, sought) or {}
+
+
+def _sources(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tuple[str, ...]]:
+    found: dict[Did, tuple[str, ...]] = {}
+    for entry in look.claim.request.inputs:
+        if files := inputs.get(entry.name):
+            near = look.spec.class_snapshot.near_rse
+            found.update(look.catalogue().sources(files, entry.source_rse_expression, near))
+    return found

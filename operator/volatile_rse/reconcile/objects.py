@@ -1,0 +1,122 @@
+"""The objects that one buffer and its session have in Kubernetes, as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from volatile_rse.api.rserecord import PublicAddress
+from volatile_rse.builders.objects import KINDS, RECORD, drain_name, name_of, session_name
+from volatile_rse.domain.facts import Leftover, Piece, SessionFact, Storage
+from volatile_rse.domain.stage import Stage
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.reading import (
+    expires_soon,
+    is_outdated,
+    read_outlived,
+    read_pod,
+    read_service,
+    read_session,
+    read_volume,
+    texts_of,
+    uid_of,
+)
+
+__all__ = ["session", "storage"]
+
+_LEAVING = {Stage.HIDING, Stage.DRAINING}
+
+
+def storage(look: Look) -> Storage:
+    """Look for what there is of the buffer; the bodies found are kept for what is asked later."""
+    cluster, settings = look.world.cluster, look.world.settings
+    labels = {RECORD: look.spec.record_id}
+    bodies = {
+        (kind, body["metadata"]["name"]): body
+        for kind in sorted(set(KINDS.values()))
+        for body in cluster.list(kind, settings.buffers, labels)
+    }
+    found = {
+        piece: body
+        for piece, kind in KINDS.items()
+        if (body := bodies.get((kind, name_of(look.spec.record_id, piece)))) is not None
+    }
+    look.bodies = found
+    look.maps = {name: body for (kind, name), body in bodies.items() if kind == KINDS[Piece.INPUTS]}
+    service = read_service(found[Piece.SERVICE]) if Piece.SERVICE in found else None
+    if service is not None and service.root_port is not None and service.davs_port is not None:
+        host = look.spec.class_snapshot.exposure.public_host
+        address = PublicAddress(host=host, root_port=service.root_port, davs_port=service.davs_port)
+        look.set(public_address=address)
+    claim = found.get(Piece.VOLUME)
+    volumes = _volumes(look, claim)
+    now = look.facts.now
+    return Storage(
+        pieces={piece: uid_of(body) for piece, body in found.items()},
+        going=frozenset(piece for piece, body in found.items() if "deletionTimestamp" in body["metadata"]),
+        outdated=frozenset(piece for piece, body in found.items() if is_outdated(body, now)),
+        leftovers=tuple(sorted(_leftover(body) for body in bodies.values() if body not in found.values())),
+        pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
+        volume=None if claim is None else read_volume(claim, next(iter(volumes), None)),
+        outlived=read_outlived(claim, volumes),
+        lost=_has_volume(look) and not volumes and (claim is None or bool(claim["spec"].get("volumeName"))),
+        service=service,
+        drain_ready=_drain_ready(look) if look.stage in _LEAVING else False,
+    )
+
+
+def session(look: Look) -> SessionFact:
+    """Look for what runs of the session, and for what it was given."""
+    cluster, claim = look.world.cluster, look.claim
+    if look.facts.request is None:
+        return SessionFact()
+    name = session_name(claim.name)
+    pods = _pods(look, deleting=look.facts.request.deleting)
+    secret = look.ask(cluster.get, Ref("Secret", claim.namespace, name))
+    config = look.ask(cluster.get, Ref("ConfigMap", claim.namespace, name))
+    ready_at = look.record.status.session.ready_at
+    fact = read_session(pods, (secret, config), claim.uid, ready_at, look.facts.now)
+    if fact.objects and secret is not None:
+        # Its owner may have written anything into it.
+        look.session_token = texts_of(secret).get("token")
+    return fact
+
+
+def _volumes(look: Look, claim: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
+    """Read the claim's volume; without a claim, what an earlier one has left."""
+    cluster = look.world.cluster
+    if claim is not None:
+        bound = claim["spec"].get("volumeName")
+        volume = cluster.get(Ref("PersistentVolume", None, bound)) if bound else None
+        return () if volume is None else (volume,)
+    if not _has_volume(look):
+        # What an RSE that was adopted had in another life is not its to give up.
+        return ()
+    return cluster.list("PersistentVolume", None, {RECORD: look.spec.record_id})
+
+
+def _has_volume(look: Look) -> bool:
+    return look.spec.class_snapshot.storage.volume is not None and look.spec.adopted_from is None
+
+
+def _drain_ready(look: Look) -> bool:
+    name = drain_name(look.spec.class_snapshot.exposure.public_host)
+    certificate = look.world.cluster.get(Ref("Secret", look.world.settings.buffers, name))
+    if certificate is None or expires_soon(certificate, look.facts.now):
+        return False
+    body = look.world.cluster.get(Ref("Deployment", look.world.settings.buffers, name))
+    return body is not None and ((body.get("status") or {}).get("readyReplicas") or 0) > 0
+
+
+def _pods(look: Look, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
+    wanted = "Pod", look.claim.namespace, look.claim.request.session.pod_selector.match_labels
+    if deleting or look.record.status.session.ended_at is not None:
+        # The session is over, whatever runs: nothing waits for a list that cannot be read.
+        return look.ask(look.world.cluster.list, *wanted) or ()
+    # Outside any tolerance: a list that cannot be read is not an empty one.
+    return look.world.cluster.list(*wanted)
+
+
+def _leftover(body: Mapping[str, Any]) -> Leftover:
+    return Leftover(body["kind"], body["metadata"]["name"], uid_of(body))

@@ -1,0 +1,90 @@
+"""What the agent of a buffer tells, as far as it can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from volatile_rse.api.agent import CopyState, InputState, OutputState
+from volatile_rse.api.conditions import Reason
+from volatile_rse.builders.objects import agent_host
+from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
+from volatile_rse.domain.problems import Problem
+from volatile_rse.ports.buffer import Buffer
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.world import World
+
+__all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "report"]
+
+
+def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
+    """Give the client of a buffer's agent.
+
+    Raises
+    ------
+    UnreachableError
+        BUFFER_UNREACHABLE: its pod has no address.
+    """
+    pod = facts.storage.pod
+    if pod is None or not pod.address:
+        raise UnreachableError(Reason.BUFFER_UNREACHABLE, f"The storage pod of {record.name} has no address.")
+    return world.buffer(pod.address, agent_host(record.spec.record_id))
+
+
+def report(look: Look) -> None:
+    """Ask how it stands."""
+    pod = look.facts.storage.pod
+    if pod is None or pod.over or not pod.address:
+        return
+    try:
+        told = _buffer(look).report()
+        believe(look, doubt_report(look.record, told))
+        look.set(report=told)
+    except PortError as error:
+        # A pod that is starting has no agent yet: that is no problem but a state.
+        if pod.ready:
+            look.problems.append(Problem(error.reason, error.what))
+
+
+def inputs(look: Look) -> tuple[InputState, ...]:
+    """List the inputs, each as far as it is staged."""
+    states = tuple(_pages(_buffer(look).inputs))
+    believe(look, doubt_inputs(look.facts.frozen or {}, states))
+    return states
+
+
+def outputs(look: Look) -> tuple[OutputState, ...]:
+    """List what the session has left or published."""
+    states = tuple(_pages(_buffer(look).outputs))
+    believe(look, doubt_outputs(look.record, states))
+    if look.facts.report is not None:
+        believe(look, doubt_memory(look.record, look.facts.report.volume, states))
+    return states
+
+
+def copies(look: Look) -> tuple[CopyState, ...]:
+    """List the copies, each as far as it is."""
+    return tuple(_pages(_buffer(look).copies))
+
+
+def believe(look: Look, doubt: str) -> None:
+    """Go no further by the word of an agent that tells what cannot be."""
+    if doubt:
+        message = f"The agent of {look.record.name} cannot be believed: {doubt}."
+        raise RefusedError(Reason.BUFFER_IMPLAUSIBLE, message)
+
+
+def _buffer(look: Look) -> Buffer:
+    return buffer_of(look.world, look.record, look.facts)
+
+
+def _pages(read: Callable[[int], Any]) -> Iterable[Any]:
+    after = 0
+    while True:
+        page = read(after)
+        yield from page.items
+        if page.next is None:
+            return
+        after = page.next
