@@ -46,22 +46,17 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
-from volatile_rse.reconcile import (
-    adoption,
+from volatile_rse.reconcile import adoption, datasets, execute, lease, reading, reconciler
+from volatile_rse.reconcile.gather import (
     credentials,
-    datasets,
-    execute,
-    gather,
-    lease,
     lists,
     look,
     manifest,
     objects,
     outgoing,
-    reading,
-    reconciler,
     registration,
     reports,
+    stages,
 )
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
@@ -922,7 +917,7 @@ def nobody_is_told_what_keeps_rucio_from_being_asked() -> None:
 
 @mutant
 def names_are_used_twice() -> None:
-    for module in (planning, gather):
+    for module in (planning, stages):
         swap(module, "identify", lambda _real: lambda instance, _uid: identify(instance, ""))
 
 

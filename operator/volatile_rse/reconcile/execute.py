@@ -59,7 +59,8 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.datasets import Dataset
-from volatile_rse.reconcile.door import session_token
+from volatile_rse.reconcile.gather.door import session_token
+from volatile_rse.reconcile.gather.reports import buffer_of
 from volatile_rse.reconcile.holding import hold, without
 from volatile_rse.reconcile.reading import (
     expires_soon,
@@ -72,7 +73,6 @@ from volatile_rse.reconcile.reading import (
     secret_of,
     uid_of,
 )
-from volatile_rse.reconcile.reports import buffer_of
 from volatile_rse.reconcile.world import World
 
 __all__ = ["create_record", "execute"]

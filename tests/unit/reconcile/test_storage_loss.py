@@ -13,8 +13,8 @@ from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Piece
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import UnreachableError
-from volatile_rse.reconcile import reports
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.gather import reports
 from volatile_rse.reconcile.reading import uid_of
 from volatile_rse.reconcile.world import World
 

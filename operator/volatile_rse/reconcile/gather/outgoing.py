@@ -16,9 +16,9 @@ from volatile_rse.domain.problems import problem_of_dataset
 from volatile_rse.domain.stage import EMPTIED, REVERTED, when
 from volatile_rse.domain.versions import own_of, same_of
 from volatile_rse.ports.errors import PortError
-from volatile_rse.reconcile import credentials, reports
 from volatile_rse.reconcile.datasets import dataset_of
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather import credentials, reports
+from volatile_rse.reconcile.gather.look import Look
 
 __all__ = ["ask", "spot_check", "still_safe"]
 

@@ -6,7 +6,7 @@ from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.rse import buffer_rse
 from volatile_rse.domain.problems import Problem
 from volatile_rse.ports.errors import PortError
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather.look import Look
 
 __all__ = ["foreign_rules", "last_copies", "registered", "replicas", "rse"]
 

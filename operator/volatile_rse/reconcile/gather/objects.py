@@ -10,7 +10,7 @@ from volatile_rse.builders.objects import KINDS, RECORD, drain_name, name_of, se
 from volatile_rse.domain.facts import Leftover, Piece, SessionFact, Storage
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.reading import (
     expires_soon,
     is_outdated,

@@ -9,7 +9,7 @@ from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import authorities_of
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.reading import tokens_of
 
 __all__ = ["access", "doubt"]

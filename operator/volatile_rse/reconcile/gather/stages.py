@@ -1,4 +1,4 @@
-"""The world -> facts: what the stage of a record needs to know, asked anew each time."""
+"""What the stage of a record needs to know, asked anew each time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from volatile_rse.domain.quarantine import DISCARDING, is_unlisted
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
-from volatile_rse.reconcile import (
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.gather import (
     credentials,
     door,
     lists,
@@ -27,9 +28,8 @@ from volatile_rse.reconcile import (
     registration,
     reports,
 )
-from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.holding import is_held
-from volatile_rse.reconcile.look import Look
 from volatile_rse.reconcile.reading import (
     owner_of,
     read_class,

@@ -13,7 +13,7 @@ from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outp
 from volatile_rse.domain.problems import Problem
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.world import World
 
 __all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "report"]

@@ -13,7 +13,7 @@ from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Piece, Record
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.ports.credentials import TokenClaims
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.reading import secret_of
 from volatile_rse.reconcile.world import World
 

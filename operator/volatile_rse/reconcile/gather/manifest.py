@@ -9,8 +9,8 @@ from volatile_rse.builders.manifest import is_in_force, manifest, manifest_diges
 from volatile_rse.builders.session import listing_of
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.outputs import continuous_outputs, output_rules
-from volatile_rse.reconcile import credentials, reports
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather import credentials, reports
+from volatile_rse.reconcile.gather.look import Look
 
 __all__ = ["due"]
 

@@ -15,7 +15,7 @@ from volatile_rse.domain.facts import Lost, Piece
 from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.problems import Problem
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.reading import uid_of
 
 __all__ = ["frozen", "frozen_again", "shared", "written_off"]

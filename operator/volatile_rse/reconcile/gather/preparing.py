@@ -11,9 +11,9 @@ from volatile_rse.domain.frozen import least_of
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
-from volatile_rse.reconcile import credentials
 from volatile_rse.reconcile.datasets import dataset_of
-from volatile_rse.reconcile.look import Look
+from volatile_rse.reconcile.gather import credentials
+from volatile_rse.reconcile.gather.look import Look
 
 __all__ = ["ask"]
 
