@@ -21,7 +21,7 @@ GUESTS = (
         f"tests/e2e/test_{name}.py"
         for name in (
             "admission", "agent", "agent_container", "buffer", "foreign", "inputs", "losses", "naming", "outputs",
-            "patterns", "samples", "sessions", "sites",
+            "patterns", "samples", "session_flow", "sessions", "sites",
         )
     ),
 )  # fmt: skip

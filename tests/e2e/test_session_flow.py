@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from testbed import cluster, grid, installation, samples
-from testbed.sessions import Session, kill_operator, wait_for
+from testbed import cluster, grid, installation
+from testbed.sessions import Session, wait_for
 from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, new_dataset, output
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
@@ -76,51 +72,6 @@ def test_deletion_in_the_middle_of_the_session_keeps_what_was_written(session: S
     record = session.wait_closed()
     assert record["status"]["session"]["endReason"] == "Deleted"
     assert_kept(dataset, record, [3893, 2000000])
-    assert_nothing_left(record)
-
-
-@pytest.fixture(scope="module")
-def bulk() -> Iterator[dict[str, str]]:
-    """An input that takes a while to come."""
-    dataset = f"bulk_{uuid.uuid4().hex[:10]}"
-    folder = samples.SAMPLES / dataset
-    folder.mkdir(parents=True)
-    paths = [folder / f"{dataset}_{number}" for number in range(4)]
-    for path in paths:
-        path.write_bytes(os.urandom(150_000_000))
-    samples.publish(dataset, paths)
-    yield {"name": "bulk", "did": f"user.alice:{dataset}"}
-    shutil.rmtree(folder)
-
-
-BIG = """
-head -c 300000000 /dev/urandom > /tmp/big
-xrdcp /tmp/big $ROOT_URL/$OUTBOX/kept/big
-"""
-
-
-def is_staging(session: Session) -> bool:
-    status = session.status()
-    staged = [entry["staged"] < entry["files"] for entry in status.get("inputs") or ()]
-    return status.get("phase") == "Staging" and staged == [True]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["staging", "copying", "draining"])
-def test_the_operator_is_killed_and_the_end_is_the_same(session: Session, moment: str, bulk: dict[str, str]) -> None:
-    dataset = new_dataset()
-    session.request(inputs=[bulk if moment == "staging" else NANO], outputs=[output(dataset)], capacity="2Gi")
-    session.job(BIG if moment == "copying" else WRITE)
-    looks = {
-        "staging": lambda: is_staging(session),
-        "copying": lambda: session.phase() == "Keeping",
-        "draining": lambda: session.phase() == "Draining",
-    }
-    wait_for(moment, looks[moment], pause=0.02)
-    kill_operator()
-    record = session.wait_closed()
-    assert session.is_true("InputsStaged")
-    assert_kept(dataset, record, [300000000] if moment == "copying" else [3893, 2000000])
     assert_nothing_left(record)
 
 
