@@ -555,6 +555,17 @@ def a_quarantine_that_no_waiting_cures_is_none() -> None:
 
 
 @mutant
+def what_keeps_published_files_back_is_told_at_the_end() -> None:
+    def kept_back(real: Any) -> Any:
+        def told(facts: Facts, record: Record, plan: Plan) -> Any:
+            return real(facts, record, plan) if record.status.session.ended_at is not None else None
+
+        return told
+
+    swap(status, "_kept_back", kept_back)
+
+
+@mutant
 def what_is_torn_is_told_last() -> None:
     swap(quarantine, "_ORDER", lambda real: real[::-1])
 

@@ -119,7 +119,8 @@ class Service:
         self._stopping = threading.Event()
         self._stirred = threading.Event()
         """The next sweep shall not wait."""
-        self._swept = time.monotonic()
+        self._advanced = time.monotonic()
+        """When the sweep last got on with its work."""
         self._searched = float("-inf")
         self._told: dict[str, int] = {}
         """UID of a class that cannot be read -> its generation of which that was told."""
@@ -148,7 +149,7 @@ class Service:
 
     def healthy(self) -> bool:
         """Tell whether the sweep still runs; never whether Rucio answers."""
-        return time.monotonic() - self._swept < 10 * self._interval
+        return time.monotonic() - self._advanced < 10 * self._interval
 
     # Events.
 
@@ -258,7 +259,7 @@ class Service:
         for record_id in alive:
             self._queue.add(record_id)
         # Every buffer is visited: that is what keeps the operator alive, whatever becomes of the rest.
-        self._swept = began
+        self._advanced = began
         self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
         self._world.telemetry.risked(**found.at_risk)
         self._world.telemetry.phased(Counter(found.phases.values()))
@@ -320,7 +321,7 @@ class Service:
         reachable = []
         self._part("connection", lambda: reachable.append(self._look_at(body, found)))
         # Many servers that do not answer are no fault of this process.
-        self._swept = time.monotonic()
+        self._advanced = time.monotonic()
         return any(reachable)
 
     def search(self) -> None:
