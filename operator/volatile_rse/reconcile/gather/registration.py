@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.domain.problems import Problem
-from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.gather.look import Look
 
 __all__ = ["foreign_rules", "last_copies", "registered", "replicas", "rse"]
@@ -13,15 +11,12 @@ __all__ = ["foreign_rules", "last_copies", "registered", "replicas", "rse"]
 
 def rse(look: Look) -> None:
     """Look for RSE and ledger."""
-    try:
+    with look.tolerant():
         catalogue = look.steady()
         known = catalogue.rse(buffer_rse(look.spec)) if _may_have_rse(look.spec) else None
         # Where there is an RSE there is its ledger: it comes first, and goes last.
         ledger = True if known is not None and known.complete else catalogue.ledger_exists(look.ledger)
-    except PortError as error:
-        look.problems.append(Problem(error.reason, error.what))
-        return
-    look.set(ledger=ledger, rse=known, rse_asked=True)
+        look.set(ledger=ledger, rse=known, rse_asked=True)
 
 
 def registered(look: Look) -> None:
