@@ -151,6 +151,13 @@ def test_outputs_whose_volume_is_gone_are_shown_to_nobody_before_any_agent_tells
     assert len(small.truth["losses"]) == 1
 
 
+def test_a_session_that_runs_hears_of_its_loss_as_its_replicas_are_hidden() -> None:
+    small = running()
+    without_volume(small, Piece.POD)
+    small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"})
+    assert small.condition("OutputsSafe")["reason"] == "StorageLost"
+
+
 def test_a_volume_that_goes_after_its_outputs_are_safe_keeps_nothing_back() -> None:
     small = running()
     small.end_pod()
