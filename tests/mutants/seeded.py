@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
+from datetime import timedelta
 from threading import Thread
 from typing import Any
 
@@ -526,6 +527,56 @@ def a_discard_waits_for_a_list_that_never_comes() -> None:
 @mutant
 def what_is_never_believed_is_never_given_up() -> None:
     decided_by("is_unlisted", lambda _real: lambda facts: facts.outputs is None)
+
+
+@mutant
+def a_discard_waits_for_no_list_that_comes() -> None:
+    swap(quarantine, "_PATIENCE", lambda _real: timedelta(seconds=-1))
+
+
+@mutant
+def a_discard_waits_for_no_inventory_that_runs() -> None:
+    decided_by("_gets_on", lambda _real: lambda _facts: False)
+
+
+@mutant
+def a_discard_waits_for_an_inventory_that_hangs() -> None:
+    decided_by("_gets_on", lambda _real: _runs)
+
+
+def _runs(facts: Facts) -> bool:
+    seal = None if facts.report is None else facts.report.seal
+    return seal is not None and seal.state == "running"
+
+
+@mutant
+def the_wait_of_an_earlier_silence_counts() -> None:
+    decided_by(
+        "_discarding",
+        lambda real: lambda facts, record, *args, **late: real(facts, _waited(facts, record), *args, **late),
+    )
+
+
+def _waited(facts: Facts, record: Record) -> Record:
+    if quarantine.is_unlisted(facts):
+        return record
+    steps = {step: at for step, at in record.status.steps.items() if step != quarantine.UNLISTED}
+    return replace(record, status=record.status.model_copy(update={"steps": steps}))
+
+
+@of_agent
+def an_inventory_that_reads_does_not_say_so() -> None:
+    swap(sealing.Sealing, "_gets_on", lambda _real: lambda _self: None)
+
+
+@mutant
+def what_an_agent_has_found_so_far_is_not_listed() -> None:
+    swap(reports, "told", lambda _real: lambda _look: None)
+
+
+@mutant
+def a_discard_names_what_is_no_output() -> None:
+    swap(quarantine, "is_output", lambda _real: lambda _record, _did: True)
 
 
 @mutant

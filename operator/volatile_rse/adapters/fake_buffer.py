@@ -63,6 +63,10 @@ class FakeBuffer(Buffer):
         """Path or PFN -> error: staging, sealing or copying it fails while it stands here."""
         self.unlisted: str | None = None
         """Error of the inventory, which fails while it stands here."""
+        self.sealing_steps = 0
+        """The inventory has its list at the first ``advance``, and is done after as many more."""
+        self.sealing_idle = 0
+        """Seconds for which it has not got on."""
         self.unfenced = False
         """The fence does not come while this is set."""
         self.sites: dict[str, tuple[int, str]] = {}
@@ -191,7 +195,7 @@ class FakeBuffer(Buffer):
             desired=self._desired,
             actual=self._actual,
             inputs=self._input_totals(),
-            seal=self._seal,
+            seal=self._sealing(),
             outputs=self._output_totals(),
             copies=self._copy_totals(),
             failures=self._failed()[:_SHOWN],
@@ -323,11 +327,23 @@ class FakeBuffer(Buffer):
             self._seal = SealState(generation=request.generation, state="failed", error=self.unlisted)
             self._next()
             return
-        for key, found in self._outputs.items():
-            if found.state in {"found", "failed"}:
-                self._outputs[key] = self._sort(key, found, request)
+        work = {key: found for key, found in self._outputs.items() if found.state in {"found", "failed"}}
+        if self.sealing_steps:
+            self.sealing_steps -= 1
+            for key, found in work.items():
+                rule = _rule(found, request.outputs)
+                if rule is not None and found.output is None:
+                    self._outputs[key] = found.model_copy(update={"version": self._next(), "output": rule.name})
+            return
+        for key, found in work.items():
+            self._outputs[key] = self._sort(key, found, request)
         self._seal = SealState(generation=request.generation, state="done")
         self._next()
+
+    def _sealing(self) -> SealState | None:
+        if self._seal is None or self._seal.state != "running":
+            return self._seal
+        return self._seal.model_copy(update={"idle": self.sealing_idle})
 
     def _sort(self, key: tuple[str, str], found: OutputState, request: SealRequest) -> OutputState:
         rule = _rule(found, request.outputs)

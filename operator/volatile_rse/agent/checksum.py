@@ -58,12 +58,19 @@ def digits(value: int) -> str:
     return f"{value:08x}"
 
 
-def of_file(path: Path) -> int:
-    """Read a whole file."""
+def of_file(path: Path, got_on: Callable[[], None] = lambda: None) -> int:
+    """Read a whole file.
+
+    Parameters
+    ----------
+    got_on
+        Called for each MiB.
+    """
     value = EMPTY
     with path.open("rb") as stream:
         while data := stream.read(_BLOCK):
             value = extend(value, data)
+            got_on()
     return value
 
 

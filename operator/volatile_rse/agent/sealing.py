@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +66,7 @@ class Sealing:
         """Held while files are taken: by one at a time."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._got_on = time.monotonic()
 
     def start(self) -> None:
         """Go on with what was under way when the agent ended."""
@@ -90,6 +92,8 @@ class Sealing:
         if known[1].state == "running" and not alive:
             error = "it ended before its end: look at the space of the volume"
             return SealState(generation=known[1].generation, state="failed", error=error)
+        if known[1].state == "running":
+            return known[1].model_copy(update={"idle": int(time.monotonic() - self._got_on)})
         return known[1]
 
     def order(self, request: SealRequest) -> None:
@@ -122,7 +126,12 @@ class Sealing:
     def _failed(self) -> bool:
         return any(total.failed for total in self._ledger.output_totals())
 
+    def _gets_on(self) -> None:
+        """Note that the disk has answered: one that hangs is told from one that is slow."""
+        self._got_on = time.monotonic()
+
     def _launch(self, request: SealRequest) -> None:
+        self._gets_on()
         self._thread = threading.Thread(target=self._run, args=(request,), name="sealing", daemon=True)
         self._thread.start()
 
@@ -175,6 +184,7 @@ class Sealing:
                     finds.append(Find(path, below(root, path), rule, _unread(claim, path, rule, error), area))
 
                 for found in walk(root, unread):
+                    self._gets_on()
                     rule = first_rule(claim, found.path, request.outputs)
                     state = _inventoried(claim, found, rule)
                     finds.append(Find(found.path, below(root, found.path), rule, state, area))
@@ -246,6 +256,7 @@ class Sealing:
         """Act on files; one that fails gets a row that says so, and keeps no other back."""
         done = []
         for find in work:
+            self._gets_on()
             try:
                 done.append(act(find))
             except (OSError, SealError) as error:
@@ -275,7 +286,7 @@ class Sealing:
         if adler32 is None:
             # Sessions may change modes; attributes need a writable file, and must be there before it is closed.
             source.chmod(0o600)
-            adler32 = checksum.digits(checksum.of_file(source))
+            adler32 = checksum.digits(checksum.of_file(source, self._gets_on))
             os.setxattr(source, _IDENTITY, described)
             checksum.remember(source, adler32)
         size = source.stat().st_size
@@ -336,6 +347,7 @@ class Sealing:
     def _stored(self) -> Iterator[tuple[str, Path]]:
         store = self._places.namespace / "store"
         for found in walk(store, _passed_over):
+            self._gets_on()
             if found.regular:
                 path = os.fsdecode(found.path)
                 yield f"/store/{path}", store / path

@@ -220,6 +220,8 @@ class SealState(ApiModel):
     generation: Annotated[int, Field(ge=1)]
     state: Literal["running", "done", "failed"]
     error: Annotated[str, Field(max_length=512)] | None = None
+    idle: Count | None = None
+    """Seconds since something was found, read or sealed, while it runs; absent: an agent that does not tell."""
 
 
 class CopyTarget(ApiModel):

@@ -220,6 +220,8 @@ class Facts:
     """On the buffer, by the ledger: file -> state letter."""
     inputs: tuple[InputState, ...] | None = None
     outputs: tuple[OutputState, ...] | None = None
+    told: tuple[OutputState, ...] | None = None
+    """What the agent tells of outputs where ``outputs`` is not known, believed or not: nothing but a list to show."""
     copies: tuple[CopyState, ...] | None = None
     datasets: Mapping[str, DatasetState | None] = field(default_factory=dict)
     """Output of which something is still to be copied or attached -> what stands under its dataset's name now."""

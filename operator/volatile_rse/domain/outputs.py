@@ -26,7 +26,9 @@ __all__ = [
     "chosen_of",
     "continuous_outputs",
     "copying_of",
+    "did_of",
     "is_output",
+    "is_owed",
     "kept_again",
     "lifetime_of",
     "next_steps",
@@ -154,7 +156,7 @@ def refused_datasets(facts: Facts, record: Record) -> tuple[Problem, ...]:
 def taken_paths(facts: Facts) -> tuple[Problem, ...]:
     """Say which files have a path that their dataset has already: it never holds two versions of one."""
     groups = sealed_files(facts.outputs or ())
-    paths = {_did(state): state.path for state in facts.outputs or ()}
+    paths = {did_of(state): state.path for state in facts.outputs or ()}
     unsafe = {did for dids in (facts.unsafe or {}).values() for did in dids}
     other = others_of(groups, facts.versions)
     absent = [pair for pairs in same_of(groups, facts.versions).values() for pair in pairs if pair[1].did in unsafe]
@@ -225,7 +227,7 @@ def _orders(wanted: Collection[Target], pfns: Mapping[Target, str], registered: 
 
 def kept_again(facts: Facts, record: Record) -> list[do.Effect]:
     """Attach and hold anew what Rucio has forgotten, where the destination was seen to have it."""
-    groups = sealed_files([state for state in facts.outputs or () if _did(state) not in facts.given_up])
+    groups = sealed_files([state for state in facts.outputs or () if did_of(state) not in facts.given_up])
     copying = copying_of(own_of(groups, facts.versions), facts.copies or (), chosen_of(record.status))
     forgotten = {did for dids in (facts.unsafe or {}).values() for did in dids} - facts.found_again
     arrived = {
@@ -299,11 +301,14 @@ def at_risk(facts: Facts, record: Record) -> tuple[OutputState, ...] | None:
                 unsafe = set(facts.unsafe.get(output, ()))
                 safe |= {file.did for file in files} - unsafe
                 safe |= {file.did for file, theirs in same.get(output, ()) if theirs.did not in unsafe}
-    ours = [
-        state for state in facts.outputs if state.output is not None and state.state in {"sealed", "failed", "found"}
-    ]
-    return tuple(state for state in ours if _did(state) not in safe)
+    return tuple(state for state in facts.outputs if is_owed(state) and did_of(state) not in safe)
 
 
-def _did(state: OutputState) -> Did:
+def is_owed(state: OutputState) -> bool:
+    """Tell whether a file is to be kept: an output names it, and it is whole."""
+    return state.output is not None and state.state in {"sealed", "failed", "found"}
+
+
+def did_of(state: OutputState) -> Did:
+    """Give the name of a sealed file; of any other, one that no file has."""
     return Did(state.scope or "", state.name or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from volatile_rse.api.agent import OutputState
 from volatile_rse.api.conditions import Reason
@@ -21,15 +22,19 @@ from volatile_rse.domain.discard import (
     refused_consent,
 )
 from volatile_rse.domain.facts import Facts, Lost, Record
-from volatile_rse.domain.outputs import at_risk, is_output, unknown_copies
+from volatile_rse.domain.outputs import at_risk, did_of, is_output, is_owed, unknown_copies
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import EMPTIED, stamp, when
 
-__all__ = ["DISCARDING", "is_unlisted", "keep_in_quarantine", "outcome_of", "write_off"]
+__all__ = ["DISCARDING", "UNLISTED", "is_unlisted", "keep_in_quarantine", "outcome_of", "write_off"]
 
 DISCARDING = "discarding"
 """Step: the consent to a discard was seen."""
+UNLISTED = "unlisted"
+"""Step: a discard that is due waits for the list of what there is, since then."""
+_PATIENCE = timedelta(minutes=10)
+"""For a list of what there is, since agents and nodes restart; and for an inventory that runs without progress."""
 _SAID = 99
 """What an outcome names; the kind takes one more, for what Rucio forgets later."""
 _ORDER = ("torn", "failed", "found", "unmatched", "skipped", "excluded")
@@ -94,8 +99,8 @@ def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
 def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> Plan | None:
     """Carry out a consent: after a last try, and without Rucio's answer never.
 
-    A list of what there is is waited for until the deadline of the end: the agent may be silent for good, the fence or
-    the inventory may never come.
+    A list of what there is is waited for until the deadline of the end, and then as long as it is seen to come: the
+    agent may be silent for good, the fence or the inventory may never come.
     """
     consent = consent_of(facts, record)
     if consent is None:
@@ -107,7 +112,10 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
     if facts.now < begun + LAST_TRY:
         return replace(decided, wake=begun + LAST_TRY)
     if late and is_unlisted(facts):
-        return _given_up_unseen(facts, record, consent)
+        return _without_list(facts, record, consent, decided)
+    if UNLISTED in record.status.steps:
+        steps = {step: at for step, at in record.status.steps.items() if step != UNLISTED}
+        return replace(decided, effects=(remember(record, steps=steps),))
     left = at_risk(facts, record)
     if left is None or facts.unsafe is None or facts.unlocked is None:
         return None
@@ -116,21 +124,60 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
 
 def is_unlisted(facts: Facts) -> bool:
     """Tell whether the agent gives no list of what there is: there is none yet, or it is not believed."""
-    doubted = any(problem.reason is Reason.BUFFER_IMPLAUSIBLE for problem in facts.problems)
-    return facts.outputs is None or facts.copies is None or (facts.unsafe is None and doubted)
+    return facts.outputs is None or facts.copies is None or (facts.unsafe is None and _is_doubted(facts))
+
+
+def _is_doubted(facts: Facts) -> bool:
+    return any(problem.reason is Reason.BUFFER_IMPLAUSIBLE for problem in facts.problems)
 
 
 def _why_unlisted(facts: Facts) -> str:
-    return "its agent did not answer" if facts.report is None else "its agent gave no list of it"
+    if facts.report is None:
+        return "its agent did not answer"
+    return "its agent gave no list that can be relied on"
+
+
+def _without_list(facts: Facts, record: Record, consent: Discard, decided: Plan) -> Plan | None:
+    since = when(record.status.steps.get(UNLISTED))
+    if since is None:
+        steps = {**record.status.steps, UNLISTED: stamp(facts.now)}
+        return replace(decided, effects=(remember(record, steps=steps),))
+    if facts.now < since + _PATIENCE or _gets_on(facts):
+        return None
+    return _given_up_unseen(facts, record, consent)
+
+
+def _gets_on(facts: Facts) -> bool:
+    """Tell whether the inventory runs, and not in vain: what takes hours may end all the same."""
+    seal = None if facts.report is None else facts.report.seal
+    if seal is None or seal.state != "running" or seal.idle is None:
+        return False
+    return seal.idle < _PATIENCE.total_seconds()
 
 
 def _given_up_unseen(facts: Facts, record: Record, consent: Discard) -> Plan | None:
-    """Give up what nobody can list any more; of what Rucio knows, the outputs without another copy are listed."""
+    """Give up what nobody can list for certain.
+
+    Listed is all that anybody tells of: the outputs that Rucio knows without another copy, and those that the agent has
+    listed so far. What Rucio knows elsewhere is not given up; an agent that is not believed may have said so in vain.
+    """
     if facts.last_copies is None:
         return None
-    lost = lost_of((), [did for did in facts.last_copies if is_output(record, did)])
-    # What an agent tells that is not believed counts for nothing.
-    return _given_up(replace(facts, outputs=None), record, consent, lost)
+    last = [did for did in facts.last_copies if is_output(record, did)]
+    elsewhere = set(facts.replicas or ()).difference(last)
+    told = [
+        state for state in facts.told or () if is_owed(state) and (_is_doubted(facts) or did_of(state) not in elsewhere)
+    ]
+    sent: dict[Did, tuple[str, ...]] = {}
+    for copy in facts.copies or ():
+        did = Did(copy.scope, copy.name)
+        sent[did] = (*sent.get(did, ()), copy.pfn)
+    lost = [
+        file if (did := Did.parse(file.did)) not in elsewhere and is_output(record, did) else replace(file, did="")
+        for file in lost_of(told, last, sent)
+    ]
+    # What an agent tells that is not believed is not said to be kept.
+    return _given_up(replace(facts, outputs=None), record, consent, sorted(lost))
 
 
 def _given_up(

@@ -227,7 +227,7 @@ def test_an_agent_that_dies_after_taking_a_file_takes_it_again(
     again.stop()
 
 
-def _dies(_: Path) -> int:
+def _dies(*_: object) -> int:
     raise KeyboardInterrupt
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.agent.conftest import CLAIM, RECORD, adler32, fence, leave, request, seal
-from volatile_rse.agent import checksum
+from volatile_rse.agent import checksum, sealing
 from volatile_rse.agent import places as places_module
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.errors import AgentError
@@ -43,6 +44,33 @@ def test_a_file_is_sealed_under_its_name_for_good(buffer: Buffer) -> None:
     assert not source.exists()
     [total] = buffer.report().outputs
     assert (total.claim, total.name, total.files, total.sealed) == (CLAIM, "out", 1, 1)
+
+
+def test_an_inventory_tells_since_when_it_has_not_got_on(buffer: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(buffer, "f")
+    fence(buffer)
+    now = time.monotonic()
+    monkeypatch.setattr(sealing.time, "monotonic", lambda: now)
+    with buffer.sealing.working:
+        buffer.sealing.order(request())
+        assert buffer.report().seal == SealState(generation=1, state="running", idle=0)
+        now += 700.5
+        assert buffer.report().seal == SealState(generation=1, state="running", idle=700)
+    buffer.sealing.join()
+    assert buffer.report().seal == SealState(generation=1, state="done")
+
+
+def test_an_inventory_gets_on_with_each_file_that_it_finds_and_each_mebibyte_that_it_reads(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[float] = []
+    monkeypatch.setattr(sealing.Sealing, "_gets_on", lambda _self: read.append(0))
+    leave(buffer, "small")
+    leave(buffer, "great", bytes(9 << 20))
+    fence(buffer)
+    seal(buffer)
+    ordered, found, taken, blocks = 1, 2, 2 * 2, 1 + 9
+    assert len(read) == ordered + found + taken + blocks
 
 
 def test_nothing_is_sealed_before_the_fence_stands(buffer: Buffer) -> None:

@@ -574,6 +574,7 @@ def a_buffer_that_never_answers_is_discarded(small: Small) -> None:
     small.drop(Piece.INPUTS)
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
+    _waits_in_vain(small)
     small.until(lambda: small.truth.get("discarded"), _LONG)
     assert {did.name.split(".")[0] for did in small.discarded} == {"out"}, "inputs have other copies"
     assert small.truth["discarded"]["files"] == len(FILES)
@@ -590,9 +591,69 @@ def an_inventory_that_never_comes_is_given_up(small: Small) -> None:
     for _ in range(35):
         small.step()
     assert not small.truth.get("discarded"), "the inventory may still come"
+    _waits_in_vain(small)
     _ends(small)
     assert "gave no list" in small.truth["outcome"]["exceptions"][0]
     assert small.truth["discarded"]["files"] == 0
+
+
+def an_inventory_that_takes_its_time_is_waited_for(small: Small) -> None:
+    """As long as it gets on, whatever deadline is over: what is given up has a whole list."""
+    small.fail_copies(steps=10_000)
+    small.buffer.sealing_steps = 10_000
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    _waits_in_vain(small)
+    small.clock.turn(timedelta(hours=9))
+    for _ in range(3):
+        small.step()
+    assert not small.truth.get("discarded"), "its inventory has not ended"
+    small.buffer.sealing_steps = 0
+    _ends(small)
+    assert [(file.path, bool(file.adler32)) for file in small.written_off] == [(path, True) for path in FILES]
+
+
+def an_inventory_that_hangs_is_given_up(small: Small) -> None:
+    """With all that it has found."""
+    small.buffer.sealing_steps, small.buffer.sealing_idle = 10_000, 3600
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    _waits_in_vain(small)
+    _ends(small)
+    assert [(file.path, file.bytes, file.adler32) for file in small.written_off] == [(path, 6, "") for path in FILES]
+    assert "gave no list" in small.truth["outcome"]["exceptions"][0]
+
+
+def an_agent_comes_again_after_a_discard_was_due(small: Small) -> None:
+    """Twice it is silent for less long than anyone gives it up for."""
+    small.fail_copies(steps=10_000)
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.until(lambda: small.truth.get("quarantinedAt"), _LONG)
+    small.buffer.down = True
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+    small.until(lambda: "unlisted" in small.truth["steps"], _LONG)
+    small.clock.turn(timedelta(minutes=9))
+    small.catalogue.down = True
+    small.buffer.down = False
+    small.until(lambda: "unlisted" not in small.truth["steps"])
+    small.buffer.down = True
+    small.catalogue.down = False
+    small.until(lambda: "unlisted" in small.truth["steps"])
+    small.clock.turn(timedelta(minutes=9))
+    small.step()
+    assert not small.truth.get("discarded"), "it may come again"
+    small.buffer.down = False
+    _ends(small)
+    assert [file.path for file in small.written_off] == list(FILES)
+
+
+def _waits_in_vain(small: Small) -> None:
+    """Have a discard that is due wait for a list, as long as it waits."""
+    small.until(lambda: "unlisted" in small.truth["steps"], _LONG)
+    small.clock.turn(timedelta(minutes=10))
 
 
 def a_fence_that_never_comes_is_told_and_given_up(small: Small) -> None:
@@ -604,6 +665,7 @@ def a_fence_that_never_comes_is_told_and_given_up(small: Small) -> None:
     assert "ADMIN must act" in small.condition("OutputsSafe")["message"]
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
+    _waits_in_vain(small)
     _ends(small)
 
 
@@ -992,6 +1054,9 @@ ALL: tuple[Scenario, ...] = (
     an_admin_discards,
     a_buffer_that_never_answers_is_discarded,
     an_inventory_that_never_comes_is_given_up,
+    an_inventory_that_takes_its_time_is_waited_for,
+    an_inventory_that_hangs_is_given_up,
+    an_agent_comes_again_after_a_discard_was_due,
     a_fence_that_never_comes_is_told_and_given_up,
     a_loss_is_acknowledged,
     its_cluster_is_lost,

@@ -13,6 +13,7 @@ from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.api.agent import CopyTotals, InputState, InputTotals, OutputState, OutputTotals, Report
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import ApiModel
+from volatile_rse.domain.catalogue import Did
 from volatile_rse.ports.errors import UnreachableError
 
 _Model = TypeVar("_Model", bound=ApiModel)
@@ -203,6 +204,7 @@ def test_a_file_that_was_removed_by_hand_is_given_up_by_a_discard_after_the_dead
     small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
     small.until(lambda: "it tells of 1" in small.message)
     given_up_late(small)
+    assert [file.path for file in small.written_off if file.path] == ["kept/a"], "what it tells of all the same"
 
 
 def test_a_copy_that_never_arrived_is_given_up_by_a_discard_after_the_deadline() -> None:
@@ -210,8 +212,39 @@ def test_a_copy_that_never_arrived_is_given_up_by_a_discard_after_the_deadline()
     small.buffer.sites = Nowhere()
     written(small)
     small.until(lambda: "has no such file" in small.message)
+    copies = {copy.pfn for copy in small.buffer.copies().items}
     given_up_late(small)
     assert small.truth["outcome"]["files"] == 0, "what is not believed is said to be kept"
+    assert [(file.path, file.did) for file in small.written_off] == [("kept/a", ""), ("kept/b", "")]
+    assert {pfn for file in small.written_off for pfn in file.copies} == copies
+
+
+def test_a_discard_gives_up_no_file_of_others_that_an_agent_calls_an_output() -> None:
+    small = Small(inputs=1)
+    small.fail_copies(steps=10_000)
+    written(small)
+    honest, theirs = small.buffer.outputs, Did("user.alice", "in.0")
+
+    def outputs(after: int = 0) -> object:
+        page = honest(after)
+        lies = small.truth.get("phase") == "Keeping"
+        called = {"scope": theirs.scope, "name": theirs.name}
+        items = [state.model_copy(update=called) if lies and "b" in state.path else state for state in page.items]
+        return page.model_copy(update={"items": items})
+
+    small.buffer.outputs = outputs  # type: ignore[method-assign,assignment]
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "BufferImplausible")
+    # Nobody else has it any more: a discard of its name would destroy it.
+    small.catalogue.lose("SITE-A", theirs)
+    small.patch(REQUEST, teardown={"discard": {"rse": small.rse, "requestedBy": "alice"}})
+    small.clock.turn(timedelta(hours=2))
+    small.until(lambda: "unlisted" in small.truth["steps"])
+    small.clock.turn(timedelta(minutes=10))
+    small.until(lambda: f"last copy of {theirs}" in small.message)
+    assert small.catalogue.replicas(small.rse, small.ledger)[theirs] == "A", "I1b: a last copy was hidden"
+    told = {file.path: file.did for file in small.written_off if file.path}
+    assert told["kept/b"] == ""
+    assert theirs not in small.discarded
 
 
 def given_up_late(small: Small) -> None:
@@ -222,6 +255,9 @@ def given_up_late(small: Small) -> None:
         small.step()
     assert not small.truth.get("discarded"), "it may be believed again"
     small.clock.turn(timedelta(hours=2))
+    small.until(lambda: "unlisted" in small.truth["steps"])
+    assert not small.truth.get("discarded"), "another agent may come, and be believed"
+    small.clock.turn(timedelta(minutes=10))
     small.until(small.is_closed)
     assert small.truth["discarded"]["requestedBy"] == "alice"
     assert "gave no list" in small.truth["outcome"]["exceptions"][0]

@@ -46,9 +46,10 @@ def last_copies(look: Look) -> None:
     rse(look)
     if look.facts.rse is not None:
         standing = look.ask(lambda: look.catalogue().standing(look.spec.rse_name, look.ledger))
-        look.set(last_copies=None if standing is None else standing.last)
+        if standing is not None:
+            look.set(last_copies=standing.last, replicas=standing.states)
     elif look.facts.rse_asked:
-        look.set(last_copies=())
+        look.set(last_copies=(), replicas={})
 
 
 def _may_have_rse(spec: RSERecordSpec) -> bool:

@@ -16,7 +16,7 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.world import World
 
-__all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "report"]
+__all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "report", "told"]
 
 
 def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
@@ -62,6 +62,13 @@ def outputs(look: Look) -> tuple[OutputState, ...]:
     if look.facts.report is not None:
         believe(look, doubt_memory(look.record, look.facts.report.volume, states))
     return states
+
+
+def told(look: Look) -> None:
+    """List outputs whatever is to be believed of them, also while the inventory runs."""
+    pod = look.facts.storage.pod
+    if pod is not None and pod.ready and not pod.over and pod.address:
+        look.set(told=look.ask(lambda: tuple(_pages(_buffer(look).outputs))))
 
 
 def copies(look: Look) -> tuple[CopyState, ...]:

@@ -129,6 +129,7 @@ def _all(look: Look) -> Facts:
     look.set(problems=tuple(look.problems))
     if look.stage in _AT_RISK and DISCARDING in look.record.status.steps and is_unlisted(look.facts):
         registration.last_copies(look)
+        reports.told(look)
     credentials.doubt(look)
     look.set(problems=tuple(dict.fromkeys(look.problems)))
     return look.facts
