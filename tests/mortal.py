@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 
 __all__ = ["Death", "Mortal"]
 
@@ -19,10 +19,10 @@ class Mortal(RucioCatalogue):
     writes_left = 0
     """Until its death; none by itself."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        living = self._server._client
-        self._server._client = lambda: _DyingClient(living(), self)  # type: ignore[method-assign]
+    def __init__(self, server: RucioServer) -> None:
+        super().__init__(server)
+        living = server._client
+        server._client = lambda: _DyingClient(living(), self)  # type: ignore[method-assign]
 
 
 class _DyingClient:

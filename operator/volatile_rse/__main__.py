@@ -21,7 +21,7 @@ from volatile_rse.adapters.clock import SystemClock
 from volatile_rse.adapters.endpoints import HttpsEndpoints
 from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.kubernetes import KubernetesCluster
-from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.api.agent import AGENT_PORT
 from volatile_rse.api.conditions import REMEDIES
 from volatile_rse.api.rucioconnection import Budget
@@ -187,8 +187,8 @@ def _world(cluster: Cluster, settings: Settings, private: Path, metrics: Metrics
         gate = gates.setdefault(connection.server, Gate(connection.server, Budget()))
         if connection.budget is not None:
             gate.budget = connection.budget
-        catalogue = RucioCatalogue(connection, (login.username, login.password), login.authorities, private, gate)
-        return metrics.measured(catalogue)
+        server = RucioServer(connection, (login.username, login.password), login.authorities, private, gate)
+        return metrics.measured(RucioCatalogue(server))
 
     def buffer(address: str, name: str) -> Buffer:
         return AgentClient((address, AGENT_PORT), name, authority.bundle(), pair())

@@ -19,7 +19,7 @@ from testbed import grid
 from testbed.layout import SITES
 from tests.mortal import Death, Mortal
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
-from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.adapters.rucio.answers import usual_paths
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
@@ -131,7 +131,7 @@ class RealWorld(World):
         secret = SecretKeys(secret_name="unused")
         spec = RucioConnectionSpec(server=server, account=grid.OPERATOR, userpass=secret, ledger_scope=LEDGERS)
         login = (grid.OPERATOR, facts.passwords[grid.OPERATOR])
-        return kind(spec, login, Path(facts.bundle).read_text(), private)
+        return kind(RucioServer(spec, login, Path(facts.bundle).read_text(), private))
 
     def container(self, did: Did, content: Collection[Did]) -> None:
         self.client.add_container(did.scope, did.name)

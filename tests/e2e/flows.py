@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from testbed import asking, cluster, grid, installation
+from testbed import asking, cluster, grid, installation, samples
 from testbed.sessions import Session, wait_for
 from volatile_rse.api.names import lfn_name
 
@@ -44,6 +46,22 @@ def fresh_namespace() -> Iterator[str]:
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@contextmanager
+def fresh_dataset(kind: str, files: int, size: int) -> Iterator[tuple[str, list[str]]]:
+    """Publish a dataset at the first site; give its name, and the paths of its files in the client's container."""
+    dataset = f"{kind}_{uuid.uuid4().hex[:10]}"
+    folder = samples.SAMPLES / dataset
+    folder.mkdir(parents=True)
+    try:
+        paths = [folder / f"{dataset}_{number}" for number in range(files)]
+        for path in paths:
+            path.write_bytes(os.urandom(size))
+        samples.publish(dataset, paths)
+        yield f"{samples.SCOPE}:{dataset}", [f"/samples/{dataset}/{path.name}" for path in paths]
+    finally:
+        shutil.rmtree(folder)
 
 
 def new_session(namespace: str) -> Iterator[Session]:

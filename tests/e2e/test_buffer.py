@@ -21,7 +21,7 @@ from joserfc.jwk import ECKey
 from testbed import buffer, cluster, dimuon, grid, layout, pki, samples, session
 from testbed.dimuon import Dimuon
 from volatile_rse.adapters.authority import hashed_name
-from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.api.agent import CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN, TLS, UID, GateState
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
 from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files, drain_files
@@ -374,7 +374,8 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> RucioCatalogue:
     )
     authorities = Path(facts.bundle).read_text()
     password = facts.passwords[grid.OPERATOR]
-    return RucioCatalogue(connection, (grid.OPERATOR, password), authorities, tmp_path_factory.mktemp("rucio"))
+    private = tmp_path_factory.mktemp("rucio")
+    return RucioCatalogue(RucioServer(connection, (grid.OPERATOR, password), authorities, private))
 
 
 @pytest.fixture(scope="module")

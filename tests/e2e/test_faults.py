@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -22,6 +19,7 @@ from tests.e2e.flows import (
     docker,
     end_of,
     finish,
+    fresh_dataset,
     let_go,
     new_dataset,
     output,
@@ -126,17 +124,9 @@ def test_the_destination_fails_when_the_copies_begin(
 @pytest.fixture
 def twice() -> Iterator[str]:
     """A dataset whose files are on both sites."""
-    dataset = f"twice_{uuid.uuid4().hex[:10]}"
-    folder = samples.SAMPLES / dataset
-    folder.mkdir(parents=True)
-    paths = [folder / f"{dataset}_{number}" for number in range(8)]
-    for path in paths:
-        path.write_bytes(os.urandom(100_000))
-    samples.publish(dataset, paths)
-    inside = [f"/samples/{dataset}/{path.name}" for path in paths]
-    docker("exec", CLIENT, "rucio", "upload", "--rse", "SITE-B", "--scope", samples.SCOPE, *inside)
-    yield f"{samples.SCOPE}:{dataset}"
-    shutil.rmtree(folder)
+    with fresh_dataset("twice", files=8, size=100_000) as (did, paths):
+        docker("exec", CLIENT, "rucio", "upload", "--rse", "SITE-B", "--scope", samples.SCOPE, *paths)
+        yield did
 
 
 def test_a_source_fails_while_inputs_are_staged(session: Session, another: Session, twice: str) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from testbed import samples
 from testbed.sessions import Session, kill_operator, wait_for
-from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, new_dataset, output
+from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, fresh_dataset, new_dataset, output
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
@@ -19,15 +15,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def bulk() -> Iterator[dict[str, str]]:
     """An input that takes a while to come."""
-    dataset = f"bulk_{uuid.uuid4().hex[:10]}"
-    folder = samples.SAMPLES / dataset
-    folder.mkdir(parents=True)
-    paths = [folder / f"{dataset}_{number}" for number in range(4)]
-    for path in paths:
-        path.write_bytes(os.urandom(150_000_000))
-    samples.publish(dataset, paths)
-    yield {"name": "bulk", "did": f"user.alice:{dataset}"}
-    shutil.rmtree(folder)
+    with fresh_dataset("bulk", files=4, size=150_000_000) as (did, _):
+        yield {"name": "bulk", "did": did}
 
 
 BIG = """

@@ -20,7 +20,7 @@ from rucio.client.baseclient import BaseClient
 from rucio.common.exception import DuplicateRule
 
 from volatile_rse.adapters.authority import LocalAuthority
-from volatile_rse.adapters.rucio import RucioCatalogue
+from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.adapters.rucio.answers import source_pfns
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
@@ -121,7 +121,7 @@ def catalogue(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ledger_scope="vrse",
         budget=Budget(timeout=1, calls_per_second=1000),
     )
-    return RucioCatalogue(spec, ("ops", "secret"), AUTHORITY.bundle(), tmp_path)
+    return RucioCatalogue(RucioServer(spec, ("ops", "secret"), AUTHORITY.bundle(), tmp_path))
 
 
 @pytest.mark.parametrize("body", ["", "no server behind this proxy", "<html>\nUnavailable: later\n</html>"])
@@ -234,7 +234,7 @@ def test_what_a_credential_needed_on_disk_goes_with_it(server: Server, tmp_path:
     private = tmp_path / "private"
     private.mkdir()
     for number in range(3):
-        catalogue = RucioCatalogue(spec, ("ops", f"secret{number}"), AUTHORITY.bundle(), private)
+        catalogue = RucioCatalogue(RucioServer(spec, ("ops", f"secret{number}"), AUTHORITY.bundle(), private))
         with pytest.raises(UnreachableError):
             catalogue.dataset(Did("user.alice", "f"))
         assert len(list(private.glob("rucio-*"))) >= 1

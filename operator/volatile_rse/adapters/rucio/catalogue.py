@@ -8,9 +8,7 @@ the epoch tombstone that a plain reaper takes; expressions and attributes are ca
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
-from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.rucio.buffers import RucioBuffers
 from volatile_rse.adapters.rucio.datasets import RucioDatasets
 from volatile_rse.adapters.rucio.ledgers import RucioLedgers
@@ -18,7 +16,6 @@ from volatile_rse.adapters.rucio.replicas import RucioReplicas
 from volatile_rse.adapters.rucio.rses import RucioRses
 from volatile_rse.adapters.rucio.rules import RucioRules
 from volatile_rse.adapters.rucio.server import RucioServer
-from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.domain.catalogue import (
     BufferRse,
     DatasetState,
@@ -37,33 +34,16 @@ __all__ = ["RucioCatalogue"]
 
 
 class RucioCatalogue(Catalogue):
-    """One Rucio server, as one account.
+    """One Rucio server, as one account."""
 
-    Parameters
-    ----------
-    authorities
-        Certificates (PEM) that verify the server; None: the system's.
-    private
-        Directory for session tokens and the client's configuration; nobody else may read it.
-    gate
-        Of the server: shared by all that ask it; None: one of its own.
-    """
-
-    def __init__(
-        self,
-        connection: RucioConnectionSpec,
-        login: tuple[str, str],
-        authorities: str | None,
-        private: Path,
-        gate: Gate | None = None,
-    ) -> None:
-        self._server = RucioServer(connection, login, authorities, private, gate)
-        self._rses = RucioRses(self._server)
-        self._buffers = RucioBuffers(self._server, self._rses)
-        self._datasets = RucioDatasets(self._server)
-        self._ledgers = RucioLedgers(self._server, self._datasets)
-        self._replicas = RucioReplicas(self._server, self._rses)
-        self._rules = RucioRules(self._server, self._replicas)
+    def __init__(self, server: RucioServer) -> None:
+        self._server = server
+        self._rses = RucioRses(server)
+        self._buffers = RucioBuffers(server, self._rses)
+        self._datasets = RucioDatasets(server)
+        self._ledgers = RucioLedgers(server, self._datasets)
+        self._replicas = RucioReplicas(server, self._rses)
+        self._rules = RucioRules(server, self._replicas)
 
     def ping(self) -> None:
         """Check that the server answers and takes our credential."""
