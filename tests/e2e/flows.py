@@ -133,8 +133,10 @@ def discard(rse: str, name: str) -> dict[str, object]:
     return {"discard": {"rse": rse, "requestedBy": name}}
 
 
-def docker(*argv: str) -> str:
-    return subprocess.run(["docker", *argv], check=True, capture_output=True, text=True, timeout=60).stdout
+def docker(*argv: object) -> str:
+    done = subprocess.run(["docker", *map(str, argv)], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def running(

@@ -4,26 +4,13 @@ import pytest
 
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.api.agent import (
-    Copies,
-    CopyOrder,
-    CopyTarget,
     FenceRequest,
     InputFile,
     Manifest,
-    OutputRule,
-    SealRequest,
 )
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 OUTBOX = "/outbox/claim/"
-SEAL = SealRequest(
-    generation=1,
-    record_id="k4t7q2mz5a",
-    outputs=[
-        OutputRule(claim="claim", name="plots", patterns=["plots/**/*.root"], scope="user.alice", dataset="plots_v1"),
-        OutputRule(claim="claim", name="rest", patterns=["*"], scope="user.alice", dataset="rest_v1"),
-    ],
-)
 
 
 def manifest(*names: str) -> Manifest:
@@ -35,15 +22,6 @@ def manifest(*names: str) -> Manifest:
         for name in names
     ]  # fmt: skip
     return Manifest(digest="a" * 64, claims=["claim"], inputs=files)
-
-
-def order(name: str) -> Copies:
-    target = CopyTarget(rse="SITE-B", pfn=f"davs://b/{name}")
-    return Copies(copies=[CopyOrder(scope="user.alice", name=name, destinations=[target])])
-
-
-def sealed(buffer: FakeBuffer) -> dict[str, str]:
-    return {state.path: state.name for state in buffer.outputs().items if state.name}
 
 
 def test_inputs_are_staged_listed_and_readable() -> None:
@@ -84,40 +62,6 @@ def test_a_fence_is_reached_and_never_goes_back() -> None:
         buffer.write("claim", "late", b"")
     with pytest.raises(RefusedError, match="older"):
         buffer.fence(FenceRequest(generation=1))
-
-
-def test_outputs_are_sealed_and_copied() -> None:
-    buffer = FakeBuffer()
-    for path in ("plots/a.root", "plots/deep/b.root", "notes", "other/c"):
-        buffer.write("claim", path, path.encode())
-    buffer.write("claim", "plots/torn.root", b"half", torn=True)
-    with pytest.raises(RefusedError, match="open"):
-        buffer.seal(SEAL)
-    buffer.fence(FenceRequest(generation=1))
-    buffer.advance()
-    buffer.seal(SEAL)
-    buffer.advance()
-    version = buffer.report().version
-    buffer.seal(SEAL)
-    assert buffer.report().version == version
-    assert buffer.journal == ["fence", "seal", "seal"]
-    states = {state.path: (state.state, state.output) for state in buffer.outputs().items}
-    assert states == {
-        "plots/a.root": ("sealed", "plots"), "plots/deep/b.root": ("sealed", "plots"), "notes": ("sealed", "rest"),
-        "other/c": ("unmatched", None), "plots/torn.root": ("torn", "plots"),
-    }  # fmt: skip
-    name = sealed(buffer)["notes"]
-    with pytest.raises(RefusedError, match="no sealed output"):
-        buffer.copy(order("unknown"))
-    buffer.send_manifest(manifest())
-    for error in ({f"davs://b/{name}": "no space"}, {}, {}):
-        buffer.broken = error
-        buffer.copy(order(name))
-        buffer.advance()
-        (copy,) = buffer.copies().items
-        assert copy.state == ("failed" if error else "verified")
-    assert list(buffer.sites) == [f"davs://b/{name}"]
-    assert buffer.report().copies.verified_bytes == len("notes")
 
 
 def test_failures_are_played() -> None:

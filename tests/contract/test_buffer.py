@@ -1,0 +1,500 @@
+"""What the reconciler relies on of a buffer's agent, shown on the fake and on one that stands beside a real XRootD."""
+
+from __future__ import annotations
+
+import ssl
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import requests
+from pydantic import SecretStr
+
+from testbed import grid
+from tests.e2e import buffer_containers as containers
+from tests.e2e.buffer_containers import CLAIM, OUTBOX, PUBLISH, RECORD
+from tests.e2e.flows import docker, headers
+from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
+from volatile_rse.api.agent import (
+    DATA,
+    Copies,
+    CopyOrder,
+    CopyState,
+    CopyTarget,
+    FenceRequest,
+    GateState,
+    InputFile,
+    InputState,
+    Manifest,
+    OutputRule,
+    OutputState,
+    SealRequest,
+)
+from volatile_rse.ports.buffer import Buffer, Endpoints
+from volatile_rse.ports.errors import RefusedError
+
+SCOPE, SITE, HOST = "user.alice", "SITE-A", "localhost"
+PLOTS = OutputRule(claim=CLAIM, name="plots", patterns=["plots/**/*.root"], scope=SCOPE, dataset="user.alice.plots")
+REST = OutputRule(claim=CLAIM, name="rest", patterns=["*"], scope=SCOPE, dataset="user.alice.rest")
+SEAL = SealRequest(generation=1, record_id=RECORD, outputs=[PLOTS, REST])
+
+
+class Around(Protocol):
+    """A buffer, its session and a site."""
+
+    buffer: Buffer
+    door: Endpoints
+    token: str
+    """Of its session."""
+
+    @property
+    def port(self) -> int: ...
+    def credentials(self) -> tuple[dict[str, SecretStr], str | None]: ...
+    def url(self, name: str) -> str: ...
+    def put(self, url: str, data: bytes) -> None: ...
+    def has(self, url: str) -> tuple[int, str] | None: ...
+    def write(self, path: str, data: bytes) -> None: ...
+    def begin(self, path: str) -> None: ...
+    def publish(self, path: str, data: bytes) -> None: ...
+    def is_refused(self, path: str) -> bool: ...
+    def spoil(self, file: InputFile) -> None: ...
+    def mend(self, file: InputFile, data: bytes) -> None: ...
+    def block(self, rule: OutputRule, path: str) -> Callable[[], None]: ...
+    def shut(self, url: str) -> Callable[[], None]: ...
+    def restart(self) -> None: ...
+    def lose_volume(self) -> None: ...
+    def settle(self, holds: Callable[[], object]) -> None: ...
+
+
+class FakeAround(Around):
+    def __init__(self) -> None:
+        self.buffer: FakeBuffer = FakeBuffer()
+        self.door = FakeEndpoints({HOST: self.buffer})
+        self.token = "token"
+        self.buffer.tokens = {self.token}
+
+    @property
+    def port(self) -> int:
+        return 1
+
+    def credentials(self) -> tuple[dict[str, SecretStr], str | None]:
+        return {}, None
+
+    def url(self, name: str) -> str:
+        return f"davs://site-a/{name}"
+
+    def put(self, url: str, data: bytes) -> None:
+        pass
+
+    def has(self, url: str) -> tuple[int, str] | None:
+        return self.buffer.sites.get(url)
+
+    def write(self, path: str, data: bytes) -> None:
+        self.buffer.write(CLAIM, path, data)
+
+    def begin(self, path: str) -> None:
+        self.buffer.write(CLAIM, path, b"half", torn=True)
+
+    def publish(self, path: str, data: bytes) -> None:
+        self.buffer.publish(CLAIM, path, data)
+
+    def is_refused(self, path: str) -> bool:
+        try:
+            self.buffer.write(CLAIM, path, b"late")
+        except PermissionError:
+            return True
+        return False
+
+    def _break(self, place: str, error: str) -> Callable[[], None]:
+        self.buffer.broken[place] = error
+
+        def mended() -> None:
+            del self.buffer.broken[place]
+
+        return mended
+
+    def spoil(self, file: InputFile) -> None:
+        self._break(file.path, f"{file.sources[0]}: adler32 is not {file.adler32}")
+
+    def mend(self, file: InputFile, data: bytes) -> None:
+        del self.buffer.broken[file.path], data
+
+    def block(self, rule: OutputRule, path: str) -> Callable[[], None]:
+        return self._break(path, f"{rule.named(RECORD, path.encode())[1]} is another file already")
+
+    def shut(self, url: str) -> Callable[[], None]:
+        return self._break(url, f"PUT {url}: refused")
+
+    def restart(self) -> None:
+        self.buffer.restart()
+
+    def lose_volume(self) -> None:
+        self.buffer.lose_volume()
+
+    def settle(self, holds: Callable[[], object]) -> None:
+        for _ in range(3):
+            self.buffer.advance()
+        assert holds()
+
+
+class RealAround(Around):
+    def __init__(self, live: containers.Buffer) -> None:
+        self._live = live
+        self.buffer = live.client
+        self.door = HttpsEndpoints(live.bundle.read_text())
+        self.token = live.token
+        self._facts = grid.grid()
+        self._folder = f"/store/user/alice/contract-{uuid.uuid4().hex}"
+        self._uploads: list[ssl.SSLSocket] = []
+
+    @property
+    def port(self) -> int:
+        return self._live.davs
+
+    def credentials(self) -> tuple[dict[str, SecretStr], str | None]:
+        host = self._facts.davs[SITE].removeprefix("https://").partition(":")[0]
+        return {host: SecretStr(self._facts.tokens[grid.ALICE])}, Path(self._facts.bundle).read_text()
+
+    def url(self, name: str) -> str:
+        return f"{self._facts.davs[SITE].replace('https', 'davs')}{self._folder}/{name}"
+
+    def _call(self, method: str, url: str, data: bytes = b"") -> requests.Response:
+        address = url.replace(self._facts.davs[SITE].replace("https", "davs"), self._facts.davs_outside[SITE])
+        sent = headers(method, self._facts.tokens[grid.ALICE])
+        return requests.request(method, address, headers=sent, data=data, verify=self._facts.bundle, timeout=30)
+
+    def put(self, url: str, data: bytes) -> None:
+        assert self._call("PUT", url, data).status_code == 201
+
+    def has(self, url: str) -> tuple[int, str] | None:
+        answer = self._call("HEAD", url)
+        if answer.status_code == 404:
+            return None
+        return int(answer.headers["Content-Length"]), answer.headers["Digest"].removeprefix("adler32=")
+
+    def write(self, path: str, data: bytes) -> None:
+        assert self._live.call("PUT", f"{OUTBOX}/{path}", data=data).status_code == 201
+
+    def begin(self, path: str) -> None:
+        self._uploads.append(self._live.upload_begun(f"{OUTBOX}/{path}", 4_000_000))
+        containers.until(lambda: self._live.mode(f"{OUTBOX}/{path}").startswith("1"))
+
+    def publish(self, path: str, data: bytes) -> None:
+        self.write(path, data)
+        door = f"https://localhost:{self._live.davs}"
+        sent = headers("MOVE", self._live.token) | {"Destination": f"{door}{PUBLISH}/{path}"}
+        answer = requests.request(
+            "MOVE", f"{door}{OUTBOX}/{path}", headers=sent, verify=str(self._live.bundle), timeout=20
+        )
+        assert answer.status_code in {201, 204}, answer.text
+
+    def is_refused(self, path: str) -> bool:
+        return self._live.call("PUT", f"{OUTBOX}/{path}", data=b"late").status_code == 403
+
+    def spoil(self, file: InputFile) -> None:
+        self.put(file.sources[0], b"!" * file.bytes)
+
+    def mend(self, file: InputFile, data: bytes) -> None:
+        self.put(file.sources[0], data)
+
+    def block(self, rule: OutputRule, path: str) -> Callable[[], None]:
+        place = f"{DATA}/ns{rule.named(RECORD, path.encode())[1]}"
+        self._live.on_disk(f"mkdir -p $(dirname {place}) && echo other > {place}")
+        return lambda: self._live.on_disk(f"rm {place}") and None
+
+    def shut(self, url: str) -> Callable[[], None]:
+        # A file where its folder should be.
+        folder = url.rpartition("/")[0]
+        self.put(folder, b"no folder")
+
+        def opened() -> None:
+            assert self._call("DELETE", folder).status_code in {200, 204}
+
+        return opened
+
+    def restart(self) -> None:
+        docker("kill", f"{self._live.name}-agent")
+        self._live.start_agent()
+
+    def lose_volume(self) -> None:
+        docker("kill", f"{self._live.name}-agent")
+        self._live.on_disk(f"rm -rf {DATA}/* {DATA}/.[!.]*")
+        docker("restart", "-t", "1", f"{self._live.name}-xrootd")
+        self._live.start_agent()
+
+    def settle(self, holds: Callable[[], object]) -> None:
+        containers.until(lambda: bool(holds()), 60)
+
+    def close(self) -> None:
+        for upload in self._uploads:
+            upload.close()
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.grid)])
+def around(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Around]:
+    if request.param == "fake":
+        yield FakeAround()
+        return
+    with containers.live_buffer(tmp_path) as live:
+        made = RealAround(live)
+        yield made
+        made.close()
+
+
+def adler32(data: bytes) -> str:
+    return f"{zlib.adler32(data):08x}"
+
+
+def input_file(around: Around, name: str, data: bytes) -> InputFile:
+    url = around.url(name)
+    around.put(url, data)
+    return InputFile(
+        scope=SCOPE, name=name, entries=["in"], path=f"/store/user/alice/{name}", bytes=len(data),
+        adler32=adler32(data), sources=[url],
+    )  # fmt: skip
+
+
+def manifest(around: Around, *files: InputFile, digest: str = "1" * 64, continuous: bool = False) -> Manifest:
+    credentials, trust = around.credentials()
+    made = Manifest(digest=digest, claims=[CLAIM], inputs=list(files), credentials=credentials, trust=trust)
+    rules = {"outputs": [PLOTS, REST], "continuous": ["plots"], "record_id": RECORD}
+    return made.model_copy(update=rules) if continuous else made
+
+
+def fenced(around: Around) -> None:
+    around.buffer.fence(FenceRequest(generation=1))
+    around.settle(lambda: around.buffer.report().actual == GateState(mode="fenced", generation=1))
+
+
+def sealed(around: Around) -> dict[str, OutputState]:
+    around.buffer.seal(SEAL)
+    around.settle(lambda: is_sealed(around))
+    return {state.path: state for state in around.buffer.outputs().items}
+
+
+def is_sealed(around: Around) -> bool:
+    seal = around.buffer.report().seal
+    return seal is not None and (seal.state, seal.error, seal.idle) == ("done", None, None)
+
+
+def order(state: OutputState, url: str) -> Copies:
+    target = CopyTarget(rse=SITE, pfn=url)
+    return Copies(copies=[CopyOrder(scope=state.scope or "", name=state.name or "", destinations=[target])])
+
+
+def test_a_buffer_that_was_told_nothing(around: Around) -> None:
+    report = around.buffer.report()
+    assert (report.manifest, report.seal, report.inputs, report.outputs, report.failures) == (None, None, [], [], [])
+    assert (report.desired, report.actual) == (GateState(mode="open", generation=0),) * 2
+    assert (report.copies.files, report.partial_files, report.partial_bytes, report.xrootd_restarts) == (0, 0, 0, 0)
+    assert 0 < report.space.bytes_free <= report.space.bytes
+    assert 0 < report.space.inodes_free <= report.space.inodes
+    assert set(report.knows) == {"outputs", "continuous", "sourceless", "listing"}
+    for page in (around.buffer.inputs(), around.buffer.outputs(), around.buffer.copies()):
+        assert (page.items, page.next) == ([], None)
+
+
+def test_inputs_are_staged_and_what_failed_is_tried_again_when_it_is_wanted_again(around: Around) -> None:
+    buffer, contents = around.buffer, {"x": b"first", "y": b"second", "z": b""}
+    files = [input_file(around, name, data) for name, data in contents.items()]
+    around.spoil(files[1])
+    buffer.send_manifest(manifest(around, *files))
+    assert buffer.report().manifest == "1" * 64
+    around.settle(lambda: buffer.report().inputs[0].failed == 1)
+    around.settle(lambda: buffer.report().inputs[0].staged == 2)
+    (total,) = buffer.report().inputs
+    assert (total.name, total.files, total.bytes, total.staged_bytes) == ("in", 3, 11, 5)
+    states = {state.name: state for state in buffer.inputs().items}
+    assert {name: state.state for name, state in states.items()} == {"x": "staged", "y": "failed", "z": "staged"}
+    assert "adler32" in (states["y"].error or "")
+    assert [failure.error for failure in buffer.report().failures] == [states["y"].error]
+    told = [InputState.model_validate(states[file.name]) for file in files]
+    assert [(state.path, state.bytes, state.adler32) for state in told] == [
+        (file.path, file.bytes, file.adler32) for file in files
+    ]
+    before = buffer.report().version
+    around.mend(files[1], contents["y"])
+    buffer.send_manifest(manifest(around, *files, digest="2" * 64))
+    around.settle(lambda: buffer.report().inputs[0].staged == 3)
+    assert buffer.report().manifest == "2" * 64
+    assert buffer.report().failures == []
+    changed = buffer.inputs(max(state.version for state in states.values())).items
+    assert {(state.name, state.state) for state in changed} == {("y", "staged")}, "only what has changed since"
+    assert buffer.report().version > before
+
+
+def test_an_agent_that_restarts_has_forgotten_its_manifest_and_nothing_else(around: Around) -> None:
+    buffer, file = around.buffer, input_file(around, "x", b"data")
+    buffer.send_manifest(manifest(around, file))
+    around.settle(lambda: buffer.report().inputs[0].staged == 1)
+    around.write("notes", b"notes")
+    fenced(around)
+    before, outputs = buffer.report(), sealed(around)
+    around.restart()
+    report = buffer.report()
+    assert (report.manifest, report.volume) == (None, before.volume)
+    assert (report.desired, report.actual) == (before.desired, before.actual)
+    assert is_sealed(around)
+    assert {state.path: state for state in buffer.outputs().items} == outputs
+    assert [state.state for state in buffer.inputs().items] == ["staged"]
+
+
+def test_another_volume_is_told_and_has_nothing(around: Around) -> None:
+    buffer = around.buffer
+    buffer.send_manifest(manifest(around, input_file(around, "x", b"data")))
+    around.settle(lambda: buffer.report().inputs[0].staged == 1)
+    around.write("notes", b"notes")
+    fenced(around)
+    before = buffer.report().volume
+    around.lose_volume()
+    report = buffer.report()
+    assert report.volume != before
+    assert (report.manifest, report.seal, report.inputs, report.outputs) == (None, None, [], [])
+    assert report.desired.mode == "open"
+    assert buffer.inputs().items == []
+
+
+def test_a_fence_is_for_good(around: Around) -> None:
+    buffer = around.buffer
+    buffer.send_manifest(manifest(around))
+    around.write("notes", b"notes")
+    assert buffer.fence(FenceRequest(generation=2)) == GateState(mode="fenced", generation=2)
+    assert buffer.report().desired == GateState(mode="fenced", generation=2)
+    around.settle(lambda: buffer.report().actual == GateState(mode="fenced", generation=2))
+    assert around.is_refused("late")
+    with pytest.raises(RefusedError, match="older"):
+        buffer.fence(FenceRequest(generation=1))
+    assert buffer.fence(FenceRequest(generation=2)) == GateState(mode="fenced", generation=2)
+    assert buffer.report().actual == GateState(mode="fenced", generation=2)
+
+
+def test_outputs_are_sealed_once_nobody_can_write(around: Around) -> None:
+    buffer = around.buffer
+    buffer.send_manifest(manifest(around))
+    contents = {"plots/a.root": b"a", "plots/deep/b.root": b"", "notes": b"notes", "other/c": b"c"}
+    for path, data in contents.items():
+        around.write(path, data)
+    around.begin("plots/torn.root")
+    with pytest.raises(RefusedError, match=r"fence first|open"):
+        buffer.seal(SEAL)
+    fenced(around)
+    states = sealed(around)
+    assert {path: (state.state, state.output) for path, state in states.items()} == {
+        "plots/a.root": ("sealed", "plots"), "plots/deep/b.root": ("sealed", "plots"), "notes": ("sealed", "rest"),
+        "other/c": ("unmatched", None), "plots/torn.root": ("torn", "plots"),
+    }  # fmt: skip
+    for rule, path in ((PLOTS, "plots/a.root"), (PLOTS, "plots/deep/b.root"), (REST, "notes")):
+        state = states[path]
+        assert (state.name, state.store_path) == rule.named(RECORD, path.encode())
+        assert (state.claim, state.scope) == (CLAIM, SCOPE)
+        assert (state.bytes, state.adler32) == (len(contents[path]), adler32(contents[path]))
+    assert [states[path].name for path in ("other/c", "plots/torn.root")] == [None, None]
+    totals = {total.name: (total.files, total.sealed, total.torn, total.failed) for total in buffer.report().outputs}
+    assert totals == {"plots": (3, 2, 1, 0), "rest": (1, 1, 0, 0), None: (1, 0, 0, 0)}
+    assert buffer.report().unmatched == ["other/c"]
+    version = buffer.report().version
+    buffer.seal(SEAL)
+    assert is_sealed(around)
+    assert buffer.report().version == version, "what is done is not done again"
+
+
+def test_a_file_that_cannot_be_sealed_keeps_no_other_back_and_is_tried_again(around: Around) -> None:
+    buffer = around.buffer
+    buffer.send_manifest(manifest(around))
+    for path in ("plots/a.root", "plots/b.root"):
+        around.write(path, path.encode())
+    fenced(around)
+    mended = around.block(PLOTS, "plots/a.root")
+    states = sealed(around)
+    assert {path: state.state for path, state in states.items()} == {"plots/a.root": "failed", "plots/b.root": "sealed"}
+    assert "is another file already" in (states["plots/a.root"].error or "")
+    assert states["plots/a.root"].adler32 is None
+    assert [total.failed for total in buffer.report().outputs] == [1]
+    mended()
+    again = sealed(around)
+    assert {state.state for state in again.values()} == {"sealed"}
+    assert again["plots/b.root"] == states["plots/b.root"]
+    assert again["plots/a.root"].error is None
+
+
+def test_copies_are_verified_and_failed_ones_get_new_attempts(around: Around) -> None:
+    buffer = around.buffer
+    buffer.send_manifest(manifest(around))
+    around.write("notes", b"notes")
+    around.write("more", b"more")
+    fenced(around)
+    states = sealed(around)
+    unknown = states["notes"].model_copy(update={"name": "unknown"})
+    with pytest.raises(RefusedError, match="no sealed output"):
+        buffer.copy(order(unknown, around.url("unknown")))
+    assert buffer.copies().items == []
+    good, bad = around.url("copies/notes"), around.url("shut/more")
+    opened = around.shut(bad)
+    buffer.copy(order(states["notes"], good))
+    buffer.copy(order(states["more"], bad))
+    around.settle(lambda: buffer.report().copies.verified == 1)
+    around.settle(lambda: buffer.report().copies.failed == 1)
+    assert around.has(good) == (5, states["notes"].adler32)
+    copies = {copy.pfn: copy for copy in buffer.copies().items}
+    assert copies[bad].attempts >= 1
+    assert copies[bad].error
+    assert copies[good] == CopyState(
+        version=copies[good].version, scope=SCOPE, name=states["notes"].name, rse=SITE, pfn=good, state="verified",
+        attempts=1,
+    )  # fmt: skip
+    total = buffer.report().copies
+    assert (total.files, total.bytes, total.verified_bytes) == (2, 9, 5)
+    opened()
+    buffer.copy(order(states["notes"], good))
+    buffer.copy(order(states["more"], bad))
+    around.settle(lambda: buffer.report().copies.verified == 2)
+    assert around.has(bad) == (4, states["more"].adler32)
+    assert next(copy for copy in buffer.copies().items if copy.pfn == good) == copies[good], "it was copied once"
+
+
+def test_what_is_published_is_sealed_while_the_session_writes_on(around: Around) -> None:
+    buffer = around.buffer
+    buffer.send_manifest(manifest(around, continuous=True))
+    around.write("plots/a.root", b"a")
+    around.publish("plots/b.root", b"b")
+    around.settle(lambda: sum(total.sealed for total in buffer.report().outputs) == 1)
+    report = buffer.report()
+    assert (report.actual.mode, report.seal) == ("open", None)
+    taken = {state.path: state for state in buffer.outputs().items if state.state == "sealed"}
+    assert list(taken) == ["plots/b.root"]
+    assert (taken["plots/b.root"].name, taken["plots/b.root"].adler32) == (
+        PLOTS.named(RECORD, b"plots/b.root")[0],
+        adler32(b"b"),
+    )
+    around.settle(lambda: sum(total.files for total in buffer.report().outputs) == 2)
+    fenced(around)
+    states = sealed(around)
+    assert {path: state.state for path, state in states.items()} == {"plots/a.root": "sealed", "plots/b.root": "sealed"}
+    assert states["plots/b.root"] == taken["plots/b.root"]
+
+
+def test_the_door_tells_what_a_session_may(around: Around) -> None:
+    buffer, file = around.buffer, input_file(around, "x", b"data")
+
+    def unreadable(path: str, token: str) -> str:
+        return around.door.can_read(HOST, around.port, path, token) or ""
+
+    def writable(path: str, token: str) -> bool:
+        return around.door.can_write(HOST, around.port, path, token)
+
+    buffer.send_manifest(manifest(around, file))
+    around.settle(lambda: buffer.report().inputs[0].staged == 1)
+    assert unreadable(file.path, around.token) == ""
+    assert unreadable("/store/", around.token) == ""
+    assert "gave 404" in unreadable("/store/user/alice/absent", around.token)
+    assert "gave 403" in unreadable(file.path, "no token")
+    assert writable(f"{OUTBOX}/", around.token)
+    assert not writable(f"{OUTBOX}/", "no token")
+    assert not writable("/store/user/alice/", around.token)
+    fenced(around)
+    assert not writable(f"{OUTBOX}/", around.token)
+    assert unreadable(file.path, around.token) == ""

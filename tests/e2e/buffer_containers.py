@@ -1,0 +1,166 @@
+"""A buffer outside of Kubernetes: two containers of its image on one volume, the agent and a real XRootD."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from testbed import buffer, layout
+from tests.e2e.flows import docker, headers
+from volatile_rse.adapters.agent_client import AgentClient
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.api.agent import (
+    AGENT_PORT,
+    CONFIG,
+    DATA,
+    DAVS_PORT,
+    RUN,
+    TLS,
+    UID,
+    FenceRequest,
+    GateState,
+    OutputRule,
+    OutputState,
+    SealRequest,
+)
+from volatile_rse.builders.xrootd import Issuer, ServerSettings, buffer_files
+from volatile_rse.ports.credentials import TokenClaims
+from volatile_rse.ports.errors import PortError
+
+CLAIM, RECORD = "5f0c2f3e-claim", "abcdefgh23"
+OUTBOX = f"/outbox/{CLAIM}"
+PUBLISH = f"/publish/{CLAIM}"
+RIGHTS = " ".join(
+    [
+        "storage.read:/store",
+        *(f"storage.{right}:{area}" for area in (OUTBOX, PUBLISH) for right in ("read", "create", "modify")),
+    ]
+)
+ISSUER, AUDIENCE = "https://agent.sessions.invalid/", "https://agent.buffers.invalid"
+
+
+def until(true: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    name: str
+    client: AgentClient
+    folder: Path
+    token: str
+
+    @property
+    def davs(self) -> int:
+        """Another one after a restart."""
+        return published(f"{self.name}-xrootd", DAVS_PORT)
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "tls" / "ca.crt"
+
+    def call(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        url, sent = f"https://localhost:{self.davs}{path}", headers(method, self.token)
+        return requests.request(method, url, headers=sent, verify=str(self.bundle), timeout=20, **arguments)
+
+    def upload_begun(self, path: str, size: int) -> ssl.SSLSocket:
+        """Send half of a file, and stay connected."""
+        context = ssl.create_default_context(cafile=str(self.bundle))
+        line = context.wrap_socket(socket.create_connection(("localhost", self.davs)), server_hostname="localhost")
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.token}\r\n"
+        line.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode() + b"x" * (size // 2))
+        return line
+
+    def on_disk(self, script: str) -> str:
+        return docker("exec", f"{self.name}-xrootd", "sh", "-c", f"{script} || true")
+
+    def mode(self, path: str) -> str:
+        return self.on_disk(f"stat -c %a {DATA}/ns{path}")
+
+    def answers(self, *modes: str) -> bool:
+        try:
+            return self.client.report().actual.mode in (modes or {"open"})
+        except PortError:
+            return False
+
+    def start_agent(self) -> None:
+        docker("start", f"{self.name}-agent")
+        port = published(f"{self.name}-agent", AGENT_PORT)
+        self.client._where = f"localhost:{port}"
+        until(lambda: self.answers("open", "fenced"))
+
+    def fence(self, generation: int) -> None:
+        self.client.fence(FenceRequest(generation=generation))
+        until(lambda: self.client.report().actual == GateState(mode="fenced", generation=generation))
+
+    def seal(self, generation: int, rule: OutputRule) -> dict[str, OutputState]:
+        self.client.seal(SealRequest(generation=generation, record_id=RECORD, outputs=[rule]))
+        until(lambda: (seal := self.client.report().seal) and seal.state == "done")
+        return {state.path: state for state in self.client.outputs().items}
+
+
+def folder(path: Path, files: dict[str, str]) -> str:
+    path.mkdir()
+    path.chmod(0o755)
+    for name, text in files.items():
+        (path / name).write_text(text)
+        (path / name).chmod(0o644)
+    return str(path)
+
+
+def run(name: str, program: str, mounts: dict[str, str], port: int) -> int:
+    """Start a container as restricted as the pod's."""
+    options = ["--user", f"{UID}:{UID}", "--read-only", "--cap-drop", "ALL", "--network", layout.NETWORK]
+    options += [part for path in ("/tmp", RUN) for part in ("--tmpfs", f"{path}:uid={UID},mode=700")]  # noqa: S108
+    options += [part for path, source in mounts.items() for part in ("--volume", f"{source}:{path}")]
+    docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1::{port}", *options, buffer.image(),
+           "python3", "-m", program)  # fmt: skip
+    return published(name, port)
+
+
+def published(name: str, port: int) -> int:
+    return int(docker("port", name, port).splitlines()[0].rpartition(":")[2])
+
+
+@contextmanager
+def live_buffer(tmp: Path, size: int | None = None) -> Iterator[Buffer]:
+    """Give a buffer, on a volume of so many MiB."""
+    name = f"vrse-test-agent-{uuid.uuid4().hex[:8]}"
+    authority = LocalAuthority(*LocalAuthority.create())
+    pair, hour = authority.server(["localhost", f"{name}-xrootd"], timedelta(hours=1)), timedelta(hours=1)
+    key = authority.session_key(AUDIENCE)
+    issuer = Issuer(name="session", url=ISSUER, jwks=key.jwks)
+    server = ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=[issuer])
+    tls = {"ca.crt": authority.bundle(), "tls.crt": pair.certificate, "tls.key": pair.key}
+    mounts = {DATA: name, TLS: folder(tmp / "tls", tls)}
+    if size is not None:
+        options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size}m,uid={UID}"}
+        docker("volume", "create", name, *(part for pair in options.items() for part in ("--opt", "=".join(pair))))
+    claims = TokenClaims(ISSUER, "alice/agent", AUDIENCE, RIGHTS, datetime.now(UTC) + hour)
+    try:
+        config = {CONFIG: folder(tmp / "config", buffer_files(server))}
+        run(f"{name}-xrootd", "volatile_rse.agent.supervisor", {**mounts, **config}, DAVS_PORT)
+        agent = run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
+        client = AgentClient(("127.0.0.1", agent), "localhost", authority.bundle(), authority.client("operator", hour))
+        made = Buffer(name, client, tmp, authority.session_token(key.private, claims))
+        until(made.answers)
+        yield made
+    finally:
+        for program in ("agent", "xrootd"):
+            subprocess.run(["docker", "logs", f"{name}-{program}"], check=False)
+            subprocess.run(["docker", "rm", "--force", f"{name}-{program}"], check=False, capture_output=True)
+        subprocess.run(["docker", "volume", "rm", name], check=False, capture_output=True)
