@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -50,7 +52,7 @@ def test_an_inventory_tells_since_when_it_has_not_got_on(buffer: Buffer, monkeyp
     leave(buffer, "f")
     fence(buffer)
     now = time.monotonic()
-    monkeypatch.setattr(sealing.time, "monotonic", lambda: now)
+    monkeypatch.setattr(sealing, "time", SimpleNamespace(monotonic=lambda: now))
     with buffer.sealing.working:
         buffer.sealing.order(request())
         assert buffer.report().seal == SealState(generation=1, state="running", idle=0)
@@ -63,14 +65,14 @@ def test_an_inventory_tells_since_when_it_has_not_got_on(buffer: Buffer, monkeyp
 def test_an_inventory_gets_on_with_each_file_that_it_finds_and_each_mebibyte_that_it_reads(
     buffer: Buffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[float] = []
-    monkeypatch.setattr(sealing.Sealing, "_gets_on", lambda _self: read.append(0))
+    clock = itertools.count()
+    monkeypatch.setattr(sealing, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     leave(buffer, "small")
     leave(buffer, "great", bytes(9 << 20))
     fence(buffer)
     seal(buffer)
     ordered, found, taken, blocks = 1, 2, 2 * 2, 1 + 9
-    assert len(read) == ordered + found + taken + blocks
+    assert next(clock) == ordered + found + taken + blocks
 
 
 def test_nothing_is_sealed_before_the_fence_stands(buffer: Buffer) -> None:
