@@ -8,7 +8,12 @@ from tests.unit.reconcile.scenarios import FILES
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.builders.objects import record_name
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.facts import Facts
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.world import World
 
 
 def _secret(small: Small) -> None:
@@ -39,6 +44,31 @@ def test_a_secret_that_took_the_place_of_the_sessions_is_not_deleted() -> None:
     small.delete()
     small.until(small.is_closed)
     assert small.cluster.get(ref) is not None
+
+
+@pytest.mark.parametrize("kind", ["Secret", "ConfigMap"])
+def test_what_takes_their_place_between_look_and_deed_is_not_deleted(kind: str) -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    ref = Ref(kind, "alice", "run-vrse")
+
+    def apply(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        if isinstance(effect, do.RevokeSession) and is_ours():
+            small.cluster.delete(ref, (small.cluster.get(ref) or {})["metadata"]["uid"])
+            metadata = {"namespace": "alice", "name": "run-vrse"}
+            small.cluster.create({"apiVersion": "v1", "kind": kind, "metadata": metadata})
+        execute(world, connections, facts, effect)
+
+    def is_ours() -> bool:
+        return "volatilerse.io/record" in ((small.cluster.get(ref) or {})["metadata"].get("labels") or {})
+
+    assert is_ours()
+    small.apply = apply
+    small.delete()
+    small.until(small.is_closed)
+    assert small.cluster.get(ref) is not None
+    assert not is_ours()
 
 
 def test_a_record_of_another_instance_is_not_touched() -> None:
