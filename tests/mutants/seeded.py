@@ -560,8 +560,24 @@ def the_wait_of_an_earlier_silence_counts() -> None:
 def _waited(facts: Facts, record: Record) -> Record:
     if quarantine.is_unlisted(facts):
         return record
-    steps = {step: at for step, at in record.status.steps.items() if step != quarantine.UNLISTED}
+    waits = {quarantine.UNLISTED, quarantine.SILENT}
+    steps = {step: at for step, at in record.status.steps.items() if step not in waits}
     return replace(record, status=record.status.model_copy(update={"steps": steps}))
+
+
+@mutant
+def a_moment_of_silence_ends_a_long_wait() -> None:
+    decided_by("_is_silent", lambda _real: lambda _facts: False)
+
+
+@mutant
+def a_list_at_hand_is_not_taken() -> None:
+    decided_by("_is_at_hand", lambda _real: lambda _facts, _record: False)
+
+
+@mutant
+def a_discard_leaves_no_time_for_a_try() -> None:
+    decided_by("_tried_from", lambda _real: lambda begun, _record: begun)
 
 
 @of_agent

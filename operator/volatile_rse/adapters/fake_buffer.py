@@ -323,10 +323,6 @@ class FakeBuffer(Buffer):
                 self._outputs[key] = self._sort(key, found, request)
 
     def _inventory(self, request: SealRequest) -> None:
-        if self.unlisted is not None:
-            self._seal = SealState(generation=request.generation, state="failed", error=self.unlisted)
-            self._next()
-            return
         work = {key: found for key, found in self._outputs.items() if found.state in {"found", "failed"}}
         if self.sealing_steps:
             self.sealing_steps -= 1
@@ -334,6 +330,10 @@ class FakeBuffer(Buffer):
                 rule = _rule(found, request.outputs)
                 if rule is not None and found.output is None:
                     self._outputs[key] = found.model_copy(update={"version": self._next(), "output": rule.name})
+            return
+        if self.unlisted is not None:
+            self._seal = SealState(generation=request.generation, state="failed", error=self.unlisted)
+            self._next()
             return
         for key, found in work.items():
             self._outputs[key] = self._sort(key, found, request)

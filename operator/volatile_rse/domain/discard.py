@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 LAST_TRY = timedelta(seconds=30)
-"""From the consent until it is used: what can still become safe does."""
+"""From the consent, and from the inventory, until it is used: what can still become safe does."""
 
 
 def consent_of(facts: Facts, record: Record) -> Discard | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from volatile_rse.api.agent import OutputState
 from volatile_rse.api.conditions import Reason
@@ -25,14 +25,16 @@ from volatile_rse.domain.facts import Facts, Lost, Record
 from volatile_rse.domain.outputs import at_risk, did_of, is_output, is_owed, unknown_copies
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
-from volatile_rse.domain.stage import EMPTIED, stamp, when
+from volatile_rse.domain.stage import EMPTIED, SEALED, stamp, when
 
-__all__ = ["DISCARDING", "UNLISTED", "is_unlisted", "keep_in_quarantine", "outcome_of", "write_off"]
+__all__ = ["DISCARDING", "SILENT", "UNLISTED", "is_unlisted", "keep_in_quarantine", "outcome_of", "write_off"]
 
 DISCARDING = "discarding"
 """Step: the consent to a discard was seen."""
 UNLISTED = "unlisted"
-"""Step: a discard that is due waits for the list of what there is, since then."""
+"""Step: a discard that is due has no list of what there is, since then."""
+SILENT = "silent"
+"""Step: nor does the agent answer, since then."""
 _PATIENCE = timedelta(minutes=10)
 """For a list of what there is, since agents and nodes restart; and for an inventory that runs without progress."""
 _SAID = 99
@@ -109,13 +111,15 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
     if begun is None:
         steps = {**record.status.steps, DISCARDING: stamp(facts.now)}
         return replace(decided, effects=(remember(record, steps=steps, consent=consent),))
-    if facts.now < begun + LAST_TRY:
-        return replace(decided, wake=begun + LAST_TRY)
-    if late and is_unlisted(facts):
-        return _without_list(facts, record, consent, decided)
-    if UNLISTED in record.status.steps:
-        steps = {step: at for step, at in record.status.steps.items() if step != UNLISTED}
-        return replace(decided, effects=(remember(record, steps=steps),))
+    ends = _tried_from(begun, record) + LAST_TRY
+    if facts.now < ends:
+        return replace(decided, wake=ends)
+    if late:
+        steps = _waiting_steps(facts, record)
+        if steps != record.status.steps:
+            return replace(decided, effects=(remember(record, steps=steps),))
+        if is_unlisted(facts):
+            return _without_list(facts, record, consent)
     left = at_risk(facts, record)
     if left is None or facts.unsafe is None or facts.unlocked is None:
         return None
@@ -137,14 +141,39 @@ def _why_unlisted(facts: Facts) -> str:
     return "its agent gave no list that can be relied on"
 
 
-def _without_list(facts: Facts, record: Record, consent: Discard, decided: Plan) -> Plan | None:
-    since = when(record.status.steps.get(UNLISTED))
-    if since is None:
-        steps = {**record.status.steps, UNLISTED: stamp(facts.now)}
-        return replace(decided, effects=(remember(record, steps=steps),))
-    if facts.now < since + _PATIENCE or _gets_on(facts):
+def _tried_from(begun: datetime, record: Record) -> datetime:
+    """Give the begin of the last try: before its inventory nothing of a buffer was tried at all."""
+    return max(begun, when(record.status.steps.get(SEALED)) or begun)
+
+
+def _waiting_steps(facts: Facts, record: Record) -> dict[str, str]:
+    """Give the steps with since when a discard that is due waits for a list, and for a word."""
+    waits = {
+        UNLISTED: is_unlisted(facts) and not _is_at_hand(facts, record),
+        SILENT: is_unlisted(facts) and _is_silent(facts),
+    }
+    steps = {step: at for step, at in record.status.steps.items() if waits.get(step, True)}
+    return {step: stamp(facts.now) for step, lasts in waits.items() if lasts} | steps
+
+
+def _without_list(facts: Facts, record: Record, consent: Discard) -> Plan | None:
+    """Give up without a list, unless one is at hand, or may come: each silence counts by itself."""
+    if _is_at_hand(facts, record) or _gets_on(facts):
+        return None
+    since = when(record.status.steps.get(SILENT if _is_silent(facts) else UNLISTED))
+    if since is None or facts.now < since + _PATIENCE:
         return None
     return _given_up_unseen(facts, record, consent)
+
+
+def _is_silent(facts: Facts) -> bool:
+    return facts.report is None and not _is_doubted(facts)
+
+
+def _is_at_hand(facts: Facts, record: Record) -> bool:
+    """Tell whether the inventory has ended, so that the next stage has its list."""
+    seal = None if facts.report is None else facts.report.seal
+    return seal is not None and seal.state == "done" and SEALED not in record.status.steps
 
 
 def _gets_on(facts: Facts) -> bool:

@@ -606,12 +606,44 @@ def an_inventory_that_takes_its_time_is_waited_for(small: Small) -> None:
     small.patch(REQUEST, teardown=_discard(small))
     _waits_in_vain(small)
     small.clock.turn(timedelta(hours=9))
-    for _ in range(3):
+    for down in (False, False, True, True, False):
+        # A moment's silence after hours is one as well.
+        small.buffer.down = down
         small.step()
     assert not small.truth.get("discarded"), "its inventory has not ended"
     small.buffer.sealing_steps = 0
+    small.until(lambda: small.truth["steps"].get("sealed"))
+    small.until(lambda: small.buffer.copies().items)
+    assert not small.truth.get("discarded"), "nothing of it was tried before"
+    small.buffer.down = True
+    small.clock.turn(timedelta(seconds=30))
+    small.until(lambda: "silent" in small.truth["steps"])
+    assert not small.truth.get("discarded"), "it is silent for a moment, just as its list is there"
+    small.buffer.down = False
     _ends(small)
     assert [(file.path, bool(file.adler32)) for file in small.written_off] == [(path, True) for path in FILES]
+    assert not any("gave no list" in told for told in small.truth["outcome"]["exceptions"])
+
+
+def an_inventory_that_fails_in_the_end_is_given_up(small: Small) -> None:
+    """Each time that it is begun it gets on for a while."""
+    small.buffer.unlisted = "Input/output error"
+    small.buffer.sealing_steps = 3
+    _play(small, *FILES, teardown={"deadline": "5s"})
+    small.given_up = FILES
+    small.patch(REQUEST, teardown=_discard(small))
+
+    def begins_anew() -> bool:
+        seal = small.buffer.report().seal
+        if seal is not None and seal.state == "failed":
+            small.buffer.sealing_steps = 3
+        return bool(small.truth.get("discarded"))
+
+    small.until(lambda: begins_anew() or "unlisted" in small.truth["steps"], _LONG)
+    small.clock.turn(timedelta(minutes=10))
+    small.until(begins_anew)
+    _ends(small)
+    assert [file.path for file in small.written_off] == list(FILES)
 
 
 def an_inventory_that_hangs_is_given_up(small: Small) -> None:
@@ -1055,6 +1087,7 @@ ALL: tuple[Scenario, ...] = (
     a_buffer_that_never_answers_is_discarded,
     an_inventory_that_never_comes_is_given_up,
     an_inventory_that_takes_its_time_is_waited_for,
+    an_inventory_that_fails_in_the_end_is_given_up,
     an_inventory_that_hangs_is_given_up,
     an_agent_comes_again_after_a_discard_was_due,
     a_fence_that_never_comes_is_told_and_given_up,
