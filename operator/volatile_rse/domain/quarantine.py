@@ -47,7 +47,8 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
     """Sum up what was kept, and name what was not."""
     lost = set(given_up)
     kept = [state for state in facts.outputs or () if state.state == "sealed" and state not in lost]
-    left = [state for state in facts.outputs or () if state.state != "sealed" and state not in lost]
+    listed = (facts.told or ()) if facts.outputs is None else facts.outputs
+    left = [state for state in listed if state.state != "sealed" and state not in lost]
     left.sort(key=lambda state: _ORDER.index(state.state))
     told = [(state.state, f"{state.state}: {state.path} ({state.bytes} bytes)") for state in left]
     taken = {state.output for state in kept}
@@ -58,7 +59,7 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
         *(() if facts.outputs is not None else (f"discarded: what the buffer held; {_why_unlisted(facts)}",)),
         *(text for state, text in told if state != "excluded"),
         # Each of them is in the list of what was discarded, too.
-        *(f"discarded: {state.path} ({state.bytes} bytes)" for state in facts.outputs or () if state in lost),
+        *(f"discarded: {state.path} ({state.bytes} bytes)" for state in listed if state in lost),
         *(f"copied, and not needed, since the dataset has the same already: {pfn}" for pfn in in_vain),
         *(text for state, text in told if state == "excluded"),
     ]
@@ -206,7 +207,7 @@ def _given_up_unseen(facts: Facts, record: Record, consent: Discard) -> Plan | N
         for file in lost_of(told, last, sent)
     ]
     # What an agent tells that is not believed is not said to be kept.
-    return _given_up(replace(facts, outputs=None), record, consent, sorted(lost))
+    return _given_up(replace(facts, outputs=None), record, consent, sorted(lost), told)
 
 
 def _given_up(

@@ -649,13 +649,15 @@ def an_inventory_that_fails_in_the_end_is_given_up(small: Small) -> None:
 def an_inventory_that_hangs_is_given_up(small: Small) -> None:
     """With all that it has found."""
     small.buffer.sealing_steps, small.buffer.sealing_idle = 10_000, 3600
-    _play(small, *FILES, teardown={"deadline": "5s"})
+    _play(small, *FILES, "notes", teardown={"deadline": "5s"})
     small.given_up = FILES
     small.patch(REQUEST, teardown=_discard(small))
     _waits_in_vain(small)
     _ends(small)
     assert [(file.path, file.bytes, file.adler32) for file in small.written_off] == [(path, 6, "") for path in FILES]
-    assert "gave no list" in small.truth["outcome"]["exceptions"][0]
+    unsure, *told = small.truth["outcome"]["exceptions"]
+    assert "gave no list" in unsure
+    assert told == ["found: notes (5 bytes)", *(f"discarded: {path} (6 bytes)" for path in FILES)]
 
 
 def an_agent_comes_again_after_a_discard_was_due(small: Small) -> None:
