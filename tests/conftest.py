@@ -29,7 +29,7 @@ GUESTS = (
 testbed, where operator, Rucio, sites and node are stopped, killed, removed and replaced."""
 
 
-class TestbedInTurns(LoadScopeScheduling):
+class TestbedInTurns(LoadScopeScheduling):  # type: ignore[misc]
     """Gives to one process all that needs the testbed for itself, to each the guests module by module, and everything
     else piece by piece."""
 

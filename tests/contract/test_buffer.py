@@ -204,7 +204,11 @@ class RealAround(Around):
     def block(self, rule: OutputRule, path: str) -> Callable[[], None]:
         place = f"{DATA}/ns{rule.named(RECORD, path.encode())[1]}"
         self._live.on_disk(f"mkdir -p $(dirname {place}) && echo other > {place}")
-        return lambda: self._live.on_disk(f"rm {place}") and None
+
+        def cleared() -> None:
+            self._live.on_disk(f"rm {place}")
+
+        return cleared
 
     def shut(self, url: str) -> Callable[[], None]:
         # A file where its folder should be.

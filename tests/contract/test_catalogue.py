@@ -117,8 +117,8 @@ class RealWorld(World):
     def __init__(self, private: Path) -> None:
         facts = grid.grid()
         self.client = grid.client(grid.OPERATOR, facts)
-        self.catalogue = self._connect(facts, facts.outside, private)
-        self.down = self._connect(facts, "https://localhost:1", private)
+        self.catalogue: RucioCatalogue = self._connect(facts, facts.outside, private)
+        self.down: RucioCatalogue = self._connect(facts, "https://localhost:1", private)
         self.mortal = self._connect(facts, facts.outside, private, Mortal)
 
     def _connect(

@@ -103,7 +103,7 @@ def assert_only_the_operator_writes(session: Session) -> None:
     def change(what: list[str], body: dict[str, object], *how: str) -> None:
         cluster.kubectl("patch", *what, "--type=merge", "-p", json.dumps(body), *how)
 
-    safe = {"status": {"safeAt": "2026-01-01T00:00:00Z", "freedAt": "2026-01-01T00:00:00Z"}}
+    safe: dict[str, object] = {"status": {"safeAt": "2026-01-01T00:00:00Z", "freedAt": "2026-01-01T00:00:00Z"}}
     refused: dict[str, tuple[list[str], dict[str, object], list[str]]] = {
         "only the operator writes rserecords/status": (of_record, safe, ["--subresource=status"]),
         "only the operator writes volatilerses/status": (

@@ -143,7 +143,7 @@ def drain() -> list[dict[str, Any]]:
 
 
 def server_pod(name: str, program: str) -> dict[str, Any]:
-    volumes = {
+    volumes: dict[str, dict[str, Any]] = {
         DATA: {"emptyDir": {"sizeLimit": "1Gi"}},
         RUN: {"emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         CONFIG: {"configMap": {"name": name}},
@@ -154,7 +154,7 @@ def server_pod(name: str, program: str) -> dict[str, Any]:
 
 
 def session_pod() -> dict[str, Any]:
-    volumes = {
+    volumes: dict[str, dict[str, Any]] = {
         "/secret": {"secret": {"secretName": "dimuon-vrse"}},
         "/mounted": {"configMap": {"name": "dimuon-vrse"}},
         HOME: {"emptyDir": {}},

@@ -31,6 +31,7 @@ from tests.e2e.flows import (
     states,
 )
 from tests.mortal import Death, Mortal
+from volatile_rse.adapters.rucio import RucioServer
 from volatile_rse.api.names import lfn_name
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import BufferRse, Did, LedgerOwner
@@ -244,7 +245,7 @@ def left_behind(instance: str, private: Path) -> Iterator[Left]:
         server=facts.outside, account=grid.OPERATOR, userpass=secret, ledger_scope=grid.LEDGER_SCOPE
     )
     login = (grid.OPERATOR, facts.passwords[grid.OPERATOR])
-    catalogue = Mortal(spec, login, Path(facts.bundle).read_text(), private)
+    catalogue = Mortal(RucioServer(spec, login, Path(facts.bundle).read_text(), private))
     for writes in count(1):
         left = Left(identify(instance, str(writes)).record_id)
         catalogue.writes_left = writes

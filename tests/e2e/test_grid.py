@@ -100,8 +100,11 @@ def test_an_expired_dataset_is_undertaken(operator: Any) -> None:
     dataset = f"expired-{uuid.uuid4().hex}"
     operator.add_dataset(grid.LEDGER_SCOPE, dataset)
     operator.set_metadata(grid.LEDGER_SCOPE, dataset, "lifetime", 0)
-    names = lambda: list(operator.list_dids(grid.LEDGER_SCOPE, {"name": dataset}, did_type="dataset"))  # noqa: E731
-    eventually("the undertaker removes the dataset", lambda: not names())
+
+    def is_gone() -> bool:
+        return not list(operator.list_dids(grid.LEDGER_SCOPE, {"name": dataset}, did_type="dataset"))
+
+    eventually("the undertaker removes the dataset", is_gone)
 
 
 def test_alice_uploads_only_where_she_has_quota(alice: Any, operator: Any) -> None:

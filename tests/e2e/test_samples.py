@@ -40,7 +40,8 @@ def masses(path: Path) -> np.ndarray:
     pairs = muons[awkward.num(muons.Muon_pt) == 2]
     pt, eta, phi = (awkward.to_numpy(pairs[f"Muon_{name}"]).astype(float) for name in ("pt", "eta", "phi"))
     mass = 2 * pt[:, 0] * pt[:, 1] * (np.cosh(eta[:, 0] - eta[:, 1]) - np.cos(phi[:, 0] - phi[:, 1]))
-    return np.sqrt(mass)
+    found: np.ndarray = np.sqrt(mass)
+    return found
 
 
 def test_the_generated_dataset_is_on_site_a_and_shows_the_z(tmp_path: Path) -> None:

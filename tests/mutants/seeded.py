@@ -22,11 +22,15 @@ from volatile_rse.agent import (
     staging,
     supervisor,
     transfer,
+    xrootd,
 )
+from volatile_rse.agent.places import sync_all
 from volatile_rse.api.agent import GateState, OutputState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.volatilerse import Discard
+from volatile_rse.builders.objects import session_name
+from volatile_rse.builders.storage import read_inputs
 from volatile_rse.domain import (
     discard,
     ending,
@@ -47,6 +51,8 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.outputs import Copying
 from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile import adoption, datasets, execute, lease, reading, reconciler
 from volatile_rse.reconcile.gather import (
     credentials,
@@ -59,6 +65,7 @@ from volatile_rse.reconcile.gather import (
     reports,
     stages,
 )
+from volatile_rse.reconcile.reading import uid_of
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
 
@@ -192,7 +199,7 @@ def a_truth_upon_a_deed_that_failed() -> None:
 def a_truth_upon_a_record_that_has_changed() -> None:
     def remember(hand: Any, effect: do.Remember) -> None:
         status = effect.status.dump()
-        ref = execute.Ref("RSERecord", None, hand._record.name)
+        ref = Ref("RSERecord", None, hand._record.name)
         hand._cluster.merge(ref, {"status": status}, subresource="status")
 
     swap(execute._OF_RECORD, do.Remember, lambda _real: remember)  # type: ignore[arg-type]
@@ -216,7 +223,7 @@ def a_record_that_cannot_be_read_ends_the_sweep() -> None:
     def read(real: Callable[[Any], Record], body: Any) -> Record:
         try:
             return real(body)
-        except rounds.RefusedError as error:
+        except RefusedError as error:
             raise ValueError(error) from error
 
     swap(rounds, "read_record", lambda real: lambda body: read(real, body))
@@ -242,7 +249,7 @@ def what_inputs_share_is_counted_for_each() -> None:
 
 @mutant
 def a_changed_list_of_inputs_counts() -> None:
-    swap(lists, "_unaltered", lambda _real: lambda look, body: lists.read_inputs(body, look.maps.get))
+    swap(lists, "_unaltered", lambda _real: lambda look, body: read_inputs(body, look.maps.get))
 
 
 @mutant
@@ -1004,9 +1011,9 @@ def somebody_elses_object_is_deleted() -> None:
     def revoke(hand: Any, _effect: do.RevokeSession) -> None:
         claim = hand._spec.claims[0]
         for kind in ("Secret", "ConfigMap"):
-            ref = execute.Ref(kind, claim.namespace, execute.session_name(claim.name))
+            ref = Ref(kind, claim.namespace, session_name(claim.name))
             if (body := hand._cluster.get(ref)) is not None:
-                hand._cluster.delete(ref, execute.uid_of(body))
+                hand._cluster.delete(ref, uid_of(body))
 
     swap(execute._OF_RECORD, do.RevokeSession, lambda _real: revoke)  # type: ignore[arg-type]
 
@@ -1069,7 +1076,7 @@ def what_is_being_written_at_the_fence_is_not_marked() -> None:
 
 @of_agent
 def the_server_goes_on_while_it_is_looked_at() -> None:
-    swap(supervisor.Server, "hold", lambda _real: lambda _self: None)
+    swap(xrootd.Server, "hold", lambda _real: lambda _self: None)
 
 
 @of_agent
@@ -1119,7 +1126,7 @@ def a_damaged_directory_is_of_no_output() -> None:
 @of_agent
 def a_file_that_cannot_be_synced_ends_the_inventory() -> None:
     def synced(_self: Any, work: Any, _rows: Any, places_of: Any) -> Any:
-        sealing.sync_all(sorted({path for find in work for path in places_of(find)}))
+        sync_all(sorted({path for find in work for path in places_of(find)}))
         return work
 
     swap(sealing.Sealing, "_synced", lambda _real: synced)
@@ -1175,11 +1182,14 @@ def what_was_left_is_not_read_again() -> None:
 
 @of_agent
 def no_copy_is_compared() -> None:
-    def compared(pfn: str, access: Any, output: Any, real: Any) -> Any:
-        found = yield from real(pfn, access, output)
-        return found if found == copying._NOTHING else None
+    def seeded(real: Any) -> Any:
+        def compared(pfn: str, access: Any, output: Any) -> Any:
+            found = yield from real(pfn, access, output)
+            return found if found == copying._NOTHING else None
 
-    swap(copying, "_compared", lambda real: lambda *arguments: compared(*arguments, real))
+        return compared
+
+    swap(copying, "_compared", seeded)
 
 
 @of_agent

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import testbed.__main__ as testbed
+from testbed import cluster
 from testbed.progress import StepError
 
 WRITTEN = {"session": {"readyAt": "2026-01-01T00:00:00Z", "endedAt": "2026-01-01T01:00:00Z"}}
@@ -31,8 +32,8 @@ def down(
         assert installed, "kubectl knows no such kind"
         return str(answer)
 
-    monkeypatch.setattr(testbed.cluster, "kubectl", kubectl)
-    monkeypatch.setattr(testbed.cluster, "nodes", lambda: ["a-node"] if there else [])
+    monkeypatch.setattr(cluster, "kubectl", kubectl)
+    monkeypatch.setattr(cluster, "nodes", lambda: ["a-node"] if there else [])
     monkeypatch.setattr(testbed, "down", lambda: removed.append(True))
     monkeypatch.setattr(sys, "argv", ["testbed", "down", *options])
     return testbed.main(), bool(removed)

@@ -13,6 +13,7 @@ from tests.unit.agent.conftest import CLAIM, Child, Site, leave, manifest, seal,
 from volatile_rse.agent import ballast, buffer, gate
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.gate import Gate, GateError
+from volatile_rse.agent.ledger import Ledger
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.supervisor import Supervisor
 from volatile_rse.agent.watch import count_restart, restarts
@@ -173,9 +174,9 @@ def test_a_damaged_gate_opens_nothing(places: Places, monkeypatch: pytest.Monkey
 
 def test_a_ledger_that_needs_room_gets_what_is_kept(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     ballast.load(places)
-    real = buffer.Ledger
+    real = Ledger
 
-    def opened(path: Path) -> buffer.Ledger:
+    def opened(path: Path) -> Ledger:
         if room(places):
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL

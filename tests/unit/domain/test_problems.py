@@ -109,7 +109,7 @@ def test_a_bad_template_of_the_class_is_an_admins_task_and_a_name_that_cms_refus
     assert "USER must act" in problem.message
 
 
-MEMORY = {"storage": {"memory": {}}}
+MEMORY: dict[str, object] = {"storage": {"memory": {}}}
 
 
 @pytest.mark.parametrize(

@@ -199,10 +199,10 @@ class Living(Small):
 
     # People.
 
-    def _visit(self) -> None:
+    def visit(self) -> None:
         self.deaf -= 1
         if self.deaf < 0:
-            super()._visit()
+            super().visit()
 
     def step(self) -> None:
         before = self.volume

@@ -404,7 +404,12 @@ def some_inputs_have_no_source(small: Small) -> None:
     small.until(lambda: "Rucio lists no replica" in small.condition("InputsStaged").get("message", ""))
     small.catalogue.add_files(Did("user.alice", "in"), "SITE-A", [File(_IN, 100, "00000000")])
     small.clock.turn(timedelta(minutes=1))
-    small.until(lambda: small.clock.turn(timedelta(minutes=1)) or small.buffer.holds(store_path(_IN)))
+
+    def has_come() -> bool:
+        small.clock.turn(timedelta(minutes=1))
+        return small.buffer.holds(store_path(_IN))
+
+    small.until(has_come)
     small.write(*FILES)
     small.end_pod()
     _ends(small)
@@ -775,7 +780,7 @@ def its_volume_is_removed(small: Small) -> None:
     small.drop(Piece.POD)
     small.cluster.delete(volume, (small.cluster.get(volume) or {})["metadata"]["uid"])
     small.buffer.lose_volume()
-    reports, report = [], small.buffer.report
+    reports, report = list[None](), small.buffer.report
     small.buffer.report = lambda: reports.append(None) or report()  # type: ignore[method-assign,func-returns-value]
     small.until(lambda: set(small.catalogue.replicas(small.rse, small.ledger).values()) == {"T"})
     assert not reports, "it was an agent that told"
@@ -955,7 +960,7 @@ def an_older_operator_has_made_it(small: Small) -> None:
     labels = (small.cluster.get(keys) or {})["metadata"]["labels"]
     for kind, name in (("ConfigMap", "config"), ("Service", "agent")):
         metadata = {"namespace": "bufs", "name": f"{record_name(small.record_id)}-{name}", "labels": labels}
-        content = {"spec": {"ports": []}} if kind == "Service" else {}
+        content: dict[str, object] = {"spec": {"ports": []}} if kind == "Service" else {}
         small.cluster.create({"apiVersion": "v1", "kind": kind, "metadata": metadata, **content})
     small.drop(Piece.POD)
     small.buffer.restart()

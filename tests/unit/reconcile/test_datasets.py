@@ -115,7 +115,7 @@ def test_a_copy_that_another_session_forestalled_is_named() -> None:
     small = Small()
     small.request()
     small.until(small.has_session)
-    attach, sent = small.catalogue.attach, []
+    attach, sent = small.catalogue.attach, list[str]()
 
     def forestalled(dataset: Did, rse: str, files: Sequence[File]) -> None:
         if not sent:

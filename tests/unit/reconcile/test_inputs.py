@@ -54,7 +54,12 @@ def test_a_file_that_fails_at_its_source_is_fetched_from_where_it_is_found_later
     small.start_pod()
     small.catalogue.add_files(IN, "SITE-B", [FIRST])
     small.unreadable = {}
-    small.until(lambda: small.clock.turn(timedelta(minutes=1)) or small.buffer.holds(store_path(FIRST.did)))
+
+    def has_come() -> bool:
+        small.clock.turn(timedelta(minutes=1))
+        return small.buffer.holds(store_path(FIRST.did))
+
+    small.until(has_come)
 
 
 def test_an_agent_of_an_older_version_is_not_told_of_what_has_no_source() -> None:

@@ -75,13 +75,14 @@ def _is_quick(scenario: Scenario, mode: Mode) -> bool:
     return (scenario in QUICK and mode == "killed after") or (scenario is comes_and_goes and mode == "never arrived")
 
 
+PAIRS: list[tuple[Scenario, Mode]] = [
+    (scenario, mode) for scenario in ALL for mode in get_args(Mode) if mode in STRUCK or scenario in THOROUGH
+]
 CASES = [
     pytest.param(
         scenario, mode, marks=() if _is_quick(scenario, mode) else pytest.mark.slow, id=f"{scenario.__name__}-{mode}"
     )
-    for scenario in ALL
-    for mode in get_args(Mode)
-    if mode in STRUCK or scenario in THOROUGH
+    for scenario, mode in PAIRS
 ]
 
 
@@ -132,8 +133,7 @@ def test_every_effect_is_struck() -> None:
     whole: set[tuple[Mode, type]] = set()
     thin: set[type] = set()
     applied = {scenario: run(scenario, 0, "killed after") for scenario in ALL}
-    for case in CASES:
-        scenario, mode = case.values
+    for scenario, mode in PAIRS:
         effects = applied[scenario]
         whole |= {(mode, type(effects[at - 1])) for at in chosen(scenario, mode, len(effects), whole=True)}
         thin |= {type(effects[at - 1]) for at in chosen(scenario, mode, len(effects), whole=False)}

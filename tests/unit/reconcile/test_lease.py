@@ -138,7 +138,7 @@ def test_a_lease_that_somebody_has_emptied_is_free_and_a_fault_of_ours_loses_it_
         lease.check()
     assert lease.acquire()
     lease.check()
-    cluster.get = lambda _ref: {"metadata": {}}  # type: ignore[method-assign]
+    cluster.get = lambda _ref: {"metadata": {}}  # type: ignore[method-assign,assignment]
     lease.renew()
     processes.seconds += DURATION + 1
     with pytest.raises(LeaseLostError):

@@ -8,6 +8,7 @@ import pytest
 import volatile_rse.__main__ as operator
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
+from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.builders.objects import record_name
 from volatile_rse.domain.catalogue import Did, LedgerOwner
 from volatile_rse.ports.cluster import Ref
@@ -95,7 +96,12 @@ def test_one_connection_that_says_nothing_hides_no_other(wrong: str, caplog: pyt
     before = found(small)
     good = small.cluster.get(Ref("RucioConnection", None, "rucio")) or {}
     bad = {**good["spec"], "server": "https://bad.example.org"}
-    bad |= {"down": {}, "no login": {"userpass": {"secretName": "none"}}, "unreadable": {"colour": "blue"}}[wrong]
+    changes: dict[str, dict[str, object]] = {
+        "down": {},
+        "no login": {"userpass": {"secretName": "none"}},
+        "unreadable": {"colour": "blue"},
+    }
+    bad |= changes[wrong]
     small.cluster.create({**good, "metadata": {"name": "bad"}, "spec": bad})
     down = FakeCatalogue()
     down.down = True
@@ -130,7 +136,7 @@ def test_the_command_lists_what_it_can_and_says_that_it_is_not_all(
 ) -> None:
     orphan = Orphan("abc", "ledger x")
     monkeypatch.setattr(operator, "search", lambda *_: Search((orphan,), ("Rucio is down.",)))
-    monkeypatch.setattr(operator.KubernetesCluster, "connect", lambda: None)
+    monkeypatch.setattr(KubernetesCluster, "connect", lambda: None)
     monkeypatch.setattr(operator, "_settings", lambda _cluster: Small(inputs=0).settings)
     monkeypatch.setattr(operator, "_world", lambda *_: Small(inputs=0))
     assert operator._list_orphans(None) == 1

@@ -51,7 +51,7 @@ def test_what_is_missed_most_is_listed_first_and_nothing_is_cut_silently() -> No
     def outputs(after: int = 0) -> object:
         page = honest(after)
         left = [
-            OutputState(version=1, claim=small.uid, path=str(number), state=state, bytes=1)  # type: ignore[arg-type]
+            OutputState(version=1, claim=small.uid, path=str(number), state=state, bytes=1)
             for number, state in enumerate(states)
         ]
         return page.model_copy(update={"items": [*left, *page.items]})

@@ -77,7 +77,7 @@ def test_a_path_that_is_taken_is_looked_for_once_a_minute(catalogue: FakeCatalog
     clock, calls = FakeClock(), []
     datasets, content = Datasets(clock.now), catalogue.content
     catalogue.attach(OUT, "SITE-A", [version(ONE)])
-    catalogue.content = lambda dataset: calls.append(dataset) or content(dataset)  # type: ignore[assignment,func-returns-value]
+    catalogue.content = lambda dataset: calls.append(dataset) or content(dataset)  # type: ignore[method-assign,func-returns-value]
     for _ in range(121):
         assert datasets.versions(catalogue, WHERE, [version(TWO, 2)], TWO) == {version(TWO).did: version(ONE)}
         clock.turn(timedelta(seconds=1))
