@@ -27,7 +27,7 @@ from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import EMPTIED, SEALED, stamp, when
 
-__all__ = ["DISCARDING", "SILENT", "UNLISTED", "is_unlisted", "keep_in_quarantine", "outcome_of", "write_off"]
+__all__ = ["SILENT", "UNLISTED", "goes_without_list", "keep_in_quarantine", "outcome_of", "write_off"]
 
 DISCARDING = "discarding"
 """Step: the consent to a discard was seen."""
@@ -120,7 +120,7 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
         if steps != record.status.steps:
             return replace(decided, effects=(remember(record, steps=steps),))
         if is_unlisted(facts):
-            return _without_list(facts, record, consent)
+            return _given_up_unseen(facts, record, consent) if goes_without_list(facts, record) else None
     left = at_risk(facts, record)
     if left is None or facts.unsafe is None or facts.unlocked is None:
         return None
@@ -151,20 +151,21 @@ def _waiting_steps(facts: Facts, record: Record) -> dict[str, str]:
     """Give the steps with since when a discard that is due waits for a list, and for a word."""
     waits = {
         UNLISTED: is_unlisted(facts) and not _is_at_hand(facts, record),
-        SILENT: is_unlisted(facts) and _is_silent(facts),
+        SILENT: _is_silent(facts),
     }
     steps = {step: at for step, at in record.status.steps.items() if waits.get(step, True)}
     return {step: stamp(facts.now) for step, lasts in waits.items() if lasts} | steps
 
 
-def _without_list(facts: Facts, record: Record, consent: Discard) -> Plan | None:
-    """Give up without a list, unless one is at hand, or may come: each silence counts by itself."""
-    if _is_at_hand(facts, record) or _gets_on(facts):
-        return None
+def goes_without_list(facts: Facts, record: Record) -> bool:
+    """Tell whether a discard has waited long enough for a list, which is not at hand either: each silence counts anew.
+
+    Only then anybody else is asked for what there is.
+    """
+    if not is_unlisted(facts) or _is_at_hand(facts, record) or _gets_on(facts):
+        return False
     since = when(record.status.steps.get(SILENT if _is_silent(facts) else UNLISTED))
-    if since is None or facts.now < since + _PATIENCE:
-        return None
-    return _given_up_unseen(facts, record, consent)
+    return since is not None and facts.now >= since + _PATIENCE
 
 
 def _is_silent(facts: Facts) -> bool:

@@ -13,7 +13,7 @@ from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.api.agent import CopyTotals, InputState, InputTotals, OutputState, OutputTotals, Report
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import ApiModel
-from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.catalogue import Did, Standing
 from volatile_rse.ports.errors import UnreachableError
 
 _Model = TypeVar("_Model", bound=ApiModel)
@@ -245,6 +245,30 @@ def test_a_discard_gives_up_no_file_of_others_that_an_agent_calls_an_output() ->
     told = {file.path: file.did for file in small.written_off if file.path}
     assert told["kept/b"] == ""
     assert theirs not in small.discarded
+
+
+def test_nobody_else_is_asked_what_there_is_while_a_list_may_come() -> None:
+    small = Small(inputs=0)
+    small.buffer.sealing_steps = 10_000
+    written(small)
+    asked, standing = list[str](), small.catalogue.standing
+
+    def ask(rse: str, ledger: Did) -> Standing:
+        asked.append(rse)
+        return standing(rse, ledger)
+
+    small.catalogue.standing = ask  # type: ignore[method-assign]
+    small.patch(REQUEST, teardown={"discard": {"rse": small.rse, "requestedBy": "alice"}})
+    small.until(lambda: "discarding" in small.truth["steps"])
+    small.clock.turn(timedelta(hours=2))
+    small.until(lambda: "unlisted" in small.truth["steps"])
+    small.clock.turn(timedelta(hours=2))
+    for _ in range(3):
+        small.step()
+    assert not asked
+    small.buffer.sealing_idle = 600
+    small.until(lambda: small.truth.get("discarded"))
+    assert asked
 
 
 def given_up_late(small: Small) -> None:

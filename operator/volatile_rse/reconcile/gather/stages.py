@@ -12,7 +12,7 @@ from volatile_rse.domain.discard import dids_of, is_unacknowledged
 from volatile_rse.domain.facts import Facts, Request
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.problems import Problem
-from volatile_rse.domain.quarantine import DISCARDING, is_unlisted
+from volatile_rse.domain.quarantine import goes_without_list
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
@@ -127,7 +127,7 @@ def _all(look: Look) -> Facts:
     if look.stage in _ASKED:
         _ASKED[look.stage](look)
     look.set(problems=tuple(look.problems))
-    if look.stage in _AT_RISK and DISCARDING in look.record.status.steps and is_unlisted(look.facts):
+    if look.stage in _AT_RISK and goes_without_list(look.facts, look.record):
         registration.last_copies(look)
         reports.told(look)
     credentials.doubt(look)
