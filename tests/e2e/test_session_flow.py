@@ -10,7 +10,8 @@ import pytest
 
 from testbed import cluster, grid, installation
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, new_dataset, output
+from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, fresh_dataset, new_dataset, output
+from volatile_rse.api.schema import parse_quantity
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
 
@@ -132,3 +133,40 @@ def test_an_unknown_connection_stalls_until_it_exists(session: Session) -> None:
     record = session.wait_closed()
     assert_nothing_left(record)
     cluster.kubectl("delete", "rucioconnections", session.namespace)
+
+
+SMALL: dict[str, Any] = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "160Mi"}}
+"""What a container needs for itself here: far less than the volume, so that its pages show if they are not counted."""
+FULL = 380 << 20
+"""Bytes in a buffer of 400 MiB."""
+
+
+def assert_no_container_was_ended(session: Session) -> None:
+    name = session.record()["metadata"]["name"]
+    pod = json.loads(cluster.kubectl("-n", installation.BUFFERS, "get", "pod", name, "-o", "json"))
+    assert [(status["restartCount"], status["ready"]) for status in pod["status"]["containerStatuses"]] == [
+        (0, True)
+    ] * 2
+    requests = [container["resources"]["requests"]["memory"] for container in pod["spec"]["containers"]]
+    assert sum(map(parse_quantity, requests)) == (400 + 2 * 96) << 20
+
+
+@pytest.mark.parametrize("side", ["the agent", "the session"])
+def test_a_memory_buffer_is_filled_from_one_side_alone(session: Session, side: str) -> None:
+    """The kernel charges the pages of the volume to the container that writes them, and ends the one that has too many."""
+    grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
+    pods = {"resources": {"xrootd": SMALL, "agent": SMALL}}
+    installation.apply([installation.class_of(session.namespace, grants, storage={"memory": {}}, pods=pods)])
+    common = {"capacity": "400Mi", "minimumDurability": "Pod"}
+    if side == "the agent":
+        with fresh_dataset("full", 1, FULL) as (did, _):
+            session.request(inputs=[{"name": "full", "did": did}], **common)
+            wait_for("Usable", lambda: session.is_true("Usable"), 180)
+    else:
+        session.request(**common)
+        session.job(
+            f"head -c {FULL} /dev/zero >/tmp/full && xrdcp -s /tmp/full $ROOT_URL/$OUTBOX/full && echo written\n"
+            "while [ ! -e /tmp/go ]; do sleep 0.2; done\n"
+        )
+        wait_for("all is written", lambda: "written" in session.log(), 180)
+    assert_no_container_was_ended(session)

@@ -17,6 +17,7 @@ __all__ = [
     "LABEL_VALUE",
     "Account",
     "ApiModel",
+    "Cpu",
     "DnsLabel",
     "Durability",
     "Duration",
@@ -43,6 +44,9 @@ Durability = Literal["Pod", "Node", "Network"]
 
 Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$", max_length=20)]
 """A number of bytes, written as Kubernetes writes whole quantities."""
+
+Cpu = Annotated[str, Field(pattern=r"^[1-9][0-9]*m?$", max_length=8)]
+"""Processor time, in cores or thousandths of one (``250m``)."""
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 

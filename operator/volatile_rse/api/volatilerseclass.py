@@ -6,22 +6,41 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Durability, Duration, Quantity, Scope, cel
+from volatile_rse.api.schema import (
+    LABEL_KEY,
+    LABEL_VALUE,
+    Account,
+    ApiModel,
+    Cpu,
+    DnsLabel,
+    Durability,
+    Duration,
+    Quantity,
+    Scope,
+    cel,
+)
 
 __all__ = [
+    "Amounts",
+    "ContainerResources",
     "Exposure",
     "Grant",
     "Limits",
     "Memory",
     "NamespaceLimits",
     "Naming",
+    "Pods",
     "Quarantine",
+    "Resources",
     "SiteCredentials",
     "Storage",
     "Tenancy",
+    "Toleration",
     "VolatileRSEClassSpec",
     "Volume",
 ]
+
+_DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 
 class Volume(ApiModel):
@@ -57,6 +76,89 @@ class Exposure(ApiModel):
     """A NodePort of the cluster for each protocol."""
     public_host: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
     """Name of a node, or of what forwards to one, on the catalogue's side."""
+
+
+class Amounts(ApiModel):
+    """Processor time and memory."""
+
+    cpu: Cpu | None = None
+    """Absent: not said."""
+    memory: Quantity | None = None
+    """Absent: not said."""
+
+
+class ContainerResources(ApiModel):
+    """What one container needs; the pages of a memory volume come on top of it, by themselves."""
+
+    requests: Amounts = Amounts(cpu="20m", memory="128Mi")
+    """What the scheduler sets aside."""
+    limits: Amounts = Amounts(memory="1Gi")
+    """What it gets at most. A container without a memory limit may take the whole node."""
+
+
+class Resources(ApiModel):
+    """Of the two containers of a storage pod."""
+
+    xrootd: ContainerResources = ContainerResources()
+    """The server; its memory grows with the number of open connections."""
+    agent: ContainerResources = ContainerResources()
+    """What stages and copies; its memory grows with the number of input files, about 3 KiB for each."""
+
+
+class Toleration(ApiModel):
+    """A taint that storage pods tolerate, as Kubernetes writes it."""
+
+    key: Annotated[str, Field(pattern=LABEL_KEY, max_length=317)] | None = None
+    """Of the taint; absent with `Exists`: every taint."""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """Whether the value matters."""
+    value: Annotated[str, Field(pattern=LABEL_VALUE, max_length=63)] | None = None
+    """Of the taint."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Absent: every effect."""
+    toleration_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """How long `NoExecute` is tolerated; absent: for ever."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel("self.operator != 'Exists' || !has(self.value)", "a toleration with operator Exists has no value"),
+                cel("has(self.key) || self.operator == 'Exists'", "a toleration without a key needs operator Exists"),
+                cel(
+                    "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                    "tolerationSeconds is for effect NoExecute alone",
+                ),
+            ]
+        }
+    )
+
+
+class Pods(ApiModel):
+    """Where storage pods run, and what they may take there; the empty server of a public host is placed likewise."""
+
+    resources: Resources = Resources()
+    """Of a pod's containers."""
+    node_selector: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=317)],
+            Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)],
+        ],
+        Field(max_length=16),
+    ] = {}
+    """Labels of the nodes that take storage pods."""
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
+    """Taints of nodes that take them all the same."""
+    affinity: Annotated[
+        dict[str, Any] | None,
+        Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+    ] = None
+    """As in a pod's spec; the API server checks it when it makes the first pod of the class."""
+    priority_class_name: Annotated[str, Field(pattern=_DNS_SUBDOMAIN, max_length=253)] | None = None
+    """Of the pods: what has the outputs of a session should not be the first to be evicted."""
+    image_pull_secrets: Annotated[
+        list[Annotated[str, Field(pattern=_DNS_SUBDOMAIN, max_length=253)]], Field(max_length=8)
+    ] = []
+    """Secrets of the buffers' namespace by which nodes pull the image."""
 
 
 class SiteCredentials(ApiModel):
@@ -141,6 +243,8 @@ class VolatileRSEClassSpec(ApiModel):
     durability: Durability | None = None
     """What the storage outlives, as its admin knows it; absent: Pod for memory, else Node."""
     exposure: Exposure
+    pods: Pods = Pods()
+    """Placement and resources of the storage pods."""
     site_credentials: SiteCredentials
     tenancy: Tenancy = Tenancy()
     max_capacity: Quantity | None = None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from volatile_rse.api.agent import AGENT_PORT, CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN, TLS, UID
 from volatile_rse.api.rserecord import RSERecordSpec
+from volatile_rse.api.schema import parse_quantity
+from volatile_rse.api.volatilerseclass import Amounts, ContainerResources, Pods, VolatileRSEClassSpec
 from volatile_rse.builders.objects import (
     DISCARDED,
     DRAIN,
@@ -36,10 +39,12 @@ __all__ = [
     "SESSION_JWKS",
     "SESSION_PRIVATE",
     "XROOTD",
+    "MemoryShares",
     "discarded_maps",
     "drain_objects",
     "inputs_maps",
     "keys",
+    "memory_shares",
     "pod",
     "public_service",
     "read_discarded",
@@ -63,6 +68,7 @@ XROOTD = "xrootd."
 _AUTHORITIES = "ca.crt"
 _INPUTS, _DISCARDED = "inputs.jsonl.gz", "discarded.jsonl.gz"
 _ROLE = "volatilerse.io/role"
+_TMP = "64Mi"
 _GRACE = 10
 """Seconds that the pod has to end: XRootD needs a fraction of one."""
 
@@ -180,24 +186,42 @@ def pod(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
         {"name": "config", "secret": {"secretName": named(Piece.KEYS), "items": _items(XROOTD, BUFFER_FILES)}},
         {"name": "server-tls", "secret": {"secretName": named(Piece.KEYS), "items": _tls_items(SERVER)}},
         {"name": "agent-tls", "secret": {"secretName": named(Piece.KEYS), "items": _tls_items(AGENT)}},
-        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+        # Apart: what the agent writes there, sites' authorities among it, is nobody else's.
+        {"name": "server-tmp", "emptyDir": {"sizeLimit": _TMP}},
+        {"name": "agent-tmp", "emptyDir": {"sizeLimit": _TMP}},
     ]
-    shared = [_mount("data", DATA), _mount("tmp", "/tmp")]  # noqa: S108 (a volume of this pod alone)
+    class_ = record.class_snapshot
+    shares = memory_shares(class_, parse_quantity(record.capacity))
+    data_mount = _mount("data", DATA)
+    server_mounts = [
+        data_mount,
+        _mount("server-tmp", "/tmp"),  # noqa: S108 (a volume of this container alone)
+        _mount("run", RUN),
+        _mount("config", CONFIG, read=True),
+        _mount("server-tls", TLS, read=True),
+    ]
+    agent_mounts = [
+        data_mount,
+        _mount("agent-tmp", "/tmp"),  # noqa: S108 (a volume of this container alone)
+        _mount("agent-tls", TLS, read=True),
+    ]
     xrootd = _container(
         settings,
         "xrootd",
         ["python3", "-m", "volatile_rse.agent.supervisor"],
-        [*shared, _mount("run", RUN), _mount("config", CONFIG, read=True), _mount("server-tls", TLS, read=True)],
-        {"root": ROOT_PORT, "davs": DAVS_PORT},
+        server_mounts,
+        ports={"root": ROOT_PORT, "davs": DAVS_PORT},
+        resources=_resources(class_.pods.resources.xrootd, shares.xrootd, shares.volume),
     )
     agent = _container(
         settings,
         "agent",
         ["python3", "-m", "volatile_rse.agent"],
-        [*shared, _mount("agent-tls", TLS, read=True)],
-        {"agent": AGENT_PORT},
+        agent_mounts,
+        ports={"agent": AGENT_PORT},
+        resources=_resources(class_.pods.resources.agent, shares.agent, shares.volume),
     )
-    body = _of_record(settings, record, Piece.POD, {"spec": _pod_spec([xrootd, agent], volumes)})
+    body = _of_record(settings, record, Piece.POD, {"spec": _pod_spec([xrootd, agent], volumes, class_.pods)})
     body["metadata"]["labels"][_ROLE] = "storage"
     return body
 
@@ -215,17 +239,19 @@ def drain_objects(
         {"name": "server-tls", "secret": {"secretName": name}},
     ]
     mounts = [_mount("data", DATA), _mount("run", RUN), _mount("config", CONFIG, read=True)]
+    placement = record.class_snapshot.pods
     server = _container(
         settings,
         "xrootd",
         ["python3", "-m", "volatile_rse.agent.drain"],
         [*mounts, _mount("server-tls", TLS, read=True)],
-        {"root": ROOT_PORT, "davs": DAVS_PORT},
+        ports={"root": ROOT_PORT, "davs": DAVS_PORT},
+        resources=_resources(placement.resources.xrootd, 0, 0),
     )
     deployment = {
         "replicas": 1,
         "selector": {"matchLabels": {DRAIN: name}},
-        "template": {"metadata": {"labels": labels}, "spec": _pod_spec([server], volumes)},
+        "template": {"metadata": {"labels": labels}, "spec": _pod_spec([server], volumes, placement)},
     }
 
     def made(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,8 +285,49 @@ def _mount(volume_name: str, path: str, *, read: bool = False) -> dict[str, Any]
     return {"name": volume_name, "mountPath": path, **({"readOnly": True} if read else {})}
 
 
-def _container(
-    settings: Settings, name: str, command: list[str], mounts: list[dict[str, Any]], ports: Mapping[str, int]
+@dataclass(frozen=True, slots=True)
+class MemoryShares:
+    """The pages of a memory volume, in bytes: the kernel charges each to the container that wrote it."""
+
+    xrootd: int
+    """That the server's request has for it."""
+    agent: int
+    """That the agent's request has for it: both together are the volume's size."""
+    volume: int
+    """By which each container's limit grows: it may be the one that writes everything."""
+
+
+def memory_shares(class_: VolatileRSEClassSpec, capacity: int) -> MemoryShares:
+    """Say what a volume of so many bytes takes of the memory of its pod's containers; one on disk takes none."""
+    if class_.storage.memory is None:
+        return MemoryShares(0, 0, 0)
+    half = capacity // 2
+    return MemoryShares(half, capacity - half, capacity)
+
+
+def _resources(own: ContainerResources, requested: int, limited: int) -> dict[str, dict[str, str]]:
+    """Say what is set aside and what is allowed, in bytes: a container's own need, and its share of the volume."""
+
+    def amounts(said: Amounts, pages: int) -> dict[str, str]:
+        found = {} if said.cpu is None else {"cpu": said.cpu}
+        if said.memory is not None:
+            found["memory"] = str(parse_quantity(said.memory) + pages) if pages else said.memory
+        return found
+
+    found = {"requests": amounts(own.requests, requested), "limits": amounts(own.limits, limited)}
+    if requested and own.requests.memory is None:
+        found["requests"]["memory"] = str(requested)
+    return {name: amount for name, amount in found.items() if amount}
+
+
+def _container(  # noqa: PLR0913 (each is a field of a container)
+    settings: Settings,
+    name: str,
+    command: list[str],
+    mounts: list[dict[str, Any]],
+    *,
+    ports: Mapping[str, int],
+    resources: Mapping[str, Any],
 ) -> dict[str, Any]:
     probe = {"tcpSocket": {"port": next(iter(ports.values()))}, "periodSeconds": 2, "timeoutSeconds": 2}
     return {
@@ -271,7 +338,7 @@ def _container(
         "ports": [{"name": label, "containerPort": port} for label, port in ports.items()],
         "volumeMounts": mounts,
         "readinessProbe": probe,
-        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
+        "resources": dict(resources),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -280,8 +347,21 @@ def _container(
     }
 
 
-def _pod_spec(containers: list[dict[str, Any]], volumes: list[dict[str, Any]]) -> dict[str, Any]:
+def _placement(pods: Pods) -> dict[str, Any]:
+    """Say where a pod may run, as far as the class says it."""
+    found: dict[str, Any] = {
+        "nodeSelector": pods.node_selector,
+        "tolerations": [toleration.dump() for toleration in pods.tolerations],
+        "affinity": pods.affinity,
+        "priorityClassName": pods.priority_class_name,
+        "imagePullSecrets": [{"name": name} for name in pods.image_pull_secrets],
+    }
+    return {field: value for field, value in found.items() if value}
+
+
+def _pod_spec(containers: list[dict[str, Any]], volumes: list[dict[str, Any]], pods: Pods) -> dict[str, Any]:
     return {
+        **_placement(pods),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _GRACE,
