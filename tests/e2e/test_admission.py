@@ -140,6 +140,65 @@ def assert_only_the_operator_writes(session: Session) -> None:
         installation.admission()
 
 
+def assert_volumes_are_the_operators_as_far_as_it_needs(session: Session) -> None:
+    """Its account may patch volumes by RBAC; a policy keeps it to those of its buffers, and to a few fields."""
+    claim = session.record()["metadata"]["name"]
+    own = cluster.kubectl("-n", installation.BUFFERS, "get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}")
+    foreign = f"{session.namespace}-foreign"
+    spec = {
+        "capacity": {"storage": "1Mi"},
+        "accessModes": ["ReadWriteOnce"],
+        "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": "/nowhere"},
+        "claimRef": {"kind": "PersistentVolumeClaim", "namespace": "default", "name": claim},
+    }
+    installation.apply([{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": foreign}, "spec": spec}])
+
+    def change(name: str, body: dict[str, object]) -> None:
+        who = (f"--as={installation.OPERATOR}", "--dry-run=server")
+        cluster.kubectl("patch", "pv", name, "--type=merge", "-p", json.dumps(body), *who)
+
+    refused: list[tuple[str, dict[str, object], str]] = [
+        (foreign, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}, "volumes of its own buffers alone"),
+        (own, {"spec": {"claimRef": {"namespace": "default"}}}, "to another claim"),
+        (own, {"spec": {"persistentVolumeReclaimPolicy": "Recycle"}}, "retains a volume or has it deleted"),
+        (own, {"spec": {"storageClassName": "other"}}, "nothing else of its spec"),
+        (own, {"metadata": {"labels": {"topology.kubernetes.io/zone": "a"}}}, "its own labels"),
+        (own, {"metadata": {"annotations": {"a": "b"}}}, "neither annotations nor finalizers"),
+        (own, {"metadata": {"finalizers": ["a.example/b"]}}, "neither annotations nor finalizers"),
+    ]
+    try:
+        for name, body, message in refused:
+            with pytest.raises(StepError, match=message):
+                change(name, body)
+        change(own, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}})
+        change(own, {"metadata": {"labels": {"volatilerse.io/record": "other"}}})
+        change(own, {"spec": {"claimRef": {"uid": None, "resourceVersion": None}}})
+    finally:
+        cluster.kubectl("delete", "pv", foreign)
+
+
+def assert_people_have_what_kubernetes_own_roles_give(session: Session) -> None:
+    """Who may edit a namespace asks for buffers there; the records of all are nobody's without a role for them."""
+    name = session.namespace
+    for person in ("edit", "view"):
+        cluster.kubectl("-n", name, "create", "rolebinding", person, f"--clusterrole={person}", f"--user={person}")
+
+    def may(person: str, verb: str, what: str) -> bool:
+        try:
+            return cluster.kubectl("-n", name, "auth", "can-i", verb, what, f"--as={person}").strip() == "yes"
+        except StepError:
+            # kubectl says "no" by its exit code, too.
+            return False
+
+    assert may("edit", "create", "volatilerses.volatilerse.io")
+    assert may("edit", "delete", "volatilerses.volatilerse.io")
+    assert may("view", "get", "volatilerses.volatilerse.io")
+    assert not may("view", "create", "volatilerses.volatilerse.io")
+    assert not may("edit", "get", "rserecords.volatilerse.io")
+    assert not may("edit", "patch", "volatilerses.volatilerse.io/status")
+
+
 def accepted(record: list[str]) -> bool:
     try:
         cluster.kubectl("patch", *record, "--type=merge", "-p", '{"spec":{"capacity":"1"}}', "--dry-run=server")
@@ -153,6 +212,8 @@ def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session) -
     request = ["-n", session.namespace, "vrse", session.name]
     wait_for("Usable", lambda: session.is_true("Usable"))
     assert_only_the_operator_writes(session)
+    assert_volumes_are_the_operators_as_far_as_it_needs(session)
+    assert_people_have_what_kubernetes_own_roles_give(session)
     changes: dict[str, object] = {
         "account": "bob",
         "className": "other",

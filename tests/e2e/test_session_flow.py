@@ -153,7 +153,7 @@ def assert_no_container_was_ended(session: Session) -> None:
 
 @pytest.mark.parametrize("side", ["the agent", "the session"])
 def test_a_memory_buffer_is_filled_from_one_side_alone(session: Session, side: str) -> None:
-    """The kernel charges the pages of the volume to the container that writes them, and ends the one that has too many."""
+    """The kernel charges pages of the volume to the container that writes them, and ends the one that has too many."""
     grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
     pods = {"resources": {"xrootd": SMALL, "agent": SMALL}}
     installation.apply([installation.class_of(session.namespace, grants, storage={"memory": {}}, pods=pods)])

@@ -30,7 +30,8 @@ def rendered(name: str, namespace: str, values: Mapping[str, Any]) -> list[dict[
 
     def value(action: re.Match[str]) -> str:
         if found := VALUE.search(action[0]):
-            return json.dumps(values[found[1]])
+            bare = not re.search(r"quote|toJson", action[0])
+            return str(values[found[1]]) if bare else json.dumps(values[found[1]])
         return json.dumps(namespace) if "quote" in action[0] else namespace
 
     text = re.sub(r"\{\{- /\*.*?\*/ -\}\}", "", text_of(name))

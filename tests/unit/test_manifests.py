@@ -23,7 +23,7 @@ def test_the_policies_know_the_operator_by_its_service_account() -> None:
         for policy in read("admission.yaml", "ValidatingAdmissionPolicy")
         for condition in policy["spec"].get("matchConditions", [])
     ]
-    assert conditions == [f"request.userInfo.username != '{name}'"] * 2
+    assert conditions == [f"request.userInfo.username {sign} '{name}'" for sign in ("!=", "!=", "==")]
 
 
 def test_each_policy_is_in_force() -> None:
@@ -38,3 +38,31 @@ def test_the_operator_may_watch_its_own_lease_and_no_other() -> None:
     (leases,) = (rule for rule in role["rules"] if "leases" in rule["resources"])
     assert leases["resourceNames"] == ["volatile-rse"]
     assert set(leases["verbs"]) == {"list", "watch"}
+
+
+def test_the_policy_of_volumes_knows_the_namespace_of_the_buffers() -> None:
+    (deployment,) = read("operator.yaml", "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (buffers,) = (entry["value"] for entry in container["env"] if entry["name"] == "VOLATILE_RSE_BUFFERS")
+    policies = {body["metadata"]["name"]: body["spec"] for body in read("admission.yaml", "ValidatingAdmissionPolicy")}
+    said = policies["volatile-rse-volumes"]["validations"][0]["expression"]
+    assert f"claimRef.namespace == '{buffers}'" in said
+
+
+def test_people_get_their_requests_with_kubernetes_own_roles_and_records_by_roles_apart() -> None:
+    roles = {role["metadata"]["name"]: role for role in read("operator.yaml", "ClusterRole")}
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    added = {
+        name: sorted(label.removeprefix(prefix) for label in role["metadata"].get("labels", {}))
+        for name, role in roles.items()
+    }
+    assert {name: to for name, to in added.items() if to} == {
+        "volatile-rse-edit": ["admin", "edit"],
+        "volatile-rse-view": ["view"],
+    }
+    for name in ("volatile-rse-edit", "volatile-rse-view"):
+        assert [rule["resources"] for rule in roles[name]["rules"]] == [["volatilerses"]]
+    verbs = {name: set(roles[name]["rules"][0]["verbs"]) for name in roles}
+    looking = {"get", "list", "watch"}
+    assert verbs["volatile-rse-view"] == verbs["volatile-rse-records-view"] == looking
+    assert verbs["volatile-rse-records-discard"] == looking | {"patch", "update"}

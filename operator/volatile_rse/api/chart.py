@@ -32,7 +32,10 @@ TEMPLATES: Mapping[str, Mapping[str, str]] = {
         r"(?<=resourceNames: \[)volatile-rse": "{{ .Values.name | quote }}",
         r"(?<=resources:)\n +requests: .*": " {{ toJson .Values.resources }}",
     },
-    "admission.yaml": {r"(?<=serviceaccount:)volatile-rse(?=:)": "{{ .Release.Namespace }}"},
+    "admission.yaml": {
+        r"(?<=serviceaccount:)volatile-rse(?=:)": "{{ .Release.Namespace }}",
+        "volatile-rse-buffers": "{{ .Values.buffersNamespace }}",
+    },
     "uninstall-job.yaml": {
         **_COMMON,
         r"(?<=volatile_rse, uninstall)": "{{ if .Values.uninstall.leave }}, --leave{{ end }}",

@@ -1,0 +1,234 @@
+"""The operator's account has the rights that the operator uses, and no others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.reconcile.scenarios import (
+    comes_and_goes,
+    its_cluster_is_lost,
+    its_lists_are_long,
+    its_owner_discards,
+    its_volume_is_removed,
+    the_keys_are_deleted,
+    the_namespace_goes,
+    the_storage_pod_and_its_claim_are_deleted,
+)
+from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.kubernetes import RESOURCES
+from volatile_rse.api.conditions import Reason
+from volatile_rse.builders.objects import session_name
+from volatile_rse.ports.cluster import Cluster, Object, Ref
+from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.authority import stored_authority
+from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.lease import Lease
+from volatile_rse.reconcile.searching import search
+from volatile_rse.reconcile.service import Service
+from volatile_rse.reconcile.uninstall import release_all, stakes_of
+from volatile_rse.reconcile.world import World
+
+MANIFESTS = Path(__file__).parents[3] / "manifests"
+PLACES = {"volatile-rse": "ops", "volatile-rse-buffers": "bufs"}
+"""Namespace of the manifests -> the one of these tests."""
+TENANT = "alice"
+
+
+WAYS = (
+    comes_and_goes,
+    its_cluster_is_lost,
+    its_lists_are_long,
+    its_owner_discards,
+    its_volume_is_removed,
+    the_keys_are_deleted,
+    the_namespace_goes,
+    the_storage_pod_and_its_claim_are_deleted,
+)
+"""Between them they have every effect on objects of Kubernetes."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Right:
+    """One thing that the account may do."""
+
+    namespace: str
+    """Empty: everywhere."""
+    resource: str
+    """With its subresource, if any."""
+    verb: str
+
+
+KOPF = {
+    *(
+        Right("", resource, verb)
+        for resource in ("volatilerses", "rserecords", "volatilerseclasses", "rucioconnections", "pods")
+        for verb in ("list", "watch")
+    ),
+    *(Right("", "customresourcedefinitions", verb) for verb in ("list", "watch")),
+    *(Right("", "leases", verb) for verb in ("list", "watch")),
+}
+"""What the library that watches does by itself; it is asked for nothing else."""
+
+
+def bodies(kind: str) -> Iterator[dict[str, Any]]:
+    for name in ("operator.yaml", "tenant.yaml"):
+        yield from (body for body in yaml.safe_load_all((MANIFESTS / name).read_text()) if body["kind"] == kind)
+
+
+def granted() -> set[Right]:
+    """Read what the manifests grant to the operator's account."""
+    roles = {
+        (body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"]): body["rules"]
+        for kind in ("Role", "ClusterRole")
+        for body in bodies(kind)
+    }
+    found: set[Right] = set()
+    for kind in ("RoleBinding", "ClusterRoleBinding"):
+        for binding in bodies(kind):
+            role, place = binding["roleRef"], binding["metadata"].get("namespace", "")
+            rules = roles[role["kind"], place if role["kind"] == "Role" else "", role["name"]]
+            where = "" if kind == "ClusterRoleBinding" else PLACES.get(place, TENANT)
+            assert [subject["name"] for subject in binding["subjects"]] == ["volatile-rse"]
+            found |= {
+                Right(where, resource, verb)
+                for rule in rules
+                for resource in rule["resources"]
+                for verb in rule["verbs"]
+            }
+    return found
+
+
+class Bounded(Cluster):
+    """A cluster that refuses what the account has no right to, and knows which rights were used."""
+
+    def __init__(self, cluster: Cluster, used: set[Right]) -> None:
+        self._cluster = cluster
+        self._used = used
+        self._granted = granted()
+
+    def _check(self, verb: str, kind: str, namespace: str | None, subresource: str | None = None) -> None:
+        resource = RESOURCES[kind].plural + (f"/{subresource}" if subresource else "")
+        for where in (namespace or "", ""):
+            right = Right(where, resource, verb)
+            if right in self._granted:
+                self._used.add(right)
+                return
+        raise RefusedError(Reason.CLUSTER_REFUSED, f"{verb} {resource} in {namespace!r}: 403 Forbidden")
+
+    def identity(self) -> str:
+        self._check("get", "Namespace", None)
+        return self._cluster.identity()
+
+    def get(self, ref: Ref) -> Object | None:
+        self._check("get", ref.kind, ref.namespace)
+        return self._cluster.get(ref)
+
+    def list(
+        self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> tuple[Object, ...]:
+        self._check("list", kind, namespace)
+        return self._cluster.list(kind, namespace, labels)
+
+    def create(self, body: Object) -> bool:
+        self._check("create", body["kind"], body["metadata"].get("namespace"))
+        return self._cluster.create(body)
+
+    def apply(self, body: Object) -> None:
+        # Of an object that is not there the API server wants both.
+        for verb in ("patch", "create"):
+            self._check(verb, body["kind"], body["metadata"].get("namespace"))
+        self._cluster.apply(body)
+
+    def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> None:
+        self._check("patch", ref.kind, ref.namespace, subresource)
+        self._cluster.merge(ref, patch, subresource=subresource)
+
+    def delete(self, ref: Ref, uid: str) -> None:
+        self._check("delete", ref.kind, ref.namespace)
+        self._cluster.delete(ref, uid)
+
+    def event(self, about: Object, *, type_: str, reason: str, message: str) -> None:
+        self._check("create", "Event", about["metadata"].get("namespace", "default"))
+        self._cluster.event(about, type_=type_, reason=reason, message=message)
+
+
+def bounded_worlds(monkeypatch: pytest.MonkeyPatch, used: set[Right]) -> None:
+    unbounded = Small.world
+
+    def world(small: Small) -> World:
+        return dataclasses.replace(unbounded(small), cluster=Bounded(small.cluster, used))
+
+    monkeypatch.setattr(Small, "world", world)
+
+
+def swept(small: Small) -> None:
+    """Do what the threads beside the visits do, and the commands of an admin."""
+    world = small.world()
+    service = Service(world)
+    service.sweep()
+    search(world, Connections(world), small.settings.instance)
+    stored_authority(world.cluster, small.settings, LocalAuthority.create)
+    lease = Lease(world.cluster, small.settings, "one", lambda: None)
+    lease.seize()
+    lease.release()
+    release_all(world.cluster, small.settings, stakes_of(world.cluster, small.settings))
+
+
+def authorities(name: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "ops"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": "PEM"}}
+
+
+def left_alone(small: Small) -> None:
+    """End a session whose ConfigMap was taken from its Secret, so that it has to be deleted by itself."""
+    ref = Ref("ConfigMap", TENANT, session_name("run"))
+    small.cluster.merge(ref, {"metadata": {"ownerReferences": None}})
+    small.end_pod()
+    small.until(lambda: small.cluster.get(ref) is None)
+
+
+def test_the_account_may_do_what_the_operator_does_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ways that a session may go, the sweep, the search for orphans, and the end of the installation."""
+    used: set[Right] = set()
+    bounded_worlds(monkeypatch, used)
+    for scenario in WAYS:
+        small = Small()
+        scenario(small)
+    small = Small()
+    small.cluster.create(authorities("site-authorities"))
+    small.patch(Ref("VolatileRSEClass", None, "standard"), siteCredentials={"caConfigMap": "site-authorities"})
+    small.begin()
+    small.write("kept/a")
+    swept(small)
+    left_alone(small)
+    closed = Small()
+    closed.begin()
+    closed.end_pod()
+    closed.until(closed.is_closed)
+    closed.cluster.delete(REQUEST, (closed.cluster.get(REQUEST) or {})["metadata"]["uid"])
+    closed.until(lambda: closed.cluster.get(REQUEST) is None)
+    closed.clock.turn(timedelta(days=31))
+    swept(closed)
+    unused = granted() - used - KOPF
+    assert not unused, "rights that nobody uses: " + ", ".join(map(str, sorted(unused)))
+    assert granted() >= KOPF, "kopf needs them"
+
+
+def test_a_right_that_is_missing_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: set[Right] = set()
+    bounded_worlds(monkeypatch, used)
+    fewer = {right for right in granted() if right.verb != "create"}
+    monkeypatch.setattr("tests.unit.reconcile.test_rights.granted", lambda: fewer)
+    small = Small()
+    small.request()
+    with pytest.raises(AssertionError):
+        small.until(small.has_session)
