@@ -15,10 +15,10 @@ from pydantic import SecretStr
 
 from testbed import grid
 from tests.e2e import buffer_containers as containers
-from tests.e2e.buffer_containers import CLAIM, OUTBOX, PUBLISH, RECORD
+from tests.e2e.buffer_containers import CLAIM, OUTBOX, PUBLISH, RECORD, RIGHTS
 from tests.e2e.flows import docker, headers
 from volatile_rse.adapters.endpoints import HttpsEndpoints
-from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
+from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints, unsigned
 from volatile_rse.api.agent import (
     DATA,
     Copies,
@@ -74,7 +74,7 @@ class FakeAround(Around):
     def __init__(self) -> None:
         self.buffer: FakeBuffer = FakeBuffer()
         self.door = FakeEndpoints({HOST: self.buffer})
-        self.token = "token"
+        self.token = unsigned(RIGHTS)
         self.buffer.tokens = {self.token}
 
     @property
@@ -499,6 +499,8 @@ def test_the_door_tells_what_a_session_may(around: Around) -> None:
     assert writable(f"{OUTBOX}/", around.token)
     assert not writable(f"{OUTBOX}/", "no token")
     assert not writable("/store/user/alice/", around.token)
+    assert not writable("/outbox/another/", around.token)
+    assert "gave 403" in unreadable("/outbox/another/x", around.token)
     fenced(around)
     assert not writable(f"{OUTBOX}/", around.token)
     assert unreadable(file.path, around.token) == ""

@@ -58,6 +58,8 @@ class World(Protocol):
     def dies(self, writes: int, live: Callable[[Catalogue], None]) -> bool: ...
     def distance(self, source: str, destination: str, distance: int) -> None: ...
     def unreadable(self, rse: str, host: str) -> None: ...
+    def attach_as_alice(self, dataset: Did, files: Collection[Did]) -> None: ...
+    def say_where(self, rse: str, host: str, dataset: Did, file: File, pfn: str) -> None: ...
     def rules(self, did: Did) -> set[str]: ...
     def settle(self, holds: Callable[[], bool]) -> None: ...
 
@@ -104,6 +106,12 @@ class FakeWorld(World):
     def unreadable(self, rse: str, host: str) -> None:
         self.catalogue.add_permanent(rse, host)
         self.catalogue.make_unreadable(rse)
+
+    def attach_as_alice(self, dataset: Did, files: Collection[Did]) -> None:
+        self.catalogue.attach_files(dataset, files)
+
+    def say_where(self, rse: str, host: str, dataset: Did, file: File, pfn: str) -> None:
+        self.catalogue.add_elsewhere(rse, host, dataset, file, pfn)
 
     def rules(self, did: Did) -> set[str]:
         return set(self.catalogue.rules(did))
@@ -165,13 +173,19 @@ class RealWorld(World):
 
     def unreadable(self, rse: str, host: str) -> None:
         self.client.add_rse(rse, deterministic=True, availability_read=False)
-        wan = {"read": 1, "write": 1, "delete": 1, "third_party_copy_read": 1, "third_party_copy_write": 1}
-        door = {
-            "scheme": "davs", "hostname": host, "port": 8443, "prefix": "/store/",
-            "impl": "rucio.rse.protocols.gfal.Default",
-            "domains": {"wan": wan, "lan": {"read": 1, "write": 1, "delete": 1}},
-        }  # fmt: skip
-        self.client.add_protocol(rse, door)
+        self.client.add_protocol(rse, door_of(host))
+
+    def attach_as_alice(self, dataset: Did, files: Collection[Did]) -> None:
+        alice = grid.client(grid.ALICE, grid.grid())
+        alice.attach_dids(dataset.scope, dataset.name, [dataclasses.asdict(did) for did in files])
+
+    def say_where(self, rse: str, host: str, dataset: Did, file: File, pfn: str) -> None:
+        self.client.add_rse(rse, deterministic=False)
+        self.client.add_protocol(rse, door_of(host))
+        alice = grid.client(grid.ALICE, grid.grid())
+        about = {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
+        alice.add_replicas(rse, [{**about, "pfn": pfn}])
+        alice.attach_dids(dataset.scope, dataset.name, [about])
 
     def rules(self, did: Did) -> set[str]:
         return {str(rule["id"]) for rule in self.client.list_did_rules(did.scope, did.name)}
@@ -245,6 +259,15 @@ class Made:
             world.settle(lambda rse=rse: deleted(catalogue, rse))  # type: ignore[misc]
         for dataset in datasets:
             catalogue.expire_ledger(dataset)
+
+
+def door_of(host: str) -> dict[str, Any]:
+    wan = {"read": 1, "write": 1, "delete": 1, "third_party_copy_read": 1, "third_party_copy_write": 1}
+    return {
+        "scheme": "davs", "hostname": host, "port": 8443, "prefix": "/store/",
+        "impl": "rucio.rse.protocols.gfal.Default",
+        "domains": {"wan": wan, "lan": {"read": 1, "write": 1, "delete": 1}},
+    }  # fmt: skip
 
 
 def owner_of(ledger: Did) -> LedgerOwner:
@@ -471,6 +494,35 @@ def test_an_rse_that_cannot_be_read_is_no_source(world: World, made: Made, catal
     catalogue.attach(dataset, closed, files)
     found = catalogue.sources(files, f"SITE-A|{closed}")
     assert found == {files[0].did: (catalogue.pfns("SITE-A", dids(files))[files[0].did],)}
+
+
+def test_a_dataset_holds_files_of_any_scope_if_its_owner_likes(world: World, made: Made, catalogue: Catalogue) -> None:
+    (own,), secret = made.files(1), File(Did("user.bob", f"contract.{uuid.uuid4().hex[:10]}"), 7, "00000007")
+    bobs = Did("user.bob", f"contract.{uuid.uuid4().hex[:10]}")
+    catalogue.ensure_dataset(bobs, grid.BOB, "maker")
+    made.places.add(("SITE-A", bobs))
+    catalogue.attach(bobs, "SITE-A", [secret])
+    dataset = made.dataset("SITE-A", files=[own])
+    world.attach_as_alice(dataset, [secret.did])
+    outer = Did(SCOPE, f"{dataset.name}.outer")
+    world.container(outer, [dataset, bobs])
+    for did in (dataset, outer):
+        assert catalogue.resolve(did) == (own, secret)
+    assert catalogue.sources([secret], "SITE-A")[secret.did], "whose it is is no question for the service's account"
+
+
+def test_where_somebody_says_that_a_file_is_is_no_source_unless_that_rse_is_trusted(
+    world: World, made: Made, catalogue: Catalogue
+) -> None:
+    (file,), rse = made.files(1), f"CONTRACT-{uuid.uuid4().hex[:8].upper()}-SCRATCHDISK"
+    dataset = made.dataset()
+    made.rses.add(rse)
+    made.places.add((rse, dataset))
+    pfn = f"davs://{SITES['SITE-A']}:8443/store/user/bob/secret"
+    world.say_where(rse, SITES["SITE-A"], dataset, file, pfn)
+    for _ in range(2):
+        assert catalogue.sources([file], f"SITE-A|{rse}") == {}
+        assert catalogue.sources([file], f"SITE-A|{rse}", None, (rse,)) == {file.did: (pfn,)}
 
 
 def test_nothing_is_registered_in_what_is_absent(made: Made, catalogue: Catalogue) -> None:

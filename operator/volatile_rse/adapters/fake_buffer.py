@@ -5,7 +5,9 @@ Orders only change what is wanted; ``advance`` does the work, so that a test see
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +38,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
-__all__ = ["FakeBuffer", "FakeEndpoints"]
+__all__ = ["FakeBuffer", "FakeEndpoints", "unsigned"]
 
 _State = TypeVar("_State", InputState, OutputState, CopyState)
 _SHOWN = 60
@@ -441,6 +443,11 @@ class FakeBuffer(Buffer):
         return max(0, self._capacity - staged - sum(state.bytes for state in self._outputs.values()))
 
 
+def unsigned(rights: str) -> str:
+    """Make a token of these rights, which a fake buffer alone takes."""
+    return f"e30.{base64.urlsafe_b64encode(json.dumps({'scope': rights}).encode()).decode().rstrip('=')}."
+
+
 class FakeEndpoints(Endpoints):
     """The doors of buffers.
 
@@ -467,7 +474,7 @@ class FakeEndpoints(Endpoints):
             buffer = self._open(host, port)
         except UnreachableError as error:
             return error.what
-        if not _takes(buffer, token):
+        if not _takes(buffer, token) or not _opens(token, "read", path):
             return f"GET {path} gave 403"
         return None if path.endswith("/") or buffer.holds(path) else f"GET {path} gave 404"
 
@@ -475,7 +482,7 @@ class FakeEndpoints(Endpoints):
         """Tell whether a file can be written there now."""
         buffer = self._open(host, port)
         outbox = path.startswith(("/outbox/", "/publish/"))
-        return outbox and buffer.gate.mode == "open" and _takes(buffer, token)
+        return outbox and buffer.gate.mode == "open" and _takes(buffer, token) and _opens(token, "modify", path)
 
     def _open(self, host: str, port: int) -> FakeBuffer:
         buffer = self._buffers.get(host)
@@ -487,6 +494,17 @@ class FakeEndpoints(Endpoints):
 
 def _takes(buffer: FakeBuffer, token: str) -> bool:
     return bool(token) and (buffer.tokens is None or token in buffer.tokens)
+
+
+def _opens(token: str, right: str, path: str) -> bool:
+    """Tell whether a token's rights are to this path, or to a directory that it is in."""
+    try:
+        payload = token.split(".")[1]
+        rights = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["scope"].split()
+    except (IndexError, ValueError, KeyError):
+        return False
+    folders = [folder for kind, _, folder in (entry.partition(":") for entry in rights) if kind == f"storage.{right}"]
+    return any(path.rstrip("/") == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _unreachable(call: str) -> UnreachableError:

@@ -32,7 +32,7 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 __all__ = ["FakeCatalogue"]
 
 _MARK = "vrse_instance"
-_TABLES = ("_files", "_collections", "_rses", "_deleted", "_replicas", "_tombs", "_bad", "_lost", "_rules")
+_TABLES = ("_files", "_collections", "_rses", "_deleted", "_replicas", "_tombs", "_bad", "_lost", "_rules", "_paths")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class _Rse:
     doors: list[_Door] = field(default_factory=list)
     """Of a buffer's RSE."""
     readable: bool = True
+    deterministic: bool = True
+    """Paths are computed; else whoever registers a replica says where it is."""
     deletable: bool = True
     counted: int = 0
     """Bytes by the counter, which follows only with the daemons."""
@@ -118,6 +120,8 @@ class FakeCatalogue(Catalogue):
         self._rses: dict[str, _Rse] = {}
         self._deleted: set[str] = set()
         self._replicas: dict[tuple[str, Did], str] = {}
+        self._paths: dict[tuple[str, Did], str] = {}
+        """Where replicas on RSEs that are not deterministic are said to be."""
         self._tombs: set[tuple[str, Did]] = set()
         """Replicas with the epoch tombstone that a plain reaper takes."""
         self._bad: set[tuple[str, Did]] = set()
@@ -137,6 +141,12 @@ class FakeCatalogue(Catalogue):
         """Add a permanent RSE."""
         self._rses[rse] = _Rse(host, dict(attributes or {}))
 
+    def add_elsewhere(self, rse: str, host: str, dataset: Did, file: File, pfn: str) -> None:
+        """Add a file to a dataset, on a new RSE that is not deterministic: anybody may say where it is."""
+        self._rses[rse] = _Rse(host, {}, deterministic=False)
+        self._put(dataset, rse, [file])
+        self._paths[rse, file.did] = pfn
+
     def make_unreadable(self, rse: str) -> None:
         """Take an RSE's ``availability_read`` away."""
         self._rses[rse].readable = False
@@ -149,6 +159,10 @@ class FakeCatalogue(Catalogue):
     def add_half_made(self, rse: str, instance: str) -> None:
         """Add an RSE whose creator died after its first call."""
         self._rses[rse] = _Rse("", {}, instance, deletable=False)
+
+    def attach_files(self, dataset: Did, files: Iterable[Did]) -> None:
+        """Attach files that exist, of any scope and account, as the owner of the dataset may."""
+        self._collections[dataset].members.update(files)
 
     def add_container(self, container: Did, members: Iterable[Did]) -> None:
         """Add a container of datasets or containers."""
@@ -249,7 +263,7 @@ class FakeCatalogue(Catalogue):
         return tuple(files)
 
     def sources(
-        self, files: Collection[File], rse_expression: str, near: str | None = None
+        self, files: Collection[File], rse_expression: str, near: str | None = None, trusted: Collection[str] = ()
     ) -> Mapping[Did, tuple[str, ...]]:
         """Give PFNs on permanent RSEs."""
         far = float("inf")
@@ -259,7 +273,10 @@ class FakeCatalogue(Catalogue):
         )
         found = {
             file.did: tuple(
-                self._pfn(rse, file.did) for rse in allowed if self._has(rse, file.did) and self._rses[rse].readable
+                self._paths.get((rse, file.did)) or self._pfn(rse, file.did)
+                for rse in allowed
+                if self._has(rse, file.did) and self._rses[rse].readable
+                if self._rses[rse].deterministic or rse in trusted
             )
             for file in files
         }

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from volatile_rse.api.names import file_name, rse_path
+from volatile_rse.api.names import fault_of_path, file_name, rse_path
 from volatile_rse.api.schema import ApiModel, DnsLabel, RelativePattern, Scope
 
 __all__ = [
@@ -83,8 +83,8 @@ StorePath = Annotated[str, Field(pattern=r"^/store/[^\x00]+$", max_length=1024)]
 
 
 def _stays_below(path: str) -> str:
-    if any(part in {"", ".", ".."} for part in path[1:].split("/")):
-        message = f"{path!r} is not a normal path below /store"
+    if fault := fault_of_path(path.removeprefix("/store/")):
+        message = f"{path!r} is not a normal path below /store: it {fault}"
         raise ValueError(message)
     return path
 

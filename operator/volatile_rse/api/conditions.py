@@ -71,6 +71,8 @@ class Reason(StrEnum):
     DID_NOT_FOUND = "DIDNotFound"
     NO_REPLICA = "NoReplica"
     INPUTS_TOO_LARGE = "InputsTooLarge"
+    INPUT_UNPLACEABLE = "InputUnplaceable"
+    TOO_MANY_SCOPES = "TooManyScopes"
     CAPACITY_OVER_LIMIT = "CapacityOverLimit"
     NO_DESTINATION = "NoDestination"
     DATASET_REFUSED = "DatasetRefused"
@@ -138,15 +140,27 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER, "Use an account that the class grants to this namespace, or ask an admin for the grant."
     ),
     Reason.SCOPE_NOT_GRANTED: Remedy(
-        Actor.USER, "Use a scope that the class grants to this namespace, or ask an admin for the grant."
+        Actor.USER,
+        "Use scopes that the class grants to this namespace, or ask an admin for the grant. Files of other scopes than "
+        "their dataset's have to be granted, too, or left out: name a dataset without them in a new VolatileRSE.",
     ),
     Reason.DID_NOT_FOUND: Remedy(
         Actor.USER, "Correct spec.inputs[].did in a new VolatileRSE; `rucio did list SCOPE:*` shows what exists."
     ),
     Reason.NO_REPLICA: Remedy(
-        Actor.USER, "Choose another sourceRSEExpression, or have the data replicated to a permanent RSE first."
+        Actor.USER,
+        "Choose another sourceRSEExpression, or have the data replicated to a permanent RSE first. One that is not "
+        "deterministic counts only where the class names it (nonDeterministicSources).",
     ),
     Reason.INPUTS_TOO_LARGE: Remedy(Actor.USER, "Ask for more capacity, or for fewer inputs."),
+    Reason.INPUT_UNPLACEABLE: Remedy(
+        Actor.USER,
+        "Leave the named files out: put the others into a dataset of your own, and name that in a new VolatileRSE. Two "
+        "files with one path go into two VolatileRSEs.",
+    ),
+    Reason.TOO_MANY_SCOPES: Remedy(
+        Actor.USER, "Divide the inputs among several VolatileRSEs, so that the files of each are in fewer scopes."
+    ),
     Reason.CAPACITY_OVER_LIMIT: Remedy(
         Actor.USER, "Ask for less capacity in a new VolatileRSE, or ask an admin for a larger class."
     ),

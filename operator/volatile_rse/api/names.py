@@ -7,7 +7,18 @@ import hashlib
 import re
 from typing import Literal
 
-__all__ = ["NAME_LENGTH", "Layout", "escape", "file_name", "hash_path", "lfn_name", "rse_path", "scope_parts"]
+__all__ = [
+    "NAME_LENGTH",
+    "Layout",
+    "escape",
+    "fault_of_path",
+    "file_name",
+    "hash_path",
+    "lfn_name",
+    "rse_path",
+    "scope_folder",
+    "scope_parts",
+]
 
 Layout = Literal["hash", "identity"]
 """One of Rucio's own ``lfn2pfn`` algorithms: they are on every server."""
@@ -15,6 +26,11 @@ Layout = Literal["hash", "identity"]
 NAME_LENGTH = 250
 """Rucio refuses longer names."""
 
+_PATH_LENGTH = 1000
+"""Characters of a path below the RSE's prefix that an agent takes."""
+
+_NO_PART = re.compile(r"(^|/)[.]{0,2}(/|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAIN = re.compile(rb"[A-Za-z0-9._]")
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-_]*")
 _DIGEST_BYTES = 20
@@ -84,7 +100,17 @@ def scope_parts(scope: str) -> tuple[str, str]:
 
 def rse_path(layout: Layout, scope: str, name: str) -> str:
     """Compute the path of a file below the RSE's prefix; slashes that follow each other are one, as on a disk."""
-    return re.sub("/+", "/", (hash_path if layout == "hash" else identity_path)(scope, name))
+    path = (hash_path if layout == "hash" else identity_path)(scope, name)
+    return re.sub("/+", "/", path) if "//" in path else path
+
+
+def fault_of_path(path: str) -> str:
+    """Say why a path below an RSE's prefix is no place of its own for a file; empty: it is one."""
+    if len(path) > _PATH_LENGTH:
+        return f"has {len(path)} characters, more than {_PATH_LENGTH}"
+    if _NO_PART.search(path):
+        return "has an empty part, or one that is . or .."
+    return "has a control character" if _CONTROL.search(path) else ""
 
 
 def escape(path: bytes) -> str:
@@ -95,16 +121,20 @@ def escape(path: bytes) -> str:
 def hash_path(scope: str, name: str) -> str:
     """Compute the path below an RSE's prefix as Rucio's ``hash`` algorithm of deterministic RSEs does."""
     digest = hashlib.md5(f"{scope}:{name}".encode(), usedforsecurity=False).hexdigest()
-    return f"{_folder(scope)}/{digest[0:2]}/{digest[2:4]}/{name}"
+    return f"{scope_folder(scope)}/{digest[0:2]}/{digest[2:4]}/{name}"
 
 
 def identity_path(scope: str, name: str) -> str:
     """Compute the path below an RSE's prefix as Rucio's ``identity`` algorithm does."""
-    return f"{_folder(scope)}/{name}"
+    return f"{scope_folder(scope)}/{name}"
 
 
-def _folder(scope: str) -> str:
-    # As Rucio does: the dots of other scopes stay.
+def scope_folder(scope: str) -> str:
+    """Give the folder below the RSE's prefix that all files of a scope are in, as Rucio computes it.
+
+    Folders nest: ``group/x`` has all that ``group/x/y`` has.
+    """
+    # The dots of other scopes stay.
     return scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
 
 

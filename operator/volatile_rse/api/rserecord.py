@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Quantity, StoredModel, cel
+from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Quantity, Scope, StoredModel, cel
 from volatile_rse.api.volatilerse import Discard, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 
@@ -193,6 +193,8 @@ class RSERecordStatus(StoredModel):
     session: SessionTruth = SessionTruth()
     inputs: Annotated[list[FrozenInput], Field(max_length=32)] | None = None
     """What the inputs resolved to; absent before."""
+    scopes: Annotated[list[Scope], Field(max_length=2048)] = []
+    """Of the files of the inputs, sorted: what the session's token reads, also when it is made again."""
     destinations: Annotated[list[ChosenDestination], Field(max_length=32)] | None = None
     """Where the outputs go."""
     volume: Annotated[str, Field(max_length=64)] | None = None

@@ -15,6 +15,7 @@ __all__ = [
     "DID",
     "LABEL_KEY",
     "LABEL_VALUE",
+    "SCOPE",
     "Account",
     "ApiModel",
     "Cpu",
@@ -25,6 +26,7 @@ __all__ = [
     "RSEExpression",
     "RelativePattern",
     "Scope",
+    "ScopePattern",
     "StoredModel",
     "cel",
     "fault_of_label",
@@ -53,8 +55,13 @@ DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_
 Account = Annotated[str, Field(pattern=r"^[a-z0-9-_]{1,25}$", max_length=25)]
 """A Rucio account (``ACCOUNT`` in Rucio's generic schema)."""
 
-Scope = Annotated[str, Field(pattern=r"^[a-zA-Z_\-.0-9]{1,25}$", max_length=25)]
+SCOPE = r"^[a-zA-Z_\-.0-9]{1,25}$"
+
+Scope = Annotated[str, Field(pattern=SCOPE, max_length=25)]
 """A Rucio scope (``SCOPE`` in Rucio's generic schema)."""
+
+ScopePattern = Annotated[str, Field(pattern=r"^[a-zA-Z_\-.0-9]{0,25}[*]?$", min_length=1, max_length=26)]
+"""A scope, or with ``*`` at its end all scopes that begin so."""
 
 DID = Annotated[str, Field(pattern=r"^[a-zA-Z_\-.0-9]{1,25}:[A-Za-z0-9/][A-Za-z0-9.\-_/#]*$", max_length=526)]
 """``scope:name`` of a file, dataset or container (``NAME`` has at most 250 characters in Rucio, 500 at CMS)."""

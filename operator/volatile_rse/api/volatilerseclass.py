@@ -17,6 +17,7 @@ from volatile_rse.api.schema import (
     Duration,
     Quantity,
     Scope,
+    ScopePattern,
     cel,
 )
 
@@ -177,8 +178,11 @@ class Grant(ApiModel):
     """Of VolatileRSEs."""
     accounts: Annotated[list[Account], Field(min_length=1, max_length=64)]
     """Rucio accounts for which these namespaces may act."""
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=64)]
+    scopes: Annotated[list[Scope], Field(max_length=512)] = []
     """Scopes that these namespaces may read from and write to."""
+    read_scopes: Annotated[list[ScopePattern], Field(max_length=512)] = []
+    """Scopes that these namespaces may read from only; one that ends with `*` stands for all that begin so. The scope
+    of every file counts, whatever dataset or container it was attached to."""
 
 
 class Tenancy(ApiModel):
@@ -251,6 +255,11 @@ class VolatileRSEClassSpec(ApiModel):
     """Largest capacity that a VolatileRSE may ask for."""
     near_rse: Annotated[Annotated[str, Field(min_length=1, max_length=64)] | None, Field(alias="nearRSE")] = None
     """Permanent RSE beside which the buffers stand: inputs come from the RSEs nearest to it by Rucio's distances."""
+    non_deterministic_sources: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)
+    ] = []
+    """Permanent RSEs that are not deterministic and from which inputs come, too. Who registers a replica there says by
+    himself where it is: name only RSEs where nobody registers but those who may read all of the site."""
     max_registered_replicas: Annotated[int, Field(ge=0)] = 100_000
     """Inputs of one buffer that are registered in Rucio; more are staged all the same, and the status says so."""
     quarantine: Quarantine = Quarantine()

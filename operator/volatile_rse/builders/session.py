@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT, Listing, listed
@@ -12,11 +13,12 @@ from volatile_rse.builders.objects import CLAIM, MANAGED, RECORD, hosts_of, name
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.frozen import distinct
-from volatile_rse.domain.names import Layout, hash_path, rse_path
+from volatile_rse.domain.names import Layout, rse_path, scope_folder
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.settings import Settings
 
 __all__ = [
+    "LONGEST_RIGHTS",
     "endpoint",
     "listing_data",
     "listing_of",
@@ -27,6 +29,13 @@ __all__ = [
     "store_path",
     "token_scope",
 ]
+
+LONGEST_RIGHTS = 21_000
+"""Characters of the rights in a token.
+
+With all else a token is shorter than 30,000 bytes then. XrdHttp drops a client whose header line has not ended after
+32 KiB, of which the lines before it take some; by root:// a token may have 64 KiB (docs/decisions/0025).
+"""
 
 _LIST_LIMIT = 512 * 1024
 """Bytes of the list of inputs that fit beside the rest in one ConfigMap; a longer one is on the buffer only."""
@@ -48,13 +57,17 @@ def store_path(did: Did, layout: Layout = "hash") -> str:
     return f"/store/{rse_path(layout, did.scope, did.name)}"
 
 
-def token_scope(claim: Claim) -> str:
-    """Say what a session may do: read its scopes, and whatever it likes in its own directories.
+def token_scope(claim: Claim, scopes: Iterable[str]) -> str:
+    """Say what a session may do: read the scopes of its files, and whatever it likes in its own directories.
 
     Never create without modify: XRootD deletes a file whose overwriting it denies.
+
+    Parameters
+    ----------
+    scopes
+        Of the files of its inputs.
     """
-    scopes = {entry.did.split(":")[0] for entry in claim.request.inputs}
-    reads = [f"storage.read:{_folder(scope)}" for scope in sorted(scopes)]
+    reads = [f"storage.read:{folder}" for folder in _outermost(_folder(scope) for scope in scopes)]
     own = [folder for folder in (outbox(claim), publishing(claim)) if folder]
     rights = [f"storage.{right}:{folder}" for folder in own for right in ("read", "create", "modify")]
     return " ".join([*reads, *rights])
@@ -66,12 +79,18 @@ def endpoint(settings: Settings, record: RSERecordSpec) -> tuple[str, str]:
     return f"root://{host}:{ROOT_PORT}", f"https://{host}:{DAVS_PORT}"
 
 
-def listing_of(settings: Settings, record: RSERecordSpec) -> Listing | None:
-    """Say where the session finds the list of its inputs on the buffer: among what its token may read."""
-    scopes = sorted({entry.did.split(":")[0] for entry in record.claims[0].request.inputs})
-    if not scopes:
+def listing_of(settings: Settings, record: RSERecordSpec, scopes: Iterable[str]) -> Listing | None:
+    """Say where the session finds the list of its inputs on the buffer: among what its token may read.
+
+    Parameters
+    ----------
+    scopes
+        Of the files of its inputs.
+    """
+    folders = sorted(_folder(scope) for scope in scopes)
+    if not folders:
         return None
-    path = f"{_folder(scopes[0])}/.inputs-{record.record_id}.jsonl"
+    path = f"{folders[0]}/.inputs-{record.record_id}.jsonl"
     return Listing(path=path, root=endpoint(settings, record)[0])
 
 
@@ -143,5 +162,10 @@ def _of_session(
 
 
 def _folder(scope: str) -> str:
-    # A name of one character gives the scope's own folder and two levels of digest.
-    return f"/store/{hash_path(scope, 'x').rsplit('/', 3)[0]}"
+    return f"/store/{scope_folder(scope)}"
+
+
+def _outermost(folders: Iterable[str]) -> list[str]:
+    """Leave out what lies in another one: a token must be short, and the right to a folder is one to all below it."""
+    known = set(folders)
+    return sorted(folder for folder in known if not any(str(above) in known for above in PurePosixPath(folder).parents))

@@ -100,7 +100,8 @@ def _server(site: str, gate: str) -> str:
         *_place(site),
         *_tls(),
         "xrootd.seclib libXrdSec.so",
-        "sec.protocol ztn",
+        # By default a token may have 4 KiB. A longer one than fits into a header line of https is never issued.
+        "sec.protocol ztn -maxsz 32k",
         "sec.protbind * only ztn",
         "ofs.authorize 1",
         f"ofs.authlib ++ libXrdAccSciTokens.so config={CONFIG}/scitokens-{gate}.cfg",

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from volatile_rse.api.names import NAME_LENGTH, Layout, escape, file_name, hash_path, lfn_name, rse_path, scope_parts
+from volatile_rse.api.names import (
+    NAME_LENGTH,
+    Layout,
+    escape,
+    fault_of_path,
+    file_name,
+    hash_path,
+    lfn_name,
+    rse_path,
+    scope_folder,
+    scope_parts,
+)
 
-__all__ = ["NAME_LENGTH", "Layout", "escape", "file_name", "hash_path", "lfn_name", "rse_path", "scope_parts"]
+__all__ = [
+    "NAME_LENGTH",
+    "Layout",
+    "escape",
+    "fault_of_path",
+    "file_name",
+    "hash_path",
+    "lfn_name",
+    "rse_path",
+    "scope_folder",
+    "scope_parts",
+]

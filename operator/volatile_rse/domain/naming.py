@@ -13,6 +13,7 @@ from string import Formatter
 
 from volatile_rse.api.volatilerseclass import Naming
 from volatile_rse.domain.names import Layout
+from volatile_rse.domain.rights import fault_of_scope
 
 __all__ = [
     "faults_of_naming",
@@ -105,6 +106,8 @@ def faults_of_output(naming: Naming, scope: str, dataset: str) -> tuple[str, ...
     preset, found = _PRESETS[naming.preset], []
     if not re.fullmatch(preset.scope, scope):
         found.append(f"scope {scope!r} does not match {preset.scope} (naming {naming.preset}).")
+    if fault := fault_of_scope(scope):
+        found.append(f"scope {scope!r} has no folder of its own on an RSE: its path {fault}.")
     if not re.fullmatch(preset.dataset, dataset):
         found.append(f"dataset {dataset!r} does not match {preset.dataset} (naming {naming.preset}).")
     return tuple(found)

@@ -13,6 +13,7 @@ from volatile_rse.api.volatilerse import Output, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import NamespaceLimits, Quarantine, Tenancy, VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState
 from volatile_rse.domain.naming import faults_of_naming, faults_of_output
+from volatile_rse.domain.rights import grants_of, may_read, may_write
 
 __all__ = [
     "Problem",
@@ -223,8 +224,7 @@ def _held(output: Output) -> tuple[str, int, timedelta | None]:
 
 
 def _tenancy(namespace: str, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Problem]:
-    # An account and a scope must come from the same grant: two grants do not add up to a third one.
-    grants = [grant for grant in tenancy.grants if namespace in grant.namespaces and spec.account in grant.accounts]
+    grants = grants_of(tenancy, namespace, spec.account)
     if not grants:
         return [
             Problem(
@@ -232,15 +232,17 @@ def _tenancy(namespace: str, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Pr
                 f"Class {spec.class_name!r} does not grant account {spec.account!r} to namespace {namespace!r}.",
             )
         ]
-    wanted = dict.fromkeys([*(input_.did.split(":")[0] for input_ in spec.inputs), *(o.scope for o in spec.outputs)])
+    read = {input_.did.split(":")[0]: "to read" for input_ in spec.inputs}
+    written = {output.scope: "to write" for output in spec.outputs}
+    refused = {scope: why for scope, why in read.items() if not may_read(grants, scope)}
+    refused |= {scope: why for scope, why in written.items() if not may_write(grants, scope)}
     return [
         Problem(
             Reason.SCOPE_NOT_GRANTED,
             f"Class {spec.class_name!r} does not grant scope {scope!r} to namespace {namespace!r} with account "
-            f"{spec.account!r}.",
+            f"{spec.account!r} {why}.",
         )
-        for scope in wanted
-        if not any(scope in grant.scopes for grant in grants)
+        for scope, why in refused.items()
     ]
 
 

@@ -16,6 +16,7 @@ from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refus
 from volatile_rse.domain.plan import SHOWN, Plan, foreign_object, remember, request_of
 from volatile_rse.domain.problems import Problem, problems_of_inputs
 from volatile_rse.domain.provision import find_address, have_rse, have_storage, hide_lost, send_work
+from volatile_rse.domain.rights import scopes_of
 from volatile_rse.domain.stage import session_truth
 from volatile_rse.domain.versions import own_of
 
@@ -42,7 +43,8 @@ def preparing(facts: Facts, record: Record) -> Plan:
     chosen = [ChosenDestination(output=name, rses=list(rses)) for name, rses in facts.chosen.items()]
     # A session without inputs needs no list of them.
     freeze = (do.FreezeInputs(facts.resolved),) if inputs else ()
-    return Plan(effects=(*freeze, remember(record, inputs=inputs, destinations=chosen)))
+    scopes = list(scopes_of(facts.resolved))
+    return Plan(effects=(*freeze, remember(record, inputs=inputs, scopes=scopes, destinations=chosen)))
 
 
 def serving(facts: Facts, record: Record) -> Plan:

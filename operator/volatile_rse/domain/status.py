@@ -38,6 +38,8 @@ STALLING = frozenset(
         Reason.DID_NOT_FOUND,
         Reason.NO_REPLICA,
         Reason.INPUTS_TOO_LARGE,
+        Reason.INPUT_UNPLACEABLE,
+        Reason.TOO_MANY_SCOPES,
         Reason.NO_DESTINATION,
         Reason.DATASET_REFUSED,
         Reason.DURABILITY_TOO_LOW,

@@ -43,12 +43,18 @@ class Catalogue(Protocol):
         """
 
     def sources(
-        self, files: Collection[File], rse_expression: str, near: str | None = None
+        self, files: Collection[File], rse_expression: str, near: str | None = None, trusted: Collection[str] = ()
     ) -> Mapping[Did, tuple[str, ...]]:
         """Give the davs PFNs of each file's AVAILABLE replicas on permanent RSEs of the expression, the nearest first.
 
         Distances are Rucio's, from each RSE to ``near``; RSEs without one come last. Volatile RSEs (attribute
         ``vrse_instance``) are never a source. A file without replica is absent.
+
+        Parameters
+        ----------
+        trusted
+            Non-deterministic RSEs that are a source, too. On others whoever registers a replica chooses its path, and
+            so which file of the site is read as this one.
 
         Raises
         ------

@@ -266,7 +266,7 @@ class _Hand:
         found = self._cluster.get(self._ref(Piece.INPUTS))
         inputs = {} if found is None else read_inputs(found, self._config_map)
         config = session_config(self._settings, self._spec, uid_of(secret), authorities, inputs)
-        report, listing = self._facts.report, listing_of(self._settings, self._spec)
+        report, listing = self._facts.report, listing_of(self._settings, self._spec, self._record.status.scopes)
         if report is not None and "listing" in report.knows and listing is not None:
             config["data"] |= listing_data(listing)
         self._cluster.create(config)

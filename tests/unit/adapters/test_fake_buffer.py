@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
+from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints, unsigned
 from volatile_rse.api.agent import (
     FenceRequest,
     InputFile,
@@ -11,6 +11,7 @@ from volatile_rse.api.agent import (
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 OUTBOX = "/outbox/claim/"
+GOOD, BAD = (unsigned(f"storage.read:{area} storage.modify:/outbox/claim") for area in ("/store", "/storage"))
 
 
 def manifest(*names: str) -> Manifest:
@@ -30,12 +31,12 @@ def test_inputs_are_staged_listed_and_readable() -> None:
     assert buffer.report().manifest is None
     buffer.broken["/store/mc/z"] = "wrong checksum"
     buffer.send_manifest(manifest("x", "y", "z"))
-    assert door.can_read("b", 1, "/store/mc/x", "t") is not None
+    assert door.can_read("b", 1, "/store/mc/x", GOOD) is not None
     buffer.advance()
     (total,) = buffer.report().inputs
     assert (total.files, total.staged, total.failed, total.staged_bytes) == (3, 2, 1, 20)
     assert [failure.error for failure in buffer.report().failures] == ["wrong checksum"]
-    assert door.can_read("b", 1, "/store/mc/x", "t") is None
+    assert door.can_read("b", 1, "/store/mc/x", GOOD) is None
     first = buffer.inputs()
     assert first.next is not None
     assert len(first.items) + len(buffer.inputs(first.next).items) == 3
@@ -51,13 +52,13 @@ def test_inputs_are_staged_listed_and_readable() -> None:
 def test_a_fence_is_reached_and_never_goes_back() -> None:
     buffer = FakeBuffer()
     door = FakeEndpoints({"b": buffer})
-    assert door.can_write("b", 1, OUTBOX, "t")
-    assert not door.can_write("b", 1, "/store/", "t")
+    assert door.can_write("b", 1, OUTBOX, GOOD)
+    assert not door.can_write("b", 1, "/store/", GOOD)
     assert buffer.fence(FenceRequest(generation=2)).mode == "fenced"
     assert buffer.report().actual.mode == "open"
     buffer.advance()
     assert buffer.report().actual == buffer.report().desired
-    assert not door.can_write("b", 1, OUTBOX, "t")
+    assert not door.can_write("b", 1, OUTBOX, GOOD)
     with pytest.raises(PermissionError):
         buffer.write("claim", "late", b"")
     with pytest.raises(RefusedError, match="older"):
@@ -77,15 +78,15 @@ def test_failures_are_played() -> None:
     buffer.down = True
     with pytest.raises(UnreachableError):
         buffer.report()
-    assert FakeEndpoints({"b": buffer}).can_read("b", 1, "/", "t") is not None
+    assert FakeEndpoints({"b": buffer}).can_read("b", 1, "/store/", GOOD) is not None
     with pytest.raises(UnreachableError):
-        FakeEndpoints({"b": buffer}).can_write("b", 1, OUTBOX, "t")
+        FakeEndpoints({"b": buffer}).can_write("b", 1, OUTBOX, GOOD)
 
 
 def test_only_its_tokens_open_the_door() -> None:
     buffer = FakeBuffer()
-    buffer.tokens = {"good"}
+    buffer.tokens = {GOOD}
     door = FakeEndpoints({"b": buffer})
-    assert door.can_write("b", 1, OUTBOX, "good")
-    assert not door.can_write("b", 1, OUTBOX, "bad")
-    assert door.can_read("b", 1, "/store/", "bad") is not None
+    assert door.can_write("b", 1, OUTBOX, GOOD)
+    assert not door.can_write("b", 1, OUTBOX, BAD)
+    assert door.can_read("b", 1, "/store/", BAD) is not None

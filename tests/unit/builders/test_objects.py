@@ -4,14 +4,18 @@ import json
 import random
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.api.rserecord import RSERecordSpec
+from volatile_rse.api.volatilerse import Output
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
 from volatile_rse.builders.session import (
+    LONGEST_RIGHTS,
     listing_data,
     listing_of,
     session_config,
@@ -19,13 +23,26 @@ from volatile_rse.builders.session import (
     store_path,
     token_scope,
 )
-from volatile_rse.builders.storage import inputs_maps, pod, public_service, read_inputs, xrootd_data
+from volatile_rse.builders.storage import (
+    inputs_maps,
+    pod,
+    public_service,
+    read_inputs,
+    session_audience,
+    session_issuer,
+    xrootd_data,
+)
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.names import hash_path
 from volatile_rse.domain.settings import Settings
+from volatile_rse.ports.credentials import TokenClaims
 
 SETTINGS = Settings(name="test", instance="test.1", namespace="ops", buffers="bufs", buffer_image="buffer:1")
 FILE = File(Did("user.alice", "f.root"), 10, "0000000a")
+CONTINUOUS = {
+    "name": "kept", "path": "**", "scope": "user.alice", "dataset": "out", "register": "Continuous",
+    "destination": {"rseExpression": "SITE-B"},
+}  # fmt: skip
 NO_OTHERS: Mapping[str, Mapping[str, Any]] = {}
 INPUTS = {"one": (FILE,), "two": (File(Did("cms", "/store/g.root"), 5, "0000000b"), FILE)}
 
@@ -116,7 +133,7 @@ def test_the_frozen_list_is_read_back_as_it_was_written() -> None:
 
 
 def test_a_token_reads_the_scopes_of_the_inputs_and_owns_its_outbox_alone() -> None:
-    rights = token_scope(record().claims[0]).split()
+    rights = token_scope(record().claims[0], ["cms", "user.alice"]).split()
     assert rights == [
         "storage.read:/store/cms",
         "storage.read:/store/user/alice",
@@ -126,6 +143,30 @@ def test_a_token_reads_the_scopes_of_the_inputs_and_owns_its_outbox_alone() -> N
     ]
     for did in (FILE.did, Did("cms", "x")):
         assert any(store_path(did).startswith(f"{right.split(':')[1]}/") for right in rights)
+
+
+def test_a_token_names_no_folder_within_another_one() -> None:
+    rights = token_scope(record().claims[0], ["group.x.y", "group.x", "group.xy", "user.a.b"]).split()
+    reads = [right for right in rights if right.startswith("storage.read:/store")]
+    assert reads == [f"storage.read:/store/{folder}" for folder in ("group/x", "group/xy", "user/a/b")]
+
+
+def test_a_token_for_three_hundred_scopes_is_one_that_xrootd_takes() -> None:
+    scopes = [f"{'s' * 22}{number:03}" for number in range(300)]
+    spec, authority = record(), LocalAuthority(*LocalAuthority.create())
+    spec.claims[0].request.outputs.append(Output.model_validate(CONTINUOUS))
+    rights = token_scope(spec.claims[0], scopes)
+    assert len(rights) < LONGEST_RIGHTS
+    key = authority.session_key(session_audience(spec))
+    end = datetime.now(UTC)
+    # The longest one that is ever issued.
+    for scope in (rights, "x" * LONGEST_RIGHTS):
+        claims = TokenClaims(session_issuer(spec), "u" * 64, session_audience(spec), scope, end)
+        token = authority.session_token(key.private, claims)
+        assert len(token) < 30_000
+    (line,) = [line for line in xrootd_data(spec, key.jwks)["xrootd.open.cfg"].splitlines() if "protocol ztn" in line]
+    assert line == "sec.protocol ztn -maxsz 32k"
+    assert line in xrootd_data(spec, key.jwks)["xrootd.fenced.cfg"]
 
 
 def test_a_session_is_told_every_input_once_with_its_url() -> None:
@@ -144,10 +185,11 @@ def test_a_long_list_of_inputs_is_on_the_buffer_only_where_the_session_may_read_
     files = [File(Did("cms", f"/store/{number:0200}"), 1, "00000001") for number in range(2000)]
     config = session_config(SETTINGS, record(), "u-2", {"ca.crt": "PEM"}, {"one": files})
     assert "inputs.jsonl" not in config["data"]
-    listing = listing_of(SETTINGS, record())
+    listing = listing_of(SETTINGS, record(), ["cms", "user.alice"])
     assert listing is not None
     assert listing.path == "/store/cms/.inputs-abcdefghij.jsonl"
-    assert "storage.read:/store/cms " in f"{token_scope(record().claims[0])} "
+    assert "storage.read:/store/cms " in token_scope(record().claims[0], ["cms"])
+    assert listing_of(SETTINGS, record(), []) is None
     url = "root://vrse-abcdefghij.bufs.svc:1094//store/cms/.inputs-abcdefghij.jsonl"
     assert listing_data(listing) == {"VRSE_INPUTS_URL": url}
 

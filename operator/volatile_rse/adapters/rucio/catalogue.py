@@ -56,10 +56,10 @@ class RucioCatalogue(Catalogue):
         return self._datasets.resolve(did)
 
     def sources(
-        self, files: Collection[File], rse_expression: str, near: str | None = None
+        self, files: Collection[File], rse_expression: str, near: str | None = None, trusted: Collection[str] = ()
     ) -> Mapping[Did, tuple[str, ...]]:
         """Give the davs PFNs of AVAILABLE replicas on permanent RSEs."""
-        return self._replicas.sources(files, rse_expression, near)
+        return self._replicas.sources(files, rse_expression, near, trusted)
 
     # The buffer's RSE.
 

@@ -31,15 +31,21 @@ class RucioReplicas:
         """RSEs of which a replica could not be hidden, because a rule locks it."""
 
     def sources(
-        self, files: Collection[File], rse_expression: str, near: str | None = None
+        self, files: Collection[File], rse_expression: str, near: str | None = None, trusted: Collection[str] = ()
     ) -> Mapping[Did, tuple[str, ...]]:
         """Give the davs PFNs of AVAILABLE replicas on permanent RSEs."""
         ranks = {rse: self._rses.distance(rse, near) for rse in self._rses.permanent(rse_expression, Reason.NO_REPLICA)}
-        return {
-            did: pfns
-            for did, entry in self._listed([file.did for file in files], schemes=["davs"], ignore_availability=False)
-            if (pfns := source_pfns(entry, ranks))
-        }
+        found: dict[Did, tuple[str, ...]] = {}
+        judged = set(trusted)
+        for did, entry in self._listed([file.did for file in files], schemes=["davs"], ignore_availability=False):
+            # Of hundreds of RSEs, those that have some of the files are asked about.
+            for rse in {info["rse"] for info in entry["pfns"].values()} & ranks.keys() - judged:
+                judged.add(rse)
+                if not self._rses.is_deterministic(rse):
+                    del ranks[rse]
+            if pfns := source_pfns(entry, ranks):
+                found[did] = pfns
+        return found
 
     def letters(self, rse: str, ledger: Did) -> Mapping[Did, str]:
         """Give the states of the ledger's replicas on the buffer."""

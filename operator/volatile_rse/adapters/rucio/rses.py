@@ -114,6 +114,10 @@ class RucioRses:
             raise RefusedError(Reason.NO_DESTINATION, f"RSE {rse} has no davs protocol.")
         return str(doors[0]["hostname"])
 
+    def is_deterministic(self, rse: str) -> bool:
+        """Tell whether Rucio computes the paths of files there, and takes no other one from anybody."""
+        return bool((self.site(rse) or {}).get("deterministic"))
+
     def forget(self, rse: str) -> None:
         """Drop what was remembered of an RSE that is gone."""
         self._volatile.discard(rse)

@@ -33,7 +33,7 @@ def session_token(world: World, record: Record, key: str) -> str:
         issuer=session_issuer(record.spec),
         subject=claim.uid,
         audience=session_audience(record.spec),
-        scope=token_scope(claim),
+        scope=token_scope(claim, record.status.scopes),
         expires=world.clock.now() + life,
     )
     return world.authority.session_token(key, claims)
@@ -54,7 +54,7 @@ def unusable(look: Look) -> str | None:
         return "it has no address yet"
     inside = hosts_of(look.world.settings, name_of(look.spec.record_id, Piece.SERVICE))[0]
     samples = [store_path(did, layout_of(look.spec.class_snapshot.naming)) for did in _samples(look)]
-    report, listing = look.facts.report, listing_of(look.world.settings, look.spec)
+    report, listing = look.facts.report, listing_of(look.world.settings, look.spec, look.record.status.scopes)
     if report is not None and listing is not None and "listing" in report.knows:
         samples.append(listing.path)
     for host, port in ((inside, DAVS_PORT), (public.host, public.davs_port)):

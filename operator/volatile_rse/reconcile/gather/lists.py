@@ -10,11 +10,12 @@ from typing import Any
 from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import discarded_name, name_of
 from volatile_rse.builders.storage import read_discarded, read_inputs
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import File
 from volatile_rse.domain.facts import Lost, Piece
 from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.problems import Problem
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.gather import resolving
 from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.reading import uid_of
 
@@ -33,9 +34,11 @@ def frozen(look: Look) -> None:
 
 def frozen_again(look: Look) -> None:
     """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
-    inputs = {entry.name: Did.parse(entry.did) for entry in look.claim.request.inputs}
-    found = {name: look.ask(_resolve, look, did) for name, did in inputs.items()}
     look.set(frozen=None)
+    catalogue = look.ask(look.catalogue)
+    found = None if catalogue is None else resolving.resolved(look, catalogue)
+    if found is None:
+        return
     files = {name: listed for name, listed in found.items() if listed is not None}
     if len(files) < len(found):
         return
@@ -87,7 +90,3 @@ def _unaltered(look: Look, body: Mapping[str, Any]) -> Mapping[str, tuple[File, 
         return listed
     _log.warning("%s: its list of inputs was changed by somebody, and does not count", look.record.name)
     return {}
-
-
-def _resolve(look: Look, did: Did) -> tuple[File, ...]:
-    return look.catalogue().resolve(did)

@@ -9,7 +9,7 @@ from volatile_rse.builders.manifest import is_in_force, manifest, manifest_diges
 from volatile_rse.builders.session import listing_of
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.outputs import continuous_outputs, output_rules
-from volatile_rse.reconcile.gather import credentials, reports
+from volatile_rse.reconcile.gather import credentials, reports, resolving
 from volatile_rse.reconcile.gather.look import Look
 
 __all__ = ["due"]
@@ -36,7 +36,7 @@ def due(look: Look, *, staging: bool) -> None:
         made = manifest(look.spec, digest, inputs, sources, access)
         later: dict[str, object] = {"outputs": list(rules)}
         if staging and "listing" in report.knows:
-            later["listing"] = listing_of(look.world.settings, look.spec)
+            later["listing"] = listing_of(look.world.settings, look.spec, look.record.status.scopes)
         if rules and "continuous" in report.knows and (continuous := continuous_outputs(look.spec)):
             later |= {"continuous": continuous, "record_id": look.spec.record_id}
         look.set(manifest=made.model_copy(update=later))
@@ -58,6 +58,5 @@ def _sources(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tu
     found: dict[Did, tuple[str, ...]] = {}
     for entry in look.claim.request.inputs:
         if files := inputs.get(entry.name):
-            near = look.spec.class_snapshot.near_rse
-            found.update(look.catalogue().sources(files, entry.source_rse_expression, near))
+            found.update(resolving.sources(look, look.catalogue(), entry, files))
     return found

@@ -12,7 +12,7 @@ from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.datasets import dataset_of
-from volatile_rse.reconcile.gather import credentials
+from volatile_rse.reconcile.gather import credentials, resolving
 from volatile_rse.reconcile.gather.look import Look
 
 __all__ = ["ask"]
@@ -23,7 +23,7 @@ def ask(look: Look) -> None:
     catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)
     if catalogue is None or access is None:
         return
-    resolved = {entry.name: look.ask(catalogue.resolve, Did.parse(entry.did)) for entry in look.claim.request.inputs}
+    resolved = resolving.resolved(look, catalogue)
     hosts: set[str] = set()
     for entry in look.claim.request.inputs:
         files = resolved[entry.name]
@@ -42,9 +42,8 @@ def ask(look: Look) -> None:
 
 
 def _source_hosts(look: Look, catalogue: Catalogue, entry: Input, files: tuple[File, ...]) -> set[str]:
-    expression, near = entry.source_rse_expression, look.spec.class_snapshot.near_rse
-    # Asked as it will be for the manifest: the answer is remembered until then.
-    sources = look.ask(catalogue.sources, files, expression, near)
+    expression = entry.source_rse_expression
+    sources = look.ask(resolving.sources, look, catalogue, entry, files)
     if sources is None:
         return set()
     missing = [file.did for file in files if not sources.get(file.did)]

@@ -1,0 +1,46 @@
+"""Who may read and write which scopes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from volatile_rse.api.schema import SCOPE
+from volatile_rse.api.volatilerseclass import Grant, Tenancy
+from volatile_rse.domain.catalogue import File
+from volatile_rse.domain.names import fault_of_path, scope_folder
+
+__all__ = ["fault_of_scope", "grants_of", "may_read", "may_write", "scopes_of"]
+
+_ANY = "*"
+
+
+def grants_of(tenancy: Tenancy, namespace: str, account: str) -> tuple[Grant, ...]:
+    """Give the grants by which a namespace may act for an account: two grants do not add up to a third one."""
+    return tuple(grant for grant in tenancy.grants if namespace in grant.namespaces and account in grant.accounts)
+
+
+def may_write(grants: Iterable[Grant], scope: str) -> bool:
+    """Tell whether outputs may go to a scope."""
+    return any(scope in grant.scopes for grant in grants)
+
+
+def may_read(grants: Collection[Grant], scope: str) -> bool:
+    """Tell whether inputs may come from a scope."""
+    return may_write(grants, scope) or any(
+        scope.startswith(pattern.removesuffix(_ANY)) if pattern.endswith(_ANY) else scope == pattern
+        for grant in grants
+        for pattern in grant.read_scopes
+    )
+
+
+def scopes_of(inputs: Mapping[str, Iterable[File]]) -> tuple[str, ...]:
+    """Give the scopes of all files of all inputs, sorted."""
+    return tuple(sorted({file.did.scope for files in inputs.values() for file in files}))
+
+
+def fault_of_scope(scope: str) -> str:
+    """Say why the files of a scope have no folder of their own below an RSE's prefix; empty: they have one."""
+    if not re.fullmatch(SCOPE.removesuffix("$"), scope):
+        return "begins with a scope that Rucio's generic schema does not have"
+    return fault_of_path(scope_folder(scope))
