@@ -73,6 +73,7 @@ class Reason(StrEnum):
     INPUTS_TOO_LARGE = "InputsTooLarge"
     INPUT_UNPLACEABLE = "InputUnplaceable"
     TOO_MANY_SCOPES = "TooManyScopes"
+    INPUT_UNUSABLE = "InputUnusable"
     CAPACITY_OVER_LIMIT = "CapacityOverLimit"
     NO_DESTINATION = "NoDestination"
     DATASET_REFUSED = "DatasetRefused"
@@ -95,6 +96,7 @@ class Reason(StrEnum):
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_REFUSED = "ClusterRefused"
     CHANGED_MEANWHILE = "ChangedMeanwhile"
+    ANSWER_UNUSABLE = "AnswerUnusable"
     OPERATOR_FAULT = "OperatorFault"
     INVALID_SPEC = "InvalidSpec"
     CONFIGURATION_INVALID = "ConfigurationInvalid"
@@ -160,6 +162,11 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.TOO_MANY_SCOPES: Remedy(
         Actor.USER, "Divide the inputs among several VolatileRSEs, so that the files of each are in fewer scopes."
+    ),
+    Reason.INPUT_UNUSABLE: Remedy(
+        Actor.USER,
+        "Leave the named file out: name the others, or a dataset without it, in a new VolatileRSE; or have whoever "
+        "registered it correct it in Rucio, which lets this one go on.",
     ),
     Reason.CAPACITY_OVER_LIMIT: Remedy(
         Actor.USER, "Ask for less capacity in a new VolatileRSE, or ask an admin for a larger class."
@@ -229,10 +236,16 @@ REMEDIES: dict[Reason, Remedy] = {
         "forbids it, an object that is too large. It is tried again by itself.",
     ),
     Reason.CHANGED_MEANWHILE: Remedy(Actor.NOBODY, "The operator reads the object again and retries by itself."),
+    Reason.ANSWER_UNUSABLE: Remedy(
+        Actor.ADMIN,
+        "Mend what the message names, if it is odd there, and report it with the traceback from the operator's log. It "
+        "is asked again by itself; the end of the session, its fence and the deadline of its deletion do not wait for "
+        "it.",
+    ),
     Reason.OPERATOR_FAULT: Remedy(
         Actor.ADMIN,
-        "Report it with the traceback from the operator's log. It tries again each minute, and this buffer's session "
-        "reads and writes on.",
+        "Report it with the traceback from the operator's log. It tries again by itself; the end of the session, its "
+        "fence and the deadline of its deletion do not wait for it.",
     ),
     Reason.INVALID_SPEC: Remedy(Actor.USER, "Correct the named field; the kind's schema says what is allowed."),
     Reason.CONFIGURATION_INVALID: Remedy(

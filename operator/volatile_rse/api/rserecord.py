@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Quantity, Scope, StoredModel, cel
+from volatile_rse.api.schema import Account, ApiModel, Count, DnsLabel, Quantity, Scope, StoredModel, cel
 from volatile_rse.api.volatilerse import Discard, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 
@@ -135,9 +135,9 @@ class FrozenInput(StoredModel):
 
     name: DnsLabel
     """Of the input."""
-    files: Annotated[int, Field(ge=0)]
+    files: Count
     """How many."""
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Count
     """Their size."""
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
     """SHA-256 of the sorted list of files with sizes and checksums."""
@@ -155,9 +155,9 @@ class ChosenDestination(StoredModel):
 class Outcome(StoredModel):
     """What became of the buffer."""
 
-    files: Annotated[int, Field(ge=0)]
+    files: Count
     """Output files that are safe."""
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Count
     """Their size."""
     datasets: Annotated[list[Annotated[str, Field(max_length=276)]], Field(max_length=32)] = []
     """DIDs that they were attached to."""
@@ -173,9 +173,9 @@ class Discarded(StoredModel):
     """Who consented."""
     at: Time
     """When it was carried out."""
-    files: Annotated[int, Field(ge=0)]
+    files: Count
     """How many files."""
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Count
     """Their size."""
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
     """SHA-256 of the list of files."""
@@ -201,15 +201,15 @@ class RSERecordStatus(StoredModel):
     """The volume's own name, by which its loss is noticed."""
     losses: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=32)] = []
     """What was lost with the storage, and when."""
-    lost_files: Annotated[int, Field(ge=0)] | None = None
+    lost_files: Count | None = None
     """Output files known, and not safe, when the storage was lost: the RSE stays until a discard acknowledges that."""
-    lost_bytes: Annotated[int, Field(ge=0)] | None = None
+    lost_bytes: Count | None = None
     """Their size."""
     steps: Annotated[dict[str, Time], Field(max_length=32)] = {}
     """Step begun -> when."""
-    files_at_risk: Annotated[int, Field(ge=0)] | None = None
+    files_at_risk: Count | None = None
     """Output files that were not safe yet at the last look; absent until their inventory, and when all are safe."""
-    bytes_at_risk: Annotated[int, Field(ge=0)] | None = None
+    bytes_at_risk: Count | None = None
     """Their size."""
     quarantined_at: Time | None = None
     """When teardown.deadline was over with outputs that were not safe; they are kept and tried again."""

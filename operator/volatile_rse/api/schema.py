@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import timedelta
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 __all__ = [
     "DID",
     "LABEL_KEY",
     "LABEL_VALUE",
+    "LARGEST",
+    "LONGEST",
+    "NEAREST",
     "SCOPE",
     "Account",
     "ApiModel",
+    "Count",
     "Cpu",
     "DnsLabel",
     "Durability",
@@ -35,17 +40,145 @@ __all__ = [
 ]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_BINARY = {"": 0, "Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50}
-_DECIMAL = {"k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
+_BYTES = {
+    "": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50,
+    "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
+}  # fmt: skip
+_DIGITS = 20
+"""No bound has more; Python reads no number of thousands of them."""
 
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d)$", max_length=12)]
-"""The one duration format of the API: a whole number and one of ``s``, ``m``, ``h``, ``d``."""
+LONGEST = timedelta(days=3650)
+"""Of every duration of the API: a time that is counted from now stays one that can be written."""
+
+LARGEST = (1 << 63) - 1
+"""Of every number of bytes or files: Kubernetes and JSON readers of other languages take no larger one."""
+
+NEAREST = "nearest"
+"""Key in the context of a validation error: the value to read in its place where it is stored already; None: absent."""
+
+
+def cel(rule: str, message: str) -> JsonDict:
+    """One validation rule that the API server evaluates.
+
+    Parameters
+    ----------
+    rule
+        CEL expression, true for a valid object.
+    message
+        What the user reads when it is false.
+    """
+    return {"rule": rule, "message": message}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Turn ``90m`` into a time span; a longer one than the API allows is the longest.
+
+    Raises
+    ------
+    ValueError
+        The text is not in the one duration format.
+    """
+    return min(_span(text), LONGEST)
+
+
+def parse_quantity(text: str) -> int:
+    """Turn ``20Gi`` into a number of bytes; a larger one than the API allows is the largest.
+
+    Raises
+    ------
+    ValueError
+        The text is not a whole Kubernetes quantity.
+    """
+    return min(_size(text), LARGEST)
+
+
+def _span(text: str) -> timedelta:
+    if not re.fullmatch(r"[1-9][0-9]*[smhd]", text, re.ASCII):
+        message = f"{text[:40]!r} is not a duration such as 90m, 8h or 30d"
+        raise ValueError(message)
+    seconds = _number(text[:-1]) * _SECONDS[text[-1]]
+    return timedelta(seconds=min(seconds, 2 * int(LONGEST.total_seconds())))
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]*)(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?", text, re.ASCII)
+    if match is None:
+        message = f"{text[:40]!r} is not a number of bytes such as 20Gi or 500M"
+        raise ValueError(message)
+    return _number(match[1]) * _BYTES[match[2] or ""]
+
+
+def _number(digits: str) -> int:
+    return int(digits) if len(digits) <= _DIGITS else 10**_DIGITS
+
+
+def _duration(value: object) -> str:
+    longest, nearest = f"{LONGEST.days}d", None
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str) and _span(value) <= LONGEST:
+            return value
+        nearest = longest if isinstance(value, str) else None
+    what = f"a duration is a whole number and one of s, m, h, d, such as 90m, 8h or 30d, and at most {longest}"
+    raise _out_of_bounds(what, nearest)
+
+
+def _quantity(value: object) -> str:
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str) and _size(value) <= LARGEST:
+            return value
+    what = "a quantity is a whole number of bytes such as 20Gi or 500M, and less than 8192Pi"
+    raise _out_of_bounds(what, str(LARGEST))
+
+
+def _out_of_bounds(what: str, nearest: str | None) -> PydanticCustomError:
+    return PydanticCustomError("out_of_bounds", "{what}", {"what": what, NEAREST: nearest})
+
+
+def _count(value: object) -> object:
+    return min(value, LARGEST) if isinstance(value, int) else value
+
+
+Duration = Annotated[
+    str,
+    BeforeValidator(_duration),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^[1-9][0-9]*(s|m|h|d)$",
+            "maxLength": 12,
+            "x-kubernetes-validations": [
+                cel(
+                    "int(self.substring(0, self.size() - 1)) <= (self.endsWith('d') ? 3650 : self.endsWith('h') ? 87600"
+                    " : self.endsWith('m') ? 5256000 : 315360000)",
+                    "a duration is at most 3650d",
+                )
+            ],
+        }
+    ),
+]
+"""The one duration format of the API: a whole number and one of ``s``, ``m``, ``h``, ``d``; at most 3650d."""
 
 Durability = Literal["Pod", "Node", "Network"]
 """What the bytes of a buffer outlive: restarts of its containers only, also its pod, also its node; in this order."""
 
-Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$", max_length=20)]
-"""A number of bytes, written as Kubernetes writes whole quantities."""
+Quantity = Annotated[
+    str,
+    BeforeValidator(_quantity),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
+            "maxLength": 20,
+            "x-kubernetes-validations": [
+                cel("quantity(self).isLessThan(quantity('8192Pi'))", "a quantity is less than 8192Pi")
+            ],
+        }
+    ),
+]
+"""A number of bytes, written as Kubernetes writes whole quantities; less than 8192Pi, which is 2**63."""
+
+Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
+"""A number in a status: a sum of what others tell must not keep it from being written, and stops at the largest."""
 
 Cpu = Annotated[str, Field(pattern=r"^[1-9][0-9]*m?$", max_length=8)]
 """Processor time, in cores or thousandths of one (``250m``)."""
@@ -83,36 +216,6 @@ RelativePattern = Annotated[str, Field(min_length=1, max_length=255)]
 """A glob below the session's outbox; that it does not escape the outbox is judged with a condition."""
 
 
-def parse_duration(text: str) -> timedelta:
-    """Turn ``90m`` into a time span.
-
-    Raises
-    ------
-    ValueError
-        The text is not in the one duration format.
-    """
-    if not re.fullmatch(r"[1-9][0-9]*[smhd]", text):
-        message = f"{text!r} is not a duration such as 90m, 8h or 30d"
-        raise ValueError(message)
-    return timedelta(seconds=int(text[:-1]) * _SECONDS[text[-1]])
-
-
-def parse_quantity(text: str) -> int:
-    """Turn ``20Gi`` into a number of bytes.
-
-    Raises
-    ------
-    ValueError
-        The text is not a whole Kubernetes quantity.
-    """
-    match = re.fullmatch(r"([1-9][0-9]*)(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?", text)
-    if match is None:
-        message = f"{text!r} is not a number of bytes such as 20Gi or 500M"
-        raise ValueError(message)
-    number, unit = int(match[1]), match[2] or ""
-    return number << _BINARY[unit] if unit in _BINARY else int(Decimal(number).scaleb(_DECIMAL[unit]))
-
-
 def fault_of_label(key: str, value: str) -> str:
     """Say why no object can have this label; empty: one can."""
     if not re.fullmatch(LABEL_KEY, key) or len(key.partition("/")[0]) > _LABEL_PREFIX_LENGTH:
@@ -120,19 +223,6 @@ def fault_of_label(key: str, value: str) -> str:
     if not re.fullmatch(LABEL_VALUE, value) or len(value) > _LABEL_VALUE_LENGTH:
         return f"{value!r} is no value of a label: letters, digits, '-', '_' and '.', at most 63, no space"
     return ""
-
-
-def cel(rule: str, message: str) -> JsonDict:
-    """One validation rule that the API server evaluates.
-
-    Parameters
-    ----------
-    rule
-        CEL expression, true for a valid object.
-    message
-        What the user reads when it is false.
-    """
-    return {"rule": rule, "message": message}
 
 
 class ApiModel(BaseModel):

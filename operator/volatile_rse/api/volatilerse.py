@@ -13,6 +13,7 @@ from volatile_rse.api.schema import (
     LABEL_VALUE,
     Account,
     ApiModel,
+    Count,
     DnsLabel,
     Durability,
     Duration,
@@ -227,15 +228,15 @@ class InputStatus(ApiModel):
 
     name: DnsLabel
     """Of the input."""
-    files: Annotated[int, Field(ge=0)]
+    files: Count
     """How many it has."""
-    staged: Annotated[int, Field(ge=0)] = 0
+    staged: Count = 0
     """How many are on the buffer."""
-    failed: Annotated[int, Field(ge=0)] = 0
+    failed: Count = 0
     """How many could not be brought from any source."""
-    bytes: Annotated[int, Field(ge=0)] = 0
+    bytes: Count = 0
     """Their size."""
-    registered: Annotated[int, Field(ge=0)] | None = None
+    registered: Count | None = None
     """How many of the staged ones Rucio knows on the buffer; absent: all. A class limits their number."""
     eta: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
     """When all will be there if it goes on as now; absent when they are, or when nothing arrives."""
@@ -246,26 +247,26 @@ class OutputStatus(ApiModel):
 
     name: DnsLabel
     """Of the output."""
-    files: Annotated[int, Field(ge=0)] = 0
+    files: Count = 0
     """Files that it takes, of those that are in the outbox or sealed."""
-    open: Annotated[int, Field(ge=0)] = 0
+    open: Count = 0
     """Files among them whose upload has not ended."""
-    sealed: Annotated[int, Field(ge=0)] = 0
+    sealed: Count = 0
     """Files that the session can no longer change."""
-    registered: Annotated[int, Field(ge=0)] = 0
+    registered: Count = 0
     """Files that Rucio knows on the buffer."""
-    safe: Annotated[int, Field(ge=0)] = 0
+    safe: Count = 0
     """Files that are verified and held at their destination."""
-    bytes_at_risk: Annotated[int, Field(ge=0)] = 0
+    bytes_at_risk: Count = 0
     """Size of those that are not safe yet."""
 
 
 class UnmatchedStatus(ApiModel):
     """What no output takes: it goes with the buffer."""
 
-    files: Annotated[int, Field(ge=0)] = 0
+    files: Count = 0
     """How many files."""
-    bytes: Annotated[int, Field(ge=0)] = 0
+    bytes: Count = 0
     """Their size."""
 
 

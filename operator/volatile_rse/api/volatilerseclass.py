@@ -223,7 +223,7 @@ class Naming(ApiModel):
 class NamespaceLimits(ApiModel):
     """How much the buffers of one namespace may take together, as long as they are not closed."""
 
-    buffers: Annotated[int, Field(ge=1)] | None = None
+    buffers: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Absent: any number."""
     bytes: Quantity | None = None
     """Sum of their capacities; absent: any."""
@@ -260,7 +260,7 @@ class VolatileRSEClassSpec(ApiModel):
     ] = []
     """Permanent RSEs that are not deterministic and from which inputs come, too. Who registers a replica there says by
     himself where it is: name only RSEs where nobody registers but those who may read all of the site."""
-    max_registered_replicas: Annotated[int, Field(ge=0)] = 100_000
+    max_registered_replicas: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
     """Inputs of one buffer that are registered in Rucio; more are staged all the same, and the status says so."""
     quarantine: Quarantine = Quarantine()
     limits: Limits = Limits()

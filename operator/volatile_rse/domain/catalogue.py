@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from volatile_rse.domain.times import later
+
 __all__ = [
     "BufferRse",
     "DatasetState",
@@ -92,7 +94,7 @@ class Term:
         if end is None or self.lifetime is None:
             return end is None
         whole = timedelta(seconds=self.lifetime)
-        return lasts(end, self.lifetime, self.since) and end > now + whole / 2
+        return lasts(end, self.lifetime, self.since) and end > later(now, whole / 2)
 
 
 def lasts(end: datetime | None, lifetime: int | None, since: datetime) -> bool:
@@ -100,7 +102,7 @@ def lasts(end: datetime | None, lifetime: int | None, since: datetime) -> bool:
     if end is None or lifetime is None:
         return end is None
     whole = timedelta(seconds=lifetime)
-    return end >= since + whole - min(whole / 10, _LESS)
+    return end >= later(since, whole - min(whole / 10, _LESS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,7 @@ def is_unacknowledged(record: Record) -> bool:
 
 
 def _of_owner(facts: Facts) -> Discard | None:
-    request = facts.request
-    return None if request is None or request.spec is None else request.spec.teardown.discard
+    return None if facts.request is None else facts.request.discard
 
 
 def lost_of(

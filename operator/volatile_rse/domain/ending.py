@@ -30,9 +30,10 @@ from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.provision import have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.quarantine import outcome_of, write_off
 from volatile_rse.domain.stage import EMPTIED, REVERTED, SEALED, stamp, when
+from volatile_rse.domain.times import later
 from volatile_rse.domain.versions import own_of, same_of
 
-__all__ = ["GENERATION", "closed", "draining", "fencing", "hiding", "keeping"]
+__all__ = ["GENERATION", "closed", "draining", "fencing", "hiding", "keeping", "order_fence"]
 
 GENERATION = 1
 """Of the fence: a session ends once."""
@@ -65,9 +66,16 @@ def fencing(facts: Facts, record: Record) -> Plan:
     return Plan(tuple(effects), wrong, "the fence")
 
 
+def order_fence(facts: Facts, record: Record) -> tuple[do.Effect, ...]:
+    """Have nobody write any more, by the least that has to be known: the report of the agent."""
+    if record.status.session.ready_at is None or facts.report is None or facts.report.desired.mode == "fenced":
+        return ()
+    return (do.Fence(GENERATION),)
+
+
 def _is_overdue(facts: Facts, record: Record) -> bool:
     ended = when(record.status.session.ended_at)
-    return ended is not None and facts.now >= ended + _OVERDUE
+    return ended is not None and facts.now >= later(ended, _OVERDUE)
 
 
 def _sealing(facts: Facts, report: Report, record: Record, effects: list[do.Effect]) -> Plan:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from volatile_rse.api.agent import CopyState, InputState, Manifest, OutputState, Report
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.volatilerse import OutputStatus, VolatileRSESpec
+from volatile_rse.api.volatilerse import Discard, OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState, RuleState
 from volatile_rse.domain.problems import Problem, Quarantined, Usage
@@ -58,6 +58,9 @@ class Request:
     """Why ``spec`` cannot be read."""
     outputs: tuple[OutputStatus, ...] = ()
     """What it says of its outputs, as they were at an earlier look."""
+    end_requested: bool = False
+    """Read by itself, as is the next: also where ``spec`` cannot be read."""
+    discard: Discard | None = None
 
 
 @dataclass(frozen=True, slots=True)

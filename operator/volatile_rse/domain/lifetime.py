@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from volatile_rse.api.schema import parse_duration
@@ -10,8 +11,9 @@ from volatile_rse.domain.outputs import continuous_outputs
 from volatile_rse.domain.plan import request_of
 from volatile_rse.domain.session import Limits, Observation, SessionState, advance
 from volatile_rse.domain.stage import session_state
+from volatile_rse.domain.times import earlier, later
 
-__all__ = ["latest_end", "limits_of", "next_wake", "session_after", "warns_at"]
+__all__ = ["certain_end", "latest_end", "limits_of", "next_wake", "session_after", "warns_at"]
 
 _WATCHING = timedelta(seconds=10)
 """Between two looks at a buffer whose session may publish."""
@@ -20,7 +22,7 @@ _WATCHING = timedelta(seconds=10)
 def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState:
     """Advance the session by what is seen of it."""
     gone = facts.request is None or facts.request.deleting
-    asked = facts.request is not None and facts.request.spec is not None and facts.request.spec.end_requested
+    asked = facts.request is not None and facts.request.end_requested
     written = facts.report is not None and any(total.files for total in facts.report.outputs)
     seen = Observation(
         now=facts.now,
@@ -32,6 +34,26 @@ def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState
         requested=asked,
     )
     return advance(session_state(record.status.session), seen, limits_of(record))
+
+
+def certain_end(facts: Facts, record: Record) -> SessionState | None:
+    """Give the end that the request, the record and the time alone decide: nobody has to be asked for anything.
+
+    That no pod runs is seen elsewhere, and may be as wrong as any answer.
+    """
+    before = session_state(record.status.session)
+    request = facts.request
+    seen = Observation(
+        now=facts.now,
+        usable=False,
+        pods_running=True,
+        deleting=request is None or request.deleting,
+        requested=request is not None and request.end_requested,
+    )
+    after = advance(before, seen, limits_of(record))
+    if before.ended_at is not None or after.ended_at is None:
+        return None
+    return replace(before, ended_at=after.ended_at, end_reason=after.end_reason)
 
 
 def limits_of(record: Record) -> Limits:
@@ -47,7 +69,7 @@ def limits_of(record: Record) -> Limits:
 def warns_at(state: SessionState, record: Record) -> datetime | None:
     """Tell from when on a session is warned of its latest end."""
     end = latest_end(state, record)
-    return None if end is None else end - parse_duration(request_of(record).session.end_warning)
+    return None if end is None else earlier(end, parse_duration(request_of(record).session.end_warning))
 
 
 def latest_end(state: SessionState, record: Record) -> datetime | None:
@@ -55,7 +77,7 @@ def latest_end(state: SessionState, record: Record) -> datetime | None:
     limits = limits_of(record)
     if state.ready_at is None:
         return None
-    return state.ready_at + (limits.ttl if state.started_at else min(limits.ttl, limits.start_timeout))
+    return later(state.ready_at, limits.ttl if state.started_at else min(limits.ttl, limits.start_timeout))
 
 
 def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | None:
@@ -63,7 +85,7 @@ def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | N
     limits = limits_of(record)
     times = [latest_end(state, record), warns_at(state, record)]
     if state.last_seen_at is not None:
-        times.append(state.last_seen_at + limits.end_grace)
+        times.append(later(state.last_seen_at, limits.end_grace))
     if state.ready_at is not None and continuous_outputs(record.spec):
         times.append(facts.now + _WATCHING)
     return min((time for time in times if time is not None and time > facts.now), default=None)

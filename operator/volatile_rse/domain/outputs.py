@@ -18,6 +18,7 @@ from volatile_rse.domain.naming import file_template, layout_of
 from volatile_rse.domain.plan import SHOWN
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.domain.stage import when
+from volatile_rse.domain.times import later
 from volatile_rse.domain.versions import others_of, own_of, same_of
 
 __all__ = [
@@ -194,7 +195,7 @@ def _is_pending(rule: RuleState, facts: Facts, record: Record) -> bool:
         return True
     ended = when(record.status.session.ended_at)
     # One that is whole ends too early, which is told where it cannot be lengthened.
-    return rule.ok < rule.wanted and ended is not None and facts.now >= ended + _JUDGING
+    return rule.ok < rule.wanted and ended is not None and facts.now >= later(ended, _JUDGING)
 
 
 def _taking(facts: Facts, record: Record) -> set[str]:

@@ -41,6 +41,8 @@ class Plan:
     """A time at which the facts change by themselves."""
     risk: Risk | None = None
     """What is not safe, where that is known."""
+    faults: tuple[Exception, ...] = ()
+    """What went wrong while it was decided: the rest of the plan stands without it."""
 
 
 def risky(risk: Risk | None) -> dict[str, object]:

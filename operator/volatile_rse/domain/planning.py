@@ -3,6 +3,9 @@
 Each stage has one function. It gives all effects that the facts permit now; whatever has to be seen before the next
 one may be done waits for the next look. At most one effect of a plan writes the record: the last one, or, where it
 depends on no other, the first.
+
+What ends a buffer is decided by the least that has to be known, before all else and without it: the end of the session
+(``plan_end``), the fence, the quarantine, and when the VolatileRSE may go.
 """
 
 from __future__ import annotations
@@ -12,22 +15,22 @@ from dataclasses import replace
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec
-from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.volatilerse import LONGEST_NAME, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import Naming, VolatileRSEClassSpec
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.ending import closed, draining, fencing, hiding, keeping
+from volatile_rse.domain.ending import closed, draining, fencing, hiding, keeping, order_fence
 from volatile_rse.domain.facts import Facts, Record, Request
 from volatile_rse.domain.identity import identify
+from volatile_rse.domain.lifetime import certain_end
 from volatile_rse.domain.naming import ledger_name, rse_name
-from volatile_rse.domain.plan import Plan, request_of
+from volatile_rse.domain.plan import Plan, remember
 from volatile_rse.domain.problems import Problem, problem_of_limits, problem_of_quarantine, problems_of_request
 from volatile_rse.domain.provision import noticed_volume
-from volatile_rse.domain.quarantine import keep_in_quarantine
+from volatile_rse.domain.quarantine import is_late, keep_in_quarantine, quarantined
 from volatile_rse.domain.serving import preparing, serving
-from volatile_rse.domain.stage import Stage, session_state, stage_of
+from volatile_rse.domain.stage import Stage, session_truth, stage_of
 
-__all__ = ["plan", "takes_no_more"]
+__all__ = ["plan", "plan_end", "takes_no_more"]
 
 
 def plan(facts: Facts, instance: str) -> Plan:
@@ -46,18 +49,51 @@ def plan(facts: Facts, instance: str) -> Plan:
         return Plan(problems=(Problem(Reason.FOREIGN_OBJECT, what),))
     if facts.unseen is not None:
         return _unseen(facts, record, facts.unseen)
-    stage = stage_of(record.status)
-    if stage in _WITH_STORAGE and (noticed := noticed_volume(facts, record)):
-        return Plan(effects=(noticed,), problems=facts.problems)
-    decided = _STAGES[stage](facts, record)
-    if stage in _AT_RISK:
-        decided = keep_in_quarantine(facts, record, decided)
+    decided = _decided(facts, record)
     before: list[do.Effect] = []
     if record.status.session.ended_at is not None and facts.session.remains:
         before.append(do.RevokeSession())
-    after = _release(facts, record)
-    # The release comes last but for a write of the record, which it does not depend on.
-    return replace(decided, effects=(*before, *decided.effects, *after), problems=facts.problems + decided.problems)
+    # No deed but these is waited for: what is tried in vain each time must not hold who may go.
+    before += _release(facts, record)
+    return replace(decided, effects=(*before, *decided.effects), problems=facts.problems + decided.problems)
+
+
+def plan_end(facts: Facts, instance: str) -> Plan:
+    """Decide what a glimpse at request and record is enough for: that a session has ended.
+
+    It comes before everything else is asked, so that nothing that anybody answers can keep it back.
+    """
+    record = facts.record
+    if record is None or record.spec.instance != instance or facts.unseen is not None:
+        return Plan()
+    if stage_of(record.status) not in _BEFORE_END or (ended := certain_end(facts, record)) is None:
+        return Plan()
+    return Plan(effects=(remember(record, session=session_truth(ended)),))
+
+
+def _decided(facts: Facts, record: Record) -> Plan:
+    """Decide by stage; of a part that fails, what does not depend on it is decided all the same."""
+    stage = stage_of(record.status)
+    try:
+        if stage in _WITH_STORAGE and (noticed := noticed_volume(facts, record)):
+            return Plan(effects=(noticed,))
+        decided = _STAGES[stage](facts, record)
+    except Exception as error:  # noqa: BLE001 (handed on, to be logged with its traceback)
+        fence = order_fence(facts, record) if stage is Stage.FENCING else ()
+        decided = Plan(fence, (_fault(record, error),), faults=(error,))
+    if stage not in _AT_RISK:
+        return decided
+    try:
+        return keep_in_quarantine(facts, record, decided)
+    except Exception as error:  # noqa: BLE001 (as above)
+        told = (*decided.problems, _fault(record, error))
+        return quarantined(facts, record, replace(decided, problems=told, faults=(*decided.faults, error)))
+
+
+def _fault(record: Record, error: Exception) -> Problem:
+    # Words of an error may repeat what is secret: the log of the operator has them.
+    what = f"A fault of the operator ({type(error).__name__}) ended a part of what it decides about {record.name}."
+    return Problem(Reason.OPERATOR_FAULT, what)
 
 
 def _without_record(facts: Facts, instance: str) -> Plan:
@@ -107,17 +143,20 @@ def takes_no_more(namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClas
 
 
 def _unseen(facts: Facts, record: Record, why: Problem) -> Plan:
-    """Let a VolatileRSE go that is being deleted and whose session never could begin: its record goes on alone.
+    """Decide about what cannot be looked at: its fence, its quarantine, and whether its VolatileRSE may go.
 
-    Nothing else is decided about what cannot be looked at.
+    A session that never could begin passes by its truths alone, and its record goes on alone.
     """
-    never = record.status.session.ready_at is None
-    if not never or facts.request is None or not facts.request.deleting:
-        return Plan(problems=(why,))
-    stage = stage_of(record.status)
-    effects = _STAGES[stage](facts, record).effects if stage in _BEFORE_SAFE else ()
-    truths = tuple(effect for effect in effects if isinstance(effect, do.Remember))
-    return Plan((*truths, *_release(facts, record)), (why,))
+    stage, effects = stage_of(record.status), list[do.Effect]()
+    if record.status.session.ready_at is None:
+        decided = _STAGES[stage](facts, record).effects if stage is Stage.FENCING else ()
+        effects += [effect for effect in decided if isinstance(effect, do.Remember)]
+    elif stage is Stage.FENCING:
+        effects += [do.RevokeSession(), *order_fence(facts, record)]
+    told = Plan(tuple(effects), (why,))
+    if stage in _AT_RISK and record.status.quarantined_at is None:
+        told = quarantined(facts, record, told)
+    return replace(told, effects=(*told.effects, *_release(facts, record)))
 
 
 def _record(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str) -> RSERecordSpec:
@@ -166,8 +205,7 @@ _WITH_STORAGE = {Stage.SERVING, Stage.FENCING, Stage.KEEPING, Stage.HIDING}
 
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
 
-_BEFORE_SAFE = {Stage.PREPARING, Stage.SERVING, Stage.FENCING}
-"""Stages that a session without a beginning passes by its truths alone."""
+_BEFORE_END = {Stage.PREPARING, Stage.SERVING}
 
 
 def _release(facts: Facts, record: Record) -> tuple[do.Effect, ...]:
@@ -175,9 +213,8 @@ def _release(facts: Facts, record: Record) -> tuple[do.Effect, ...]:
     request, status = facts.request, record.status
     if request is None or not request.deleting or not request.held or status.session.ended_at is None:
         return ()
-    ended = session_state(status.session).ended_at
-    deadline = parse_duration(request_of(record).teardown.deadline)
-    late = ended is not None and facts.now >= ended + deadline
+    # That outputs are in quarantine is written down before.
+    late = is_late(facts, record) and (status.quarantined_at or status.session.ready_at is None)
     if (status.safe_at or request.namespace_terminating or late) and not facts.session.remains:
         return (do.ReleaseRequest(),)
     return ()

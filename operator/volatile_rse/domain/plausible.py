@@ -5,15 +5,21 @@ That the bytes of a copy are at their destination is the agent's word; docs/reli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from volatile_rse.api.agent import InputState, OutputState, Report
+from volatile_rse.api.schema import LARGEST
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.outputs import is_output
 from volatile_rse.domain.stage import SEALED
 
-__all__ = ["doubt_inputs", "doubt_memory", "doubt_outputs", "doubt_report"]
+__all__ = ["doubt_files", "doubt_inputs", "doubt_memory", "doubt_outputs", "doubt_report"]
+
+_ADLER32 = re.compile(r"[0-9a-f]{8}", re.ASCII)
+_SHOWN = 80
+"""Characters of what somebody else has written."""
 
 
 def doubt_report(record: Record, report: Report) -> str:
@@ -28,6 +34,20 @@ def doubt_report(record: Record, report: Report) -> str:
     if report.copies.verified + report.copies.failed > report.copies.files:
         return f"it counts more copies verified or failed than the {report.copies.files} that there are"
     return _doubt_origin(record, ((total.claim, total.name) for total in report.outputs))
+
+
+def doubt_files(files: Iterable[File]) -> str:
+    """Say which file of the catalogue cannot be one, since anybody may register anything there; empty: none."""
+    for file in files:
+        if not (
+            isinstance(file.did.scope, str) and isinstance(file.did.name, str) and file.did.scope and file.did.name
+        ):
+            return f"{str(file.did)[:_SHOWN]!r} is no name of a file"
+        if isinstance(file.bytes, bool) or not isinstance(file.bytes, int) or not 0 <= file.bytes <= LARGEST:
+            return f"{file.did} has {str(file.bytes)[:_SHOWN]} bytes"
+        if not isinstance(file.adler32, str) or not _ADLER32.fullmatch(file.adler32):
+            return f"{file.did} has the adler32 {str(file.adler32)[:_SHOWN]!r}"
+    return ""
 
 
 def doubt_inputs(frozen: Mapping[str, Sequence[File]], states: Iterable[InputState]) -> str:

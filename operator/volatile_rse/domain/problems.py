@@ -14,6 +14,7 @@ from volatile_rse.api.volatilerseclass import NamespaceLimits, Quarantine, Tenan
 from volatile_rse.domain.catalogue import DatasetState
 from volatile_rse.domain.naming import faults_of_naming, faults_of_output
 from volatile_rse.domain.rights import grants_of, may_read, may_write
+from volatile_rse.domain.times import later
 
 __all__ = [
     "Problem",
@@ -160,7 +161,11 @@ def problem_of_quarantine(class_name: str, limits: Quarantine, found: Quarantine
     over = []
     if limits.max_bytes is not None and found.bytes > parse_quantity(limits.max_bytes):
         over.append(f"{found.bytes} bytes, more than {limits.max_bytes}")
-    if limits.max_age is not None and found.oldest is not None and now > found.oldest + parse_duration(limits.max_age):
+    if (
+        limits.max_age is not None
+        and found.oldest is not None
+        and now > later(found.oldest, parse_duration(limits.max_age))
+    ):
         over.append(f"outputs older than {limits.max_age}")
     if not over:
         return None

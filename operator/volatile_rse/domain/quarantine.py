@@ -26,8 +26,18 @@ from volatile_rse.domain.outputs import at_risk, did_of, is_output, is_owed, unk
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import EMPTIED, SEALED, stamp, when
+from volatile_rse.domain.times import later
 
-__all__ = ["SILENT", "UNLISTED", "goes_without_list", "keep_in_quarantine", "outcome_of", "write_off"]
+__all__ = [
+    "SILENT",
+    "UNLISTED",
+    "goes_without_list",
+    "is_late",
+    "keep_in_quarantine",
+    "outcome_of",
+    "quarantined",
+    "write_off",
+]
 
 DISCARDING = "discarding"
 """Step: the consent to a discard was seen."""
@@ -82,21 +92,31 @@ def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
         return decided
     if any(isinstance(effect, do.Remember) and effect.status.safe_at for effect in decided.effects):
         return decided
-    deadline = ended + parse_duration(request_of(record).teardown.deadline)
+    deadline = later(ended, parse_duration(request_of(record).teardown.deadline))
     late = facts.now >= deadline
     given_up = _discarding(facts, record, decided, late=late)
     if given_up is not None:
         return given_up
-    problems = (*decided.problems, *refused_consent(facts, record))
-    if late:
-        risk = decided.risk or _known_risk(record)
-        problems = (*problems, Problem(Reason.QUARANTINED, _not_safe(record, risk)))
-        truth = remember(record, quarantined_at=record.status.quarantined_at or stamp(facts.now), **risky(risk))
-        if truth.status != record.status:
-            # Alone: it depends on no deed, and what is tried in vain each time must not keep it back.
-            return replace(decided, effects=(truth,), problems=problems)
-    wake = decided.wake if late else deadline
-    return replace(decided, problems=problems, wake=wake)
+    decided = replace(decided, problems=(*decided.problems, *refused_consent(facts, record)))
+    return quarantined(facts, record, decided) if late else replace(decided, wake=deadline)
+
+
+def quarantined(facts: Facts, record: Record, decided: Plan) -> Plan:
+    """Write down that what is not safe is kept beyond its deadline; nothing of what is asked decides it."""
+    if not is_late(facts, record) or record.status.session.ready_at is None or record.status.safe_at is not None:
+        return decided
+    risk = decided.risk or _known_risk(record)
+    problems = (*decided.problems, Problem(Reason.QUARANTINED, _not_safe(record, risk)))
+    truth = remember(record, quarantined_at=record.status.quarantined_at or stamp(facts.now), **risky(risk))
+    # Alone: it depends on no deed, and what is tried in vain each time must not keep it back.
+    effects = decided.effects if truth.status == record.status else (truth,)
+    return replace(decided, effects=effects, problems=problems)
+
+
+def is_late(facts: Facts, record: Record) -> bool:
+    """Tell whether the deadline of a session's end is over."""
+    ended = when(record.status.session.ended_at)
+    return ended is not None and facts.now >= later(ended, parse_duration(request_of(record).teardown.deadline))
 
 
 def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> Plan | None:
@@ -112,7 +132,7 @@ def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> P
     if begun is None:
         steps = {**record.status.steps, DISCARDING: stamp(facts.now)}
         return replace(decided, effects=(remember(record, steps=steps, consent=consent),))
-    ends = _tried_from(begun, record) + LAST_TRY
+    ends = later(_tried_from(begun, record), LAST_TRY)
     if facts.now < ends:
         return replace(decided, wake=ends)
     if late:
@@ -165,7 +185,7 @@ def goes_without_list(facts: Facts, record: Record) -> bool:
     if not is_unlisted(facts) or _is_at_hand(facts, record) or _gets_on(facts):
         return False
     since = when(record.status.steps.get(SILENT if _is_silent(facts) else UNLISTED))
-    return since is not None and facts.now >= since + _PATIENCE
+    return since is not None and facts.now >= later(since, _PATIENCE)
 
 
 def _is_silent(facts: Facts) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from volatile_rse.domain.times import later
+
 __all__ = ["EndReason", "Limits", "Observation", "SessionState", "advance"]
 
 
@@ -88,12 +90,12 @@ def _pods(state: SessionState, seen: Observation) -> SessionState:
 
 
 def _expire(state: SessionState, seen: Observation, limits: Limits) -> SessionState:
-    if state.ready_at is not None and seen.now >= state.ready_at + limits.ttl:
+    if state.ready_at is not None and seen.now >= later(state.ready_at, limits.ttl):
         return _ended(state, seen.now, EndReason.TTL_EXPIRED)
-    if state.last_seen_at is not None and seen.now >= state.last_seen_at + limits.end_grace:
+    if state.last_seen_at is not None and seen.now >= later(state.last_seen_at, limits.end_grace):
         return _ended(state, seen.now, EndReason.PODS_GONE)
     nobody = state.started_at is None and state.ready_at is not None
-    if nobody and state.ready_at is not None and seen.now >= state.ready_at + limits.start_timeout:
+    if nobody and state.ready_at is not None and seen.now >= later(state.ready_at, limits.start_timeout):
         return _ended(state, seen.now, EndReason.PODS_GONE if seen.written else EndReason.NOBODY_CAME)
     return state
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from volatile_rse.api.rserecord import RSERecordStatus, SessionTruth
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.session import EndReason, SessionState
+from volatile_rse.domain.times import later, stamp, when
 
 __all__ = [
     "EMPTIED",
@@ -66,17 +67,7 @@ def stage_of(status: RSERecordStatus) -> Stage:
 def has_expired(record: Record, now: datetime) -> bool:
     """Tell whether a closed record has been kept for as long as its class wants."""
     closed = when(record.status.closed_at)
-    return closed is not None and now >= closed + parse_duration(record.spec.class_snapshot.record_retention)
-
-
-def stamp(time: datetime) -> str:
-    """Write a time as Kubernetes does."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def when(text: str | None) -> datetime | None:
-    """Read a time of Kubernetes."""
-    return None if text is None else datetime.fromisoformat(text)
+    return closed is not None and now >= later(closed, parse_duration(record.spec.class_snapshot.record_retention))
 
 
 def session_state(truth: SessionTruth) -> SessionState:

@@ -19,6 +19,7 @@ from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.serving import is_usable
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, session_state, stage_of, stamp
+from volatile_rse.domain.times import later
 
 __all__ = ["STALLING", "status_of"]
 
@@ -40,6 +41,7 @@ STALLING = frozenset(
         Reason.INPUTS_TOO_LARGE,
         Reason.INPUT_UNPLACEABLE,
         Reason.TOO_MANY_SCOPES,
+        Reason.INPUT_UNUSABLE,
         Reason.NO_DESTINATION,
         Reason.DATASET_REFUSED,
         Reason.DURABILITY_TOO_LOW,
@@ -128,7 +130,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         phase=_phase(facts, plan),
         rse=None if record is None else record.spec.rse_name,
         record=None if record is None else record.name,
-        expires=None if ready_at is None or ttl is None else stamp(ready_at + ttl),
+        expires=None if ready_at is None or ttl is None else stamp(later(ready_at, ttl)),
         endpoints=list(endpoints) if ready_at is not None else None,
         inputs=None if record is None or facts.unseen is not None else _inputs(facts, record),
         outputs=None if record is None else _outputs(facts, record),
@@ -218,7 +220,7 @@ def _usable(facts: Facts, record: Record, plan: Plan) -> _Said:
 def _is_starting(facts: Facts) -> bool:
     """Tell whether the Services may not lead to the pod yet, which has been ready for a moment only."""
     since = None if facts.storage.pod is None else facts.storage.pod.ready_since
-    return since is not None and facts.now < since + _ROUTING
+    return since is not None and facts.now < later(since, _ROUTING)
 
 
 def _why_not(record: Record, plan: Plan) -> tuple[Reason, str]:
@@ -272,7 +274,13 @@ def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.INPUTS_STAGED
     if not record.spec.claims[0].request.inputs:
         return _Said(type_, "True", Reason.NOT_NEEDED, "There are no inputs.")
-    wrong = [Reason.DID_NOT_FOUND, Reason.NO_REPLICA, Reason.INPUTS_TOO_LARGE, Reason.INPUTS_CHANGED]
+    wrong = [
+        Reason.DID_NOT_FOUND,
+        Reason.NO_REPLICA,
+        Reason.INPUTS_TOO_LARGE,
+        Reason.INPUT_UNUSABLE,
+        Reason.INPUTS_CHANGED,
+    ]
     for reason in wrong:
         if problem := _find(plan, reason):
             return _Said(type_, "False", *_because(problem))

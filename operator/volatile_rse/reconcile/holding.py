@@ -7,8 +7,7 @@ from typing import Any
 
 from volatile_rse.builders.objects import IN_USE
 from volatile_rse.ports.cluster import Cluster, Ref
-from volatile_rse.ports.errors import PortError
-from volatile_rse.reconcile.reading import is_closed
+from volatile_rse.reconcile.reading import is_closed, spec_of
 
 __all__ = ["hold", "is_held", "release_unused", "used_by", "without"]
 
@@ -33,7 +32,7 @@ def hold(cluster: Cluster, ref: Ref) -> None:
 
 def used_by(records: Iterable[Object], kind: str) -> set[str]:
     """Name the classes, or the connections, of buffers that are not closed."""
-    return {str(body["spec"].get(_NAMED_BY[kind])) for body in records if not is_closed(body)}
+    return {str(spec_of(body).get(_NAMED_BY[kind])) for body in records if not is_closed(body)}
 
 
 def release_unused(cluster: Cluster, records: Iterable[Object]) -> None:
@@ -41,16 +40,16 @@ def release_unused(cluster: Cluster, records: Iterable[Object]) -> None:
 
     Raises
     ------
-    PortError
+    Exception
         The first that failed; the others were done.
     """
-    found, failed = list(records), []
+    found, failed = list(records), list[Exception]()
     for kind in _NAMED_BY:
         used = used_by(found, kind)
         for body in cluster.list(kind):
             try:
                 _hold_or_release(cluster, body, is_used=body["metadata"]["name"] in used)
-            except PortError as error:
+            except Exception as error:  # noqa: BLE001 (raised below)
                 failed.append(error)
     if failed:
         raise failed[0]

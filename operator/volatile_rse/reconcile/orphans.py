@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.volatilerseclass import Naming, VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import Naming
 from volatile_rse.builders.objects import MANAGED, RECORD
 from volatile_rse.domain.catalogue import BufferRse, Did, LedgerOwner
 from volatile_rse.domain.naming import faults_of_naming, rse_name
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.reading import read_class, read_connection, record_id_of
 from volatile_rse.reconcile.world import World
 
 __all__ = ["OBJECTS", "Orphan", "is_whole", "orphans_of"]
@@ -57,7 +57,7 @@ def orphans_of(world: World, connections: Connections, instance: str) -> tuple[O
     """
     objects, ledgers = _in_cluster(world), _in_catalogues(world, connections, instance)
     # Read last: a record is there before, and goes after, everything that bears its id.
-    records = {body["spec"]["recordId"] for body in world.cluster.list("RSERecord")}
+    records = {record_id_of(body) for body in world.cluster.list("RSERecord")}
     found = {orphan for orphan in objects if orphan.record_id not in records}
     lost = [ledger for ledger in ledgers if ledger.owner.record_id not in records]
     namings = _namings(world) if lost else {}
@@ -81,14 +81,14 @@ def _in_cluster(world: World) -> list[Orphan]:
             f"{place.get(body['kind'], 'PersistentVolume ')}{body['metadata']['name']}",
         )
         for body in bodies
-        if RECORD in body["metadata"]["labels"]
+        if RECORD in (body["metadata"].get("labels") or {})
     ]
 
 
 def _in_catalogues(world: World, connections: Connections, instance: str) -> list[_Ledger]:
     found: list[_Ledger] = []
     for body in world.cluster.list("RucioConnection"):
-        spec = RucioConnectionSpec.model_validate(body["spec"])
+        spec = read_connection(body)
         catalogue = connections.of(spec)
         ledgers = catalogue.ledgers(spec.ledger_scope, instance)
         found += [
@@ -101,7 +101,7 @@ def _namings(world: World) -> Mapping[str, Sequence[Naming]]:
     """Tell for each connection what its classes call RSEs."""
     found: dict[str, list[Naming]] = {}
     for body in world.cluster.list("VolatileRSEClass"):
-        spec = VolatileRSEClassSpec.model_validate(body["spec"])
+        spec = read_class(body)
         if not faults_of_naming(spec.naming):
             found.setdefault(spec.connection_name, []).append(spec.naming)
     return found

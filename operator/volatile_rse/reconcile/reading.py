@@ -16,16 +16,19 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import ApiModel, parse_quantity
-from volatile_rse.api.volatilerse import OutputStatus, VolatileRSESpec
+from volatile_rse.api.volatilerse import Discard, OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER, XROOTD
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.problems import Quarantined, Usage
 from volatile_rse.domain.stage import session_state, when
+from volatile_rse.domain.times import earlier, later
 from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.stored import read_stored
 
 __all__ = [
+    "bytes_told",
     "data_of",
     "expires_soon",
     "goes_along",
@@ -47,6 +50,9 @@ __all__ = [
     "read_volume",
     "record_id_of",
     "secret_of",
+    "selector_of",
+    "spec_of",
+    "status_of",
     "texts_of",
     "tokens_of",
     "uid_of",
@@ -114,7 +120,7 @@ def read_request(body: Object, namespace: Object | None) -> Request:
     metadata = body["metadata"]
     spec, invalid = None, ""
     try:
-        spec = VolatileRSESpec.model_validate(body["spec"])
+        spec = VolatileRSESpec.model_validate(body.get("spec"))
     except ValidationError as error:
         invalid = _fault(error)
     return Request(
@@ -128,13 +134,53 @@ def read_request(body: Object, namespace: Object | None) -> Request:
         spec=spec,
         invalid=invalid,
         outputs=_told_outputs(body),
+        end_requested=spec_of(body).get("endRequested") is True,
+        discard=_discard_of(body) if spec is None else spec.teardown.discard,
     )
+
+
+def spec_of(body: Object) -> Object:
+    """Give what an object asks for, as it stands there; nothing if that is no object of JSON."""
+    spec = body.get("spec")
+    return spec if isinstance(spec, Mapping) else {}
+
+
+def status_of(body: Object) -> Object:
+    """Give what was said of an object; nothing if that is no object of JSON."""
+    status = body.get("status")
+    return status if isinstance(status, Mapping) else {}
+
+
+def selector_of(body: Object) -> dict[str, str]:
+    """Give the labels of a session's pods, as far as they are some."""
+    labels: object = spec_of(body)
+    for step in ("session", "podSelector", "matchLabels"):
+        labels = labels.get(step) if isinstance(labels, Mapping) else None
+    return {str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {}
+
+
+def bytes_told(status: Object) -> int | None:
+    """Add up what the status of a VolatileRSE tells to be at risk; None: it tells of no output."""
+    told = status.get("outputs")
+    if not isinstance(told, list) or not told:
+        return None
+    sizes = [output.get("bytesAtRisk") if isinstance(output, Mapping) else None for output in told]
+    return sum(size for size in sizes if isinstance(size, int) and size > 0)
+
+
+def _discard_of(body: Object) -> Discard | None:
+    """Read the consent of an owner whose request cannot be read otherwise."""
+    teardown = spec_of(body).get("teardown")
+    try:
+        return Discard.model_validate(teardown["discard"]) if isinstance(teardown, Mapping) else None
+    except (LookupError, ValidationError):
+        return None
 
 
 def _told_outputs(body: Object) -> tuple[OutputStatus, ...]:
     try:
-        return tuple(OutputStatus.model_validate(entry) for entry in (body.get("status") or {}).get("outputs") or ())
-    except ValidationError:
+        return tuple(OutputStatus.model_validate(entry) for entry in status_of(body).get("outputs") or ())
+    except (ValidationError, TypeError):
         # Of another version of the operator: it is a help to people, and no truth.
         return ()
 
@@ -152,7 +198,9 @@ def read_record(body: Object) -> Record:
         status = RSERecordStatus.model_validate(body.get("status") or {})
         # Its words and times are read later on, where nobody expects that they are none.
         session_state(status.session)
-        spec = RSERecordSpec.model_validate(body["spec"])
+        for time in (*status.steps.values(), status.quarantined_at, status.safe_at, status.freed_at, status.closed_at):
+            when(time)
+        spec = read_stored(RSERecordSpec, spec_of(body))
     except ValueError as error:
         what = f"RSERecord {metadata['name']} cannot be read: {_fault(error)}."
         raise RefusedError(Reason.RECORD_UNREADABLE, what) from error
@@ -169,19 +217,22 @@ def read_record(body: Object) -> Record:
 
 def record_id_of(body: Object) -> str:
     """Tell whose record it is, also of one that cannot be read."""
-    return str(body["spec"].get("recordId") or body["metadata"]["name"].removeprefix(record_name("")))
+    told = spec_of(body).get("recordId")
+    return told if isinstance(told, str) and told else str(body["metadata"]["name"]).removeprefix(record_name(""))
 
 
 def owner_of(body: Object) -> tuple[str, str] | None:
     """Give namespace and name of a record's VolatileRSE, also of one that cannot be read."""
-    claim: Object = next(iter(body["spec"].get("claims") or ()), {})
-    namespace, name = claim.get("namespace"), claim.get("name")
-    return (namespace, name) if namespace and name else None
+    claims = spec_of(body).get("claims")
+    claim = claims[0] if isinstance(claims, list) and claims else None
+    found = (claim.get("namespace"), claim.get("name")) if isinstance(claim, Mapping) else ()
+    named = tuple(part for part in found if isinstance(part, str) and part)
+    return (named[0], named[1]) if len(named) == len(("namespace", "name")) else None
 
 
 def is_closed(body: Object) -> bool:
     """Tell whether nothing is left of a buffer but its record; of one that cannot be read there may be more."""
-    return bool((body.get("status") or {}).get("closedAt"))
+    return bool(status_of(body).get("closedAt"))
 
 
 def read_class(body: Object) -> VolatileRSEClassSpec:
@@ -208,7 +259,7 @@ def read_connection(body: Object) -> RucioConnectionSpec:
 
 def _read(model: type[_Model], body: Object) -> _Model:
     try:
-        return model.model_validate(body["spec"])
+        return model.model_validate(body.get("spec"))
     except ValidationError as error:
         what = f"{body['kind']} {body['metadata']['name']} cannot be read: {_fault(error)}."
         raise RefusedError(Reason.CONFIGURATION_INVALID, what) from error
@@ -225,13 +276,8 @@ def _fault(error: ValueError) -> str:
 
 def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
     """Add up the records of a class whose outputs are in quarantine."""
-    found = [
-        body
-        for body in bodies
-        if body["spec"].get("className") == class_name and (status := body.get("status") or {}).get("quarantinedAt")
-        if not status.get("safeAt")
-    ]
-    ends = [when((body["status"].get("session") or {}).get("endedAt")) for body in found]
+    found = [body for body in bodies if spec_of(body).get("className") == class_name and _is_quarantined(body)]
+    ends = [_end_of(body) for body in found]
     return Quarantined(
         bytes=sum(_at_risk(body) for body in found),
         oldest=min((end for end in ends if end is not None), default=None),
@@ -244,23 +290,45 @@ def read_usage(bodies: Iterable[Object], class_name: str, namespace: str) -> Usa
     found = [
         body
         for body in bodies
-        if body["spec"].get("className") == class_name
+        if spec_of(body).get("className") == class_name
         and (owner := owner_of(body)) is not None
         and owner[0] == namespace
         and not is_closed(body)
     ]
-    quarantined = [body for body in found if (body.get("status") or {}).get("quarantinedAt")]
     return Usage(
         buffers=len(found),
-        bytes=sum(parse_quantity(body["spec"]["capacity"]) for body in found),
-        quarantined=sum(_at_risk(body) for body in quarantined if not body["status"].get("safeAt")),
+        bytes=sum(_capacity_of(body) for body in found),
+        quarantined=sum(_at_risk(body) for body in found if _is_quarantined(body)),
     )
+
+
+def _is_quarantined(body: Object) -> bool:
+    status = status_of(body)
+    return bool(status.get("quarantinedAt")) and not status.get("safeAt")
+
+
+def _end_of(body: Object) -> datetime | None:
+    """Give the end of a record's session; of one that cannot be read, none is known."""
+    session = status_of(body).get("session")
+    try:
+        return when(session.get("endedAt")) if isinstance(session, Mapping) else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _capacity_of(body: Object) -> int:
+    """Give the capacity of a record; of one that cannot be read, none is known: it must not keep others waiting."""
+    capacity = spec_of(body).get("capacity")
+    try:
+        return parse_quantity(capacity) if isinstance(capacity, str) else 0
+    except ValueError:
+        return 0
 
 
 def _at_risk(body: Object) -> int:
     """Give the bytes of a record in quarantine; what nobody can tell may be all that it has room for."""
-    told = body["status"].get("bytesAtRisk")
-    return parse_quantity(body["spec"]["capacity"]) if told is None else int(told)
+    told = status_of(body).get("bytesAtRisk")
+    return max(told, 0) if isinstance(told, int) else _capacity_of(body)
 
 
 def read_pod(body: Object) -> PodFact:
@@ -337,7 +405,8 @@ def read_session(
         running=any(phase not in over and node for phase, node in phases),
         finished=any(phase in over for phase, _ in phases),
         objects=len(ours) == len(found) and not others,
-        remains=any(not goes_along(body) for body in ours),
+        # What somebody's finalizer holds is deleted already, as far as anybody but him can.
+        remains=any(not goes_along(body) and "deletionTimestamp" not in body["metadata"] for body in ours),
         foreign=foreign,
     )
 
@@ -354,8 +423,12 @@ def goes_along(body: Object) -> bool:
 
 def expires_soon(body: Object, now: datetime) -> bool:
     """Tell whether the certificate in a Secret is to be renewed."""
-    end = when(_annotations(body).get(NOT_AFTER))
-    return end is not None and now >= end - _RENEW
+    try:
+        end = when(_annotations(body).get(NOT_AFTER))
+    except (TypeError, ValueError):
+        # Somebody has changed it: one that may have expired is renewed.
+        return True
+    return end is not None and now >= earlier(end, _RENEW)
 
 
 def is_outdated(body: Object, now: datetime) -> bool:
@@ -375,7 +448,7 @@ def _annotations(body: Object) -> Mapping[str, str]:
 def _is_lost(pod: Object, now: datetime) -> bool:
     # The deletion's time is the one at which its grace is over.
     deleted = when(pod["metadata"].get("deletionTimestamp"))
-    return deleted is not None and now > deleted + _OVERDUE
+    return deleted is not None and now > later(deleted, _OVERDUE)
 
 
 def _finished_before(pod: Object, time: str | None) -> bool:

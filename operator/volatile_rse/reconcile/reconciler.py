@@ -6,7 +6,7 @@ import hashlib
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,15 +19,17 @@ from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts
 from volatile_rse.domain.plan import Plan
-from volatile_rse.domain.planning import plan
+from volatile_rse.domain.planning import plan, plan_end
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, stage_of, when
 from volatile_rse.domain.status import status_of
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import PortError, UnreachableError
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+from volatile_rse.ports.telemetry import Telemetry
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
-from volatile_rse.reconcile.gather import gather, glimpse
+from volatile_rse.reconcile.faults import log_fault, problem_of
+from volatile_rse.reconcile.gather import glimpse, look_closely
 from volatile_rse.reconcile.lease import LeaseLostError
 from volatile_rse.reconcile.world import World
 
@@ -188,14 +190,15 @@ class Reconciler:
         refused: tuple[Problem, ...] = ()
         said = self._world.clock.now()
         for _ in range(_ROUNDS):
-            facts = gather(self._world, self._connections, record_id, known)
-            decided = plan(facts, self._world.settings.instance)
+            facts, decided = self._decide(record_id, known, before)
+            for fault in decided.faults:
+                log_fault(self._world.telemetry, fault, f"{record_id}: a part of what is decided")
             if not decided.effects or decided.effects == before:
                 return _Outcome(facts, replace(decided, problems=(*refused, *decided.problems)))
             last = _is_last_word(facts, decided)
             if last or self._world.clock.now() >= said + _SILENCE:
                 # Who watches sees how far it is, also in a visit that takes long.
-                self._say_request(record_id, _Outcome(facts, decided), at_once=last)
+                self._say_meanwhile(record_id, _Outcome(facts, decided), at_once=last)
                 said = self._world.clock.now()
             failed = self._carry_out(record_id, facts, decided)
             if isinstance(failed, UnreachableError):
@@ -206,6 +209,30 @@ class Reconciler:
             refused = () if failed is None or changed else (Problem(failed.reason, failed.what),)
             before = None if changed else decided.effects
         return _Outcome(facts, replace(decided, waiting=decided.waiting or "the next visit"))
+
+    def _decide(
+        self, record_id: str, known: tuple[str, str] | None, before: tuple[do.Effect, ...] | None
+    ) -> tuple[Facts, Plan]:
+        """Decide on the end before anything but request and record is looked at; if there is none, look at the rest."""
+        facts, instance = glimpse(self._world, record_id, known), self._world.settings.instance
+        end = plan_end(facts, instance)
+        # One that cannot be written keeps nothing else back.
+        if end.effects and end.effects != before:
+            return facts, end
+        facts = look_closely(self._world, self._connections, facts)
+        return facts, plan(facts, instance)
+
+    def _say_meanwhile(self, record_id: str, outcome: _Outcome, *, at_once: bool) -> None:
+        """Tell how far it is; what keeps that from being written keeps nothing else back, and is told at the end."""
+        try:
+            self._say_request(record_id, outcome, at_once=at_once)
+        except LeaseLostError:
+            raise
+        except Exception as error:  # noqa: BLE001 (logged)
+            problem = problem_of(
+                self._world.telemetry, error, f"{record_id}: its status could not be made", Reason.OPERATOR_FAULT
+            )
+            _log.warning("%s: its status cannot be written: %s", record_id, problem.what, extra={"record": record_id})
 
     def _carry_out(self, record_id: str, facts: Facts, decided: Plan) -> PortError | None:
         """Apply all effects that can be; give what went wrong first."""
@@ -222,11 +249,15 @@ class Reconciler:
             named = {"record": record_id, "effect": name}
             try:
                 self._apply(self._world, self._connections, facts, effect)
-            except PortError as error:
+            except LeaseLostError:
+                raise
+            except Exception as error:  # noqa: BLE001 (logged with its traceback)
+                # An effect that fails, however it does, keeps none back that does not depend on it.
+                why = _failure_of(self._world.telemetry, error, f"{name} of {record_id} failed")
                 self._world.telemetry.applied(name, failed=True)
-                reason = error.reason.value
-                _log.warning("%s: %s: %s: %s", record_id, name, reason, error.what, extra={**named, "reason": reason})
-                failed = failed or error
+                reason = why.reason.value
+                _log.warning("%s: %s: %s: %s", record_id, name, reason, why.what, extra={**named, "reason": reason})
+                failed = failed or why
                 unattached |= {effect.dataset} if isinstance(effect, do.Attach) else set()
             else:
                 self._world.telemetry.applied(name, failed=False)
@@ -272,7 +303,7 @@ class Reconciler:
         if facts.record is not None:
             root, davs = endpoint(self._world.settings, facts.record.spec)
             endpoints = [Endpoint(protocol="root", url=root), Endpoint(protocol="davs", url=davs)]
-        status = status_of(facts, outcome.plan, endpoints)
+        status = self._status(record_id, outcome, endpoints)
         if status is None or facts.request is None:
             return True
         ref = Ref("VolatileRSE", facts.request.namespace, facts.request.name)
@@ -290,6 +321,17 @@ class Reconciler:
         self._memories[record_id].said = self._world.clock.now()
         self._tell(body, new, old)
         return True
+
+    def _status(self, record_id: str, outcome: _Outcome, endpoints: Sequence[Endpoint]) -> VolatileRSEStatus | None:
+        """Make the status; where that fails, one that says so."""
+        try:
+            return status_of(outcome.facts, outcome.plan, endpoints)
+        except Exception as error:  # noqa: BLE001 (logged with its traceback)
+            why = problem_of(
+                self._world.telemetry, error, f"{record_id}: its status could not be made", Reason.OPERATOR_FAULT
+            )
+        told = replace(outcome.plan, problems=(*outcome.plan.problems, why))
+        return status_of(replace(outcome.facts, unseen=why), told, endpoints)
 
     def _may_say(self, record_id: str) -> bool:
         """Tell whether mere progress may be written again."""
@@ -351,6 +393,13 @@ class Reconciler:
                 kind = "Warning" if bad else "Normal"
                 about = f"{type_}={entry['status']}: {entry['message'] or entry['reason']}"
                 self._world.cluster.event(body, type_=kind, reason=entry["reason"], message=about)
+
+
+def _failure_of(telemetry: Telemetry, error: Exception, where: str) -> PortError:
+    if isinstance(error, PortError):
+        return error
+    problem = problem_of(telemetry, error, where, Reason.OPERATOR_FAULT)
+    return RefusedError(problem.reason, problem.what)
 
 
 def _is_last_word(facts: Facts, decided: Plan) -> bool:

@@ -9,8 +9,8 @@ from typing import Any, cast
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Cluster, Object
-from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.faults import problem_of
 from volatile_rse.reconcile.orphans import Orphan, orphans_of
 from volatile_rse.reconcile.reading import read_class, read_connection
 from volatile_rse.reconcile.world import World
@@ -20,6 +20,10 @@ __all__ = ["Search", "search"]
 _READ: Mapping[str, Callable[[Object], object]] = {"RucioConnection": read_connection, "VolatileRSEClass": read_class}
 _NOTHING: Mapping[str, object] = {"ledgers": {}, "buffer": None}
 """Question of a search -> the answer of a server that has nothing to tell."""
+
+
+Note = Callable[[Exception, str], None]
+"""Takes what went wrong, and who was asked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ def search(world: World, connections: Connections, instance: str) -> Search:
     """
     silent: dict[str, None] = {}
 
-    def note(error: PortError) -> None:
-        silent[error.what] = None
+    def note(error: Exception, about: str) -> None:
+        silent[problem_of(world.telemetry, error, f"what {about} answered could not be used").what] = None
 
     readable = dataclasses.replace(world, cluster=cast("Cluster", _Readable(world.cluster, note)))
     found = orphans_of(readable, cast("Connections", _Patient(connections, note)), instance)
@@ -52,7 +56,7 @@ def search(world: World, connections: Connections, instance: str) -> Search:
 class _Readable:
     """The cluster without the classes and connections that cannot be read."""
 
-    def __init__(self, cluster: Cluster, note: Callable[[PortError], None]) -> None:
+    def __init__(self, cluster: Cluster, note: Note) -> None:
         self._cluster = cluster
         self._note = note
 
@@ -66,8 +70,8 @@ class _Readable:
     def _can_read(self, kind: str, body: Object) -> bool:
         try:
             _READ[kind](body)
-        except PortError as error:
-            self._note(error)
+        except Exception as error:  # noqa: BLE001 (noted)
+            self._note(error, f"{kind} {body['metadata']['name']}")
             return False
         return True
 
@@ -75,23 +79,24 @@ class _Readable:
 class _Patient:
     """Gives clients that take no answer for none."""
 
-    def __init__(self, connections: Connections, note: Callable[[PortError], None]) -> None:
+    def __init__(self, connections: Connections, note: Note) -> None:
         self._connections = connections
         self._note = note
 
     def of(self, connection: RucioConnectionSpec) -> Catalogue:
         try:
-            return cast("Catalogue", _Quiet(self._connections.of(connection), self._note))
-        except PortError as error:
-            self._note(error)
-            return cast("Catalogue", _Quiet(None, self._note))
+            return cast("Catalogue", _Quiet(self._connections.of(connection), connection.server, self._note))
+        except Exception as error:  # noqa: BLE001 (noted)
+            self._note(error, connection.server)
+            return cast("Catalogue", _Quiet(None, connection.server, self._note))
 
 
 class _Quiet:
     """A catalogue of which nothing is known where it does not answer."""
 
-    def __init__(self, catalogue: Catalogue | None, note: Callable[[PortError], None]) -> None:
+    def __init__(self, catalogue: Catalogue | None, server: str, note: Note) -> None:
         self._catalogue = catalogue
+        self._server = server
         self._note = note
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
@@ -102,8 +107,8 @@ class _Quiet:
                 return nothing
             try:
                 return getattr(self._catalogue, method)(*args)
-            except PortError as error:
-                self._note(error)
+            except Exception as error:  # noqa: BLE001 (noted)
+                self._note(error, self._server)
                 return nothing
 
         return asked

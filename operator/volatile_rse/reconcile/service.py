@@ -6,9 +6,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from volatile_rse.api.conditions import Condition, Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionStatus
@@ -25,7 +25,15 @@ from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.holding import release_unused
 from volatile_rse.reconcile.lease import LeaseLostError, guarded
 from volatile_rse.reconcile.queue import KeyedQueue
-from volatile_rse.reconcile.reading import read_class, read_connection, read_record, record_id_of
+from volatile_rse.reconcile.reading import (
+    bytes_told,
+    read_class,
+    read_connection,
+    read_record,
+    record_id_of,
+    selector_of,
+    status_of,
+)
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.searching import search
 from volatile_rse.reconcile.world import World
@@ -36,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _PATIENCE = 10
 """Seconds for what is being done when the process shall end."""
@@ -76,10 +85,10 @@ class _Found:
         self.phases.setdefault(record_id, "Quarantined" if is_kept else stage.value)
         if status.safe_at is None:
             # Until the inventory the VolatileRSE alone says it; without one, it may be all that there is room for.
-            told = self.requests.get(record_id, {}).get("outputs") or ()
-            written = sum(output.get("bytesAtRisk") or 0 for output in told)
+            told = bytes_told(self.requests.get(record_id, {}))
             kind = "running" if status.session.ended_at is None else "ended"
-            known = written if told or not is_kept else parse_quantity(record.spec.capacity)
+            unknown = parse_quantity(record.spec.capacity) if is_kept else 0
+            known = unknown if told is None else told
             self.at_risk[kind] += known if status.bytes_at_risk is None else status.bytes_at_risk
 
 
@@ -172,10 +181,9 @@ class Service:
     def _learn(self, body: Object) -> str:
         metadata = body["metadata"]
         record_id = identify(self._world.settings.instance, metadata["uid"]).record_id
-        selector = ((body.get("spec") or {}).get("session") or {}).get("podSelector") or {}
         with self._lock:
             self._known[record_id] = (metadata["namespace"], metadata["name"])
-            self._selectors[record_id] = (metadata["namespace"], selector.get("matchLabels") or {})
+            self._selectors[record_id] = (metadata["namespace"], selector_of(body))
         return record_id
 
     def _saw_pod(self, body: Object) -> None:
@@ -226,10 +234,10 @@ class Service:
             self._part("search", self.search)
             self._stopping.wait(self._interval)
 
-    def _part(self, name: str, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Do a part of the round; whatever is wrong with it must not stop the others."""
+    def _part(self, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Do a part of the round, or what concerns one object; whatever is wrong with it must not stop the others."""
         try:
-            call(*args, **kwargs)
+            return call(*args, **kwargs)
         except LeaseLostError:
             raise
         except PortError as error:
@@ -238,6 +246,7 @@ class Service:
         except Exception:  # noqa: BLE001 (logged with its traceback below)
             _log.exception("%s: a fault of the operator", name)
             self._world.telemetry.faulted(name)
+        return None
 
     def sweep(self) -> None:
         """Call for a visit to every buffer, and look at the connections."""
@@ -247,11 +256,13 @@ class Service:
             before = set(self._known)
         found = _Found()
         for body in self._world.cluster.list("VolatileRSE"):
-            found.see(self._learn(body), body.get("status") or {})
+            self._part("request", self._see, body, found)
         alive = set(found.requests)
         records = self._world.cluster.list("RSERecord")
         for body in records:
-            if self._count(body, found):
+            # One that nobody can make anything of is visited: that tells why, and on what.
+            wanted = self._part("record", self._count, body, found)
+            if wanted is not False:
                 alive.add(record_id_of(body))
         self._forget(before - alive)
         self._reconciler.keep(alive)
@@ -263,13 +274,20 @@ class Service:
         self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
         self._world.telemetry.risked(**found.at_risk)
         self._world.telemetry.phased(Counter(found.phases.values()))
-        self._part("records", self._expire, found.expired)
+        for name, uid in found.expired:
+            self._part("records", self._expire, name, uid)
         self._part("holding", self._release, records)
         self._part("classes", self._read_classes, found)
-        connections = {body["metadata"]["name"]: body for body in self._world.cluster.list("RucioConnection")}
-        reachable = {name: self._try(body, found) for name, body in connections.items()}
+        reachable = self._part("connections", self._try_all, found) or {}
         self._world.telemetry.unread(found.unread)
         self._world.telemetry.swept({stage.value: count for stage, count in found.stages.items()}, reachable)
+
+    def _try_all(self, found: _Found) -> dict[str, bool]:
+        connections = self._world.cluster.list("RucioConnection")
+        return {body["metadata"]["name"]: self._try(body, found) for body in connections}
+
+    def _see(self, body: Object, found: _Found) -> None:
+        found.see(self._learn(body), status_of(body))
 
     def _count(self, body: Object, found: _Found) -> bool:
         """Add a record to what was found; tell whether it wants a visit."""
@@ -292,10 +310,9 @@ class Service:
                 self._known.pop(record_id, None)
                 self._selectors.pop(record_id, None)
 
-    def _expire(self, records: Iterable[tuple[str, str]]) -> None:
-        for name, uid in records:
-            self._check()
-            self._world.cluster.delete(Ref("RSERecord", None, name), uid)
+    def _expire(self, name: str, uid: str) -> None:
+        self._check()
+        self._world.cluster.delete(Ref("RSERecord", None, name), uid)
 
     def _release(self, records: Sequence[Object]) -> None:
         self._check()
@@ -306,23 +323,25 @@ class Service:
         bodies = self._world.cluster.list("VolatileRSEClass")
         told, self._told = self._told, {}
         for body in bodies:
-            try:
-                read_class(body)
-            except RefusedError as error:
-                found.unread["VolatileRSEClass"] += 1
-                uid, version = body["metadata"]["uid"], body["metadata"].get("generation", 0)
-                self._told[uid] = version
-                if told.get(uid) != version:
-                    about = Problem(error.reason, error.what).message
-                    self._world.cluster.event(body, type_="Warning", reason=error.reason.value, message=about)
+            self._part("class", self._read_one, body, found, told)
+
+    def _read_one(self, body: Object, found: _Found, told: Mapping[str, int]) -> None:
+        try:
+            read_class(body)
+        except RefusedError as error:
+            found.unread["VolatileRSEClass"] += 1
+            uid, version = body["metadata"]["uid"], body["metadata"].get("generation", 0)
+            self._told[uid] = version
+            if told.get(uid) != version:
+                about = Problem(error.reason, error.what).message
+                self._world.cluster.event(body, type_="Warning", reason=error.reason.value, message=about)
 
     def _try(self, body: Object, found: _Found) -> bool:
         """Look at a connection; a fault about one concerns no other."""
-        reachable = []
-        self._part("connection", lambda: reachable.append(self._look_at(body, found)))
+        reachable = self._part("connection", self._look_at, body, found)
         # Many servers that do not answer are no fault of this process.
         self._advanced = time.monotonic()
-        return any(reachable)
+        return bool(reachable)
 
     def search(self) -> None:
         """Tell of what has no record; nothing is done about it."""
@@ -350,7 +369,7 @@ class Service:
         except PortError as error:
             reachable, reason, message = False, error.reason.value, error.what[:1024]
             found.unread["RucioConnection"] += error.reason is Reason.CONFIGURATION_INVALID
-        old, generation = body.get("status") or {}, body["metadata"].get("generation", 0)
+        old, generation = status_of(body), body["metadata"].get("generation", 0)
         changed = old.get("reachable") is not reachable or "since" not in old
         since = stamp(self._world.clock.now()) if changed else old["since"]
         condition = Condition(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from volatile_rse.builders.objects import DISCARDED, FINALIZER, IN_USE, KINDS, MANAGED, RECORD, discarded_name
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Cluster, Object, Ref
+from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.holding import without
-from volatile_rse.reconcile.reading import is_closed, owner_of, record_id_of
+from volatile_rse.reconcile.reading import is_closed, owner_of, record_id_of, spec_of, status_of
 
 __all__ = ["Stake", "release_all", "stakes_of"]
 
@@ -36,21 +38,30 @@ class Stake:
 
 def stakes_of(cluster: Cluster, settings: Settings) -> tuple[Stake, ...]:
     """List the buffers that are not closed, also those whose record cannot be read; only those of this operator."""
-    ours = [body for body in cluster.list("RSERecord") if body["spec"].get("instance") == settings.instance]
+    ours = [body for body in cluster.list("RSERecord") if spec_of(body).get("instance") == settings.instance]
     return tuple(sorted(_stake(cluster, settings, body) for body in ours if not is_closed(body)))
 
 
 def _stake(cluster: Cluster, settings: Settings, body: Object) -> Stake:
-    status = body.get("status") or {}
-    unsafe = bool((status.get("session") or {}).get("readyAt")) and not status.get("safeAt")
+    status = status_of(body)
+    session = status.get("session")
+    # Of one that cannot be read it may be so.
+    began = bool(session.get("readyAt")) if isinstance(session, Mapping) else session is not None
+    unsafe = began and not status.get("safeAt")
     found = cluster.list(KINDS[Piece.VOLUME], settings.buffers, {RECORD: record_id_of(body)}) if unsafe else ()
     volume = next((body["spec"].get("volumeName") or "" for body in found), "")
     owner = "/".join(owner_of(body) or ("unknown",))
-    return Stake(body["metadata"]["name"], body["spec"].get("rseName", "unknown"), owner, unsafe, volume)
+    return Stake(body["metadata"]["name"], str(spec_of(body).get("rseName", "unknown")), owner, unsafe, volume)
 
 
 def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...]) -> None:
-    """Keep the volumes of unsafe outputs, and let every object go that no other operator's buffer needs."""
+    """Keep the volumes of unsafe outputs, and let every object go that no other operator's buffer needs.
+
+    Raises
+    ------
+    PortError
+        The first object that could not be let go; the others are.
+    """
     for stake in stakes:
         if stake.volume:
             policy = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
@@ -59,20 +70,26 @@ def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...])
     held = [body for kind in _KINDS for body in cluster.list(kind)]
     # Among them the lists of what was given up.
     held += cluster.list("ConfigMap", settings.buffers, MANAGED)
+    failed: list[PortError] = []
     for body in held:
         metadata = body["metadata"]
         listed = (metadata.get("labels") or {}).get(DISCARDED)
         name = metadata["name"] if listed is None else discarded_name(listed)
         ours = (body["kind"], metadata.get("namespace"), name) not in needed
         if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
-            without(cluster, body, FINALIZER, IN_USE)
+            try:
+                without(cluster, body, FINALIZER, IN_USE)
+            except PortError as error:
+                failed.append(error)
+    if failed:
+        raise failed[0]
 
 
 def _needed_by_others(cluster: Cluster, settings: Settings) -> set[tuple[str, str | None, str]]:
     """Name what holds buffers that this operator did not count: nobody was asked about their outputs."""
     needed: set[tuple[str, str | None, str]] = set()
     for body in cluster.list("RSERecord"):
-        spec, owner = body["spec"], owner_of(body)
+        spec, owner = spec_of(body), owner_of(body)
         if spec.get("instance") != settings.instance and not is_closed(body):
             needed |= {("VolatileRSE", *owner)} if owner is not None else set()
             needed |= {

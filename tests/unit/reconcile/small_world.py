@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.telemetry import Silence, Telemetry
+from volatile_rse.reconcile import faults
 from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
@@ -44,6 +46,26 @@ Apply = Callable[[World, Connections, Facts, do.Effect], None]
 
 class Killed(BaseException):
     """The process is gone: nothing may catch this."""
+
+
+class _Judged(BaseException):
+    """A test has found something wrong: the operator, which survives every fault, must not catch this."""
+
+
+class _Faults(logging.Handler):
+    """Hears of what the operator survives, and should not have had to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            self.heard.append(record.exc_info[1])
+
+
+_FAULTS = _Faults()
+logging.getLogger(faults.__name__).addHandler(_FAULTS)
 
 
 @dataclass
@@ -83,6 +105,8 @@ class Small:
         self._outage = 0
         self._failing = 0
         self._reconciler: Reconciler | None = None
+        self.foul = False
+        """Something answers what cannot be: the operator survives faults, which are those of the test otherwise."""
 
     # What people do.
 
@@ -257,11 +281,16 @@ class Small:
         """Let the operator look once."""
         if self._reconciler is None:
             self._reconciler = Reconciler(self.world(), self._counting)
+        _FAULTS.heard.clear()
         try:
             self._reconciler.visit(self.record_id, (REQUEST.namespace or "", REQUEST.name))
         except Killed:
             # Another process takes over; it knows what the world knows.
             self._reconciler = None
+        except _Judged as judged:
+            raise judged.args[0] from None
+        if _FAULTS.heard and not self.foul:
+            raise _FAULTS.heard[0]
 
     def until(self, seen: Callable[[], object], steps: int = 60) -> None:
         for _ in range(steps):
@@ -272,7 +301,10 @@ class Small:
         raise AssertionError(message)
 
     def _counting(self, world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
-        self.apply(world, connections, facts, effect)
+        try:
+            self.apply(world, connections, facts, effect)
+        except AssertionError as wrong:
+            raise _Judged(wrong) from wrong
         self.applied.append(effect)
 
     def world(self) -> World:

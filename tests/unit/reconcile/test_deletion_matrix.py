@@ -28,7 +28,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile import reconciler
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
-from volatile_rse.reconcile.gather import gather
+from volatile_rse.reconcile.gather import look_closely
 from volatile_rse.reconcile.lease import is_destructive
 from volatile_rse.reconcile.world import World
 
@@ -191,8 +191,8 @@ def look_back(way: Way, number: int, back: int) -> int:
     small = Living(way)
     looks: list[Facts] = []
 
-    def view(world: World, connections: Connections, record_id: str, known: tuple[str, str] | None) -> Facts:
-        looks.append(gather(world, connections, record_id, known))
+    def view(world: World, connections: Connections, glimpsed: Facts) -> Facts:
+        looks.append(look_closely(world, connections, glimpsed))
         return looks[-1 - back] if len(looks) == number > back else looks[-1]
 
     def apply(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
@@ -203,7 +203,7 @@ def look_back(way: Way, number: int, back: int) -> int:
 
     small.apply = apply
     try:
-        with mock.patch.object(reconciler, "gather", view):
+        with mock.patch.object(reconciler, "look_closely", view):
             small.play()
             seen = len(looks)
             came_well_through(small)

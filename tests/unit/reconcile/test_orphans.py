@@ -124,7 +124,7 @@ def test_a_class_that_cannot_be_read_is_left_out_of_a_search() -> None:
     small = with_session()
     small.cluster.merge(Ref("VolatileRSEClass", None, "standard"), {"spec": {"colour": "blue"}})
     noted: list[str] = []
-    readable = _Readable(small.cluster, lambda error: noted.append(error.what))
+    readable = _Readable(small.cluster, lambda error, _about: noted.append(str(error)))
     assert readable.list("VolatileRSEClass") == ()
     assert "spec.colour" in noted[0]
     assert readable.list("RSERecord") == small.cluster.list("RSERecord")

@@ -91,9 +91,11 @@ def test_a_session_that_may_have_written_holds_its_request_until_it_is_seen(monk
         small.delete()
         small.until(lambda: "403" in small.condition("Ready")["message"])
         assert small.condition("StorageReady")["status"] == "True", "what was seen before stays"
-        assert small.cluster.get(REQUEST)["status"]["phase"] == "Active"  # type: ignore[index]
+        assert small.cluster.get(REQUEST)["status"]["phase"] == "Ending"  # type: ignore[index]
         for _ in range(5):
             small.step()
+        assert small.buffer.gate.mode == "fenced", "its fence waits for nothing"
+        assert not small.has_session()
         assert not small.is_gone
     small.until(small.is_closed)
     assert small.is_kept("kept/a")

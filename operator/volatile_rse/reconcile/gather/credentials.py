@@ -9,7 +9,7 @@ from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import authorities_of
-from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.reading import tokens_of
 
 __all__ = ["access", "doubt"]
@@ -33,6 +33,7 @@ def access(look: Look) -> SiteAccess:
     return SiteAccess(tokens, None if name is None else authorities_of(look.world, name))
 
 
+@guarded
 def doubt(look: Look) -> None:
     """Tell of values that are no tokens; a buffer that is not made yet needs only those of its own hosts."""
     is_missed = any(problem.reason is Reason.CREDENTIAL_MISSING for problem in look.problems)

@@ -12,6 +12,7 @@ from volatile_rse.builders.storage import SESSION_PRIVATE, session_audience, ses
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Piece, Record
 from volatile_rse.domain.naming import layout_of
+from volatile_rse.domain.times import later
 from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.reading import secret_of
@@ -34,7 +35,7 @@ def session_token(world: World, record: Record, key: str) -> str:
         subject=claim.uid,
         audience=session_audience(record.spec),
         scope=token_scope(claim, record.status.scopes),
-        expires=world.clock.now() + life,
+        expires=later(world.clock.now(), life),
     )
     return world.authority.session_token(key, claims)
 

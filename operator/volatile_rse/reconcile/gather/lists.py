@@ -16,7 +16,7 @@ from volatile_rse.domain.frozen import digest_of
 from volatile_rse.domain.problems import Problem
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.gather import resolving
-from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.reading import uid_of
 
 __all__ = ["frozen", "frozen_again", "shared", "written_off"]
@@ -26,12 +26,14 @@ _UNREADABLE = (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error
 """How a list fails that is not as it was written."""
 
 
+@guarded
 def frozen(look: Look) -> None:
     """Read the list of inputs, as it was frozen."""
     body = look.bodies.get(Piece.INPUTS)
     look.set(frozen={} if body is None else _unaltered(look, body))
 
 
+@guarded
 def frozen_again(look: Look) -> None:
     """Make up for a list that is gone: Rucio says the same now, or nothing new is staged."""
     look.set(frozen=None)

@@ -8,18 +8,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, stage_of
 from volatile_rse.ports.catalogue import Catalogue
-from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.faults import problem_of
+from volatile_rse.reconcile.lease import LeaseLostError
 from volatile_rse.reconcile.world import World
 
-__all__ = ["Look"]
+__all__ = ["Look", "guarded"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,19 +58,26 @@ class Look:
 
     def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Give the answer, or None and a problem."""
-        try:
+        with self.tolerant(_named(call)):
             return call(*args, **kwargs)
-        except PortError as error:
-            self.problems.append(Problem(error.reason, error.what))
-            return None
+        return None
 
     @contextmanager
-    def tolerant(self) -> Iterator[None]:
-        """Make a problem of what fails within."""
+    def tolerant(self, what: str) -> Iterator[None]:
+        """Make a problem of what fails within, whatever the answers were.
+
+        Parameters
+        ----------
+        what
+            Is asked.
+        """
         try:
             yield
-        except PortError as error:
-            self.problems.append(Problem(error.reason, error.what))
+        except LeaseLostError:
+            raise
+        except Exception as error:  # noqa: BLE001 (logged with its traceback)
+            where = f"{self.record.name}: an answer could not be used, to the question for {what}"
+            self.problems.append(problem_of(self.world.telemetry, error, where))
 
     def catalogue(self) -> Catalogue:
         """Give the catalogue; its memory counts as long as nothing is destroyed."""
@@ -90,3 +99,20 @@ class Look:
         if self.stage in _LIVE:
             self.connections.forget(self.spec.record_id)
         return self.catalogue()
+
+
+def guarded(ask: Callable[Concatenate[Look, P], None]) -> Callable[Concatenate[Look, P], None]:
+    """Have what cannot be used of one part of the world be a problem of that part: the rest goes on."""
+
+    @wraps(ask)
+    def asked(look: Look, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        look.ask(ask, look, *args, **kwargs)
+
+    return asked
+
+
+def _named(call: Callable[..., object]) -> str:
+    """Say what a function asks for: the part of the world that its module is named after, and its own name."""
+    function = getattr(call, "__qualname__", type(call).__qualname__)
+    module = str(getattr(call, "__module__", "")).rpartition(".")[2]
+    return f"{module}.{function.partition('.<locals>')[0].lstrip('_')}"

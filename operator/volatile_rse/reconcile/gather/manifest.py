@@ -10,11 +10,12 @@ from volatile_rse.builders.session import listing_of
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.outputs import continuous_outputs, output_rules
 from volatile_rse.reconcile.gather import credentials, reports, resolving
-from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.gather.look import Look, guarded
 
 __all__ = ["due"]
 
 
+@guarded
 def due(look: Look, *, staging: bool) -> None:
     """Make the manifest that the agent must be given, if it has another."""
     report, access = look.facts.report, look.ask(credentials.access, look)

@@ -18,7 +18,7 @@ from volatile_rse.domain.versions import own_of, same_of
 from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.datasets import dataset_of
 from volatile_rse.reconcile.gather import credentials, reports
-from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.gather.look import Look, guarded
 
 __all__ = ["ask", "spot_check", "still_safe"]
 
@@ -29,6 +29,7 @@ _SOUGHT = 100
 """Files that it looks for there at a time, of those that Rucio has forgotten."""
 
 
+@guarded
 def ask(look: Look) -> None:
     """Ask how far the sealed files are on their way."""
     outputs = look.ask(reports.outputs, look)
@@ -66,6 +67,7 @@ def spot_check(look: Look) -> bool:
     return True
 
 
+@guarded
 def still_safe(look: Look) -> None:
     """Ask once more whether outputs are safe, as the agent knows them."""
     status, outcome = look.record.status, look.record.status.outcome
@@ -91,7 +93,7 @@ def _datasets(look: Look, groups: Mapping[str, Sequence[File]], wanted: Iterable
     for output in look.claim.request.outputs:
         files = [file for file in groups.get(output.name, ()) if file.did in missing]
         if files:
-            with look.tolerant():
+            with look.tolerant(f"the dataset of spec.outputs[{output.name}]"):
                 _look_into(look, output, files)
     same = same_of(groups, look.facts.versions)
     if any(same.values()) and look.facts.unsafe is not None:

@@ -13,11 +13,12 @@ from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.datasets import dataset_of
 from volatile_rse.reconcile.gather import credentials, resolving
-from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.gather.look import Look, guarded
 
 __all__ = ["ask"]
 
 
+@guarded
 def ask(look: Look) -> None:
     """Resolve the inputs, choose the destinations, and see whether there is a token for each site."""
     catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)

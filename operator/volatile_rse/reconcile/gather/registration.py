@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.gather.look import Look, guarded
 
 __all__ = ["foreign_rules", "last_copies", "registered", "replicas", "rse"]
 
 
 def rse(look: Look) -> None:
     """Look for RSE and ledger."""
-    with look.tolerant():
+    with look.tolerant("registration.rse"):
         catalogue = look.steady()
         known = catalogue.rse(buffer_rse(look.spec)) if _may_have_rse(look.spec) else None
         # Where there is an RSE there is its ledger: it comes first, and goes last.
@@ -19,6 +19,7 @@ def rse(look: Look) -> None:
         look.set(ledger=ledger, rse=known, rse_asked=True)
 
 
+@guarded
 def registered(look: Look) -> None:
     """Ask what was ever registered."""
     if look.facts.rse is not None:
@@ -27,6 +28,7 @@ def registered(look: Look) -> None:
         look.set(registered=frozenset())
 
 
+@guarded
 def replicas(look: Look) -> None:
     """Ask how each replica stands."""
     if look.facts.rse is not None:
@@ -35,12 +37,14 @@ def replicas(look: Look) -> None:
         look.set(replicas={})
 
 
+@guarded
 def foreign_rules(look: Look) -> None:
     """Ask for the rules of others that hold something on the buffer."""
     rules = look.ask(lambda: look.catalogue().foreign_rules(look.spec.rse_name, look.ledger))
     look.set(foreign_rules=rules)
 
 
+@guarded
 def last_copies(look: Look) -> None:
     """Ask Rucio what would be lost with a buffer whose agent gives no list."""
     rse(look)

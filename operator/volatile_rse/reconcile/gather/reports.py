@@ -13,7 +13,7 @@ from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outp
 from volatile_rse.domain.problems import Problem
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
-from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.world import World
 
 __all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "report", "told"]
@@ -33,6 +33,7 @@ def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
     return world.buffer(pod.address, agent_host(record.spec.record_id))
 
 
+@guarded
 def report(look: Look) -> None:
     """Ask how it stands."""
     pod = look.facts.storage.pod
@@ -64,6 +65,7 @@ def outputs(look: Look) -> tuple[OutputState, ...]:
     return states
 
 
+@guarded
 def told(look: Look) -> None:
     """List outputs whatever is to be believed of them, also while the inventory runs."""
     pod = look.facts.storage.pod

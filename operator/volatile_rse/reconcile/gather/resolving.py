@@ -10,6 +10,7 @@ from volatile_rse.api.volatilerseclass import Tenancy
 from volatile_rse.builders.session import LONGEST_RIGHTS, listing_of, token_scope
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.naming import layout_of
+from volatile_rse.domain.plausible import doubt_files
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.resolved import problems_of_files, problems_of_places
 from volatile_rse.domain.rights import grants_of, scopes_of
@@ -55,6 +56,9 @@ def _tenancy(look: Look) -> Tenancy:
 
 def _allowed(look: Look, catalogue: Catalogue, entry: Input, tenancy: Tenancy | None) -> tuple[File, ...] | None:
     files = catalogue.resolve(Did.parse(entry.did))
+    if odd := doubt_files(files):
+        what = f"spec.inputs[{entry.name}]: Rucio at {look.spec.connection_snapshot.server} says that {odd}."
+        raise RefusedError(Reason.INPUT_UNUSABLE, what)
     if tenancy is None:
         return None
     claim = look.claim

@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from volatile_rse.api.volatilerse import VolatileRSESpec
-from volatile_rse.builders.objects import record_name
+from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.domain.discard import dids_of, is_unacknowledged
-from volatile_rse.domain.facts import Facts, Request
+from volatile_rse.domain.facts import Facts, Piece, Request, Storage
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.quarantine import goes_without_list
-from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage
+from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, stage_of
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import RefusedError
+from volatile_rse.ports.errors import RefusedError, UnreachableError
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.faults import problem_of
 from volatile_rse.reconcile.gather import (
     credentials,
     door,
@@ -28,12 +29,14 @@ from volatile_rse.reconcile.gather import (
     registration,
     reports,
 )
-from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.holding import is_held
+from volatile_rse.reconcile.lease import LeaseLostError
 from volatile_rse.reconcile.reading import (
     owner_of,
     read_class,
     read_connection,
+    read_pod,
     read_quarantined,
     read_record,
     read_request,
@@ -42,7 +45,7 @@ from volatile_rse.reconcile.reading import (
 )
 from volatile_rse.reconcile.world import World
 
-__all__ = ["gather", "glimpse"]
+__all__ = ["gather", "glimpse", "look_closely"]
 
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
 
@@ -55,14 +58,48 @@ def gather(world: World, connections: Connections, record_id: str, known: tuple[
     known
         Namespace and name of its VolatileRSE, while there is no record that tells.
     """
-    facts = glimpse(world, record_id, known)
+    return look_closely(world, connections, glimpse(world, record_id, known))
+
+
+def look_closely(world: World, connections: Connections, facts: Facts) -> Facts:
+    """Ask for all that a glimpse has not told.
+
+    Raises
+    ------
+    UnreachableError
+        The cluster does not answer, without which nothing can be done.
+    """
     if facts.unseen is not None:
         return facts
     try:
         return _looked(world, connections, facts)
-    except RefusedError as error:
+    except (LeaseLostError, UnreachableError):
+        raise
+    except Exception as error:  # noqa: BLE001 (logged with its traceback)
         # It does not pass by itself, so it has to be told where people look.
-        return dataclasses.replace(facts, unseen=Problem(error.reason, error.what))
+        found = facts.record or facts.request
+        name = "" if found is None else found.name
+        why = problem_of(world.telemetry, error, f"{name}: what the cluster holds of it could not be used")
+        return dataclasses.replace(_least(world, connections, facts), unseen=why)
+
+
+def _least(world: World, connections: Connections, facts: Facts) -> Facts:
+    """Ask what the fence of a session needs that has ended, and nothing else: the agent of its pod."""
+    record = facts.record
+    if record is None or stage_of(record.status) is not Stage.FENCING or record.status.session.ready_at is None:
+        return facts
+    look = Look(world, connections, facts, record)
+    _find_pod(look)
+    reports.report(look)
+    return look.facts
+
+
+@guarded
+def _find_pod(look: Look) -> None:
+    body = look.world.cluster.get(
+        Ref("Pod", look.world.settings.buffers, name_of(look.spec.record_id, Piece.POD)),
+    )
+    look.set(storage=Storage(pod=None if body is None else read_pod(body)))
 
 
 def glimpse(world: World, record_id: str, known: tuple[str, str] | None) -> Facts:
@@ -125,7 +162,7 @@ def _all(look: Look) -> Facts:
         look.set(storage=objects.storage(look))
     look.set(session=objects.session(look))
     if look.stage in _ASKED:
-        _ASKED[look.stage](look)
+        look.ask(_ASKED[look.stage], look)
     look.set(problems=tuple(look.problems))
     if look.stage in _AT_RISK and goes_without_list(look.facts, look.record):
         registration.last_copies(look)
