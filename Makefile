@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-kills test-faults up down
+.PHONY: help release demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-kills test-faults up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ generate: venv ## write crds/ and the reference pages of docs/ from the models, 
 	@$(BIN)/python -m volatile_rse.api.crds charts/volatile-rse/crds
 	@$(BIN)/python -m volatile_rse.api.chart manifests charts/volatile-rse/templates
 	@$(BIN)/python -m volatile_rse.api.pages docs
+
+release: venv ## write kinds, manifests and chart to dist/ with OPERATOR_IMAGE and BUFFER_IMAGE, both by digest
+	@PYTHONPATH=operator $(BIN)/python -m volatile_rse.api.release . dist "$(OPERATOR_IMAGE)" "$(BUFFER_IMAGE)"
 
 lint: venv ## ruff, mypy, import rules
 	@$(BIN)/ruff check .
