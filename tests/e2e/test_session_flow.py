@@ -137,7 +137,7 @@ def test_an_unknown_connection_stalls_until_it_exists(session: Session) -> None:
 
 SMALL: dict[str, Any] = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "160Mi"}}
 """What a container needs for itself here: far less than the volume, so that its pages show if they are not counted."""
-FULL = 380 << 20
+FULL = 360 << 20
 """Bytes in a buffer of 400 MiB."""
 
 
