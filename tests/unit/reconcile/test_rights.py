@@ -31,6 +31,7 @@ from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.gather import stages
 from volatile_rse.reconcile.lease import Lease
 from volatile_rse.reconcile.searching import search
 from volatile_rse.reconcile.service import Service
@@ -196,6 +197,20 @@ def left_alone(small: Small) -> None:
     small.until(lambda: small.cluster.get(ref) is None)
 
 
+def looked_at_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fence a session of which nothing but its pod can be looked at."""
+
+    def fails(*_: object) -> None:
+        raise RefusedError(Reason.CLUSTER_REFUSED, "what the cluster holds of it cannot be used")
+
+    small = Small()
+    small.begin()
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "_looked", fails)
+        small.patch(REQUEST, endRequested=True)
+        small.until(lambda: small.buffer.report().desired.mode == "fenced")
+
+
 def test_the_account_may_do_what_the_operator_does_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ways that a session may go, the sweep, the search for orphans, and the end of the installation."""
     used: set[Right] = set()
@@ -210,6 +225,7 @@ def test_the_account_may_do_what_the_operator_does_and_nothing_else(monkeypatch:
     small.write("kept/a")
     swept(small)
     left_alone(small)
+    looked_at_in_vain(monkeypatch)
     closed = Small()
     closed.begin()
     closed.end_pod()
