@@ -6,7 +6,7 @@ import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count, groupby
@@ -23,7 +23,7 @@ from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.adapters.rucio.answers import usual_paths
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, RuleState, Term
+from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, Room, RuleState, Term
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
@@ -57,9 +57,10 @@ class World(Protocol):
     def half_made(self, rse: str) -> None: ...
     def dies(self, writes: int, live: Callable[[Catalogue], None]) -> bool: ...
     def distance(self, source: str, destination: str, distance: int) -> None: ...
-    def unreadable(self, rse: str, host: str) -> None: ...
     def attach_as_alice(self, dataset: Did, files: Collection[Did]) -> None: ...
     def say_where(self, rse: str, host: str, dataset: Did, file: File, pfn: str) -> None: ...
+    def odd(self, rse: str, host: str, kind: str) -> None: ...
+    def global_limit(self, account: str, expression: str, limit: int) -> AbstractContextManager[None]: ...
     def rules(self, did: Did) -> set[str]: ...
     def settle(self, holds: Callable[[], bool]) -> None: ...
 
@@ -73,6 +74,7 @@ class FakeWorld(World):
         down.down = True
         for rse, host in SITES.items():
             self.catalogue.add_permanent(rse, host, {"site": rse})
+        self.catalogue.admins.add(grid.OPERATOR)
 
     def container(self, did: Did, content: Collection[Did]) -> None:
         self.catalogue.add_container(did, content)
@@ -103,9 +105,26 @@ class FakeWorld(World):
     def distance(self, source: str, destination: str, distance: int) -> None:
         self.catalogue.distances[source, destination] = distance
 
-    def unreadable(self, rse: str, host: str) -> None:
-        self.catalogue.add_permanent(rse, host)
-        self.catalogue.make_unreadable(rse)
+    def odd(self, rse: str, host: str, kind: str) -> None:
+        self.catalogue.add_permanent(rse, host, {"restricted_write": "True"} if kind == "restricted_write" else None)
+        columns: dict[str, dict[str, object]] = {
+            "deterministic": {"deterministic": False},
+            "volatile": {"forgets": True},
+            "staging_area": {"staging_area": True},
+            "rse_type": {"tape": True},
+            "availability_write": {"writable": False},
+            "availability_read": {"readable": False},
+            "read": {"davs": "read"},
+            "": {"davs": ""},
+            "space": {"space": 500},
+        }
+        self.catalogue.alter(rse, **columns.get(kind, {}))
+
+    @contextmanager
+    def global_limit(self, account: str, expression: str, limit: int) -> Iterator[None]:
+        self.catalogue.global_quota[account, expression] = limit
+        yield
+        del self.catalogue.global_quota[account, expression]
 
     def attach_as_alice(self, dataset: Did, files: Collection[Did]) -> None:
         self.catalogue.attach_files(dataset, files)
@@ -119,6 +138,16 @@ class FakeWorld(World):
     def settle(self, holds: Callable[[], bool]) -> None:
         self.catalogue.run_daemons()
         assert holds()
+
+
+_ODD_COLUMNS: dict[str, dict[str, object]] = {
+    "deterministic": {"deterministic": False},
+    "volatile": {"volatile": True},
+    "staging_area": {"staging_area": True},
+    "rse_type": {"rse_type": "TAPE"},
+    "availability_write": {"availability_write": False},
+    "availability_read": {"availability_read": False},
+}
 
 
 class RealWorld(World):
@@ -171,10 +200,6 @@ class RealWorld(World):
         if not list(self.client.get_distance(source, destination)):
             self.client.add_distance(source, destination, {"distance": distance})
 
-    def unreadable(self, rse: str, host: str) -> None:
-        self.client.add_rse(rse, deterministic=True, availability_read=False)
-        self.client.add_protocol(rse, door_of(host))
-
     def attach_as_alice(self, dataset: Did, files: Collection[Did]) -> None:
         alice = grid.client(grid.ALICE, grid.grid())
         alice.attach_dids(dataset.scope, dataset.name, [dataclasses.asdict(did) for did in files])
@@ -186,6 +211,31 @@ class RealWorld(World):
         about = {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
         alice.add_replicas(rse, [{**about, "pfn": pfn}])
         alice.attach_dids(dataset.scope, dataset.name, [about])
+
+    def odd(self, rse: str, host: str, kind: str) -> None:
+        columns: dict[str, object] = {"deterministic": True, "volatile": False, "rse_type": "DISK"}
+        self.client.add_rse(rse, **(columns | _ODD_COLUMNS.get(kind, {})))
+        wan = {"read": 1, "write": 0 if kind == "read" else 1, "delete": 1}
+        wan |= {"third_party_copy_read": 1, "third_party_copy_write": 1}
+        scheme, implementation = ("davs", "gfal") if kind else ("root", "xrootd")
+        door = {
+            "scheme": scheme, "hostname": host, "port": 8443, "prefix": "/store/",
+            "impl": f"rucio.rse.protocols.{implementation}.Default",
+            "domains": {"wan": wan, "lan": {"read": 1, "write": 1, "delete": 1}},
+        }  # fmt: skip
+        self.client.add_protocol(rse, door)
+        if kind == "space":
+            self.client.set_rse_limits(rse, "MaxSpaceAvailable", 500)
+        if kind == "restricted_write":
+            self.client.add_rse_attribute(rse, kind, value=True)
+
+    @contextmanager
+    def global_limit(self, account: str, expression: str, limit: int) -> Iterator[None]:
+        self.client.set_global_account_limit(account, expression, limit)
+        try:
+            yield
+        finally:
+            self.client.delete_global_account_limit(account, expression)
 
     def rules(self, did: Did) -> set[str]:
         return {str(rule["id"]) for rule in self.client.list_did_rules(did.scope, did.name)}
@@ -243,6 +293,13 @@ class Made:
         if files:
             self.world.catalogue.register(spec.name, ledger, files)
         return spec, ledger
+
+    def odd(self, kind: str) -> str:
+        """Make a permanent RSE that is odd in one way."""
+        rse = f"CONTRACT-{uuid.uuid4().hex[:8].upper()}"
+        self.world.odd(rse, SITES["SITE-B"], kind)
+        self.rses.add(rse)
+        return rse
 
     def remove(self) -> None:
         catalogue, world = self.world.catalogue, self.world
@@ -485,10 +542,8 @@ def test_the_nearest_source_comes_first(world: World, made: Made, catalogue: Cat
         assert {len(sources) for sources in found.values()} == {2}
 
 
-def test_an_rse_that_cannot_be_read_is_no_source(world: World, made: Made, catalogue: Catalogue) -> None:
-    files, closed = made.files(), f"CONTRACT-{uuid.uuid4().hex[:8].upper()}"
-    world.unreadable(closed, SITES["SITE-B"])
-    made.rses.add(closed)
+def test_an_rse_that_cannot_be_read_is_no_source(made: Made, catalogue: Catalogue) -> None:
+    files, closed = made.files(), made.odd("availability_read")
     dataset = made.dataset("SITE-A", files=files[:1])
     made.places.add((closed, dataset))
     catalogue.attach(dataset, closed, files)
@@ -535,17 +590,61 @@ def test_nothing_is_registered_in_what_is_absent(made: Made, catalogue: Catalogu
 def test_destinations_are_permanent(made: Made, catalogue: Catalogue) -> None:
     rse, _ = made.buffer()
     for _ in range(2):
-        assert catalogue.destinations("SITE-B|SITE-A") == ("SITE-A", "SITE-B")
-        assert catalogue.destinations(f"site=SITE-B|{rse.name}") == ("SITE-B",)
-        assert {"SITE-A", "SITE-B"} <= set(catalogue.destinations("*"))
-    for expression in (rse.name, "NO-SUCH-RSE"):
-        assert expression in refused(Reason.NO_DESTINATION, catalogue.destinations, expression)
+        assert dict(catalogue.destinations("SITE-B|SITE-A")) == {"SITE-A": "", "SITE-B": ""}
+        found = catalogue.destinations(f"site=SITE-B|{rse.name}")
+        assert found == {rse.name: "it is the buffer of a session", "SITE-B": ""}
+        assert {rse for rse, why in catalogue.destinations("*").items() if not why} >= {"SITE-A", "SITE-B"}
+    assert "NO-SUCH-RSE" in refused(Reason.NO_DESTINATION, catalogue.destinations, "NO-SUCH-RSE")
+
+
+ODD = {
+    "deterministic": "it is not deterministic",
+    "volatile": "it is volatile",
+    "staging_area": "it is a staging area",
+    "rse_type": "it is TAPE",
+    "availability_write": "it may not be written (availability_write is False)",
+    "read": "its davs protocol is read-only",
+    "": "it has no davs protocol",
+}
+"""What is odd about a permanent RSE -> why outputs cannot be kept there."""
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_rse_that_keeps_nothing_is_no_destination(made: Made, catalogue: Catalogue, odd: str) -> None:
+    rse = made.odd(odd)
+    for _ in range(2):
+        found = catalogue.destinations(f"SITE-A|{rse}")
+        assert found["SITE-A"] == ""
+        assert found[rse].startswith(ODD[odd])
+
+
+@pytest.mark.parametrize(
+    ("odd", "call"),
+    [
+        ("deterministic", "attach"),
+        ("volatile", "attach"),
+        ("staging_area", "ensure_rule"),
+        ("availability_write", "ensure_rule"),
+        ("", "pfns"),
+    ],
+)
+def test_what_is_no_destination_would_be_refused_late(
+    world: World, made: Made, catalogue: Catalogue, odd: str, call: str
+) -> None:
+    rse, files = made.odd(odd), made.files()
+    dataset = made.dataset("SITE-A", files=files)
+    world.limit(grid.ALICE, rse, UNLIMITED)
+    calls: dict[str, Callable[[], object]] = {
+        "attach": lambda: catalogue.attach(dataset, rse, made.files()),
+        "ensure_rule": lambda: catalogue.ensure_rule(dataset, grid.ALICE, [rse], None),
+        "pfns": lambda: catalogue.pfns(rse, dids(files)),
+    }
+    refused(Reason.CATALOGUE_REFUSED, calls[call])
 
 
 def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
     files = dids(made.files())
     for _ in range(2):
-        assert catalogue.host("SITE-B") == SITES["SITE-B"]
         pfns = catalogue.pfns("SITE-B", files)
         assert set(pfns) == set(files)
         for did, pfn in pfns.items():
@@ -557,27 +656,77 @@ def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
         told = catalogue._server.call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
         assert {str(did): pfn for did, pfn in pfns.items()} == told
         assert usual_paths(catalogue._rses.site("SITE-B")) is not None
-    refused(Reason.NO_DESTINATION, catalogue.host, "NO-SUCH-RSE")
+    read_only = made.odd("read")
+    assert set(catalogue.pfns(read_only, files)) == set(files), "Rucio names a door that nobody may write by, too"
     refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, "NO-SUCH-RSE", files)
+
+
+def left(catalogue: Catalogue, account: str, rse: str) -> int | None:
+    """Give what may still be locked, and see that somebody is told by what."""
+    room = catalogue.rooms(account, [rse])[rse]
+    assert (room.bytes is None) == (room.by == "")
+    return room.bytes
 
 
 def test_quota_is_what_no_rule_uses(world: World, made: Made, catalogue: Catalogue) -> None:
     world.limit(grid.ALICE, "SITE-B", 10**12)
     files = made.files()
     dataset = made.dataset("SITE-B", files=files)
-    before = catalogue.quota_left(grid.ALICE, "SITE-B")
+    before = left(catalogue, grid.ALICE, "SITE-B")
     assert before is not None
     catalogue.ensure_rule(dataset, grid.ALICE, ["SITE-B"], 3600)
-    world.settle(lambda: (catalogue.quota_left(grid.ALICE, "SITE-B") or 0) <= before - sum(f.bytes for f in files))
-    refused(Reason.CATALOGUE_REFUSED, catalogue.quota_left, grid.ALICE, "NO-SUCH-RSE")
+    size = sum(file.bytes for file in files)
+    assert (catalogue.size(dataset), catalogue.size(ABSENT)) == (size, 0)
+    world.settle(lambda: (left(catalogue, grid.ALICE, "SITE-B") or 0) <= before - size)
+    assert left(catalogue, grid.ALICE, "NO-SUCH-RSE") == 0
 
 
 def test_quota_may_be_unlimited_or_none(world: World, made: Made, catalogue: Catalogue) -> None:
     rse, _ = made.buffer()
-    for limit, left in ((UNLIMITED, None), (1000, 1000), (0, 0)):
+    for limit, bytes_ in ((UNLIMITED, None), (1000, 1000), (0, 0)):
         world.limit(grid.BOB, rse.name, limit)
         for _ in range(2):
-            assert catalogue.quota_left(grid.BOB, rse.name) == left
+            assert left(catalogue, grid.BOB, rse.name) == bytes_
+
+
+def test_a_global_limit_counts_as_the_local_one(world: World, made: Made, catalogue: Catalogue) -> None:
+    files, (rse, other) = made.files(), (made.odd("none"), made.odd("none"))
+    for one in (rse, other):
+        world.limit(grid.BOB, one, 10**6)
+    with world.global_limit(grid.BOB, f"{rse}|{other}", 30):
+        for one in (rse, other):
+            room = catalogue.rooms(grid.BOB, [one])[one]
+            assert (room.bytes, f"'{rse}|{other}'" in room.by) == (30, True)
+        assert left(catalogue, grid.ALICE, rse) != 30, "it is bob's"
+        dataset = made.dataset(rse, files=[dataclasses.replace(files[0], bytes=31)])
+        refused(Reason.QUOTA_EXCEEDED, catalogue.ensure_rule, dataset, grid.BOB, [rse], 3600)
+    assert left(catalogue, grid.BOB, rse) == 10**6
+
+
+def test_an_account_with_the_attribute_admin_needs_no_limit(world: World, made: Made, catalogue: Catalogue) -> None:
+    rse, files = made.odd("none"), made.files()
+    world.limit(grid.OPERATOR, rse, 0)
+    for _ in range(2):
+        assert left(catalogue, grid.OPERATOR, rse) is None
+    dataset = made.dataset(rse, files=files)
+    assert catalogue.ensure_rule(dataset, grid.OPERATOR, [rse], 3600)
+
+
+def test_an_rse_has_a_limit_of_its_own_and_may_be_closed_to_others(
+    world: World, made: Made, catalogue: Catalogue
+) -> None:
+    rse, closed = made.odd("space"), made.odd("restricted_write")
+    for one in (rse, closed):
+        world.limit(grid.BOB, one, 10**6)
+    assert catalogue.rooms(grid.BOB, [rse])[rse] == Room(500, "its limit MaxSpaceAvailable")
+    assert catalogue.rooms(grid.OPERATOR, [rse])[rse] == Room(None)
+    dataset = made.dataset(rse, files=[dataclasses.replace(made.files()[0], bytes=300)])
+    made.dataset(rse, files=[dataclasses.replace(made.files()[0], bytes=200)])
+    world.settle(lambda: left(catalogue, grid.BOB, rse) == 0)
+    assert catalogue.ensure_rule(dataset, grid.BOB, [rse], 3600), "what is there already needs no space"
+    room = catalogue.rooms(grid.BOB, [closed])[closed]
+    assert (room.bytes, "restricted_write" in room.by) == (0, True)
+    assert left(catalogue, grid.OPERATOR, closed) is None
 
 
 def test_a_dataset_is_made_once_and_must_be_open(world: World, made: Made, catalogue: Catalogue) -> None:
@@ -769,7 +918,7 @@ def test_a_buffer_met_half_made_is_never_permanent(world: World, made: Made, cat
     files, another = made.files(), made.spec("SITE-B")
     rse, ledger = made.buffer(files)
     world.half_made(another.name)
-    assert catalogue.destinations(f"SITE-A|{another.name}") == ("SITE-A",)
+    assert catalogue.destinations(f"SITE-A|{another.name}")[another.name], "it is a buffer"
     # Completed before Rucio is asked for replicas: it remembers for minutes that an RSE has no protocol.
     made.buffer(files, another)
     assert catalogue.standing(rse.name, ledger).last == tuple(dids(files))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from volatile_rse.api.conditions import Reason
@@ -19,6 +19,7 @@ from volatile_rse.domain.catalogue import (
     File,
     ForeignRule,
     LedgerOwner,
+    Room,
     RseState,
     RuleState,
     Standing,
@@ -51,9 +52,20 @@ class _Rse:
     doors: list[_Door] = field(default_factory=list)
     """Of a buffer's RSE."""
     readable: bool = True
+    writable: bool = True
     deterministic: bool = True
     """Paths are computed; else whoever registers a replica says where it is."""
     deletable: bool = True
+    forgets: bool = False
+    """Rucio's own column ``volatile``."""
+    staging_area: bool = False
+    tape: bool = False
+    davs: str = "write"
+    """What a permanent RSE's davs protocol is for: ``write``, ``read`` or nothing."""
+    computable: bool = True
+    """The server has its algorithm of paths."""
+    space: int | None = None
+    """Its limit MaxSpaceAvailable."""
     counted: int = 0
     """Bytes by the counter, which follows only with the daemons."""
 
@@ -109,6 +121,10 @@ class FakeCatalogue(Catalogue):
         """Writes that were carried out."""
         self.quota: dict[tuple[str, str], int] = {}
         """(account, RSE) -> bytes; unlimited where nothing is said."""
+        self.global_quota: dict[tuple[str, str], int] = {}
+        """(account, RSE expression) -> bytes for all its RSEs together."""
+        self.admins: set[str] = set()
+        """Accounts with the attribute ``admin``: Rucio asks for no limit of theirs."""
         self.distances: dict[tuple[str, str], int] = {}
         """(From, to) -> distance."""
         self.judging = True
@@ -147,9 +163,9 @@ class FakeCatalogue(Catalogue):
         self._put(dataset, rse, [file])
         self._paths[rse, file.did] = pfn
 
-    def make_unreadable(self, rse: str) -> None:
-        """Take an RSE's ``availability_read`` away."""
-        self._rses[rse].readable = False
+    def alter(self, rse: str, **columns: object) -> None:
+        """Change what is told of a permanent RSE: ``readable``, ``tape``, ``davs`` and the like."""
+        self._rses[rse] = replace(self._rses[rse], **columns)  # type: ignore[arg-type]
 
     def add_files(self, dataset: Did, rse: str, files: Iterable[File]) -> None:
         """Put files of a dataset, which is made if it is absent, on an RSE."""
@@ -381,36 +397,70 @@ class FakeCatalogue(Catalogue):
 
     # Outputs.
 
-    def destinations(self, rse_expression: str) -> tuple[str, ...]:
-        """List permanent RSEs."""
-        found = self._permanent(rse_expression, Reason.NO_DESTINATION)
-        if not found:
-            what = f"No permanent RSE of {rse_expression!r} can be written by davs."
-            raise RefusedError(Reason.NO_DESTINATION, what)
-        return tuple(found)
+    def destinations(self, rse_expression: str) -> Mapping[str, str]:
+        """Say of each RSE why outputs cannot be kept there."""
+        self._answers()
+        return {rse: _why_no_destination(self._rses[rse]) for rse in self._of(rse_expression, Reason.NO_DESTINATION)}
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs."""
         self._answers()
-        self._known(rse)
+        known = self._known(rse)
+        if not known.davs or not known.computable:
+            why = "RucioException" if known.davs else "RSEProtocolNotSupported"
+            raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {rse}: {why}.")
         return {did: self._pfn(rse, did) for did in files}
 
-    def host(self, rse: str) -> str:
-        """Give the host."""
-        self._answers()
-        if rse not in self._rses:
-            raise RefusedError(Reason.NO_DESTINATION, f"RSE {rse} has no davs protocol.")
-        return self._rses[rse].host
-
-    def quota_left(self, account: str, rse: str) -> int | None:
+    def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
         """Give what may still be locked."""
         self._answers()
-        self._known(rse)
-        if (account, rse) not in self.quota:
+        return {rse: self._restriction(account, rse) or self._narrowed(account, rse) for rse in rses}
+
+    def _narrowed(self, account: str, rse: str) -> Room:
+        room, space = self._room(account, rse), self._space_left(rse)
+        if account in self.admins or space is None or (room.bytes is not None and room.bytes <= space):
+            return room
+        return Room(max(space, 0), "its limit MaxSpaceAvailable")
+
+    def _space_left(self, rse: str) -> int | None:
+        known = self._rses.get(rse)
+        if known is None or known.space is None:
             return None
+        return known.space - sum(self._files[did].bytes for place, did in self._replicas if place == rse)
+
+    def _restriction(self, account: str, rse: str) -> Room | None:
+        known = self._rses.get(rse)
+        if known is None or account in self.admins or not known.attributes.get("restricted_write"):
+            return None
+        return Room(0, "its attribute restricted_write, which lets only accounts with the attribute admin write")
+
+    def _room(self, account: str, rse: str) -> Room:
+        if account in self.admins:
+            return Room(None)
+        known = self._rses.get(rse)
+        if known is None or self.quota.get((account, rse)) == 0:
+            return Room(0, f"the limit of account {account!r} there, which is not set or 0")
+        if known.attributes.get("mock"):
+            return Room(None)
+        found = []
+        if (account, rse) in self.quota:
+            left = self.quota[account, rse] - self._used(account, [rse])
+            found.append(Room(left, f"the limit of account {account!r} there"))
+        for (holder, expression), limit in self.global_quota.items():
+            over = self._of(expression, Reason.QUOTA_EXCEEDED)
+            if holder == account and rse in over:
+                left = limit - self._used(account, over)
+                found.append(Room(left, f"the global limit of account {account!r} on {expression!r}"))
+        least = min(found, key=lambda room: room.bytes or 0, default=Room(None))
+        return least if least.bytes is None else Room(max(least.bytes, 0), least.by)
+
+    def _used(self, account: str, rses: Collection[str]) -> int:
         rules = [rule for rule in self._rules.values() if rule.account == account]
-        used = sum(self._files[did].bytes for rule in rules for did, place in rule.locks if place == rse)
-        return max(self.quota[account, rse] - used, 0)
+        return sum(self._files[did].bytes for rule in rules for did, place in rule.locks if place in rses)
+
+    def size(self, dataset: Did) -> int:
+        """Add up the files of a dataset."""
+        return sum(file.bytes for file in self.content(dataset))
 
     def dataset(self, did: Did) -> DatasetState | None:
         """Look at a user's dataset."""
@@ -453,6 +503,10 @@ class FakeCatalogue(Catalogue):
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
         """Register copies and attach them."""
         with self._write("attach"):
+            known = self._known(rse)
+            if known.forgets or not known.deterministic:
+                why = "it is volatile" if known.forgets else "PFN needed for this (non deterministic) RSE"
+                raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {rse}: UnsupportedOperation: {why}.")
             self._put(dataset, rse, files)
 
     def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
@@ -465,7 +519,7 @@ class FakeCatalogue(Catalogue):
                     self._may_lengthen(id_, rule)
                     rule.ends = ends
                 return id_
-            self._may_lock(dataset, account, rses)
+            self._may_lock(dataset, account, rses, lifetime)
             locks = {(did, rse) for did in self._members(dataset) for rse in rses if self._has(rse, did)}
             return self._add(_Rule(dataset, account, tuple(rses), locks, ends, ours=True))
 
@@ -641,15 +695,24 @@ class FakeCatalogue(Catalogue):
     def _checksum(self, did: Did) -> str | None:
         return self._files[did].adler32 if did in self._files else None
 
-    def _may_lock(self, dataset: Did, account: str, rses: Sequence[str]) -> None:
+    def _may_lock(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> None:
         self._found(dataset)
         size = sum(self._files[did].bytes for did in self._members(dataset))
         for rse in rses:
-            left = self.quota_left(account, rse)
-            why = "RSEWriteBlocked" if self._known(rse).volatile else "InsufficientAccountLimit"
-            if self._known(rse).volatile or (left is not None and left < size):
+            known, reason, why = self._known(rse), Reason.CATALOGUE_REFUSED, ""
+            left, space = self._room(account, rse).bytes, self._space_left(rse)
+            here = sum(self._files[did].bytes for did in self._members(dataset) if (rse, did) in self._replicas)
+            if known.volatile or not known.writable:
+                why = "RSEWriteBlocked"
+            elif known.staging_area and lifetime is None:
+                why = "StagingAreaRuleRequiresLifetime"
+            elif left is not None and left <= size:
+                # Rucio wants more than that of the account's limit there, and as much of all others.
+                why, reason = "InsufficientAccountLimit", Reason.QUOTA_EXCEEDED
+            elif account not in self.admins and space is not None and space < size - here:
+                why, reason = "RSEOverQuota", Reason.QUOTA_EXCEEDED
+            if why:
                 what = f"Rucio refused a rule of account {account} for {dataset} on {rse}: {why}."
-                reason = Reason.CATALOGUE_REFUSED if self._known(rse).volatile else Reason.QUOTA_EXCEEDED
                 raise RefusedError(reason, what)
 
     def _rule(self, dataset: Did, account: str, rses: Sequence[str]) -> tuple[str, _Rule] | None:
@@ -730,10 +793,13 @@ class FakeCatalogue(Catalogue):
 
     def _permanent(self, expression: str, reason: Reason) -> list[str]:
         self._answers()
+        return [name for name in self._of(expression, reason) if not self._rses[name].volatile]
+
+    def _of(self, expression: str, reason: Reason) -> list[str]:
         found = sorted({name for part in expression.split("|") for name in self._matching(part.strip())})
         if not found:
             raise RefusedError(reason, f"Rucio refused RSE expression {expression!r}: it matches no RSE.")
-        return [name for name in found if not self._rses[name].volatile]
+        return found
 
     def _matching(self, part: str) -> Iterator[str]:
         key, equals, value = part.partition("=")
@@ -748,6 +814,21 @@ class FakeCatalogue(Catalogue):
         id_ = f"rule-{len(self._rules)}-{len(self.journal)}"
         self._rules[id_] = rule
         return id_
+
+
+def _why_no_destination(known: _Rse) -> str:
+    if known.volatile:
+        return "it is the buffer of a session"
+    wrong = {
+        "it is not deterministic": not known.deterministic,
+        "it is volatile": known.forgets,
+        "it is a staging area": known.staging_area,
+        "it is TAPE": known.tape,
+        "it may not be written (availability_write is False)": not known.writable,
+        "it has no davs protocol": not known.davs,
+        "its davs protocol is read-only": known.davs == "read",
+    }
+    return ", ".join(why for why, is_so in wrong.items() if is_so)
 
 
 def _must_be_ours(rse: BufferRse, known: _Rse) -> None:

@@ -105,6 +105,7 @@ class Reason(StrEnum):
     FENCE_LATE = "FenceLate"
     SEALING_FAILED = "SealingFailed"
     QUOTA_EXCEEDED = "QuotaExceeded"
+    QUOTA_LOW = "QuotaLow"
     STORAGE_PENDING = "StoragePending"
     SESSION_OVER = "SessionOver"
     STORAGE_LOST = "StorageLost"
@@ -172,7 +173,9 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER, "Ask for less capacity in a new VolatileRSE, or ask an admin for a larger class."
     ),
     Reason.NO_DESTINATION: Remedy(
-        Actor.USER, "Choose a destination.rseExpression that matches enough permanent RSEs (`rucio rse list --rses …`)."
+        Actor.USER,
+        "Choose a destination.rseExpression that matches enough RSEs that can keep outputs (`rucio rse list --rses …`, "
+        "`rucio rse show`): permanent, deterministic, on disk, to be written by davs from outside.",
     ),
     Reason.DATASET_REFUSED: Remedy(
         Actor.USER,
@@ -272,6 +275,11 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.QUOTA_EXCEEDED: Remedy(
         Actor.USER, "Free quota of the account at the destination (`rucio account limit list`), or ask for more."
+    ),
+    Reason.QUOTA_LOW: Remedy(
+        Actor.USER,
+        "Free quota or ask for more before the session ends, if it writes that much; what finds no quota then is kept "
+        "in the buffer until there is some.",
     ),
     Reason.STORAGE_PENDING: Remedy(
         Actor.ADMIN, "Look at the storage pod that the record names; `kubectl describe` tells why it does not start."

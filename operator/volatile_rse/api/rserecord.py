@@ -150,6 +150,8 @@ class ChosenDestination(StoredModel):
     """Name of the output."""
     rses: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=8)]
     """Where its copies go."""
+    tight: Annotated[str, Field(max_length=512)] | None = None
+    """Why the account may not hold there all that the session may write; absent: it may."""
 
 
 class Outcome(StoredModel):

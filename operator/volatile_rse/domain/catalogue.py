@@ -15,6 +15,7 @@ __all__ = [
     "File",
     "ForeignRule",
     "LedgerOwner",
+    "Room",
     "RseState",
     "RuleState",
     "Standing",
@@ -78,6 +79,16 @@ class RuleState:
     """Locks that it has to have."""
     stuck: int = 0
     """Locks for which Rucio has no source, or could not transfer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What an account may still lock on an RSE."""
+
+    bytes: int | None
+    """None: any amount."""
+    by: str = ""
+    """What leaves no more: the limit, as people find it in Rucio."""
 
 
 @dataclass(frozen=True, slots=True)

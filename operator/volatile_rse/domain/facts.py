@@ -210,6 +210,8 @@ class Facts:
     """Input -> its files."""
     chosen: Mapping[str, tuple[str, ...]] | None = None
     """Output -> its destination RSEs."""
+    tight: Mapping[str, str] = field(default_factory=dict)
+    """Output -> why not all that the session may write can be held there."""
     frozen: Mapping[str, tuple[File, ...]] | None = None
     """The list of input files, as it was frozen."""
     manifest: Manifest | None = None

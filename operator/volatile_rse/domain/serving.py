@@ -40,7 +40,10 @@ def preparing(facts: Facts, record: Record) -> Plan:
         FrozenInput(name=name, files=len(files), bytes=sizes[name], digest=digest_of(files))
         for name, files in facts.resolved.items()
     ]
-    chosen = [ChosenDestination(output=name, rses=list(rses)) for name, rses in facts.chosen.items()]
+    chosen = [
+        ChosenDestination(output=name, rses=list(rses), tight=facts.tight.get(name, "")[:512] or None)
+        for name, rses in facts.chosen.items()
+    ]
     # A session without inputs needs no list of them.
     freeze = (do.FreezeInputs(facts.resolved),) if inputs else ()
     scopes = list(scopes_of(facts.resolved))

@@ -412,8 +412,20 @@ def _safe(facts: Facts, record: Record, plan: Plan) -> _Said:
     if problem := _kept_back(facts, record, plan):
         return _Said(type_, "False", *_because(problem))
     if record.status.session.ended_at is None:
-        return _Said(type_, "False", Reason.PENDING, "The session has not ended.")
+        low = [
+            f"spec.outputs[{entry.output}]: {entry.tight}." for entry in record.status.destinations or () if entry.tight
+        ]
+        why = _because(Problem(Reason.QUOTA_LOW, low[0])) if low else (Reason.PENDING, "The session has not ended.")
+        return _Said(type_, "False", *why)
     return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))
+
+
+def _unended(record: Record) -> tuple[Reason, str]:
+    """Say of the outputs of a session that may write more what it is in time to hear."""
+    tight = [entry for entry in record.status.destinations or () if entry.tight]
+    if not tight:
+        return Reason.PENDING, "The session has not ended."
+    return _because(Problem(Reason.QUOTA_LOW, f"spec.outputs[{tight[0].output}].destination: {tight[0].tight}."))
 
 
 def _kept_back(facts: Facts, record: Record, plan: Plan) -> Problem | None:

@@ -16,6 +16,7 @@ from volatile_rse.domain.catalogue import (
     File,
     ForeignRule,
     LedgerOwner,
+    Room,
     RseState,
     RuleState,
     Standing,
@@ -138,8 +139,10 @@ class Catalogue(Protocol):
 
     # Outputs.
 
-    def destinations(self, rse_expression: str) -> tuple[str, ...]:
-        """List the permanent, writable RSEs of an expression that have a davs protocol, sorted.
+    def destinations(self, rse_expression: str) -> Mapping[str, str]:
+        """Say of each RSE of an expression, sorted, why Rucio would not keep outputs there; empty: it would.
+
+        Buffers (attribute ``vrse_instance``) are among them, and keep nothing.
 
         Raises
         ------
@@ -148,19 +151,23 @@ class Catalogue(Protocol):
         """
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
-        """Give the davs PFN of each file at a destination."""
-
-    def host(self, rse: str) -> str:
-        """Give the host name of a permanent RSE's davs protocol.
+        """Give the davs PFN of each file at a destination: where it is written.
 
         Raises
         ------
         RefusedError
-            NO_DESTINATION: there is no such RSE, or it has no davs protocol.
+            CATALOGUE_REFUSED: there is no such RSE, no davs protocol to write by, or Rucio cannot compute the path.
         """
 
-    def quota_left(self, account: str, rse: str) -> int | None:
-        """Give the bytes that an account may still lock on an RSE; None means unlimited."""
+    def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
+        """Give what an account may still lock on each of these RSEs, by all limits that Rucio judges a rule by.
+
+        These are the account's on the RSE, its global ones on expressions that have it, and the RSE's own. Without a
+        limit on the RSE an account may lock nothing there, unless it has the attribute ``admin``, or the RSE ``mock``.
+        """
+
+    def size(self, dataset: Did) -> int:
+        """Add up the files of a user's dataset; 0 if it is absent. Unit: bytes."""
 
     def dataset(self, did: Did) -> DatasetState | None:
         """Look at a user's dataset; None if there is nothing of that name."""

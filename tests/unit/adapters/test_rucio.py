@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import ssl
 import threading
 import time
@@ -21,7 +22,7 @@ from rucio.common.exception import DuplicateRule
 
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
-from volatile_rse.adapters.rucio.answers import source_pfns
+from volatile_rse.adapters.rucio.answers import source_pfns, why_no_destination
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import Did, RuleState, Term
@@ -43,6 +44,8 @@ class Server:
     """How it answers all but logins: ``hangs``, ``drips``, ``cuts`` a stream, gives no ``end`` of it."""
     over: threading.Event = field(default_factory=threading.Event)
     port: int = 0
+    named: str = "davs://site/"
+    """What it puts before a name for its PFN."""
 
     def __post_init__(self) -> None:
         self.answers[LOGIN] = (200, {"X-Rucio-Auth-Token": "token"}, "")
@@ -84,7 +87,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
             status, headers, body = state.answers.get(path, (404, {}, ""))
             if path.endswith("/lfns2pfns"):
                 names = [value for key, value in parse_qsl(urlsplit(self.path).query) if key == "lfn"]
-                body = "{" + ",".join(f'"{name}": "davs://site/{name}"' for name in names) + "}"
+                body = "{" + ",".join(f'"{name}": "{state.named}{name}"' for name in names) + "}"
                 status = 414 if len(self.requestline) > LONGEST_LINE else 200
             self.send_response(status)
             for key, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -198,6 +201,132 @@ def test_names_of_copies_are_asked_for_where_a_door_is_unusual(
     server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
     did = Did("user.alice", "f")
     assert catalogue.pfns("SITE-A", [did]) == {did: f"davs://site/{did}"}
+
+
+def door(host: str, write: int | None, port: int = 443) -> dict[str, Any]:
+    domains = {} if write is None else {"domains": {"wan": {"write": write}}}
+    about = {"scheme": "davs", "hostname": host, "port": port, "prefix": "/data/", **domains}
+    return about | {"impl": "rucio.rse.protocols.gfal.Default"}
+
+
+@pytest.mark.parametrize("algorithm", ["identity", "of_this_site"])
+@pytest.mark.parametrize(
+    ("doors", "hosts"),
+    [
+        ([door("site", 0), door("write", 1)], ("write", "write")),
+        ([door("site", 3), door("write", 2)], ("write", "site")),
+        ([door("site", None), door("write", 1)], ("write", "write")),
+        ([door("site", 1), door("b", 1)], ("b", "site")),
+    ],
+    ids=["read-only beside it", "a better one", "of no domain", "equal"],
+)
+def test_copies_go_by_a_door_that_may_be_written_by(
+    server: Server, catalogue: RucioCatalogue, doors: list[dict[str, Any]], hosts: tuple[str, str], algorithm: str
+) -> None:
+    """Rucio itself takes the priority 0, which means never, for the first."""
+    about = {"deterministic": True, "lfn2pfn_algorithm": algorithm, "protocols": doors}
+    server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
+    server.named = "davs://site:443/data/user/alice/"
+    did = Did("user.alice", "f")
+    ours = {did: f"davs://{hosts[0]}:443/data/user/alice/f"}
+    as_told = {did: f"davs://{hosts[1]}:443/data/user/alice/user.alice:f"}
+    assert catalogue.pfns("SITE-A", [did]) == (ours if algorithm == "identity" else as_told)
+
+
+def site(**changes: Any) -> dict[str, Any]:
+    about = {"deterministic": True, "volatile": False, "staging_area": False, "rse_type": "DISK"}
+    return {**about, "availability_write": True, "protocols": [door("site", 1)], **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"deterministic": False}, "not deterministic"),
+        ({"volatile": True}, "volatile"),
+        ({"staging_area": True}, "staging area"),
+        ({"rse_type": "TAPE"}, "TAPE"),
+        ({"availability_write": False}, "availability_write is False"),
+        ({"protocols": []}, "no davs protocol"),
+        ({"protocols": [door("site", 1) | {"scheme": "root"}]}, "no davs protocol"),
+        ({"protocols": [door("site", 0)]}, "read-only"),
+        ({"protocols": [door("site", None)]}, "read-only"),
+        ({"protocols": [door("site", 0), door("other", 2)]}, ""),
+        ({"rse_type": "TAPE", "deterministic": False}, "not deterministic.*, it is TAPE"),
+    ],
+)
+def test_what_keeps_no_outputs_is_told_by_what_it_is(changes: dict[str, Any], why: str) -> None:
+    said = why_no_destination(site(**changes))
+    assert re.search(why, said) if why else not said
+
+
+@dataclass
+class Bank:
+    """Rucio's answers about the limits of one account."""
+
+    admin: object = None
+    limit: float = 1000
+    used: int = 100
+    everywhere: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    space: int | None = None
+
+    def list_account_attributes(self, _account: str) -> Iterator[Any]:
+        # As the client gives them: one list.
+        yield [{"key": "admin", "value": self.admin}, {"key": "country", "value": "it"}]
+
+    def get_local_account_usage(self, _account: str) -> Iterator[Any]:
+        yield {"rse": "SITE-A", "bytes": self.used, "bytes_limit": self.limit}
+        yield {"rse": "SITE-B", "bytes": 50, "bytes_limit": 0}
+
+    def get_global_account_limits(self, _account: str) -> dict[str, Any]:
+        return self.everywhere
+
+    def list_rse_attributes(self, _rse: str) -> dict[str, Any]:
+        return self.attributes
+
+    def get_rse_limits(self, _rse: str) -> Iterator[Any]:
+        yield {} if self.space is None else {"MaxSpaceAvailable": self.space}
+
+    def get_rse_usage(self, _rse: str, filters: object) -> Iterator[Any]:
+        assert filters == {"source": "rucio"}
+        yield {"source": "rucio", "used": 70}
+
+
+def everywhere(limit: float, *rses: str) -> dict[str, Any]:
+    return {"tier=2": {"resolved_rses": list(rses), "resolved_rse_ids": [], "limit": limit}}
+
+
+@pytest.mark.parametrize(
+    ("bank", "bytes_", "by"),
+    [
+        pytest.param(Bank(), 900, "the limit of account 'alice' there", id="local"),
+        pytest.param(Bank(limit=0), 0, "not set or 0", id="none"),
+        pytest.param(Bank(limit=float("inf")), None, "", id="unlimited"),
+        pytest.param(Bank(limit=-1), None, "", id="unlimited, as it is written"),
+        pytest.param(Bank(used=5000), 0, "the limit of account", id="more than all"),
+        pytest.param(Bank(everywhere=everywhere(500, "SITE-A", "SITE-B")), 350, "on 'tier=2'", id="global, all used"),
+        pytest.param(Bank(everywhere=everywhere(100, "SITE-B")), 900, "there", id="global, of others"),
+        pytest.param(Bank(everywhere=everywhere(float("inf"), "SITE-A")), 900, "there", id="global, unlimited"),
+        pytest.param(Bank(limit=-1, everywhere=everywhere(500, "SITE-A")), 400, "on 'tier=2'", id="global alone"),
+        pytest.param(Bank(everywhere=everywhere(10, "SITE-A")), 0, "on 'tier=2'", id="global, used up"),
+        pytest.param(Bank(space=80), 10, "MaxSpaceAvailable", id="space"),
+        pytest.param(Bank(space=-1), 900, "there", id="space without end"),
+        pytest.param(Bank(space=10**6), 900, "there", id="space enough"),
+        pytest.param(Bank(limit=0, space=80, admin=True), None, "", id="admin"),
+        pytest.param(Bank(limit=0, admin=False), None, "", id="admin, whatever it says"),
+        pytest.param(Bank(limit=-1, attributes={"restricted_write": True}), 0, "restricted_write", id="closed"),
+        pytest.param(Bank(admin=True, attributes={"restricted_write": True}), None, "", id="closed to others"),
+        pytest.param(Bank(limit=0, attributes={"mock": True}), None, "", id="mock"),
+    ],
+)
+def test_what_may_be_locked_is_judged_as_rucio_judges_a_rule(
+    catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, bank: Bank, bytes_: int | None, by: str
+) -> None:
+    monkeypatch.setattr(catalogue._server, "_client", lambda: bank)
+    room = catalogue.rooms("alice", ["SITE-A"])["SITE-A"]
+    assert room.bytes == bytes_
+    assert by in room.by if by else not room.by
 
 
 @pytest.mark.parametrize("manner", ["hangs", "drips", "cuts", "end"])

@@ -450,7 +450,7 @@ def there_is_no_quota_at_first(small: Small) -> None:
     small.request()
     small.until(lambda: small.condition("Stalled").get("reason") == "QuotaExceeded")
     said = small.condition("Stalled")["message"]
-    assert "'alice' has no quota left on SITE-B" in said
+    assert "SITE-B: 0 bytes are left by the limit of account 'alice' there, which is not set or 0" in said
     assert "USER must act" in said
     assert not small.cluster.list("Pod", "bufs"), "something is made for what cannot be kept"
     small.catalogue.quota["alice", "SITE-B"] = 1000

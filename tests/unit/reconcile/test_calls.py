@@ -19,8 +19,8 @@ from volatile_rse.reconcile.reconciler import Reconciler
 _REQUESTS = {
     # Of the real adapter for one call of the port, where it is not one; a thousand files fit into each. Doors of sites
     # are known for a minute from the choice of the destination on, so that names of copies and hosts cost nothing.
-    "sources": 2, "destinations": 2, "quota_left": 2, "ensure_rse": 7, "hide": 2, "delete_rse": 11,
-    "pfns": 0, "host": 0,
+    "sources": 2, "destinations": 2, "rooms": 4, "ensure_rse": 7, "hide": 2, "delete_rse": 11,
+    "pfns": 0,
 }  # fmt: skip
 _DAYS = {"podSelector": {"matchLabels": {"session": "run"}}, "ttl": "2d"}
 _DAEMONS = {"rse", "replicas", "ledger_exists"}

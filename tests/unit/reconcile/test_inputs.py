@@ -164,7 +164,7 @@ def test_bytes_are_compared_with_the_volume_before_one_moves() -> None:
 
 def test_a_site_that_cannot_be_read_now_is_no_source() -> None:
     small = Small()
-    small.catalogue.make_unreadable("SITE-A")
+    small.catalogue.alter("SITE-A", readable=False)
     small.request()
     small.until(lambda: small.condition("Stalled").get("reason") == "NoReplica")
     small.catalogue.add_files(IN, "SITE-B", [FIRST, File(Did("user.alice", "in.1"), 101, "00000001")])

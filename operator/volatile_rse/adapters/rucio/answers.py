@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +11,18 @@ from urllib.parse import urlsplit
 from volatile_rse.api.names import hash_path, identity_path
 from volatile_rse.domain.catalogue import Did, File
 
-__all__ = ["checksum_of", "file_of", "is_past", "letter_of", "moment_of", "source_pfns", "usual_paths"]
+__all__ = [
+    "by_write_door",
+    "checksum_of",
+    "file_of",
+    "is_past",
+    "letter_of",
+    "merged",
+    "moment_of",
+    "source_pfns",
+    "usual_paths",
+    "why_no_destination",
+]
 
 _PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[^/]+/.+"), 2048
 """What an agent takes as a source."""
@@ -55,6 +66,14 @@ def letter_of(state: str) -> str:
     return _LETTERS.get(state, state[:1])
 
 
+def merged(answer: object) -> dict[str, Any]:
+    """Read what Rucio's client gives as a dictionary, or as a list of one or of several."""
+    if isinstance(answer, Mapping):
+        return dict(answer)
+    parts = answer if isinstance(answer, list | tuple) else ()
+    return {key: value for part in parts for key, value in part.items()}
+
+
 def source_pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ...]:
     """Give where a replica can be read, the nearest first; ranks say how far each RSE that may be read is."""
     found = [(ranks.get(info["rse"]), info.get("priority", 0), pfn) for pfn, info in entry["pfns"].items()]
@@ -69,20 +88,67 @@ def _has_host(pfn: str) -> bool:
         return False
 
 
+def why_no_destination(site: Mapping[str, Any]) -> str:
+    """Say why outputs cannot be kept on an RSE; empty: they can.
+
+    Rucio would say so late, once copies are registered or held, or never, and lose what it was to keep.
+    """
+    wrong = [why for is_so, why in _NO_DESTINATION if is_so(site)]
+    if not any(door["scheme"] == "davs" for door in site["protocols"]):
+        wrong.append("it has no davs protocol")
+    elif not _write_doors(site):
+        wrong.append("its davs protocol is read-only (no priority for wan write)")
+    return ", ".join(wrong)
+
+
+_NO_DESTINATION: Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]] = (
+    (lambda site: not site["deterministic"], "it is not deterministic: Rucio cannot tell where a file goes"),
+    (lambda site: bool(site.get("volatile")), "it is volatile: Rucio registers nothing there"),
+    (lambda site: bool(site.get("staging_area")), "it is a staging area: what is there is no copy to keep"),
+    (lambda site: site.get("rse_type") == "TAPE", "it is TAPE: files cannot be read back there when they are verified"),
+    (lambda site: not site["availability_write"], "it may not be written (availability_write is False)"),
+)
+
+
+def _write_doors(site: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give the davs protocols to write by from outside, the preferred one first; a priority of 0 means never."""
+    found = [(_priority(door), str(door["hostname"]), door) for door in site["protocols"] if door["scheme"] == "davs"]
+    return [door for priority, _, door in sorted(found, key=lambda row: row[:2]) if priority]
+
+
+def _priority(door: Mapping[str, Any]) -> int:
+    return int((door.get("domains") or {}).get("wan", {}).get("write") or 0)
+
+
+def by_write_door(site: Mapping[str, Any] | None, pfn: str) -> str:
+    """Give a PFN of Rucio's by a protocol to write by: Rucio takes the priority 0 for the first, not for never."""
+    known = site or {"protocols": ()}
+    doors = _write_doors(known)
+    bases = [_base(door) for door in doors if _is_plain(door)]
+    if not bases or any(pfn.startswith(base) for base in bases):
+        return pfn
+    others = [_base(door) for door in known["protocols"] if door["scheme"] == "davs" and _is_plain(door)]
+    rests = [pfn.removeprefix(base) for base in others if pfn.startswith(base)]
+    return f"{bases[0]}{rests[0]}" if rests else pfn
+
+
+def _is_plain(door: Mapping[str, Any]) -> bool:
+    """Tell whether a PFN of a protocol is scheme, host, port, prefix and path, and nothing else."""
+    odd = not door["port"] or "://" in door["hostname"] or door.get("extended_attributes")
+    return not odd and door["impl"].rpartition(".")[0] in _PLAIN_PROTOCOLS
+
+
+def _base(door: Mapping[str, Any]) -> str:
+    """Give what stands before the path in all PFNs of a plain protocol."""
+    prefix = "/".join(["", *door["prefix"].strip("/").split("/"), ""]) if door["prefix"].strip("/") else "/"
+    return f"davs://{door['hostname']}:{door['port']}{prefix}"
+
+
 def usual_paths(site: Mapping[str, Any] | None) -> tuple[str, Callable[[str, str], str]] | None:
     """Give what stands before the path in all PFNs of an RSE, and what makes it; None if only Rucio can tell."""
     known = site or {"protocols": ()}
-    doors = [
-        door
-        for door in known["protocols"]
-        if door["scheme"] == "davs" and (door.get("domains") or {}).get("wan", {}).get("write")
-    ]
+    doors = _write_doors(known)
     path_of = _PATHS.get(known.get("lfn2pfn_algorithm") or "")
-    if not known.get("deterministic") or path_of is None or len(doors) != 1:
+    if not known.get("deterministic") or path_of is None or not doors or not _is_plain(doors[0]):
         return None
-    (door,) = doors
-    odd = not door["port"] or "://" in door["hostname"] or door.get("extended_attributes")
-    if odd or door["impl"].rpartition(".")[0] not in _PLAIN_PROTOCOLS:
-        return None
-    prefix = "/".join(["", *door["prefix"].strip("/").split("/"), ""]) if door["prefix"].strip("/") else "/"
-    return f"davs://{door['hostname']}:{door['port']}{prefix}", path_of
+    return _base(doors[0]), path_of

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from volatile_rse.adapters.rucio.buffers import RucioBuffers
 from volatile_rse.adapters.rucio.datasets import RucioDatasets
 from volatile_rse.adapters.rucio.ledgers import RucioLedgers
+from volatile_rse.adapters.rucio.quotas import RucioQuotas
 from volatile_rse.adapters.rucio.replicas import RucioReplicas
 from volatile_rse.adapters.rucio.rses import RucioRses
 from volatile_rse.adapters.rucio.rules import RucioRules
@@ -23,6 +24,7 @@ from volatile_rse.domain.catalogue import (
     File,
     ForeignRule,
     LedgerOwner,
+    Room,
     RseState,
     RuleState,
     Standing,
@@ -43,6 +45,7 @@ class RucioCatalogue(Catalogue):
         self._datasets = RucioDatasets(server)
         self._ledgers = RucioLedgers(server, self._datasets)
         self._replicas = RucioReplicas(server, self._rses)
+        self._quotas = RucioQuotas(server, self._rses)
         self._rules = RucioRules(server, self._replicas)
 
     def ping(self) -> None:
@@ -109,21 +112,21 @@ class RucioCatalogue(Catalogue):
 
     # Outputs.
 
-    def destinations(self, rse_expression: str) -> tuple[str, ...]:
-        """List permanent, writable RSEs with davs."""
+    def destinations(self, rse_expression: str) -> Mapping[str, str]:
+        """Say of each RSE of an expression why outputs cannot be kept there."""
         return self._rses.destinations(rse_expression)
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs."""
         return self._rses.pfns(rse, files)
 
-    def host(self, rse: str) -> str:
-        """Give the host of an RSE's davs door."""
-        return self._rses.host(rse)
+    def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
+        """Give what an account may still lock."""
+        return self._quotas.rooms(account, rses)
 
-    def quota_left(self, account: str, rse: str) -> int | None:
-        """Give what an account may still lock on an RSE."""
-        return self._rules.quota_left(account, rse)
+    def size(self, dataset: Did) -> int:
+        """Add up the files of a dataset."""
+        return self._datasets.size(dataset)
 
     def dataset(self, did: Did) -> DatasetState | None:
         """Look at a user's dataset."""

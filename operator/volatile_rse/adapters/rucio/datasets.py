@@ -99,6 +99,12 @@ class RucioDatasets:
             if entry["type"] == "FILE"
         )
 
+    def size(self, dataset: Did) -> int:
+        """Add up the files of a dataset, of an open one, too."""
+        absent = {"DataIdentifierNotFound": None}
+        found = self._server.call(str(dataset), "get_did", dataset.scope, dataset.name, "FILE", tolerate=absent)
+        return int((found or {}).get("bytes") or 0)
+
     def names(self, dataset: Did) -> frozenset[Did]:
         """Give the names of what a dataset holds."""
         absent = {"DataIdentifierNotFound": None}

@@ -6,12 +6,11 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from volatile_rse.adapters.rucio.answers import usual_paths
+from volatile_rse.adapters.rucio.answers import by_write_door, merged, usual_paths, why_no_destination
 from volatile_rse.adapters.rucio.marks import is_operators
 from volatile_rse.adapters.rucio.server import RucioServer, url_parts
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did
-from volatile_rse.ports.errors import RefusedError
 
 __all__ = ["RucioRses"]
 
@@ -28,9 +27,11 @@ class RucioRses:
 
     def __init__(self, server: RucioServer) -> None:
         self._server = server
-        self._permanent_until: dict[str, float] = {}
+        self._permanent: dict[str, tuple[Mapping[str, Any], float]] = {}
+        """RSE without our mark -> its attributes, and until when they count as seen."""
         self._volatile: set[str] = set()
         self._sites: dict[str, tuple[dict[str, Any] | None, float]] = {}
+        self._spaces: dict[str, tuple[int | None, float]] = {}
 
     def get(self, rse: str) -> dict[str, Any] | None:
         """Describe an RSE as it is now; None: there is none."""
@@ -50,29 +51,40 @@ class RucioRses:
 
     def is_volatile(self, rse: str) -> bool:
         """Tell whether an operator, any one, has made it: its copies are none to rely on."""
+        return self._attributes_of_permanent(rse) is None
+
+    def attributes_of_permanent(self, rse: str) -> Mapping[str, Any]:
+        """Give the attributes of a permanent RSE, as they were some minutes ago at most; none of a buffer's."""
+        return self._attributes_of_permanent(rse) or {}
+
+    def _attributes_of_permanent(self, rse: str) -> Mapping[str, Any] | None:
         if rse in self._volatile:
-            return True
-        if time.monotonic() < self._permanent_until.get(rse, 0):
-            return False
+            return None
+        known = self._permanent.get(rse)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
         attributes = self.attributes(rse)
         if is_operators(attributes):
             if len(self._volatile) >= _REMEMBERED:
                 # Those of other operators go, and nobody tells.
                 self._volatile.clear()
             self._volatile.add(rse)
-            return True
-        self._permanent_until[rse] = time.monotonic() + _KNOWN_FOR
-        return False
+            return None
+        self._permanent[rse] = attributes, time.monotonic() + _KNOWN_FOR
+        return attributes
 
     def permanent(self, expression: str, reason: Reason) -> list[str]:
         """List the permanent RSEs of an expression; the reason is that of one that is invalid or matches nothing."""
+        return [rse for rse in self._matching(expression, reason) if not self.is_volatile(rse)]
+
+    def _matching(self, expression: str, reason: Reason) -> list[str]:
         found = self._server.call(
             f"RSE expression {expression!r}",
             "list_rses",
             expression,
             tolerate={"InvalidRSEExpression": reason, "RSENotFound": reason},
         )
-        return [entry["rse"] for entry in found if not self.is_volatile(entry["rse"])]
+        return [entry["rse"] for entry in found]
 
     def distance(self, rse: str, near: str | None) -> float:
         """Give the distance from an RSE to another one, infinite where Rucio knows none."""
@@ -84,17 +96,32 @@ class RucioRses:
         known = [row["distance"] for row in rows or () if row.get("distance") is not None]
         return min(known, default=float("inf"))
 
-    def destinations(self, rse_expression: str) -> tuple[str, ...]:
-        """List permanent, writable RSEs with davs."""
-        names = []
-        for name in self.permanent(rse_expression, Reason.NO_DESTINATION):
-            found = self.site(name)
-            if found and found["availability_write"] and any(door["scheme"] == "davs" for door in found["protocols"]):
-                names.append(name)
-        if not names:
-            what = f"No permanent RSE of {rse_expression!r} can be written by davs."
-            raise RefusedError(Reason.NO_DESTINATION, what)
-        return tuple(sorted(names))
+    def destinations(self, rse_expression: str) -> Mapping[str, str]:
+        """Say of each RSE why outputs cannot be kept there."""
+        return {rse: self._why_not(rse) for rse in sorted(self._matching(rse_expression, Reason.NO_DESTINATION))}
+
+    def _why_not(self, rse: str) -> str:
+        if self.is_volatile(rse):
+            return "it is the buffer of a session"
+        site = self.site(rse)
+        return "it has just been deleted" if site is None else why_no_destination(site)
+
+    def space_left(self, rse: str) -> int | None:
+        """Give the bytes that fit on an RSE by its limit MaxSpaceAvailable; None: there is none."""
+        limit = self._space(rse)
+        if limit is None or limit < 0:
+            return None
+        rows = self._server.call(rse, "get_rse_usage", rse, filters={"source": "rucio"})
+        return max(limit - sum(row.get("used") or 0 for row in rows), 0)
+
+    def _space(self, rse: str) -> int | None:
+        """Give that limit, as it was a minute ago at most: few RSEs have one."""
+        known = self._spaces.get(rse)
+        if known is None or time.monotonic() >= known[1]:
+            told = merged(self._server.call(rse, "get_rse_limits", rse, tolerate={"RSENotFound": None}))
+            limit = told.get("MaxSpaceAvailable")
+            known = self._spaces[rse] = None if limit is None else int(limit), time.monotonic() + _SITE_KNOWN_FOR
+        return known[0]
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs: by ourselves where the rule is the usual one, since Rucio takes few names in a call."""
@@ -104,15 +131,8 @@ class RucioRses:
         found: dict[Did, str] = {}
         for names in url_parts([str(did) for did in files]):
             answer = self._server.call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
-            found.update({Did.parse(name): pfn for name, pfn in answer.items()})
+            found.update({Did.parse(name): by_write_door(self.site(rse), pfn) for name, pfn in answer.items()})
         return found
-
-    def host(self, rse: str) -> str:
-        """Give the host of an RSE's davs door."""
-        doors = [door for door in (self.site(rse) or {}).get("protocols", ()) if door["scheme"] == "davs"]
-        if not doors:
-            raise RefusedError(Reason.NO_DESTINATION, f"RSE {rse} has no davs protocol.")
-        return str(doors[0]["hostname"])
 
     def is_deterministic(self, rse: str) -> bool:
         """Tell whether Rucio computes the paths of files there, and takes no other one from anybody."""
@@ -121,5 +141,6 @@ class RucioRses:
     def forget(self, rse: str) -> None:
         """Drop what was remembered of an RSE that is gone."""
         self._volatile.discard(rse)
-        for known in (self._permanent_until, self._sites):
-            known.pop(rse, None)
+        memories: tuple[dict[str, Any], ...] = (self._permanent, self._sites, self._spaces)
+        for memory in memories:
+            memory.pop(rse, None)

@@ -1,4 +1,4 @@
-"""Rules in Rucio: those that hold outputs, those that lock a buffer, and what an account may still lock."""
+"""Rules in Rucio: those that hold outputs, and those that lock a buffer."""
 
 from __future__ import annotations
 
@@ -24,18 +24,6 @@ class RucioRules:
         self._server = server
         self._replicas = replicas
 
-    def quota_left(self, account: str, rse: str) -> int | None:
-        """Give what an account may still lock on an RSE."""
-        about = f"the limits of account {account}"
-        limit = self._server.call(about, "get_local_account_limit", account, rse).get(rse)
-        if limit is None:
-            return 0
-        if limit in {-1, float("inf")}:
-            return None
-        rows = self._server.call(about, "get_local_account_usage", account, rse)
-        used = sum(row["bytes"] for row in rows if row["rse"] == rse)
-        return max(int(limit) - int(used), 0)
-
     def ensure(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
         """Hold a dataset on RSEs."""
         body = {"scope": dataset.scope, "name": dataset.name}
@@ -48,7 +36,11 @@ class RucioRules:
             lifetime=lifetime,
             account=account,
             comment=COMMENT,
-            tolerate={"DuplicateRule": None, "InsufficientAccountLimit": Reason.QUOTA_EXCEEDED},
+            tolerate={
+                "DuplicateRule": None,
+                "InsufficientAccountLimit": Reason.QUOTA_EXCEEDED,
+                "RSEOverQuota": Reason.QUOTA_EXCEEDED,
+            },
         )
         if made is not None:
             return str(made[0])

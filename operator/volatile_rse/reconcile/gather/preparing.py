@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import Input, Output
-from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.frozen import least_of
+from volatile_rse.domain.catalogue import DatasetState, Did, File, Room
+from volatile_rse.domain.destinations import Need, full, preferred, problem_of_choice, tight
+from volatile_rse.domain.frozen import distinct, least_of
+from volatile_rse.domain.names import file_name
+from volatile_rse.domain.naming import file_template
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
@@ -16,6 +22,16 @@ from volatile_rse.reconcile.gather import credentials, resolving
 from volatile_rse.reconcile.gather.look import Look, guarded
 
 __all__ = ["ask"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Where an output goes."""
+
+    rses: tuple[str, ...]
+    hosts: frozenset[str]
+    tight: str
+    """Why not all may fit there; empty: it does."""
 
 
 @guarded
@@ -30,16 +46,21 @@ def ask(look: Look) -> None:
         files = resolved[entry.name]
         if files:
             hosts |= _source_hosts(look, catalogue, entry, files)
-    chosen = {output.name: look.ask(_choose, look, catalogue, output) for output in look.claim.request.outputs}
-    for rse in {rse for rses in chosen.values() for rse in rses or ()}:
-        if host := look.ask(catalogue.host, rse):
-            hosts.add(host)
+    read = sum(file.bytes for file in distinct({name: files or () for name, files in resolved.items()}))
+    most = max(parse_quantity(look.spec.capacity) - read, 0)
+    chosen = {output.name: look.ask(_choose, look, catalogue, output, most) for output in look.claim.request.outputs}
+    hosts |= {host for choice in chosen.values() if choice is not None for host in choice.hosts}
     if missing := sorted(hosts - set(access.tokens)):
         where = f"{look.world.settings.namespace}/{look.spec.class_snapshot.site_credentials.secret_name}"
         what = f"Secret {where} has no token for {', '.join(missing)}."
         look.problems.append(Problem(Reason.CREDENTIAL_MISSING, what))
     if not look.problems:
-        look.set(resolved=resolved, chosen=chosen)
+        made = {name: choice for name, choice in chosen.items() if choice is not None}
+        look.set(
+            resolved=resolved,
+            chosen={name: choice.rses for name, choice in made.items()},
+            tight={name: choice.tight for name, choice in made.items() if choice.tight},
+        )
 
 
 def _source_hosts(look: Look, catalogue: Catalogue, entry: Input, files: tuple[File, ...]) -> set[str]:
@@ -57,25 +78,64 @@ def _source_hosts(look: Look, catalogue: Catalogue, entry: Input, files: tuple[F
     return {urlsplit(pfn).hostname or "" for pfns in sources.values() for pfn in pfns}
 
 
-def _choose(look: Look, catalogue: Catalogue, output: Output) -> tuple[str, ...]:
-    destination, account = output.destination, look.claim.account
+def _choose(look: Look, catalogue: Catalogue, output: Output, most: int) -> _Choice:
+    """Choose RSEs that will take what the session may write: Rucio itself refuses late, when nobody is there."""
+    account = look.claim.account
     known = dataset_of(catalogue, output)
     if refused := problem_of_dataset(output, account, look.spec.record_id, known):
         raise RefusedError(refused.reason, refused.what)
-    matching = catalogue.destinations(destination.rse_expression)
-    if len(matching) < destination.copies:
-        what = (
-            f"spec.outputs[{output.name}].destination: {destination.rse_expression!r} matches "
-            f"{len(matching)} permanent RSEs, and {destination.copies} copies are asked for."
-        )
-        raise RefusedError(Reason.NO_DESTINATION, what)
-    if known is not None and len(matching) > destination.copies:
-        # Elsewhere a rule would have Rucio copy what other sessions have put into the dataset.
-        held = catalogue.held_at(Did(output.scope, output.dataset), account)
-        matching = tuple(sorted(matching, key=lambda rse: (rse not in held, rse)))
-    left = {rse: catalogue.quota_left(account, rse) for rse in matching}
-    open_ = [rse for rse in matching if left[rse] is None or (left[rse] or 0) > 0]
-    if len(open_) < destination.copies:
-        what = f"Account {account!r} has no quota left on {', '.join(matching)} for spec.outputs[{output.name}]."
-        raise RefusedError(Reason.QUOTA_EXCEEDED, what)
-    return tuple(open_[: destination.copies])
+    matching = catalogue.destinations(output.destination.rse_expression)
+    why = {rse: fault for rse, fault in matching.items() if fault}
+    need = _need(catalogue, output, account, known, most)
+    rooms = catalogue.rooms(account, [rse for rse in matching if rse not in why])
+    no_room = full(rooms, need)
+    why |= no_room
+    hosts: dict[str, str] = {}
+    for rse in preferred(rooms, need):
+        if len(hosts) == output.destination.copies:
+            break
+        try:
+            hosts[rse] = _host_of(look, catalogue, output, rse)
+        except RefusedError as error:
+            why[rse] = f"where a copy goes there cannot be told ({error.what.rstrip('.')})"
+    if len(hosts) < output.destination.copies:
+        problem = problem_of_choice(output, len(matching), why, no_room)
+        raise RefusedError(problem.reason, problem.what)
+    return _Choice(tuple(hosts), frozenset(hosts.values()), _told_tight(rooms, need, list(hosts)))
+
+
+def _need(catalogue: Catalogue, output: Output, account: str, known: DatasetState | None, most: int) -> Need:
+    if known is None:
+        return Need(most)
+    dataset = Did(output.scope, output.dataset)
+    return Need(most, catalogue.size(dataset), catalogue.held_at(dataset, account))
+
+
+def _host_of(look: Look, catalogue: Catalogue, output: Output, rse: str) -> str:
+    """Name the host that an output's copies go to, by the PFN that one of them would have.
+
+    Raises
+    ------
+    RefusedError
+        CATALOGUE_REFUSED: Rucio cannot compute it, or it leads nowhere.
+    """
+    template, dataset = file_template(look.spec.class_snapshot.naming), (output.scope, output.dataset)
+    example = Did(output.scope, file_name(template, look.spec.record_id, dataset, output.name, b"example"))
+    pfn = catalogue.pfns(rse, [example]).get(example, "")
+    try:
+        host = urlsplit(pfn).hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio says {pfn[:200]!r}")
+    return host
+
+
+def _told_tight(rooms: Mapping[str, Room], need: Need, rses: Sequence[str]) -> str:
+    """Say where less can be locked than the session may write."""
+    less = [rse for rse in rses if tight(rooms[rse], need, rse)]
+    if not less:
+        return ""
+    first = rooms[less[0]]
+    left = (first.bytes or 0) - need.least(less[0])
+    return f"{left} bytes may be held on {less[0]} by {first.by}, and the session may write {need.most}"
