@@ -63,6 +63,8 @@ class Buffer:
     client: AgentClient
     folder: Path
     token: str
+    mint: Callable[[str], str]
+    """Signs a token of the session with other rights."""
 
     @property
     def davs(self) -> int:
@@ -150,13 +152,17 @@ def live_buffer(tmp: Path, size: int | None = None) -> Iterator[Buffer]:
     if size is not None:
         options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size}m,uid={UID}"}
         docker("volume", "create", name, *(part for pair in options.items() for part in ("--opt", "=".join(pair))))
-    claims = TokenClaims(ISSUER, "alice/agent", AUDIENCE, RIGHTS, datetime.now(UTC) + hour)
+
+    def mint(rights: str) -> str:
+        claims = TokenClaims(ISSUER, "alice/agent", AUDIENCE, rights, datetime.now(UTC) + hour)
+        return authority.session_token(key.private, claims)
+
     try:
         config = {CONFIG: folder(tmp / "config", buffer_files(server))}
         run(f"{name}-xrootd", "volatile_rse.agent.supervisor", {**mounts, **config}, DAVS_PORT)
         agent = run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
         client = AgentClient(("127.0.0.1", agent), "localhost", authority.bundle(), authority.client("operator", hour))
-        made = Buffer(name, client, tmp, authority.session_token(key.private, claims))
+        made = Buffer(name, client, tmp, mint(RIGHTS), mint)
         until(made.answers)
         yield made
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import uuid
@@ -14,11 +15,12 @@ import requests
 from pydantic import SecretStr
 
 from testbed import grid, layout, session
-from tests.e2e.buffer_containers import CLAIM, OUTBOX, RECORD, Buffer, live_buffer, until
+from tests.e2e.buffer_containers import CLAIM, OUTBOX, RECORD, RIGHTS, Buffer, live_buffer, until
 from tests.e2e.flows import docker
 from volatile_rse.adapters.authority import hashed_name
 from volatile_rse.api.agent import (
     DATA,
+    TLS,
     Copies,
     CopyOrder,
     CopyTarget,
@@ -27,6 +29,7 @@ from volatile_rse.api.agent import (
     Manifest,
     OutputRule,
 )
+from volatile_rse.builders.session import LONGEST_RIGHTS
 
 pytestmark = pytest.mark.grid
 
@@ -61,6 +64,16 @@ def test_a_buffer_from_its_inputs_to_copies_of_its_outputs(live: Buffer) -> None
     answer = live.call("GET", file.path)
     assert answer.content == CONTENT
     assert live.call("HEAD", file.path).headers["Digest"] == f"adler32={file.adler32}"
+    # The longest token that is ever issued opens both doors.
+    others = (f"storage.read:/store/{'s' * 22}{number:03}" for number in range((LONGEST_RIGHTS - len(RIGHTS)) // 46))
+    longest = dataclasses.replace(live, token=live.mint(f"{' '.join(others)} {RIGHTS}"))
+    assert longest.call("GET", file.path).content == CONTENT
+    assert longest.call("PUT", f"{OUTBOX}/longest.txt", data=b"by https").status_code == 201
+    trust = f"mkdir /tmp/ca && cp {TLS}/ca.crt /tmp/ca/{hashed_name(live.bundle.read_text())}"
+    copy = f"xrdcp -s root://{live.name}-xrootd/{OUTBOX}/longest.txt -"
+    known = ["--env", f"BEARER_TOKEN={longest.token}", "--env", "X509_CERT_DIR=/tmp/ca"]
+    assert docker("exec", *known, f"{live.name}-xrootd", "sh", "-c", f"{trust} && {copy}") == "by https"
+    assert longest.call("DELETE", f"{OUTBOX}/longest.txt").status_code in {200, 204}
     # The session: one file whole, one that no output names, one whose upload is still going on at the fence.
     assert live.call("PUT", f"{OUTBOX}/plots/h.root", data=CONTENT[:1000]).status_code == 201
     assert live.call("PUT", f"{OUTBOX}/notes.txt", data=b"notes").status_code == 201

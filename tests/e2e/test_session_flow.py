@@ -4,24 +4,48 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
+import zlib
 from typing import Any
 
 import pytest
+import requests
 
 from testbed import cluster, grid, installation
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, fresh_dataset, new_dataset, output
 from volatile_rse.api.schema import parse_quantity
+from volatile_rse.domain.names import hash_path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
 
 
+READ_BY_HTTPS = """
+python3 - $(grep -o '//store/user/bob/[^"]*' /etc/vrse/inputs.jsonl) <<'.'
+import ssl, sys, urllib.request
+door, token = open("/etc/vrse/VRSE_DAVS_URL").read(), open("/etc/vrse-secret/token").read()
+request = urllib.request.Request(door + sys.argv[1][1:], headers={"Authorization": "Bearer " + token})
+with urllib.request.urlopen(request, context=ssl.create_default_context(cafile="/etc/vrse/ca.crt")) as answer:
+    assert answer.read() == b"bob's"
+.
+"""
+
+
 def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
-    dataset = new_dataset()
-    session.request(inputs=[NANO], outputs=[output(dataset)])
+    dataset, bobs = new_dataset(), put_bobs_file(b"bob's")
+    alice, name = grid.client("alice"), f"{dataset}.in"
+    alice.add_dataset("user.alice", name, lifetime=86400)
+    own = [{"scope": entry["scope"], "name": entry["name"]} for entry in alice.list_files(*NANO["did"].split(":"))]
+    alice.attach_dids("user.alice", name, [*own, {"scope": "user.bob", "name": bobs}])
+    session.request(inputs=[{**NANO, "did": f"user.alice:{name}"}], outputs=[output(dataset)])
+    stalled = wait_for("Stalled", lambda: session.is_true("Stalled") and session.condition("Stalled"), 30)
+    assert stalled["reason"] == "ScopeNotGranted"
+    assert f"user.bob (1 file: user.bob:{bobs})" in stalled["message"]
+    grant = {"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}
+    installation.apply([installation.class_of(session.namespace, [{**grant, "readScopes": ["user.b*"]}])])
     read = "for url in $(grep -o 'root://[^\"]*' /etc/vrse/inputs.jsonl); do xrdcp -f $url /tmp/in; done\n"
     whole = "xrdcp -f $(cat /etc/vrse/VRSE_INPUTS_URL) /tmp/list; cmp /tmp/list /etc/vrse/inputs.jsonl\n"
-    session.job(f"set -e\n{read}{whole}set +e\n{WRITE}")
+    session.job(f"set -e\n{read}{READ_BY_HTTPS}{whole}set +e\n{WRITE}")
     record = session.wait_closed()
     status = session.status()
     assert record["status"]["session"]["endReason"] == "PodsGone"
@@ -34,6 +58,17 @@ def test_inputs_come_and_outputs_are_kept(session: Session) -> None:
     assert_kept(dataset, record, [3893, 2000000])
     assert_nothing_left(record)
     assert_told(installation.metrics())
+
+
+def put_bobs_file(data: bytes) -> str:
+    """Put a file of bob's at SITE-A, where Rucio knows it; give its name."""
+    facts, name = grid.grid(), f"secret.{uuid.uuid4().hex[:10]}"
+    url = f"{facts.davs_outside['SITE-A']}/store/{hash_path('user.bob', name)}"
+    token = {"Authorization": f"Bearer {facts.tokens[grid.ALICE]}"}
+    requests.put(url, data=data, headers=token, verify=facts.bundle, timeout=60).raise_for_status()
+    about = {"scope": "user.bob", "name": name, "bytes": len(data), "adler32": f"{zlib.adler32(data):08x}"}
+    grid.client("root").add_replicas("SITE-A", [about])
+    return name
 
 
 def assert_told(metrics: dict[str, float]) -> None:

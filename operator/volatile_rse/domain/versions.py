@@ -35,7 +35,8 @@ def versions_in(dataset: Did, files: Iterable[File], content: Iterable[File], re
     """
     wanted = {path[1]: file for file in files if (path := path_of(dataset.name, file.did.name))}
     found: dict[Did, File] = {}
-    for other in content:
+    # Somebody's file of another scope may be called so, and may be in the dataset: it is no session's for all that.
+    for other in (file for file in content if file.did.scope == dataset.scope):
         path = path_of(dataset.name, other.did.name)
         if path is None or path[0] == record_id or path[1] not in wanted:
             continue

@@ -186,3 +186,9 @@ def test_cms_takes_its_own_scopes_and_blocks_only() -> None:
     assert faults_of_output(CMS, "user.alice", "/a/b/USER#r1") == ()
     assert [fault.split(" ")[0] for fault in faults_of_output(CMS, "cms", "/a/b/USER")] == ["scope", "dataset"]
     assert faults_of_output(GENERIC, "cms", "any") == ()
+
+
+@pytest.mark.parametrize("scope", ["user..alice", "user.", "group.x.", "..", "."])
+def test_a_scope_whose_folder_is_anothers_takes_no_output(scope: str) -> None:
+    (fault,) = faults_of_output(GENERIC, scope, "any")
+    assert fault.startswith(f"scope {scope!r} has no folder of its own on an RSE: its path has an empty part")

@@ -45,6 +45,11 @@ def file(record: str, path: str, size: int = 1) -> File:
     return File(Did("s", f"d.{record}.{path}"), size, "00000001")
 
 
+def test_a_file_of_another_scope_is_no_version_of_a_session_whatever_it_is_called() -> None:
+    mine, called_so = file(OURS, "a"), File(Did("t", f"d.{THEIRS}.a"), 1, "00000001")
+    assert versions_in(Did("s", "d"), [mine], [called_so], OURS) == {}
+
+
 def test_a_path_that_another_record_has_is_found_and_its_own_files_are_not() -> None:
     files = [file(OURS, "a"), file(OURS, "b"), file(OURS, "c")]
     content = [*files[:1], file(THEIRS, "b", 2), file(THEIRS, "c", 2), file("cccccccccc", "c"), file(THEIRS, "z")]
