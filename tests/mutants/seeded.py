@@ -27,7 +27,7 @@ from volatile_rse.agent import (
 from volatile_rse.agent.places import sync_all
 from volatile_rse.api.agent import GateState, OutputState
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import Outcome
+from volatile_rse.api.rserecord import Claim, Outcome
 from volatile_rse.api.volatilerse import Discard
 from volatile_rse.builders.objects import session_name
 from volatile_rse.builders.storage import read_inputs
@@ -56,6 +56,7 @@ from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile import adoption, datasets, execute, lease, reading, reconciler
 from volatile_rse.reconcile.gather import (
     credentials,
+    door,
     lists,
     look,
     manifest,
@@ -63,6 +64,7 @@ from volatile_rse.reconcile.gather import (
     outgoing,
     registration,
     reports,
+    resolving,
     stages,
 )
 from volatile_rse.reconcile.reading import uid_of
@@ -265,6 +267,19 @@ def the_search_holds_up_the_sweep() -> None:
 @mutant
 def what_is_no_token_is_given_to_agents() -> None:
     swap(credentials, "tokens_of", lambda _real: lambda body: (reading.texts_of(body), ()))
+
+
+@mutant
+def the_scope_of_a_file_does_not_count() -> None:
+    swap(resolving, "problems_of_files", lambda _real: lambda *_asked: ())
+
+
+@mutant
+def a_token_reads_the_scope_of_a_dataset_instead_of_its_files() -> None:
+    def named(claim: Claim) -> list[str]:
+        return [entry.did.partition(":")[0] for entry in claim.request.inputs]
+
+    swap(door, "token_scope", lambda real: lambda claim, _scopes: real(claim, named(claim)))
 
 
 # The end of a session.
