@@ -177,7 +177,7 @@ Quantity = Annotated[
 ]
 """A number of bytes, written as Kubernetes writes whole quantities; less than 8192Pi, which is 2**63."""
 
-Count = Annotated[int, BeforeValidator(_count), Field(ge=0)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_count)]
 """A number in a status: a sum of what others tell must not keep it from being written, and stops at the largest."""
 
 Cpu = Annotated[str, Field(pattern=r"^[1-9][0-9]*m?$", max_length=8)]

@@ -43,6 +43,21 @@ def test_every_string_and_list_is_bounded_and_every_node_typed(kind: Kind) -> No
                 assert "maxProperties" in node, path
 
 
+WORDS = {
+    "additionalProperties", "default", "description", "enum", "format", "items", "maxItems", "maxLength",
+    "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "pattern", "properties", "required", "type",
+}  # fmt: skip
+"""Of schemas, as Kubernetes knows them: it takes no kind with another one."""
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_schemas_say_nothing_that_kubernetes_does_not_know(kind: Kind) -> None:
+    schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for path, node in walk(schema):
+        unknown = {word for word in node.keys() - WORDS if not word.startswith("x-kubernetes-")}
+        assert not unknown, path
+
+
 def test_nobody_has_looked_yet_is_visible_to_kstatus() -> None:
     vrse = crd(KINDS[0])
     status = vrse["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
