@@ -6,6 +6,7 @@ import ssl
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -15,12 +16,14 @@ from pydantic import SecretStr
 
 from testbed import grid
 from tests.e2e import buffer_containers as containers
-from tests.e2e.buffer_containers import CLAIM, OUTBOX, PUBLISH, RECORD, RIGHTS
+from tests.e2e.buffer_containers import CLAIM, OUTBOX, PUBLISH, RECORD
 from tests.e2e.flows import docker, headers
+from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.endpoints import HttpsEndpoints
-from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints, unsigned
+from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.api.agent import (
     DATA,
+    PROBE,
     Copies,
     CopyOrder,
     CopyState,
@@ -34,9 +37,12 @@ from volatile_rse.api.agent import (
     OutputState,
     SealRequest,
 )
+from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.buffer import Buffer, Endpoints
+from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.ports.errors import RefusedError
 
+_LATER = datetime.now(UTC) + timedelta(hours=1)
 SCOPE, SITE, HOST = "user.alice", "SITE-A", "localhost"
 PLOTS = OutputRule(claim=CLAIM, name="plots", patterns=["plots/**/*.root"], scope=SCOPE, dataset="user.alice.plots")
 REST = OutputRule(claim=CLAIM, name="rest", patterns=["*"], scope=SCOPE, dataset="user.alice.rest")
@@ -53,6 +59,7 @@ class Around(Protocol):
 
     @property
     def port(self) -> int: ...
+    def minted(self, rights: str, issuer: str = containers.ISSUER) -> str: ...
     def credentials(self) -> tuple[dict[str, SecretStr], str | None]: ...
     def url(self, name: str) -> str: ...
     def put(self, url: str, data: bytes) -> None: ...
@@ -74,8 +81,12 @@ class FakeAround(Around):
     def __init__(self) -> None:
         self.buffer: FakeBuffer = FakeBuffer()
         self.door = FakeEndpoints({HOST: self.buffer})
-        self.token = unsigned(RIGHTS)
-        self.buffer.tokens = {self.token}
+        self._authority = LocalAuthority(*LocalAuthority.create())
+        self.token = self.minted(containers.RIGHTS)
+        self.buffer.issuers = {containers.ISSUER, containers.OPERATOR}
+
+    def minted(self, rights: str, issuer: str = containers.ISSUER) -> str:
+        return containers.minted(self._authority, rights, issuer)
 
     @property
     def port(self) -> int:
@@ -150,6 +161,9 @@ class RealAround(Around):
         self._facts = grid.grid()
         self._folder = f"/store/user/alice/contract-{uuid.uuid4().hex}"
         self._uploads: list[ssl.SSLSocket] = []
+
+    def minted(self, rights: str, issuer: str = containers.ISSUER) -> str:
+        return self._live.mint(rights, issuer)
 
     @property
     def port(self) -> int:
@@ -495,12 +509,57 @@ def test_the_door_tells_what_a_session_may(around: Around) -> None:
     assert unreadable(file.path, around.token) == ""
     assert unreadable("/store/", around.token) == ""
     assert "gave 404" in unreadable("/store/user/alice/absent", around.token)
-    assert "gave 403" in unreadable(file.path, "no token")
     assert writable(f"{OUTBOX}/", around.token)
-    assert not writable(f"{OUTBOX}/", "no token")
     assert not writable("/store/user/alice/", around.token)
     assert not writable("/outbox/another/", around.token)
     assert "gave 403" in unreadable("/outbox/another/x", around.token)
     fenced(around)
     assert not writable(f"{OUTBOX}/", around.token)
     assert unreadable(file.path, around.token) == ""
+    # What can be no token is refused unseen: HTTP libraries raise what they like for it, and repeat it.
+    for token in ("", "two words", "to\nken", "\N{GREEK SMALL LETTER TAU}oken", "t\x00", "\u202etoken"):
+        calls: list[Callable[[], object]] = [
+            lambda token=token: unreadable("/store/", token),  # type: ignore[misc]
+            lambda token=token: around.door.is_refused(HOST, around.port, "/store/", token),  # type: ignore[misc]
+            lambda token=token: writable(f"{OUTBOX}/", token),  # type: ignore[misc]
+            lambda token=token: around.door.size(around.url("x"), token, None),  # type: ignore[misc]
+        ]
+        for call in calls:
+            with pytest.raises(RefusedError) as caught:
+                call()
+            assert caught.value.reason is Reason.CREDENTIAL_INVALID
+            assert not token or token not in str(caught.value)
+
+
+def test_a_fence_is_told_from_a_door_that_knows_nobody(around: Around) -> None:
+    """All that is refused looks alike: only what is taken in the same moment tells why."""
+    buffer, door = around.buffer, around.door
+    buffer.send_manifest(manifest(around))
+    reads = around.minted("storage.read:/store")
+    control = around.minted(f"storage.modify:{PROBE.rpartition('/')[0]}", containers.OPERATOR)
+    strangers = [
+        "garbage",
+        LocalAuthority(*LocalAuthority.create()).token(
+            TokenClaims("https://nobody.invalid/", "x", containers.AUDIENCE, containers.RIGHTS, _LATER)
+        ),
+    ]
+
+    def refused(path: str, token: str) -> bool:
+        return door.is_refused(HOST, around.port, path, token)
+
+    def writable(path: str, token: str) -> bool:
+        return door.can_write(HOST, around.port, path, token)
+
+    for is_fenced in (False, True):
+        if is_fenced:
+            fenced(around)
+        assert writable(f"{OUTBOX}/", around.token) is not is_fenced
+        assert refused(f"{OUTBOX}/", around.token) is is_fenced
+        assert not refused("/store/", reads)
+        assert writable(PROBE, control)
+        assert not writable(f"{OUTBOX}/", control), "the operator's issuer counts at its probe alone"
+        assert not writable(PROBE, around.token)
+        for token in strangers:
+            assert refused("/store/", token)
+            assert not writable(f"{OUTBOX}/", token)
+            assert not writable(PROBE, token)

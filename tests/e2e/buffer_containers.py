@@ -25,6 +25,7 @@ from volatile_rse.api.agent import (
     CONFIG,
     DATA,
     DAVS_PORT,
+    PROBE,
     RUN,
     TLS,
     UID,
@@ -48,6 +49,7 @@ RIGHTS = " ".join(
     ]
 )
 ISSUER, AUDIENCE = "https://agent.sessions.invalid/", "https://agent.buffers.invalid"
+OPERATOR = "https://agent.operator.invalid/"
 
 
 def until(true: Callable[[], object], seconds: float = 30) -> None:
@@ -63,8 +65,11 @@ class Buffer:
     client: AgentClient
     folder: Path
     token: str
-    mint: Callable[[str], str]
-    """Signs a token of the session with other rights."""
+    authority: LocalAuthority
+
+    def mint(self, rights: str, issuer: str = ISSUER) -> str:
+        """Sign a token of one of its issuers."""
+        return minted(self.authority, rights, issuer)
 
     @property
     def davs(self) -> int:
@@ -115,6 +120,11 @@ class Buffer:
         return {state.path: state for state in self.client.outputs().items}
 
 
+def minted(authority: LocalAuthority, rights: str, issuer: str = ISSUER) -> str:
+    claims = TokenClaims(issuer, "alice/agent", AUDIENCE, rights, datetime.now(UTC) + timedelta(hours=1))
+    return authority.token(claims)
+
+
 def folder(path: Path, files: dict[str, str]) -> str:
     path.mkdir()
     path.chmod(0o755)
@@ -144,25 +154,23 @@ def live_buffer(tmp: Path, size: int | None = None) -> Iterator[Buffer]:
     name = f"vrse-test-agent-{uuid.uuid4().hex[:8]}"
     authority = LocalAuthority(*LocalAuthority.create())
     pair, hour = authority.server(["localhost", f"{name}-xrootd"], timedelta(hours=1)), timedelta(hours=1)
-    key = authority.session_key(AUDIENCE)
-    issuer = Issuer(name="session", url=ISSUER, jwks=key.jwks)
-    server = ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=[issuer])
+    probe = (PROBE.rpartition("/")[0],)
+    issuers = [
+        Issuer(name="session", url=ISSUER, jwks=authority.jwks(ISSUER)),
+        Issuer(name="operator", url=OPERATOR, jwks=authority.jwks(OPERATOR), paths=probe, fenced_paths=probe),
+    ]
+    server = ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=issuers)
     tls = {"ca.crt": authority.bundle(), "tls.crt": pair.certificate, "tls.key": pair.key}
     mounts = {DATA: name, TLS: folder(tmp / "tls", tls)}
     if size is not None:
         options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size}m,uid={UID}"}
         docker("volume", "create", name, *(part for pair in options.items() for part in ("--opt", "=".join(pair))))
-
-    def mint(rights: str) -> str:
-        claims = TokenClaims(ISSUER, "alice/agent", AUDIENCE, rights, datetime.now(UTC) + hour)
-        return authority.session_token(key.private, claims)
-
     try:
         config = {CONFIG: folder(tmp / "config", buffer_files(server))}
         run(f"{name}-xrootd", "volatile_rse.agent.supervisor", {**mounts, **config}, DAVS_PORT)
         agent = run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
         client = AgentClient(("127.0.0.1", agent), "localhost", authority.bundle(), authority.client("operator", hour))
-        made = Buffer(name, client, tmp, mint(RIGHTS), mint)
+        made = Buffer(name, client, tmp, minted(authority, RIGHTS), authority)
         until(made.answers)
         yield made
     finally:

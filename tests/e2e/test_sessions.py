@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,12 +38,18 @@ RETRIED = """
 if ! xrdfs $ROOT_URL stat $OUTBOX/kept/one.txt; then seq 1 1000 | xrdcp - $ROOT_URL/$OUTBOX/kept/one.txt; exit 1; fi
 seq 1 2000 | xrdcp - $ROOT_URL/$OUTBOX/kept/two.txt
 """
+TRY = """
+echo written
+while xrdcp -s -f /tmp/one.txt $ROOT_URL/$OUTBOX/late.txt; do sleep 0.2; done
+echo refused
+"""
+ODD = base64.b64encode("\N{GREEK SMALL LETTER TAU}oken-of-alice\nsecond line".encode()).decode()
 JOBS: dict[str, dict[str, str]] = {
     "expired": {"expired": WRITE + ON},
     # The second one writes when the first is gone for longer than the grace.
     "several": {"first": "true\n", "several": "sleep 8\n" + WRITE},
     "retried": {"retried": RETRIED},
-    "asked": {"asked": WRITE + "echo written\n" + ON},
+    "asked": {"asked": WRITE + TRY + ON},
 }
 """Session -> Job -> script."""
 
@@ -110,13 +118,20 @@ def test_the_longest_life_ends_a_session_that_runs_and_was_warned(asked: dict[st
     assert len(warned.split()) == 1
 
 
-def test_an_end_that_was_asked_for_comes_at_once(asked: dict[str, Asked]) -> None:
+def test_an_end_that_was_asked_for_comes_at_once_whatever_its_owner_has_written_into_the_secret(
+    asked: dict[str, Asked],
+) -> None:
     session = asked["asked"].session
     wait_for("the Job has written", lambda: "written" in session.log())
+    secret = ("-n", session.namespace, "patch", "secret", f"{session.name}-vrse", "--type=merge", "-p")
+    cluster.kubectl(*secret, json.dumps({"data": {"token": ODD}}))
     request = ("-n", session.namespace, "patch", "volatilerse", session.name, "--type=merge", "-p")
     cluster.kubectl(*request, '{"spec":{"endRequested":true}}')
     record = asked["asked"].ended("Requested")
     assert session.condition("SessionActive")["reason"] == "SessionOver"
+    wait_for("a write is refused", lambda: "refused" in session.log(), 60)
+    seen = cluster.kubectl("-n", session.namespace, "get", "events,volatilerse", "-o", "json")
+    assert not [text for text in (seen, json.dumps(record)) if "of-alice" in text or "OperatorFault" in text]
     with pytest.raises(StepError, match="cannot be taken back"):
         cluster.kubectl(*request, '{"spec":{"endRequested":false}}')
     assert_kept(asked["asked"].dataset, record, [3893, 2000000])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import ipaddress
-import json
 import re
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -20,7 +22,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from volatile_rse.ports.credentials import Authority, KeyPair, SessionKey, TokenClaims
+from volatile_rse.api.conditions import Reason
+from volatile_rse.ports.credentials import Authority, KeyPair, TokenClaims
+from volatile_rse.ports.errors import RefusedError
 
 __all__ = ["ClientPair", "LocalAuthority", "hashed_name"]
 
@@ -31,7 +35,8 @@ _SCALAR, _SURPLUS = 32, 8
 """Bytes of a private key of P-256, and more from which one is derived."""
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of P-256 (SEC 2, 2.4.2)."""
-_SESSION_KEY = b"volatile-rse session key of "
+_TOKEN_KEY, _DIGEST_KEY = b"volatile-rse token key of ", b"volatile-rse digest key of "
+"""What a derived secret is for, before whose it is."""
 _COMMON_NAME = 64
 """Characters that X.509 allows in a common name."""
 _KEY_USAGES = (
@@ -53,15 +58,15 @@ class LocalAuthority(Authority):
         Of the authority, PEM, as ``create`` gives them.
     now
         The time that certificates and tokens begin at.
+
+    Raises
+    ------
+    RefusedError
+        CREDENTIAL_INVALID: they are none, or not of one authority.
     """
 
     def __init__(self, certificate: str, key: str, now: Callable[[], datetime] = _utcnow) -> None:
-        loaded = serialization.load_pem_private_key(key.encode(), None)
-        if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-            message = "the authority's key is no elliptic curve key: remove its Secret, so that a new one is made"
-            raise TypeError(message)
-        self._certificate = x509.load_pem_x509_certificate(certificate.encode())
-        self._key = loaded
+        self._certificate, self._key = _loaded(certificate, key)
         self._now = now
 
     @classmethod
@@ -92,26 +97,15 @@ class LocalAuthority(Authority):
         """Issue a client certificate."""
         return self._issue(name, lifetime, ExtendedKeyUsageOID.CLIENT_AUTH, None)
 
-    def session_key(self, buffer: str) -> SessionKey:
-        """Derive the key of a buffer from the authority's (HKDF, RFC 5869), named by its thumbprint.
+    def jwks(self, issuer: str) -> Mapping[str, Any]:
+        """Give the public key of an issuer, named by its thumbprint."""
+        return {"keys": [self._token_key(issuer).as_dict(private=False)]}
 
-        The bytes beyond the curve's order make every key as likely as any other (FIPS 186-5, A.2.1).
-        """
-        secret = self._key.private_numbers().private_value.to_bytes(_SCALAR, "big")
-        stream = HKDF(hashes.SHA256(), _SCALAR + _SURPLUS, salt=None, info=_SESSION_KEY + buffer.encode())
-        scalar = int.from_bytes(stream.derive(secret), "big") % (_ORDER - 1) + 1
-        pem = _key_pem(ec.derive_private_key(scalar, ec.SECP256R1()))
-        key = ECKey.import_key(pem, {"alg": "ES256", "use": "sig"})
-        key.ensure_kid()
-        return SessionKey(
-            private=json.dumps(key.as_dict(private=True), sort_keys=True),
-            jwks={"keys": [key.as_dict(private=False)]},
-        )
-
-    def session_token(self, key: str, claims: TokenClaims) -> str:
+    def token(self, claims: TokenClaims) -> str:
         """Sign a token of the WLCG profile 1.0."""
-        signer = ECKey.import_key(json.loads(key))
-        now = self._now()
+        signer = self._token_key(claims.issuer)
+        # Dated back: XRootD refuses what begins by its clock in a second.
+        now = self._now() - _SKEW
         payload = {
             "wlcg.ver": "1.0",
             "iss": claims.issuer,
@@ -119,11 +113,33 @@ class LocalAuthority(Authority):
             "aud": claims.audience,
             "scope": claims.scope,
             "iat": int(now.timestamp()),
-            "nbf": int((now - _SKEW).timestamp()),
+            "nbf": int(now.timestamp()),
             "exp": int(claims.expires.timestamp()),
             "jti": str(uuid.uuid4()),
         }
         return jwt.encode({"alg": "ES256", "typ": "JWT", "kid": signer.kid}, payload, signer)
+
+    def digest(self, about: str, content: bytes) -> str:
+        """Give an HMAC (SHA-256) by a key that is derived for this purpose alone."""
+        key = self._derived(_DIGEST_KEY + about.encode(), _SCALAR)
+        return hmac.new(key, content, hashlib.sha256).hexdigest()
+
+    def _token_key(self, issuer: str) -> ECKey:
+        """Derive the key of an issuer.
+
+        The bytes beyond the curve's order make every key as likely as any other (FIPS 186-5, A.2.1).
+        """
+        stream = self._derived(_TOKEN_KEY + issuer.encode(), _SCALAR + _SURPLUS)
+        scalar = int.from_bytes(stream, "big") % (_ORDER - 1) + 1
+        pem = _key_pem(ec.derive_private_key(scalar, ec.SECP256R1()))
+        key = ECKey.import_key(pem, {"alg": "ES256", "use": "sig"})
+        key.ensure_kid()
+        return key
+
+    def _derived(self, purpose: bytes, length: int) -> bytes:
+        """Derive a secret from the authority's (HKDF, RFC 5869)."""
+        secret = self._key.private_numbers().private_value.to_bytes(_SCALAR, "big")
+        return HKDF(hashes.SHA256(), length, salt=None, info=purpose).derive(secret)
 
     def _issue(
         self,
@@ -193,6 +209,25 @@ def hashed_name(certificate: str) -> str:
     canonical = b"".join(_canonical(rdn) for rdn in subject.rdns)
     digest = hashlib.sha1(canonical, usedforsecurity=False).digest()
     return f"{int.from_bytes(digest[:4], 'little'):08x}.0"
+
+
+def _loaded(certificate: str, key: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Read a pair; what is told of one that is none never repeats it."""
+    try:
+        read, private = (
+            x509.load_pem_x509_certificate(certificate.encode()),
+            serialization.load_pem_private_key(key.encode(), None),
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        what = "The operator's authority is no certificate and key in PEM (tls.crt, tls.key)."
+        raise RefusedError(Reason.CREDENTIAL_INVALID, what) from None
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        what = "The key of the operator's authority (tls.key) is none of an elliptic curve."
+        raise RefusedError(Reason.CREDENTIAL_INVALID, what)
+    if private.public_key() != read.public_key():
+        what = "Certificate and key of the operator's authority (tls.crt, tls.key) do not belong together."
+        raise RefusedError(Reason.CREDENTIAL_INVALID, what)
+    return read, private
 
 
 def _canonical(rdn: x509.RelativeDistinguishedName) -> bytes:

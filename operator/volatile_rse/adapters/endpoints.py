@@ -35,7 +35,7 @@ class _Answer:
         return self.status in _OK
 
     def __str__(self) -> str:
-        return f"{self.call} gave {self.status} {self.words.strip()}"
+        return f"{self.call} gave {self.status} {self.words}".rstrip()
 
 
 class HttpsEndpoints(Endpoints):
@@ -54,12 +54,12 @@ class HttpsEndpoints(Endpoints):
         """Ask a site for a file's size; a refusal or a redirection tells nothing."""
         call = f"HEAD {url}"
         where = "https://" + quote(url.partition("://")[2], safe="/:[]%")
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = https.bearer(token)
         try:
             with https.session(trust) as session:
                 answer = session.head(where, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
         except (requests.RequestException, OSError) as error:
-            message = f"{call} got no answer: {error}"
+            message = f"{call} got no answer: {https.told(error, token)}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
         length = answer.headers.get("Content-Length", "")
         if answer.status_code == _GONE:
@@ -71,36 +71,58 @@ class HttpsEndpoints(Endpoints):
 
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read the first byte of a file, or look at a directory (a path that ends with ``/``)."""
-        method, headers = ("PROPFIND", {"Depth": "0"}) if path.endswith("/") else ("GET", {"Range": "bytes=0-0"})
         try:
-            answer = self._call(method, https.netloc(host, port) + quote(path), token, headers)
+            answer = self._look(host, port, path, token)
         except UnreachableError as error:
             return error.what
         return None if answer.ok or answer.status == _EMPTY else str(answer)
 
+    def is_refused(self, host: str, port: int, path: str, token: str) -> bool:
+        """Do the same, and tell a refusal from everything else.
+
+        Raises
+        ------
+        UnreachableError
+            No answer that tells.
+        """
+        answer = self._look(host, port, path, token)
+        if answer.status in _REFUSALS:
+            return True
+        if not answer.ok and answer.status not in {_EMPTY, _GONE}:
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, str(answer))
+        return False
+
     def can_write(self, host: str, port: int, path: str, token: str) -> bool:
-        """Write an empty file into a directory and remove it.
+        """Write an empty file into a directory and remove it, or empty a file.
 
         Raises
         ------
         UnreachableError
             No answer that tells, or the file could not be removed.
         """
-        probe = f"{https.netloc(host, port)}{quote(path.rstrip('/'))}/.vrse-probe-{secrets.token_hex(8)}"
+        probe = f"{https.netloc(host, port)}{quote(path)}"
+        if path.endswith("/"):
+            probe = f"{probe}.vrse-probe-{secrets.token_hex(8)}"
         written = self._call("PUT", probe, token)
         if written.status in _REFUSALS:
             return False
         if not written.ok:
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, str(written))
+        if not path.endswith("/"):
+            return True
         removed = self._call("DELETE", probe, token)
         if not removed.ok and removed.status != _GONE:
             message = f"{removed}, so that the probe stays there: remove it by hand"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
         return True
 
+    def _look(self, host: str, port: int, path: str, token: str) -> _Answer:
+        method, headers = ("PROPFIND", {"Depth": "0"}) if path.endswith("/") else ("GET", {"Range": "bytes=0-0"})
+        return self._call(method, https.netloc(host, port) + quote(path), token, headers)
+
     def _call(self, method: str, where: str, token: str, headers: dict[str, str] | None = None) -> _Answer:
         call = f"{method} https://{where}"
-        headers = {"Authorization": f"Bearer {token}"} | (headers or {})
+        headers = https.bearer(token) | (headers or {})
         try:
             # A new connection each time: XRootD lets a connection keep what it was once allowed, and drops it after
             # a refused PUT. Streamed: a server that ignores the range must not send us the whole file.
@@ -111,7 +133,7 @@ class HttpsEndpoints(Endpoints):
                 ) as answer,
             ):
                 start = next(answer.iter_content(_WORDS), b"")
-                return _Answer(call, answer.status_code, start.decode(errors="replace"))
+                return _Answer(call, answer.status_code, https.told(start.decode(errors="replace").strip(), token))
         except (requests.RequestException, OSError) as error:
-            message = f"{call} got no answer: {error}"
+            message = f"{call} got no answer: {https.told(error, token)}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error

@@ -13,7 +13,9 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
+from volatile_rse.adapters.https import bearer
 from volatile_rse.api.agent import (
+    PROBE,
     Copies,
     CopyPage,
     CopyState,
@@ -38,11 +40,13 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
-__all__ = ["FakeBuffer", "FakeEndpoints", "unsigned"]
+__all__ = ["FakeBuffer", "FakeEndpoints"]
 
 _State = TypeVar("_State", InputState, OutputState, CopyState)
 _SHOWN = 60
 _EXAMPLES = 20
+_NOT_FENCED = ("/store/", PROBE)
+"""Where tokens count once a buffer is fenced."""
 
 
 class FakeBuffer(Buffer):
@@ -59,8 +63,8 @@ class FakeBuffer(Buffer):
     def __init__(self, capacity: int = 1 << 30, page: int = 1000) -> None:
         self.down = False
         """The pod does not answer while this is set."""
-        self.tokens: set[str] | None = None
-        """Tokens that the door takes; None means every one."""
+        self.issuers: set[str] | None = None
+        """Issuers whose tokens the door takes; None means every one's."""
         self.broken: dict[str, str] = {}
         """Path or PFN -> error: staging, sealing or copying it fails while it stands here."""
         self.unlisted: str | None = None
@@ -443,11 +447,6 @@ class FakeBuffer(Buffer):
         return max(0, self._capacity - staged - sum(state.bytes for state in self._outputs.values()))
 
 
-def unsigned(rights: str) -> str:
-    """Make a token of these rights, which a fake buffer alone takes."""
-    return f"e30.{base64.urlsafe_b64encode(json.dumps({'scope': rights}).encode()).decode().rstrip('=')}."
-
-
 class FakeEndpoints(Endpoints):
     """The doors of buffers.
 
@@ -463,26 +462,29 @@ class FakeEndpoints(Endpoints):
     def size(self, url: str, token: str, trust: str | None) -> int | None:
         """Tell the size of what an agent has copied there."""
         del trust
-        if not token:
-            raise _unreachable(url)
+        bearer(token)
         found = [buffer.sites[url][0] for buffer in self._buffers.values() if url in buffer.sites]
         return found[0] if found else None
 
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read a file or look at a directory."""
         try:
-            buffer = self._open(host, port)
+            if self.is_refused(host, port, path, token):
+                return f"GET {path} gave 403"
         except UnreachableError as error:
             return error.what
-        if not _takes(buffer, token) or not _opens(token, "read", path):
-            return f"GET {path} gave 403"
-        return None if path.endswith("/") or buffer.holds(path) else f"GET {path} gave 404"
+        return None if path.endswith("/") or self._open(host, port).holds(path) else f"GET {path} gave 404"
+
+    def is_refused(self, host: str, port: int, path: str, token: str) -> bool:
+        """Tell whether the token may not read there."""
+        bearer(token)
+        return not _permits(self._open(host, port), token, "read", path)
 
     def can_write(self, host: str, port: int, path: str, token: str) -> bool:
         """Tell whether a file can be written there now."""
+        bearer(token)
         buffer = self._open(host, port)
-        outbox = path.startswith(("/outbox/", "/publish/"))
-        return outbox and buffer.gate.mode == "open" and _takes(buffer, token) and _opens(token, "modify", path)
+        return _permits(buffer, token, "modify", path) or _permits(buffer, token, "create", path)
 
     def _open(self, host: str, port: int) -> FakeBuffer:
         buffer = self._buffers.get(host)
@@ -492,19 +494,26 @@ class FakeEndpoints(Endpoints):
         return buffer
 
 
-def _takes(buffer: FakeBuffer, token: str) -> bool:
-    return bool(token) and (buffer.tokens is None or token in buffer.tokens)
-
-
-def _opens(token: str, right: str, path: str) -> bool:
-    """Tell whether a token's rights are to this path, or to a directory that it is in."""
-    try:
-        payload = token.split(".")[1]
-        rights = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["scope"].split()
-    except (IndexError, ValueError, KeyError):
+def _permits(buffer: FakeBuffer, token: str, right: str, path: str) -> bool:
+    """Do as XRootD does: garbage, a stranger's token and one of other rights are all refused in the same way."""
+    claims = _claims(token)
+    if buffer.issuers is not None and claims.get("iss") not in buffer.issuers:
         return False
-    folders = [folder for kind, _, folder in (entry.partition(":") for entry in rights) if kind == f"storage.{right}"]
-    return any(path.rstrip("/") == folder or path.startswith(f"{folder}/") for folder in folders)
+    if buffer.gate.mode == "fenced" and not path.startswith(_NOT_FENCED):
+        return False
+    scopes = [scope.partition(":") for scope in str(claims.get("scope", "")).split()]
+    folders = [folder for what, _, folder in scopes if what == f"storage.{right}"]
+    return any(f"{path.rstrip('/')}/".startswith(f"{folder}/") for folder in folders)
+
+
+def _claims(token: str) -> dict[str, object]:
+    """Read a token's claims; of garbage there are none."""
+    try:
+        body = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _unreachable(call: str) -> UnreachableError:

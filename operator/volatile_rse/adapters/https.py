@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 
+from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.credentials import KeyPair
+from volatile_rse.ports.errors import RefusedError
 
-__all__ = ["netloc", "session"]
+__all__ = ["bearer", "netloc", "session", "told"]
+
+_TOKEN = re.compile(r"[!-~]+")
+_HIDDEN = "(secret)"
+_SHORTEST, _BEGINNING = 4, 16
+"""Characters of what can be hidden in a sentence, and of what is enough to know one that was cut off."""
 
 
 def session(bundle: str | None, pair: KeyPair | None = None, name: str | None = None) -> requests.Session:
@@ -33,6 +41,31 @@ def session(bundle: str | None, pair: KeyPair | None = None, name: str | None = 
     return made
 
 
+def bearer(token: str) -> dict[str, str]:
+    """Give the header that bears a token.
+
+    Raises
+    ------
+    RefusedError
+        CREDENTIAL_INVALID: it is none; HTTP libraries would fail each in its own way, and repeat it.
+    """
+    if not _TOKEN.fullmatch(token):
+        raise RefusedError(Reason.CREDENTIAL_INVALID, "What is given as a token is none, which is one word of ASCII.")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def told(said: object, *secrets: str) -> str:
+    """Repeat what others say so that anybody may read it: without secrets, and with nothing that cannot be seen."""
+    text = str(said)
+    for secret in secrets:
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, _HIDDEN)
+        if len(secret) > _BEGINNING:
+            # What is repeated may have been cut off within it.
+            text = re.sub(rf"{re.escape(secret[:_BEGINNING])}\S*", _HIDDEN, text)
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def netloc(host: str, port: int) -> str:
     """Write host and port as a URL has them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -45,7 +78,11 @@ def _context(bundle: str | None, pair: KeyPair | None) -> ssl.SSLContext:
         context.load_default_certs()
     else:
         # OpenSSL's module takes ASCII alone, and the comments between certificates may be in any language.
-        context.load_verify_locations(cadata=bundle.encode("ascii", "ignore").decode())
+        certificates = bundle.encode("ascii", "ignore").decode()
+        if not certificates:
+            message = "there is no certificate among those to trust"
+            raise ssl.SSLError(message)
+        context.load_verify_locations(cadata=certificates)
     if pair is not None:
         _load(context, pair)
     return context

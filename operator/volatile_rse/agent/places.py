@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volatile_rse.api.agent import CONFIG, DATA, RUN, TLS
+from volatile_rse.api.agent import CONFIG, DATA, PROBE, RUN, TLS
 
 __all__ = ["AREAS", "Places", "sync", "sync_all"]
 
@@ -77,6 +77,10 @@ class Places:
         for area in ("store", "outbox", "publish"):
             (self.namespace / area).mkdir(parents=True, exist_ok=True)
         self.partial.mkdir(parents=True, exist_ok=True)
+        # There before the volume can be full: it is written anew, and needs no room for that.
+        probe = self.on_disk(PROBE)
+        probe.parent.mkdir(exist_ok=True)
+        probe.touch()
 
     def on_disk(self, path: str) -> Path:
         """Turn a path of XRootD's namespace into one of the disk."""

@@ -17,6 +17,7 @@ __all__ = [
     "DATA",
     "DAVS_PORT",
     "EXCLUDES",
+    "PROBE",
     "ROOT_PORT",
     "RUN",
     "TLS",
@@ -65,6 +66,8 @@ EXCLUDES = (
 """What programs leave lying about: no output takes it, whatever its path says."""
 DATA = "/data"
 """The volume: ``ns/`` is the namespace of XRootD, ``control/`` belongs to the agent and the supervisor."""
+PROBE = "/probe/control"
+"""An empty file of XRootD's namespace that the operator alone may write: that it can shows that writes are taken."""
 RUN = "/run/xrootd"
 """Memory of the XRootD container: admin path, private copy of the key, cache of issuers' keys."""
 CONFIG = "/etc/volatile-rse/config"

@@ -103,6 +103,7 @@ class Reason(StrEnum):
     RECORD_UNREADABLE = "RecordUnreadable"
     INPUTS_CHANGED = "InputsChanged"
     FENCE_LATE = "FenceLate"
+    FENCE_UNPROVEN = "FenceUnproven"
     SEALING_FAILED = "SealingFailed"
     QUOTA_EXCEEDED = "QuotaExceeded"
     QUOTA_LOW = "QuotaLow"
@@ -117,6 +118,7 @@ class Reason(StrEnum):
     DISCARDED = "Discarded"
     DISCARD_REFUSED = "DiscardRefused"
     SESSION_ENDING = "SessionEnding"
+    SESSION_OBJECT_CHANGED = "SessionObjectChanged"
     UNMATCHED_FILES = "UnmatchedFiles"
     NOT_PUBLISHED = "NotPublished"
     CATALOGUE_REVERTED = "CatalogueReverted"
@@ -268,6 +270,12 @@ REMEDIES: dict[Reason, Remedy] = {
         "Read the log of the container xrootd of the storage pod that the record names, and look at its volume: "
         "XRootD does not end or does not start, or what it has open cannot be marked. It is tried again by itself.",
     ),
+    Reason.FENCE_UNPROVEN: Remedy(
+        Actor.ADMIN,
+        "Read the log of the container xrootd of the storage pod that the record names, and compare the clocks of its "
+        "node and the operator's: XRootD does not take what it must take, so that nobody knows why it refuses the "
+        "session. Nothing is sealed until it does; it is tried again by itself.",
+    ),
     Reason.SEALING_FAILED: Remedy(
         Actor.ADMIN,
         "See the listed files, each of which says why: mend the volume of the storage pod, and they are tried again; "
@@ -314,6 +322,11 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.SESSION_ENDING: Remedy(
         Actor.USER, "Write what is to be kept into the outbox before that time; a longer session needs a greater ttl."
+    ),
+    Reason.SESSION_OBJECT_CHANGED: Remedy(
+        Actor.USER,
+        "Leave the Secret and the ConfigMap of the session as they are. The operator never uses what others write "
+        "there, and makes both anew, at most once a minute.",
     ),
     Reason.UNMATCHED_FILES: Remedy(
         Actor.USER,

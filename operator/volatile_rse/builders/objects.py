@@ -12,6 +12,7 @@ from volatile_rse.domain.settings import Settings
 
 __all__ = [
     "CLAIM",
+    "DIGEST",
     "DISCARDED",
     "DRAIN",
     "FINALIZER",
@@ -35,6 +36,8 @@ IN_USE = "volatilerse.io/in-use"
 """Finalizer of classes and connections."""
 RECORD = "volatilerse.io/record"
 CLAIM = "volatilerse.io/claim"
+DIGEST = "volatilerse.io/digest"
+"""Annotation of what the operator has written into a user's namespace."""
 DRAIN = "volatilerse.io/drain"
 DISCARDED = "volatilerse.io/discarded"
 """Label of the list of what a record has given up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -110,7 +111,9 @@ def session_secret(record: RSERecordSpec, token: str) -> dict[str, Any]:
     """Make the session's Secret, which goes with the VolatileRSE."""
     claim = record.claims[0]
     owner = {"apiVersion": "volatilerse.io/v1alpha1", "kind": "VolatileRSE", "name": claim.name, "uid": claim.uid}
-    return _of_session(record, "Secret", owner, {"type": "Opaque", "stringData": {"token": token}})
+    return _of_session(
+        record, "Secret", owner, {"type": "Opaque", "data": {"token": b64encode(token.encode()).decode()}}
+    )
 
 
 def session_config(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from volatile_rse.api.agent import AGENT_PORT, CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN, TLS, UID
+from volatile_rse.api.agent import AGENT_PORT, CONFIG, DATA, DAVS_PORT, PROBE, ROOT_PORT, RUN, TLS, UID
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerseclass import Amounts, ContainerResources, Pods, VolatileRSEClassSpec
@@ -36,8 +36,6 @@ __all__ = [
     "AGENT",
     "NOT_AFTER",
     "SERVER",
-    "SESSION_JWKS",
-    "SESSION_PRIVATE",
     "XROOTD",
     "MemoryShares",
     "discarded_maps",
@@ -45,6 +43,7 @@ __all__ = [
     "inputs_maps",
     "keys",
     "memory_shares",
+    "operator_issuer",
     "pod",
     "public_service",
     "read_discarded",
@@ -59,8 +58,6 @@ __all__ = [
 NOT_AFTER = "volatilerse.io/not-after"
 """Annotation: end of the certificate's life."""
 
-SESSION_PRIVATE, SESSION_JWKS = "session.private", "session.jwks"
-"""Keys of the buffer's Secret that are mounted nowhere."""
 SERVER, AGENT = "server.", "agent."
 """Before the names of certificates and keys: whose they are."""
 XROOTD = "xrootd."
@@ -76,6 +73,11 @@ _GRACE = 10
 def session_issuer(record: RSERecordSpec) -> str:
     """Name the issuer of the session's tokens; it need not exist."""
     return f"https://{record.record_id}.sessions.invalid/"
+
+
+def operator_issuer(record: RSERecordSpec) -> str:
+    """Name the issuer of the tokens by which the operator shows that the buffer takes writes."""
+    return f"https://{record.record_id}.operator.invalid/"
 
 
 def session_audience(record: RSERecordSpec) -> str:
@@ -95,10 +97,21 @@ def tls_data(certificate: str, key: str, authorities: str, role: str = "") -> di
     return {f"{role}tls.crt": certificate, f"{role}tls.key": key, _AUTHORITIES: authorities}
 
 
-def xrootd_data(record: RSERecordSpec, jwks: Mapping[str, Any]) -> dict[str, str]:
-    """Give the configuration of the buffer's XRootD, which takes tokens of these keys."""
-    issuer = Issuer(name="session", url=session_issuer(record), jwks=jwks)
-    server = ServerSettings(site=record.rse_name, audience=session_audience(record), issuers=[issuer])
+def xrootd_data(record: RSERecordSpec, jwks: Callable[[str], Mapping[str, Any]]) -> dict[str, str]:
+    """Give the configuration of the buffer's XRootD.
+
+    Parameters
+    ----------
+    jwks
+        Gives the public keys of an issuer of tokens.
+    """
+    session, operator = session_issuer(record), operator_issuer(record)
+    probe = (PROBE.rpartition("/")[0],)
+    issuers = [
+        Issuer(name="session", url=session, jwks=jwks(session)),
+        Issuer(name="operator", url=operator, jwks=jwks(operator), paths=probe, fenced_paths=probe),
+    ]
+    server = ServerSettings(site=record.rse_name, audience=session_audience(record), issuers=issuers)
     return {f"{XROOTD}{name}": text for name, text in buffer_files(server).items()}
 
 

@@ -30,8 +30,10 @@ class Issuer:
     """``iss``; it need not exist, since its keys are given here."""
     jwks: Mapping[str, Any]
     """``{"keys": […]}``, public keys only."""
+    paths: tuple[str, ...] = ("/store", "/outbox", "/publish")
+    """Where its tokens count; none would mean everywhere."""
     fenced_paths: tuple[str, ...] = ("/store",)
-    """Where its tokens still count once the buffer is fenced."""
+    """Where they still count once the buffer is fenced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _tls() -> list[str]:
 def _server(site: str, gate: str) -> str:
     lines = [
         *_ports(),
-        *(f"all.export /{area}" for area in ("store", "outbox", "publish")),
+        *(f"all.export /{area}" for area in ("store", "outbox", "publish", "probe")),
         *_place(site),
         *_tls(),
         "xrootd.seclib libXrdSec.so",
@@ -123,9 +125,8 @@ def _scitokens(settings: ServerSettings, *, fenced: bool) -> str:
             "base_path = /",
             "map_subject = true",
             "authorization_strategy = capability",
+            f"restricted_path = {', '.join(issuer.fenced_paths if fenced else issuer.paths)}",
         ]
-        if fenced:
-            lines.append(f"restricted_path = {', '.join(issuer.fenced_paths)}")
     return _text(lines)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from volatile_rse.api.agent import Copies, Manifest, SealRequest
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.facts import Leftover, Lost, Piece
+from volatile_rse.domain.facts import Changed, Leftover, Lost, Piece
 
 __all__ = [
     "AllowDeletion",
@@ -38,6 +38,7 @@ __all__ = [
     "ReleaseRecord",
     "ReleaseRequest",
     "Remember",
+    "RestoreSession",
     "Resume",
     "RetainVolume",
     "RevokeSession",
@@ -151,6 +152,13 @@ class SwapService:
 @dataclass(frozen=True, slots=True)
 class IssueSession:
     """Create the session's Secret and ConfigMap."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSession:
+    """Delete what is not as it was written of the session's Secret and ConfigMap, to make it anew."""
+
+    changed: tuple[Changed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +307,7 @@ Effect = (
     | MakeDrain
     | SwapService
     | IssueSession
+    | RestoreSession
     | RevokeSession
     | SendManifest
     | Fence

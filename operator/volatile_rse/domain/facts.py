@@ -16,6 +16,7 @@ from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, 
 from volatile_rse.domain.problems import Problem, Quarantined, Usage
 
 __all__ = [
+    "Changed",
     "Facts",
     "Leftover",
     "Lost",
@@ -153,15 +154,30 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """An object of the session that is not as it was written."""
+
+    kind: str
+    name: str
+    uid: str
+    by: str
+    """The programs that say they wrote it; empty: this operator, by another authority or version."""
+    since: datetime | None
+    """When the object was made; None: it is being deleted already."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionFact:
     """What is seen of the session in its own namespace."""
 
     running: bool = False
     finished: bool = False
     objects: bool = False
-    """Its Secret and ConfigMap are there and ours."""
+    """Its Secret and ConfigMap are there, ours, and as they were written."""
+    changed: tuple[Changed, ...] = ()
+    """Those of them that are ours, and not as they were written."""
     remains: bool = False
-    """One of them is there and ours."""
+    """One of them is there and ours, and nobody has deleted it yet."""
     foreign: str = ""
     """The object of somebody else that has the name of one of them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,11 +11,11 @@ from volatile_rse.api.rserecord import RSERecordStatus
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
-from volatile_rse.domain.facts import Record
+from volatile_rse.domain.facts import Changed, Record
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import stage_of
 
-__all__ = ["SHOWN", "Plan", "Risk", "foreign_object", "remember", "request_of", "risky", "some_of"]
+__all__ = ["SHOWN", "Plan", "Risk", "changed_objects", "foreign_object", "remember", "request_of", "risky", "some_of"]
 
 SHOWN = 3
 """Files that a message names."""
@@ -64,6 +64,12 @@ def remember(record: Record, **changes: object) -> do.Remember:
 def foreign_object(what: str) -> Problem:
     """Say that a name that is needed is taken."""
     return Problem(Reason.FOREIGN_OBJECT, f"{what} is not the operator's.")
+
+
+def changed_objects(namespace: str, changed: Iterable[Changed]) -> Problem:
+    """Say which objects of a session are not as they were written, and which programs say that they wrote them."""
+    said = "; ".join(f"{each.kind} {namespace}/{each.name} was changed by {each.by}" for each in changed if each.by)
+    return Problem(Reason.SESSION_OBJECT_CHANGED, f"{said}.")
 
 
 def request_of(record: Record) -> VolatileRSESpec:

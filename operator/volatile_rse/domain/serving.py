@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import ChosenDestination, FrozenInput
@@ -13,14 +14,18 @@ from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.frozen import digest_of, distinct, least_of
 from volatile_rse.domain.lifetime import next_wake, session_after
 from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refused_datasets, sealed_files, taken_paths
-from volatile_rse.domain.plan import SHOWN, Plan, foreign_object, remember, request_of
+from volatile_rse.domain.plan import SHOWN, Plan, changed_objects, foreign_object, remember, request_of
 from volatile_rse.domain.problems import Problem, problems_of_inputs
 from volatile_rse.domain.provision import find_address, have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.rights import scopes_of
 from volatile_rse.domain.stage import session_truth
+from volatile_rse.domain.times import later
 from volatile_rse.domain.versions import own_of
 
 __all__ = ["is_usable", "preparing", "serving"]
+
+_AS_IT_IS = timedelta(minutes=1)
+"""For which an object of a session stands at least, whatever others write into it: nobody is fought with."""
 
 
 def preparing(facts: Facts, record: Record) -> Plan:
@@ -68,8 +73,9 @@ def serving(facts: Facts, record: Record) -> Plan:
     published, going = _published(facts, record)
     effects += published
     # A session that is over gets nothing: its namespace may refuse new objects, and its end must be written.
-    if usable and record.status.session.ready_at and session.ended_at is None and not facts.session.objects:
-        effects.append(do.IssueSession())
+    handing_over = usable and record.status.session.ready_at and session.ended_at is None
+    if handing_over and not facts.session.objects:
+        effects += _issue(facts)
     truth = session_truth(session)
     if truth != record.status.session:
         # Where nothing was to come, this is the first that is written of the volume.
@@ -79,9 +85,20 @@ def serving(facts: Facts, record: Record) -> Plan:
     elif address := find_address(facts, record):
         effects.append(address)
     problems = [*room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
+    if handing_over and any(each.by for each in facts.session.changed):
+        problems.append(changed_objects(record.spec.claims[0].namespace, facts.session.changed))
     if facts.session.foreign:
         problems.append(foreign_object(facts.session.foreign))
     return Plan(tuple(effects), tuple(problems), _awaited(facts, record) or going, next_wake(facts, session, record))
+
+
+def _issue(facts: Facts) -> Iterable[do.Effect]:
+    """Give the session what it lacks; what others have changed is made anew, but not as often as they change it."""
+    if not facts.session.changed:
+        yield do.IssueSession()
+    elif all(each.since is not None and facts.now >= later(each.since, _AS_IT_IS) for each in facts.session.changed):
+        yield do.RestoreSession(facts.session.changed)
+        yield do.IssueSession()
 
 
 def _arrived(facts: Facts, record: Record) -> Iterable[do.Effect]:

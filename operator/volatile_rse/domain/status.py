@@ -65,6 +65,7 @@ STALLING = frozenset(
 
 _KEPT_BACK = (
     Reason.FENCE_LATE,
+    Reason.FENCE_UNPROVEN,
     Reason.SEALING_FAILED,
     Reason.DATASET_REFUSED,
     Reason.VERSION_EXISTS,

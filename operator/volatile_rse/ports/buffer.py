@@ -66,16 +66,42 @@ class Endpoints(Protocol):
         ------
         UnreachableError
             No answer that tells.
+        RefusedError
+            As ``can_read``.
         """
 
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
-        """Read the first bytes of a file, or look at a directory; None if that works, else why not."""
+        """Read the first bytes of a file, or look at a directory (``/`` at its end); None if that works, else why not.
 
-    def can_write(self, host: str, port: int, path: str, token: str) -> bool:
-        """Tell whether a file can be written there now; what was written is removed.
+        Raises
+        ------
+        RefusedError
+            CREDENTIAL_INVALID: what is given as a token can be none.
+        """
+
+    def is_refused(self, host: str, port: int, path: str, token: str) -> bool:
+        """Tell whether a look at a file or a directory is refused for want of rights, whether there is one or not.
 
         Raises
         ------
         UnreachableError
             No answer that tells.
+        RefusedError
+            As ``can_read``.
+        """
+
+    def can_write(self, host: str, port: int, path: str, token: str) -> bool:
+        """Tell whether this token may write there now.
+
+        Parameters
+        ----------
+        path
+            A directory (``/`` at its end), in which an empty file is made and removed; or a file, which is emptied.
+
+        Raises
+        ------
+        UnreachableError
+            No answer that tells.
+        RefusedError
+            As ``can_read``.
         """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-__all__ = ["Authority", "KeyPair", "SessionKey", "TokenClaims"]
+__all__ = ["Authority", "KeyPair", "TokenClaims"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +16,6 @@ class KeyPair:
 
     certificate: str
     key: str
-
-
-@dataclass(frozen=True, slots=True)
-class SessionKey:
-    """The key by which one buffer's session tokens are signed (ES256)."""
-
-    private: str
-    """JWK, JSON."""
-    jwks: Mapping[str, Any]
-    """``{"keys": […]}``: the public part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +42,20 @@ class Authority(Protocol):
     def client(self, name: str, lifetime: timedelta) -> KeyPair:
         """Issue a client certificate."""
 
-    def session_key(self, buffer: str) -> SessionKey:
-        """Derive the key of a buffer: the same one whenever it has to be made again, so that tokens stay good.
+    def jwks(self, issuer: str) -> Mapping[str, Any]:
+        """Give the public key of an issuer of tokens: ``{"keys": […]}``, the same one whenever it is asked for.
+
+        Its private part is derived anew for each token, and stored nowhere.
+        """
+
+    def token(self, claims: TokenClaims) -> str:
+        """Sign a token with the key of its issuer (ES256)."""
+
+    def digest(self, about: str, content: bytes) -> str:
+        """Give a digest that nobody else can make: what bears it is as this operator wrote it.
 
         Parameters
         ----------
-        buffer
-            What the buffer is called in tokens.
+        about
+            Whose content it is: the digest of another one's says nothing.
         """
-
-    def session_token(self, key: str, claims: TokenClaims) -> str:
-        """Sign a token with a session key's private JWK."""

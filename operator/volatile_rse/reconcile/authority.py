@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from volatile_rse.api.conditions import Reason
@@ -9,12 +10,18 @@ from volatile_rse.builders.objects import MANAGED, new_object
 from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Cluster, Ref
 from volatile_rse.ports.errors import RefusedError
-from volatile_rse.reconcile.reading import secret_of
+from volatile_rse.reconcile.reading import data_of, secret_of
 
 __all__ = ["AUTHORITY", "stored_authority"]
 
 AUTHORITY = "volatile-rse-ca"
 """Secret with certificate and key, and ConfigMap with the certificate: what Rucio's daemons and clients must trust."""
+
+_log = logging.getLogger(__name__)
+_ANOTHER = (
+    "%s holds another authority than before: certificates, keys of tokens and what sessions have in their namespaces "
+    "are made anew within minutes; an administrator must give its certificate to Rucio's daemons and clients outside"
+)
 
 
 def stored_authority(cluster: Cluster, settings: Settings, create: Callable[[], tuple[str, str]]) -> tuple[str, str]:
@@ -25,7 +32,8 @@ def stored_authority(cluster: Cluster, settings: Settings, create: Callable[[], 
     RefusedError
         FOREIGN_OBJECT: the Secret is not what we made.
     """
-    ref = Ref("Secret", settings.namespace, AUTHORITY)
+    ref, public = (Ref(kind, settings.namespace, AUTHORITY) for kind in ("Secret", "ConfigMap"))
+    before = cluster.get(public)
     if cluster.get(ref) is None:
         certificate, key = create()
         data = {"type": "Opaque", "stringData": {"tls.crt": certificate, "tls.key": key}}
@@ -37,6 +45,8 @@ def stored_authority(cluster: Cluster, settings: Settings, create: Callable[[], 
         raise RefusedError(
             Reason.FOREIGN_OBJECT, f"{ref} has no tls.crt and tls.key: delete it to have a new one made."
         )
+    if before is not None and data_of(before).get("ca.crt") != found["tls.crt"]:
+        _log.warning(_ANOTHER, ref)
     bundle = new_object("ConfigMap", settings.namespace, AUTHORITY, MANAGED, {"data": {"ca.crt": found["tls.crt"]}})
     cluster.apply(bundle)
     return found["tls.crt"], found["tls.key"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -34,8 +34,6 @@ from volatile_rse.builders.storage import (
     AGENT,
     NOT_AFTER,
     SERVER,
-    SESSION_JWKS,
-    SESSION_PRIVATE,
     discarded_maps,
     drain_objects,
     inputs_maps,
@@ -43,7 +41,6 @@ from volatile_rse.builders.storage import (
     pod,
     public_service,
     read_inputs,
-    session_audience,
     tls_data,
     volume,
     xrootd_data,
@@ -51,6 +48,7 @@ from volatile_rse.builders.storage import (
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
+from volatile_rse.domain.plan import changed_objects
 from volatile_rse.domain.planning import takes_no_more
 from volatile_rse.domain.stage import stamp
 from volatile_rse.ports.buffer import Buffer
@@ -62,21 +60,24 @@ from volatile_rse.reconcile.datasets import Dataset
 from volatile_rse.reconcile.gather.door import session_token
 from volatile_rse.reconcile.gather.reports import buffer_of
 from volatile_rse.reconcile.holding import hold, without
+from volatile_rse.reconcile.issued import mark
 from volatile_rse.reconcile.reading import (
-    expires_soon,
     goes_along,
-    has_configuration,
+    is_good,
     is_of_claim,
     read_quarantined,
     read_usage,
     record_id_of,
-    secret_of,
+    to_revoke,
     uid_of,
 )
 from volatile_rse.reconcile.world import World
 
 __all__ = ["create_record", "execute"]
 
+_log = logging.getLogger(__name__)
+
+_RENEWED = "%s: the certificates of its storage are issued anew: they end soon, or another authority had issued them"
 _LIFETIME = timedelta(days=90)
 """Of certificates; they are renewed a month before."""
 
@@ -237,7 +238,8 @@ class _Hand:
         data = tls_data(pair.certificate, pair.key, self._world.authority.bundle())
         bodies = drain_objects(self._settings, self._spec, data, not_after=self._not_after())
         certificate = self._cluster.get(Ref("Secret", self._settings.buffers, drain_name(host)))
-        known = certificate is not None and not expires_soon(certificate, self._world.clock.now())
+        authorities = self._world.authority.bundle()
+        known = certificate is not None and is_good(certificate, authorities, self._world.clock.now())
         for body in bodies:
             # A server that is starting keeps its certificate.
             if not (known and body["kind"] == "Secret"):
@@ -256,8 +258,7 @@ class _Hand:
 
     def issue_session(self, _effect: do.IssueSession) -> None:
         claim, bundle = self._spec.claims[0], self._world.authority.bundle()
-        token = session_token(self._world, self._record, self._keys()[SESSION_PRIVATE])
-        self._cluster.create(session_secret(self._spec, token))
+        self._issue(session_secret(self._spec, session_token(self._world, self._record)))
         secret = self._cluster.get(Ref("Secret", claim.namespace, session_name(claim.name)))
         if secret is None or not is_of_claim(secret, claim.uid):
             # Gone again, or somebody else's: the next look tells.
@@ -269,15 +270,37 @@ class _Hand:
         report, listing = self._facts.report, listing_of(self._settings, self._spec, self._record.status.scopes)
         if report is not None and "listing" in report.knows and listing is not None:
             config["data"] |= listing_data(listing)
-        self._cluster.create(config)
+        if self._issue(config):
+            return
+        ref = Ref("ConfigMap", claim.namespace, session_name(claim.name))
+        before = self._cluster.get(ref)
+        if before is not None and is_of_claim(before, claim.uid) and not goes_along(before, secret):
+            # It goes with a Secret that is gone, whenever Kubernetes gets to it.
+            self._cluster.delete(ref, uid_of(before))
+            self._issue(config)
+
+    def _issue(self, body: dict[str, Any]) -> bool:
+        return self._cluster.create(mark(self._world, self._spec.record_id, body))
+
+    def restore_session(self, effect: do.RestoreSession) -> None:
+        """Delete what is not as it was written: it is made anew, and never patched."""
+        claim, kinds = self._spec.claims[0], {changed.kind: changed.uid for changed in effect.changed}
+        for kind, uid in kinds.items():
+            self._cluster.delete(Ref(kind, claim.namespace, session_name(claim.name)), uid)
+        if any(changed.by for changed in effect.changed):
+            request = self._cluster.get(Ref("VolatileRSE", claim.namespace, claim.name))
+            about = changed_objects(claim.namespace, effect.changed)
+            if request is not None:
+                reason = about.reason.value
+                self._cluster.event(request, type_="Warning", reason=reason, message=about.message)
 
     def revoke_session(self, _effect: do.RevokeSession) -> None:
         claim = self._spec.claims[0]
-        for kind in ("Secret", "ConfigMap"):
-            ref = Ref(kind, claim.namespace, session_name(claim.name))
-            body = self._cluster.get(ref)
-            if body is not None and is_of_claim(body, claim.uid) and not goes_along(body):
-                self._cluster.delete(ref, uid_of(body))
+        secret, config = (
+            self._cluster.get(Ref(kind, claim.namespace, session_name(claim.name))) for kind in ("Secret", "ConfigMap")
+        )
+        for body in to_revoke(secret, config, claim.uid):
+            self._cluster.delete(Ref(body["kind"], claim.namespace, session_name(claim.name)), uid_of(body))
 
     # The agent.
 
@@ -368,27 +391,19 @@ class _Hand:
     def _buffer(self) -> Buffer:
         return buffer_of(self._world, self._record, self._facts)
 
-    def _keys(self) -> dict[str, str]:
-        body = self._cluster.get(self._ref(Piece.KEYS))
-        if body is None:
-            raise RefusedError(Reason.CHANGED_MEANWHILE, f"{self._ref(Piece.KEYS)} is gone.")
-        return secret_of(body)
-
     def _make_keys(self) -> None:
-        """Make the Secret, or renew what it lacks: tokens of the session's key must stay good."""
+        """Make the Secret, or write it anew: keys of tokens are derived, and the same again."""
         inside = hosts_of(self._settings, name_of(self._spec.record_id, Piece.SERVICE))
         public = self._spec.class_snapshot.exposure.public_host
         data = {**self._tls(SERVER, *inside, public), **self._tls(AGENT, agent_host(self._spec.record_id))}
+        data |= xrootd_data(self._spec, self._world.authority.jwks)
         before = self._cluster.get(self._ref(Piece.KEYS))
         if before is not None:
-            if not has_configuration(before):
-                data |= xrootd_data(self._spec, json.loads(secret_of(before)[SESSION_JWKS]))
+            if not is_good(before, self._world.authority.bundle(), self._world.clock.now()):
+                _log.warning(_RENEWED, self._spec.record_id, extra={"record": self._spec.record_id})
             metadata = {"uid": uid_of(before), "annotations": {NOT_AFTER: self._not_after()}}
             self._cluster.merge(self._ref(Piece.KEYS), {"metadata": metadata, "stringData": data})
             return
-        key = self._world.authority.session_key(session_audience(self._spec))
-        data |= {SESSION_PRIVATE: key.private, SESSION_JWKS: json.dumps(key.jwks)}
-        data |= xrootd_data(self._spec, key.jwks)
         self._cluster.create(keys(self._settings, self._spec, data, not_after=self._not_after()))
 
     def _tls(self, role: str, *names: str) -> dict[str, str]:
@@ -412,6 +427,7 @@ _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
     do.MakeDrain: _Hand.make_drain,
     do.SwapService: _Hand.swap_service,
     do.IssueSession: _Hand.issue_session,
+    do.RestoreSession: _Hand.restore_session,
     do.RevokeSession: _Hand.revoke_session,
     do.SendManifest: _Hand.send_manifest,
     do.Fence: _Hand.fence,

@@ -33,6 +33,7 @@ _DESTRUCTIVE = (
     do.DropPiece,
     do.DropLeftover,
     do.FreezeInputs,
+    do.RestoreSession,
     do.RevokeSession,
     do.Fence,
     do.Seal,

@@ -19,7 +19,7 @@ from volatile_rse.api.schema import ApiModel, parse_quantity
 from volatile_rse.api.volatilerse import Discard, OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, record_name
-from volatile_rse.builders.storage import NOT_AFTER, XROOTD
+from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.problems import Quarantined, Usage
 from volatile_rse.domain.stage import session_state, when
@@ -32,10 +32,9 @@ __all__ = [
     "data_of",
     "expires_soon",
     "goes_along",
-    "has_configuration",
     "is_closed",
+    "is_good",
     "is_of_claim",
-    "is_outdated",
     "owner_of",
     "read_class",
     "read_connection",
@@ -54,6 +53,7 @@ __all__ = [
     "spec_of",
     "status_of",
     "texts_of",
+    "to_revoke",
     "tokens_of",
     "uid_of",
 ]
@@ -380,12 +380,18 @@ def read_service(body: Object) -> ServiceFact:
 
 
 def read_session(
-    pods: Iterable[Object], objects: Iterable[Object | None], claim: str, ready_at: str | None, now: datetime
+    pods: Iterable[Object],
+    given: tuple[Object | None, Object | None],
+    claim: str,
+    ready_at: str | None,
+    now: datetime,
 ) -> SessionFact:
     """Read the session's pods, and the two objects that it is given.
 
     Parameters
     ----------
+    given
+        The Secret and the ConfigMap of the session's name.
     claim
         UID of the VolatileRSE.
     ready_at
@@ -397,16 +403,15 @@ def read_session(
     pods = [pod for pod in pods if not _is_lost(pod, now)]
     phases = [((pod.get("status") or {}).get("phase"), pod["spec"].get("nodeName")) for pod in pods]
     over = {"Succeeded", "Failed"}
-    found = list(objects)
-    ours = [body for body in found if body is not None and is_of_claim(body, claim)]
-    others = [body for body in found if body is not None and not is_of_claim(body, claim)]
+    secret, config = given
+    others = [body for body in given if body is not None and not is_of_claim(body, claim)]
     foreign = f"{others[0]['kind']} {others[0]['metadata']['name']}" if others else ""
+    complete = secret is not None and config is not None and not others
     return SessionFact(
         running=any(phase not in over and node for phase, node in phases),
         finished=any(phase in over for phase, _ in phases),
-        objects=len(ours) == len(found) and not others,
-        # What somebody's finalizer holds is deleted already, as far as anybody but him can.
-        remains=any(not goes_along(body) and "deletionTimestamp" not in body["metadata"] for body in ours),
+        objects=complete and goes_along(config, secret),
+        remains=bool(to_revoke(secret, config, claim)),
         foreign=foreign,
     )
 
@@ -416,9 +421,22 @@ def is_of_claim(body: Object, claim: str) -> bool:
     return _label(body, CLAIM) == claim
 
 
-def goes_along(body: Object) -> bool:
-    """Tell whether Kubernetes removes it with the session's Secret: its garbage collector needs no telling."""
-    return any(owner["kind"] == "Secret" for owner in body["metadata"].get("ownerReferences") or ())
+def goes_along(config: Object | None, secret: Object | None) -> bool:
+    """Tell whether Kubernetes removes the ConfigMap with this very Secret: its garbage collector needs no telling."""
+    if config is None or secret is None:
+        return False
+    owners = config["metadata"].get("ownerReferences") or ()
+    return [owner.get("uid") for owner in owners] == [uid_of(secret)]
+
+
+def to_revoke(secret: Object | None, config: Object | None, claim: str) -> tuple[Object, ...]:
+    """Give those objects of a session that are to be deleted at its end, and are not going already."""
+    ours = [
+        body
+        for body in (secret, config)
+        if body is not None and is_of_claim(body, claim) and "deletionTimestamp" not in body["metadata"]
+    ]
+    return tuple(body for body in ours if body is not config or secret not in ours or not goes_along(config, secret))
 
 
 def expires_soon(body: Object, now: datetime) -> bool:
@@ -431,14 +449,9 @@ def expires_soon(body: Object, now: datetime) -> bool:
     return end is not None and now >= earlier(end, _RENEW)
 
 
-def is_outdated(body: Object, now: datetime) -> bool:
-    """Tell whether a Secret of a buffer lacks what a storage pod needs, or soon will."""
-    return expires_soon(body, now) or (NOT_AFTER in _annotations(body) and not has_configuration(body))
-
-
-def has_configuration(body: Object) -> bool:
-    """Tell whether XRootD's configuration is in the buffer's Secret: operators before 0.1 kept it elsewhere."""
-    return any(key.startswith(XROOTD) for key in body.get("data") or {})
+def is_good(body: Object, authorities: str, now: datetime) -> bool:
+    """Tell whether the certificate in a Secret is of these authorities (PEM), and lasts."""
+    return texts_of(body).get("ca.crt") == authorities and not expires_soon(body, now)
 
 
 def _annotations(body: Object) -> Mapping[str, str]:

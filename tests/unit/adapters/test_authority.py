@@ -20,6 +20,7 @@ from joserfc.jwk import KeySet
 from volatile_rse.adapters import https
 from volatile_rse.adapters.authority import ClientPair, LocalAuthority, hashed_name
 from volatile_rse.ports.credentials import KeyPair, TokenClaims
+from volatile_rse.ports.errors import RefusedError
 
 DAY = timedelta(days=1)
 
@@ -113,29 +114,57 @@ def test_the_hashed_name_is_openssl_s(tmp_path: Path, attributes: list[tuple[x50
 
 
 def test_a_session_token_says_what_was_asked(authority: LocalAuthority) -> None:
-    key = authority.session_key("https://buffer")
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=8)
     claims = TokenClaims("https://issuer/", "claim", "https://buffer", "storage.read:/store", expires)
-    jwks = KeySet.import_key_set(json.loads(json.dumps(key.jwks)))
-    token = jwt.decode(authority.session_token(key.private, claims), jwks, algorithms=["ES256"])
-    assert token.header["kid"] == key.jwks["keys"][0]["kid"]
+    jwks = json.loads(json.dumps(authority.jwks("https://issuer/")))
+    token = jwt.decode(authority.token(claims), KeySet.import_key_set(jwks), algorithms=["ES256"])
+    assert token.header["kid"] == jwks["keys"][0]["kid"]
     assert token.claims["wlcg.ver"] == "1.0"
     assert token.claims["exp"] == int(expires.timestamp())
-    assert token.claims["nbf"] <= token.claims["iat"]
+    behind = datetime.now(UTC) - timedelta(minutes=4)
+    assert max(token.claims["nbf"], token.claims["iat"]) < behind.timestamp(), "clocks of buffers may be behind"
     assert {name: token.claims[name] for name in ("iss", "sub", "aud", "scope")} == {
         "iss": "https://issuer/", "sub": "claim", "aud": "https://buffer", "scope": "storage.read:/store",
     }  # fmt: skip
-    assert "d" not in key.jwks["keys"][0]
-    other = KeySet.import_key_set(json.loads(json.dumps(authority.session_key("https://other").jwks)))
+    assert "d" not in jwks["keys"][0]
+    other = KeySet.import_key_set(json.loads(json.dumps(authority.jwks("https://other/"))))
     with pytest.raises(JoseError):
-        jwt.decode(authority.session_token(key.private, claims), other, algorithms=["ES256"])
+        jwt.decode(authority.token(claims), other, algorithms=["ES256"])
 
 
-def test_a_buffer_s_key_is_the_same_whenever_it_is_made_again_and_nobody_else_s(authority: LocalAuthority) -> None:
-    key = authority.session_key("https://buffer")
-    assert authority.session_key("https://buffer") == key
-    assert authority.session_key("https://other").jwks != key.jwks
-    assert LocalAuthority(*LocalAuthority.create()).session_key("https://buffer").jwks != key.jwks
+def test_an_issuer_s_key_is_the_same_whenever_it_is_derived_and_nobody_else_s(authority: LocalAuthority) -> None:
+    key = authority.jwks("https://issuer/")
+    assert authority.jwks("https://issuer/") == key
+    assert authority.jwks("https://other/") != key
+    assert LocalAuthority(*LocalAuthority.create()).jwks("https://issuer/") != key
+
+
+def test_a_digest_is_of_one_content_of_one_owner_by_one_authority(authority: LocalAuthority) -> None:
+    digest = authority.digest("a", b"content")
+    assert authority.digest("a", b"content") == digest
+    others = [
+        authority.digest("b", b"content"),
+        authority.digest("a", b"contents"),
+        LocalAuthority(*LocalAuthority.create()).digest("a", b"content"),
+    ]
+    assert digest not in others
+
+
+MADE, OTHER = LocalAuthority.create(), LocalAuthority.create()
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "why"),
+    [
+        ("nonsense \N{GREEK SMALL LETTER TAU}", MADE[1], "no certificate and key"),
+        (MADE[0], "nonsense \N{GREEK SMALL LETTER TAU}", "no certificate and key"),
+        (MADE[0], OTHER[1], "do not belong together"),
+    ],
+)
+def test_an_authority_that_is_none_is_told_without_its_text(certificate: str, key: str, why: str) -> None:
+    with pytest.raises(RefusedError, match=why) as caught:
+        LocalAuthority(certificate, key)
+    assert "nonsense" not in str(caught.value)
 
 
 def test_nothing_outlives_the_authority(authority: LocalAuthority) -> None:

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints, unsigned
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.api.agent import (
     FenceRequest,
     InputFile,
     Manifest,
 )
+from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 OUTBOX = "/outbox/claim/"
-GOOD, BAD = (unsigned(f"storage.read:{area} storage.modify:/outbox/claim") for area in ("/store", "/storage"))
+RIGHTS = "storage.read:/store/mc storage.read:/outbox/claim storage.modify:/outbox/claim"
+_CLAIMS = TokenClaims("https://issuer/", "s", "https://buffer", RIGHTS, datetime.now(UTC) + timedelta(hours=1))
+SESSION = LocalAuthority(*LocalAuthority.create()).token(_CLAIMS)
 
 
 def manifest(*names: str) -> Manifest:
@@ -31,12 +37,12 @@ def test_inputs_are_staged_listed_and_readable() -> None:
     assert buffer.report().manifest is None
     buffer.broken["/store/mc/z"] = "wrong checksum"
     buffer.send_manifest(manifest("x", "y", "z"))
-    assert door.can_read("b", 1, "/store/mc/x", GOOD) is not None
+    assert door.can_read("b", 1, "/store/mc/x", SESSION) is not None
     buffer.advance()
     (total,) = buffer.report().inputs
     assert (total.files, total.staged, total.failed, total.staged_bytes) == (3, 2, 1, 20)
     assert [failure.error for failure in buffer.report().failures] == ["wrong checksum"]
-    assert door.can_read("b", 1, "/store/mc/x", GOOD) is None
+    assert door.can_read("b", 1, "/store/mc/x", SESSION) is None
     first = buffer.inputs()
     assert first.next is not None
     assert len(first.items) + len(buffer.inputs(first.next).items) == 3
@@ -52,13 +58,13 @@ def test_inputs_are_staged_listed_and_readable() -> None:
 def test_a_fence_is_reached_and_never_goes_back() -> None:
     buffer = FakeBuffer()
     door = FakeEndpoints({"b": buffer})
-    assert door.can_write("b", 1, OUTBOX, GOOD)
-    assert not door.can_write("b", 1, "/store/", GOOD)
+    assert door.can_write("b", 1, OUTBOX, SESSION)
+    assert not door.can_write("b", 1, "/store/", SESSION)
     assert buffer.fence(FenceRequest(generation=2)).mode == "fenced"
     assert buffer.report().actual.mode == "open"
     buffer.advance()
     assert buffer.report().actual == buffer.report().desired
-    assert not door.can_write("b", 1, OUTBOX, GOOD)
+    assert not door.can_write("b", 1, OUTBOX, SESSION)
     with pytest.raises(PermissionError):
         buffer.write("claim", "late", b"")
     with pytest.raises(RefusedError, match="older"):
@@ -78,15 +84,19 @@ def test_failures_are_played() -> None:
     buffer.down = True
     with pytest.raises(UnreachableError):
         buffer.report()
-    assert FakeEndpoints({"b": buffer}).can_read("b", 1, "/store/", GOOD) is not None
+    assert FakeEndpoints({"b": buffer}).can_read("b", 1, "/", SESSION) is not None
     with pytest.raises(UnreachableError):
-        FakeEndpoints({"b": buffer}).can_write("b", 1, OUTBOX, GOOD)
+        FakeEndpoints({"b": buffer}).can_write("b", 1, OUTBOX, SESSION)
 
 
 def test_only_its_tokens_open_the_door() -> None:
     buffer = FakeBuffer()
-    buffer.tokens = {GOOD}
+    buffer.issuers = {"https://other/"}
     door = FakeEndpoints({"b": buffer})
-    assert door.can_write("b", 1, OUTBOX, GOOD)
-    assert not door.can_write("b", 1, OUTBOX, BAD)
-    assert door.can_read("b", 1, "/store/", BAD) is not None
+    for token in ("garbage", SESSION):
+        assert not door.can_write("b", 1, OUTBOX, token)
+        assert door.can_read("b", 1, "/store/mc/", token) is not None
+    buffer.issuers.add("https://issuer/")
+    assert door.can_write("b", 1, OUTBOX, SESSION)
+    assert door.can_read("b", 1, "/store/mc/", SESSION) is None
+    assert door.can_read("b", 1, "/store/data/", SESSION) is not None

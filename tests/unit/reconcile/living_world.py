@@ -86,10 +86,10 @@ class _Doors(FakeEndpoints):
         super().__init__(buffers)
         self._living = living
 
-    def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
+    def is_refused(self, host: str, port: int, path: str, token: str) -> bool:
         if not self._living.is_served(host, port):
-            return f"nobody answers at {host}:{port}"
-        return super().can_read(host, port, path, token) if self._living.takes(token) else f"GET {path} gave 401"
+            raise _nobody(host)
+        return super().is_refused(host, port, path, token) or not self._living.takes(token)
 
     def can_write(self, host: str, port: int, path: str, token: str) -> bool:
         if not self._living.is_served(host, port):

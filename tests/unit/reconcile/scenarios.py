@@ -982,8 +982,21 @@ def the_keys_are_deleted(small: Small) -> None:
     small.drop(Piece.KEYS)
     small.until(lambda: small.cluster.get(keys))
     after = (small.cluster.get(keys) or {})["data"]
-    kept = [key for key in before if key.startswith(("session.", "xrootd."))]
+    kept = [key for key in before if key.startswith("xrootd.")]
     assert [after[key] for key in kept] == [before[key] for key in kept]
+    small.write(*FILES)
+    small.end_pod()
+    _ends(small)
+
+
+def somebody_changes_what_the_session_was_given(small: Small) -> None:
+    """It is made anew a minute after it was made, and is whole again, whatever goes wrong on the way."""
+    _begins(small)
+    secret, config = (Ref(kind, "alice", "run-vrse") for kind in ("Secret", "ConfigMap"))
+    small.cluster.merge(secret, {"data": {"token": "Z2FyYmFnZQ=="}})
+    small.clock.turn(timedelta(minutes=2))
+    small.until(lambda: (small.cluster.get(secret) or {}).get("data", {}).get("token") not in {None, "Z2FyYmFnZQ=="})
+    small.until(lambda: small.cluster.get(config) and small.condition("Ready").get("status") == "True")
     small.write(*FILES)
     small.end_pod()
     _ends(small)
@@ -1110,6 +1123,7 @@ ALL: tuple[Scenario, ...] = (
     known_outputs_are_lost_before_anybody_registered_them,
     an_older_operator_has_made_it,
     the_keys_are_deleted,
+    somebody_changes_what_the_session_was_given,
     class_and_connection_are_deleted,
     the_list_of_inputs_is_deleted,
     its_lists_are_long,

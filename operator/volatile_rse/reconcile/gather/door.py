@@ -1,64 +1,55 @@
-"""What the token of a session opens: the door of the buffer."""
+"""What tokens open of the buffer, seen at its door; each is minted here, and none is read from anybody's Secret."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from volatile_rse.api.agent import DAVS_PORT
+from volatile_rse.api.agent import DAVS_PORT, PROBE
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.builders.objects import hosts_of, name_of
 from volatile_rse.builders.session import listing_of, outbox, publishing, store_path, token_scope
-from volatile_rse.builders.storage import SESSION_PRIVATE, session_audience, session_issuer
+from volatile_rse.builders.storage import operator_issuer, session_audience, session_issuer
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Piece, Record
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.times import later
 from volatile_rse.ports.credentials import TokenClaims
+from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.gather.look import Look
-from volatile_rse.reconcile.reading import secret_of
 from volatile_rse.reconcile.world import World
 
-__all__ = ["session_token", "token_of", "unusable", "writable"]
+__all__ = ["session_token", "unusable", "writable"]
 
 _SAMPLES = 4
 """Inputs of which one file each is read to prove that the session can."""
 _GRACE = timedelta(hours=1)
 """A token outlives the session's longest life by this much: a connection keeps the one that it began with."""
+_PROBING = timedelta(minutes=10)
+"""Life of a token of a probe: an expired one would be refused for that."""
+_STORE = "/store/"
+_READ_STORE = "storage.read:/store"
+_WRITE_PROBE = f"storage.modify:{PROBE.rpartition('/')[0]}"
 
 
-def session_token(world: World, record: Record, key: str) -> str:
-    """Sign a token of the session: always the same rights."""
+def session_token(world: World, record: Record) -> str:
+    """Sign the token that a session is given."""
     claim = record.spec.claims[0]
     life = parse_duration(claim.request.session.ttl) + _GRACE
-    claims = TokenClaims(
-        issuer=session_issuer(record.spec),
-        subject=claim.uid,
-        audience=session_audience(record.spec),
-        scope=token_scope(claim, record.status.scopes),
-        expires=later(world.clock.now(), life),
-    )
-    return world.authority.session_token(key, claims)
+    return _token(world, record, session_issuer(record.spec), token_scope(claim, record.status.scopes), life)
 
 
-def token_of(look: Look) -> str | None:
-    """Give the session's own token, or one with the same rights before it has any."""
-    if look.session_token is not None:
-        return look.session_token
-    keys = look.bodies.get(Piece.KEYS)
-    return None if keys is None else session_token(look.world, look.record, secret_of(keys)[SESSION_PRIVATE])
-
-
-def unusable(look: Look) -> str | None:
-    """Read as the session would, inside and outside."""
-    public, token = look.spec.public, token_of(look)
-    if public is None or token is None:
+def unusable(look: Look) -> str:
+    """Read as the session would, inside and outside: with its rights, of its issuer."""
+    public = look.spec.public
+    if public is None or Piece.KEYS not in look.bodies:
         return "it has no address yet"
-    inside = hosts_of(look.world.settings, name_of(look.spec.record_id, Piece.SERVICE))[0]
     samples = [store_path(did, layout_of(look.spec.class_snapshot.naming)) for did in _samples(look)]
     report, listing = look.facts.report, listing_of(look.world.settings, look.spec, look.record.status.scopes)
     if report is not None and listing is not None and "listing" in report.knows:
         samples.append(listing.path)
-    for host, port in ((inside, DAVS_PORT), (public.host, public.davs_port)):
+    token = _session_probe(look)
+    for host, port in ((_inside(look), DAVS_PORT), (public.host, public.davs_port)):
         for path in samples or [f"{outbox(look.claim)}/"]:
             if why := look.world.endpoints.can_read(host, port, path, token):
                 return why
@@ -77,8 +68,61 @@ def _samples(look: Look) -> list[Did]:
     return found
 
 
-def writable(look: Look, token: str) -> bool:
-    """Tell whether the session can still write."""
-    host = hosts_of(look.world.settings, name_of(look.spec.record_id, Piece.SERVICE))[0]
+def writable(look: Look) -> bool:
+    """Tell whether the session can still write; a refusal counts only where all that is not fenced is taken.
+
+    Raises
+    ------
+    UnreachableError
+        No answer that tells.
+    RefusedError
+        FENCE_UNPROVEN: it is refused for another reason, or for one that nobody knows.
+    """
+    _control(look)
+    host, token = _inside(look), _session_probe(look)
     paths = [f"{folder}/" for folder in (outbox(look.claim), publishing(look.claim)) if folder]
-    return any(look.world.endpoints.can_write(host, DAVS_PORT, path, token) for path in paths)
+    if any(look.world.endpoints.can_write(host, DAVS_PORT, path, token) for path in paths):
+        return True
+    # A directory that its session has closed to all refuses writes, too, and tells what it is called all the same.
+    shown = [path for path in paths if not look.world.endpoints.is_refused(host, DAVS_PORT, path, token)]
+    if shown:
+        what = f"{look.spec.rse_name} refuses to write to {shown[0]}, and shows it still: that is no fence."
+        raise RefusedError(Reason.FENCE_UNPROVEN, what)
+    return False
+
+
+def _control(look: Look) -> None:
+    """See that the server knows both issuers and the time, and takes what it must: a read and a write."""
+    host, spec, endpoints = _inside(look), look.spec, look.world.endpoints
+    reading = _token(look.world, look.record, session_issuer(spec), _READ_STORE, _PROBING)
+    writing = _token(look.world, look.record, operator_issuer(spec), _WRITE_PROBE, _PROBING)
+    wrong = []
+    if endpoints.is_refused(host, DAVS_PORT, _STORE, reading):
+        wrong.append(f"to read {_STORE} with a token of the session's issuer")
+    if not endpoints.can_write(host, DAVS_PORT, PROBE, writing):
+        wrong.append(f"to write {PROBE} with the operator's own token")
+    if wrong:
+        what = f"{spec.rse_name} refuses {' and '.join(wrong)}, so that no other refusal of its proves a fence."
+        raise RefusedError(Reason.FENCE_UNPROVEN, what)
+
+
+def _session_probe(look: Look) -> str:
+    """Sign a token of the session's issuer with the session's rights, good now."""
+    return _token(
+        look.world, look.record, session_issuer(look.spec), token_scope(look.claim, look.record.status.scopes), _PROBING
+    )
+
+
+def _token(world: World, record: Record, issuer: str, scope: str, life: timedelta) -> str:
+    claims = TokenClaims(
+        issuer=issuer,
+        subject=record.spec.claims[0].uid,
+        audience=session_audience(record.spec),
+        scope=scope,
+        expires=later(world.clock.now(), life),
+    )
+    return world.authority.token(claims)
+
+
+def _inside(look: Look) -> str:
+    return hosts_of(look.world.settings, name_of(look.spec.record_id, Piece.SERVICE))[0]

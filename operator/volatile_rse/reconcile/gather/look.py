@@ -47,8 +47,6 @@ class Look:
         """The buffer's objects."""
         self.maps: Mapping[str, Mapping[str, Any]] = {}
         """The buffer's ConfigMaps, by name."""
-        self.session_token: str | None = None
-        """What the session's Secret holds."""
         self.no_tokens: tuple[str, ...] = ()
         """Hosts whose token cannot be one."""
 

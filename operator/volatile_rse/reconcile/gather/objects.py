@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from volatile_rse.api.rserecord import PublicAddress
 from volatile_rse.builders.objects import KINDS, RECORD, drain_name, name_of, session_name
+from volatile_rse.builders.storage import xrootd_data
 from volatile_rse.domain.facts import Leftover, Piece, SessionFact, Storage
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.gather.look import Look
+from volatile_rse.reconcile.issued import changed_of, is_as_written
 from volatile_rse.reconcile.reading import (
     expires_soon,
-    is_outdated,
+    is_good,
+    is_of_claim,
     read_outlived,
     read_pod,
     read_service,
@@ -51,11 +55,10 @@ def storage(look: Look) -> Storage:
         look.set(public_address=address)
     claim = found.get(Piece.VOLUME)
     volumes = _volumes(look, claim)
-    now = look.facts.now
     return Storage(
         pieces={piece: uid_of(body) for piece, body in found.items()},
         going=frozenset(piece for piece, body in found.items() if "deletionTimestamp" in body["metadata"]),
-        outdated=frozenset(piece for piece, body in found.items() if is_outdated(body, now)),
+        outdated=_outdated(look, found),
         leftovers=tuple(sorted(_leftover(body) for body in bodies.values() if body not in found.values())),
         pod=read_pod(found[Piece.POD]) if Piece.POD in found else None,
         volume=None if claim is None else read_volume(claim, next(iter(volumes), None)),
@@ -77,10 +80,24 @@ def session(look: Look) -> SessionFact:
     config = look.ask(cluster.get, Ref("ConfigMap", claim.namespace, name))
     ready_at = look.record.status.session.ready_at
     fact = read_session(pods, (secret, config), claim.uid, ready_at, look.facts.now)
-    if fact.objects and secret is not None:
-        # Its owner may have written anything into it.
-        look.session_token = texts_of(secret).get("token")
-    return fact
+    changed = tuple(
+        changed_of(body)
+        for body in (secret, config)
+        if body is not None
+        and is_of_claim(body, claim.uid)
+        and not is_as_written(look.world, look.spec.record_id, body)
+    )
+    return dataclasses.replace(fact, changed=changed, objects=fact.objects and not changed)
+
+
+def _outdated(look: Look, found: Mapping[Piece, Mapping[str, Any]]) -> frozenset[Piece]:
+    """Tell whether the Secret lacks what a storage pod needs, soon will, or is another authority's."""
+    body, authority = found.get(Piece.KEYS), look.world.authority
+    if body is None:
+        return frozenset()
+    wanted = xrootd_data(look.spec, authority.jwks) | {"ca.crt": authority.bundle()}
+    is_due = expires_soon(body, look.facts.now) or not wanted.items() <= texts_of(body).items()
+    return frozenset({Piece.KEYS}) if is_due else frozenset()
 
 
 def _volumes(look: Look, claim: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
@@ -103,7 +120,7 @@ def _has_volume(look: Look) -> bool:
 def _drain_ready(look: Look) -> bool:
     name = drain_name(look.spec.class_snapshot.exposure.public_host)
     certificate = look.world.cluster.get(Ref("Secret", look.world.settings.buffers, name))
-    if certificate is None or expires_soon(certificate, look.facts.now):
+    if certificate is None or not is_good(certificate, look.world.authority.bundle(), look.facts.now):
         return False
     body = look.world.cluster.get(Ref("Deployment", look.world.settings.buffers, name))
     return body is not None and ((body.get("status") or {}).get("readyReplicas") or 0) > 0

@@ -211,10 +211,8 @@ def _fencing(look: Look) -> None:
         registration.replicas(look)
         if look.facts.report is not None:
             look.set(inputs=look.ask(reports.inputs, look), outputs=look.ask(reports.outputs, look))
-    report, token = look.facts.report, door.token_of(look)
-    if report is None or token is None or report.actual.mode != "fenced":
-        return
-    look.set(writable=look.ask(door.writable, look, token))
+    if look.facts.report is not None and look.facts.report.actual.mode == "fenced":
+        look.set(writable=look.ask(door.writable, look))
 
 
 def _keeping(look: Look) -> None:
