@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import requests
@@ -70,7 +71,7 @@ class AgentClient(Buffer):
         body = manifest.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
         # Only here do the secrets leave their wrapping.
         body["credentials"] = {host: secret.get_secret_value() for host, secret in manifest.credentials.items()}
-        self._call("PUT", "manifest", body=body)
+        self._call("PUT", "manifest", body=body, secrets=body["credentials"].values())
 
     def fence(self, request: FenceRequest) -> GateState:
         """Close the outboxes for good."""
@@ -100,7 +101,13 @@ class AgentClient(Buffer):
         return self._parsed(model, self._call("GET", listing, query={"after": after, "limit": _PAGE}))
 
     def _call(
-        self, method: str, call: str, *, query: dict[str, int] | None = None, body: dict[str, Any] | None = None
+        self,
+        method: str,
+        call: str,
+        *,
+        query: dict[str, int] | None = None,
+        body: dict[str, Any] | None = None,
+        secrets: Iterable[str] = (),
     ) -> requests.Response:
         url = f"https://{self._where}/v1/{call}"
         timeout = _TIMEOUT, (_TIMEOUT if method == "GET" else _ORDER_TIMEOUT)
@@ -109,13 +116,15 @@ class AgentClient(Buffer):
             with https.session(self._bundle, self._pair, self._name) as session:
                 answer = session.request(method, url, params=query, json=body, timeout=timeout, allow_redirects=False)
         except (requests.RequestException, OSError) as error:
-            message = f"The agent {self._name} at {self._where} did not answer {method} {call}: {error}"
+            message = f"The agent {self._name} at {self._where} did not answer {method} {call}: {https.told(error)}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
         if answer.status_code in _TRANSIENT:
-            message = f"The agent {self._name} at {self._where} cannot serve {method} {call} now: {_words(answer)}"
+            message = (
+                f"The agent {self._name} at {self._where} cannot serve {method} {call} now: {_words(answer, secrets)}"
+            )
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
         if not answer.ok or answer.is_redirect:
-            message = f"The agent {self._name} at {self._where} refused {method} {call}: {_words(answer)}"
+            message = f"The agent {self._name} at {self._where} refused {method} {call}: {_words(answer, secrets)}"
             raise RefusedError(Reason.BUFFER_REFUSED, message)
         return answer
 
@@ -149,11 +158,11 @@ def _known(model: type[_Model], content: bytes) -> _Model:
     return model.model_validate(answer)
 
 
-def _words(answer: requests.Response) -> str:
+def _words(answer: requests.Response, secrets: Iterable[str]) -> str:
     """Repeat the agent's words: who must act is told by our own reason."""
     try:
         error = json.loads(answer.content)
         said = f"{error['object']}: {error['what']}. {error['remedy']}"
     except (ValueError, KeyError, TypeError):
         said = answer.text
-    return f"{answer.status_code} {said[:_WORDS]}"
+    return f"{answer.status_code} {https.told(said, *secrets)[:_WORDS]}"

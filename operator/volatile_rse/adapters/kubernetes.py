@@ -5,10 +5,11 @@ Nothing is repeated here: the reconciler does that, with fresh facts.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_incluster_config, load_kube_config
 from urllib3.exceptions import HTTPError
 
+from volatile_rse.adapters.https import told
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.crds import GROUP, KINDS, VERSION
 from volatile_rse.ports.cluster import Cluster, Object, Ref
@@ -230,6 +232,10 @@ class KubernetesCluster(Cluster):
             )
             response = self._client.call_api(*request, _request_timeout=_TIMEOUT)
             answer = _answer(response.status, response.read())  # type: ignore[no-untyped-call]
+            if answer.message:
+                # Whoever admits objects may repeat what it refuses.
+                secrets = () if body is None or about.kind != "Secret" else _secrets(body)
+                answer = replace(answer, message=told(answer.message, *secrets))
         except (HTTPError, ApiException, OSError) as error:
             message = f"The API server did not answer {method} {about}: {error}"
             raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message) from error
@@ -259,6 +265,14 @@ def _answer(status: int, data: bytes) -> _Answer:
     if body.get("kind") != "Status":
         return _Answer(status, "", "", body)
     return _Answer(status, str(body.get("reason", "")), str(body.get("message", "")), body)
+
+
+def _secrets(body: Object) -> Iterator[str]:
+    """Give what a Secret holds, in both forms."""
+    for text in (body.get("stringData") or {}).values():
+        yield from (text, base64.b64encode(text.encode()).decode())
+    for text in (body.get("data") or {}).values():
+        yield from (text, base64.b64decode(text).decode(errors="replace"))
 
 
 def _accepted(answer: _Answer, verb: str, about: Ref) -> _Answer:

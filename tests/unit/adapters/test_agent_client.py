@@ -156,6 +156,30 @@ def test_an_answer_that_does_not_tell_is_no_refusal(agent: Agent, status: int) -
         HttpsEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/c", "t")
 
 
+TOKEN = "eyJhbGciOiJFUzI1NiJ9." + "e" * 300
+
+
+@pytest.mark.parametrize("token", [TOKEN, "short-token"])
+def test_what_a_server_repeats_of_a_token_is_not_told(agent: Agent, token: str) -> None:
+    agent.status, agent.body = 403, f"\x1b[31mWho is Bearer {token}? \N{RIGHT-TO-LEFT OVERRIDE}".encode()
+    why = HttpsEndpoints(AUTHORITY.bundle()).can_read("localhost", agent.port, "/store/a", token) or ""
+    assert why.endswith("gave 403 \\x1b[31mWho is Bearer (secret)" + ("? \\u202e" if token != TOKEN else ""))
+    agent.status = 500
+    with pytest.raises(UnreachableError) as caught:
+        HttpsEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/a/", token)
+    assert token[:16] not in str(caught.value)
+    manifest = Manifest(digest="a" * 64, claims=["c"], credentials={"site": SecretStr(token)})
+    with pytest.raises(RefusedError, match=r"Bearer \(secret\)") as refused:
+        client(agent).send_manifest(manifest)
+    assert token[:16] not in str(refused.value)
+
+
+@pytest.mark.parametrize("trust", ["", "\N{GREEK SMALL LETTER TAU}", "no certificate"])
+def test_authorities_that_are_none_are_no_answer(agent: Agent, trust: str) -> None:
+    with pytest.raises(UnreachableError):
+        HttpsEndpoints("").size(f"davs://localhost:{agent.port}/a", "t", trust)
+
+
 RECORDED = Path(__file__).with_name("report-v1.json")
 """Made by the models of commit f47224d, before the protocol grew: pods of its time may still run."""
 

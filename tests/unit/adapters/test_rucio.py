@@ -142,6 +142,13 @@ def test_a_wrong_password_is_a_refusal(server: Server, catalogue: RucioCatalogue
         catalogue.ping()
 
 
+def test_a_password_that_rucio_repeats_is_not_told(server: Server, catalogue: RucioCatalogue) -> None:
+    said = {"ExceptionClass": "CannotAuthenticate", "ExceptionMessage": "ops and secret do not match"}
+    server.answers[LOGIN] = (401, said, "x")
+    with pytest.raises(RefusedError, match=r"ops and \(secret\) do not match"):
+        catalogue.ping()
+
+
 def test_a_server_without_database_is_no_refusal(server: Server, catalogue: RucioCatalogue) -> None:
     server.answers[LOGIN] = (500, {"ExceptionClass": "DatabaseException", "ExceptionMessage": "no connection"}, "x")
     with pytest.raises(UnreachableError, match="no connection"):

@@ -21,6 +21,7 @@ from certifi import where
 from requests.adapters import HTTPAdapter
 
 from volatile_rse.adapters.gate import Gate
+from volatile_rse.adapters.https import told
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -82,7 +83,7 @@ class RucioServer:
         tolerate
             Name of one of Rucio's exceptions -> the reason that it means here; None: it is an answer.
         """
-        from rucio.common import exception as told  # noqa: PLC0415 (the library reads its configuration at import)
+        from rucio.common import exception as raised  # noqa: PLC0415 (the library reads its configuration at import)
 
         tolerate = tolerate or {}
         try:
@@ -90,11 +91,11 @@ class RucioServer:
                 answer = getattr(self._client(), method)(*args, **kwargs)
                 # A stream fails while it is read, not when it is asked for.
                 answer = list(answer) if isinstance(answer, Iterator) else answer
-        except (requests.RequestException, told.ServerConnectionException, OSError, json.JSONDecodeError) as error:
+        except (requests.RequestException, raised.ServerConnectionException, OSError, json.JSONDecodeError) as error:
             self._gate.failed()
-            what = f"Rucio at {self._connection.server} does not answer: {_gist(error)}."
+            what = f"Rucio at {self._connection.server} does not answer: {self._said(error)}."
             raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
-        except told.RucioException as error:
+        except raised.RucioException as error:
             self._gate.answered()
             kind = _kind(error)
             if kind in tolerate and tolerate[kind] is None:
@@ -104,7 +105,7 @@ class RucioServer:
         return True if answer is None else answer
 
     def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
-        said = _gist(error)
+        said = self._said(error)
         if kind in {"DatabaseException", "RucioException", "ServiceUnavailable"}:
             # The server's own trouble: no answer that counts.
             what = f"Rucio at {self._connection.server} failed on {about}: {said}."
@@ -112,6 +113,9 @@ class RucioServer:
         if reason is Reason.DID_NOT_FOUND:
             return RefusedError(reason, f"{about} does not exist in Rucio.")
         return RefusedError(reason or Reason.CATALOGUE_REFUSED, f"Rucio refused {about}: {kind}: {said}.")
+
+    def _said(self, error: Exception) -> str:
+        return told(_gist(error), self._login[1])
 
     def _client(self) -> Any:  # noqa: ANN401
         """Give this thread's client: Rucio's are not made for several."""
