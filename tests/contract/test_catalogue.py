@@ -416,6 +416,22 @@ def test_what_has_no_files_is_no_input(made: Made, catalogue: Catalogue) -> None
     refused(Reason.DID_NOT_FOUND, catalogue.resolve, Did("no.such.scope", "x"))
 
 
+@pytest.mark.parametrize(("size", "lack"), [(-7, "has a size of -7"), (0, "")])
+def test_an_input_whose_size_cannot_be_is_named(made: Made, catalogue: Catalogue, size: int, lack: str) -> None:
+    """Rucio takes any number as a size."""
+    good, odd = made.files()
+    odd = dataclasses.replace(odd, bytes=size)
+    dataset = made.dataset("SITE-A", files=[good, odd])
+    assert catalogue.registered(dataset) == {good.did, odd.did}
+    assert catalogue.content(dataset) == (good, dataclasses.replace(odd, bytes=0))
+    assert catalogue.unsafe([good, odd], ["SITE-A"]) == ()
+    if not lack:
+        assert catalogue.resolve(dataset) == (good, odd)
+        return
+    for did in (dataset, odd.did):
+        assert f"File {odd.did} of {did} {lack} in Rucio" in refused(Reason.INPUT_UNUSABLE, catalogue.resolve, did)
+
+
 def test_sources_are_permanent_and_of_the_expression(made: Made, catalogue: Catalogue) -> None:
     files = made.files()
     rse, _ = made.buffer(files, made.spec("SITE-B", availability_read=True))

@@ -38,6 +38,7 @@ _WORDS = 512
 """Characters of an answer that an error repeats."""
 
 _Model = TypeVar("_Model", bound=ApiModel)
+_Page = TypeVar("_Page", InputPage, OutputPage, CopyPage)
 
 
 class AgentClient(Buffer):
@@ -97,8 +98,15 @@ class AgentClient(Buffer):
         """Read a page of copies."""
         return self._page(CopyPage, "copies", after)
 
-    def _page(self, model: type[_Model], listing: str, after: int) -> _Model:
-        return self._parsed(model, self._call("GET", listing, query={"after": after, "limit": _PAGE}))
+    def _page(self, model: type[_Page], listing: str, after: int) -> _Page:
+        page = self._parsed(model, self._call("GET", listing, query={"after": after, "limit": _PAGE}))
+        if page.next is not None and (page.next <= after or not page.items):
+            message = f"The agent {self._name} at {self._where} gives pages of {listing} without end: {after} again"
+            raise RefusedError(Reason.BUFFER_REFUSED, message)
+        if len(page.items) > _PAGE:
+            message = f"The agent {self._name} at {self._where} gives {len(page.items)} {listing} where {_PAGE} fit"
+            raise RefusedError(Reason.BUFFER_REFUSED, message)
+        return page
 
     def _call(
         self,
@@ -115,7 +123,7 @@ class AgentClient(Buffer):
             # A kept connection would be the first to tell that the agent was restarted meanwhile.
             with https.session(self._bundle, self._pair, self._name) as session:
                 answer = session.request(method, url, params=query, json=body, timeout=timeout, allow_redirects=False)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, OSError, ValueError) as error:
             message = f"The agent {self._name} at {self._where} did not answer {method} {call}: {https.told(error)}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
         if answer.status_code in _TRANSIENT:
@@ -131,8 +139,9 @@ class AgentClient(Buffer):
     def _parsed(self, model: type[_Model], answer: requests.Response) -> _Model:
         try:
             return _known(model, answer.content)
-        except ValidationError as error:
-            message = f"The agent {self._name} at {self._where} gave no {model.__name__} of protocol v1: {error}"
+        except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+            said = str(error)[:_WORDS]
+            message = f"The agent {self._name} at {self._where} gave no {model.__name__} of protocol v1: {said}"
             raise RefusedError(Reason.BUFFER_REFUSED, message) from error
 
 
@@ -163,6 +172,6 @@ def _words(answer: requests.Response, secrets: Iterable[str]) -> str:
     try:
         error = json.loads(answer.content)
         said = f"{error['object']}: {error['what']}. {error['remedy']}"
-    except (ValueError, KeyError, TypeError):
-        said = answer.text
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = answer.content.decode(errors="replace")
     return f"{answer.status_code} {https.told(said, *secrets)[:_WORDS]}"

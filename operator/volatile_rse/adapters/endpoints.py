@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -17,6 +18,9 @@ __all__ = ["HttpsEndpoints"]
 
 _TIMEOUT = 10
 _WORDS = 200
+_NO_ANSWER = (requests.RequestException, OSError, ValueError)
+"""What cannot be sent fails as a ValueError: a token that no header takes, a trust that is no certificate."""
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _REFUSALS = {401, 403}
 _OK = range(200, 300)
 _GONE = 404
@@ -53,18 +57,18 @@ class HttpsEndpoints(Endpoints):
     def size(self, url: str, token: str, trust: str | None) -> int | None:
         """Ask a site for a file's size; a refusal or a redirection tells nothing."""
         call = f"HEAD {url}"
-        where = "https://" + quote(url.partition("://")[2], safe="/:[]%")
+        where = "https://" + quote(url.partition("://")[2], safe="/:[]%", errors="surrogatepass")
         headers = https.bearer(token)
         try:
             with https.session(trust) as session:
                 answer = session.head(where, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
-        except (requests.RequestException, OSError) as error:
+        except _NO_ANSWER as error:
             message = f"{call} got no answer: {https.told(error, token)}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
         length = answer.headers.get("Content-Length", "")
         if answer.status_code == _GONE:
             return None
-        if answer.status_code not in _OK or not length.isdigit():
+        if answer.status_code not in _OK or not _LENGTH.fullmatch(length):
             message = f"{call} gave {answer.status_code}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
         return int(length)
@@ -100,7 +104,7 @@ class HttpsEndpoints(Endpoints):
         UnreachableError
             No answer that tells, or the file could not be removed.
         """
-        probe = f"{https.netloc(host, port)}{quote(path)}"
+        probe = f"{https.netloc(host, port)}{quote(path, errors='surrogatepass')}"
         if path.endswith("/"):
             probe = f"{probe}.vrse-probe-{secrets.token_hex(8)}"
         written = self._call("PUT", probe, token)
@@ -118,7 +122,7 @@ class HttpsEndpoints(Endpoints):
 
     def _look(self, host: str, port: int, path: str, token: str) -> _Answer:
         method, headers = ("PROPFIND", {"Depth": "0"}) if path.endswith("/") else ("GET", {"Range": "bytes=0-0"})
-        return self._call(method, https.netloc(host, port) + quote(path), token, headers)
+        return self._call(method, https.netloc(host, port) + quote(path, errors="surrogatepass"), token, headers)
 
     def _call(self, method: str, where: str, token: str, headers: dict[str, str] | None = None) -> _Answer:
         call = f"{method} https://{where}"
@@ -134,6 +138,6 @@ class HttpsEndpoints(Endpoints):
             ):
                 start = next(answer.iter_content(_WORDS), b"")
                 return _Answer(call, answer.status_code, https.told(start.decode(errors="replace").strip(), token))
-        except (requests.RequestException, OSError) as error:
+        except _NO_ANSWER as error:
             message = f"{call} got no answer: {https.told(error, token)}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from volatile_rse.adapters.rucio.answers import checksum_of, lack_of, size_of
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import (
     BufferRse,
@@ -168,7 +169,7 @@ class FakeCatalogue(Catalogue):
         self._rses[rse] = replace(self._rses[rse], **columns)  # type: ignore[arg-type]
 
     def add_files(self, dataset: Did, rse: str, files: Iterable[File]) -> None:
-        """Put files of a dataset, which is made if it is absent, on an RSE."""
+        """Put files of a dataset, which is made if it is absent, on an RSE: of whatever size and checksum."""
         self._collections.setdefault(dataset, _Collection("root"))
         self._put(dataset, rse, list(files))
 
@@ -276,6 +277,9 @@ class FakeCatalogue(Catalogue):
         files = sorted(self._files[member] for member in self._members(did))
         if not files:
             raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
+        odd = [(file.did, lack) for file in files if (lack := lack_of(_told(file)))]
+        if odd:
+            raise RefusedError(Reason.INPUT_UNUSABLE, f"File {odd[0][0]} of {did} {odd[0][1]} in Rucio.")
         return tuple(files)
 
     def sources(
@@ -498,7 +502,8 @@ class FakeCatalogue(Catalogue):
         """List the files of a dataset."""
         self._answers()
         members = self._collections[dataset].members if dataset in self._collections else ()
-        return tuple(sorted(self._files[did] for did in members if did in self._files))
+        files = sorted(self._files[did] for did in members if did in self._files)
+        return tuple(File(file.did, size_of(_told(file)), checksum_of(_told(file))) for file in files)
 
     def attach(self, dataset: Did, rse: str, files: Sequence[File]) -> None:
         """Register copies and attach them."""
@@ -829,6 +834,10 @@ def _why_no_destination(known: _Rse) -> str:
         "its davs protocol is read-only": known.davs == "read",
     }
     return ", ".join(why for why, is_so in wrong.items() if is_so)
+
+
+def _told(file: File) -> Mapping[str, object]:
+    return {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
 
 
 def _must_be_ours(rse: BufferRse, known: _Rse) -> None:

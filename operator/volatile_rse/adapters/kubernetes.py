@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 from kubernetes.client import ApiClient, Configuration
@@ -31,10 +31,13 @@ __all__ = ["FIELD_MANAGER", "RESOURCES", "KubernetesCluster", "Resource"]
 FIELD_MANAGER = "volatile-rse"
 _TIMEOUT = 30
 _PAGE = 500
+_PAGES = 2000
+"""A million objects: no list that the operator asks for has more."""
 _OK = range(200, 300)
 _NOT_FOUND, _CONFLICT = 404, 409
 _TRANSIENT = {408, 410, 425, 429, *range(500, 600)}
 """Also 410: the list went on changing for so long that it must be read again from its beginning."""
+_SHOWN = 60
 _MESSAGE = 1024
 """Characters of an Event's message that the API server takes."""
 
@@ -55,7 +58,14 @@ class Resource:
         """Compute the path of a collection, an object or its subresource."""
         root = "api" if "/" not in self.api_version else "apis"
         scope = ["namespaces", namespace] if self.namespaced and namespace is not None else []
-        return "/" + "/".join(quote(part, safe="/") for part in [root, self.api_version, *scope, self.plural, *parts])
+        # A name is one part, whatever it is made of: it must not lead anywhere else.
+        return "/" + "/".join(
+            [
+                root,
+                self.api_version,
+                *(quote(part, safe="", errors="surrogatepass") for part in [*scope, self.plural, *parts]),
+            ]
+        )
 
 
 RESOURCES: Mapping[str, Resource] = {
@@ -92,8 +102,11 @@ class _Answer:
     @property
     def another(self) -> bool:
         """Tell that a patch named another UID than the object has."""
-        causes = self.body.get("details", {}).get("causes", [])
-        return self.reason == "Invalid" and any(cause.get("field") == "metadata.uid" for cause in causes)
+        details = self.body.get("details")
+        causes = details.get("causes") if isinstance(details, Mapping) else ()
+        listed = causes if isinstance(causes, list) else ()
+        named = [cause.get("field") for cause in listed if isinstance(cause, Mapping)]
+        return self.reason == "Invalid" and "metadata.uid" in named
 
 
 class KubernetesCluster(Cluster):
@@ -118,12 +131,13 @@ class KubernetesCluster(Cluster):
     def identity(self) -> str:
         """Give the UID of the namespace ``kube-system``."""
         ref = Ref("Namespace", None, "kube-system")
-        return str(_accepted(self._call("GET", _path(ref), ref), "GET", ref).body["metadata"]["uid"])
+        body = _accepted(self._call("GET", _path(ref), ref), "GET", ref).body
+        return str(_sound(body, "GET", ref)["metadata"]["uid"])
 
     def get(self, ref: Ref) -> Object | None:
         """Read one object, fresh; None if there is none."""
         answer = self._call("GET", _path(ref), ref)
-        return None if answer.absent else _accepted(answer, "GET", ref).body
+        return None if answer.absent else _sound(_accepted(answer, "GET", ref).body, "GET", ref)
 
     def list(
         self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
@@ -135,13 +149,18 @@ class KubernetesCluster(Cluster):
             query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
         what, path = Ref(kind, namespace, "*"), resource.path(namespace)
         objects: list[Object] = []
-        while True:
+        for _ in range(_PAGES):
             page = _accepted(self._call("GET", path, what, query=query), "LIST", what).body
+            items, following = _page_of(page, what)
             # Items of built-in kinds come without their type.
-            objects += [{"apiVersion": resource.api_version, "kind": kind} | item for item in page["items"]]
-            if not page["metadata"].get("continue"):
-                return tuple(objects)
-            query["continue"] = page["metadata"]["continue"]
+            typed = ({"apiVersion": resource.api_version, "kind": kind} | item for item in items)
+            objects += [_sound(item, "LIST", what) for item in typed]
+            if not following:
+                break
+            query["continue"] = following
+        else:
+            _doubt(f"LIST {what}", f"the list has no end after {_PAGES} pages")
+        return tuple(objects)
 
     def create(self, body: Object) -> bool:
         """Create an object; False if one of that name exists."""
@@ -231,14 +250,19 @@ class KubernetesCluster(Cluster):
                 auth_settings=["BearerToken"],
             )
             response = self._client.call_api(*request, _request_timeout=_TIMEOUT)
-            answer = _answer(response.status, response.read())  # type: ignore[no-untyped-call]
-            if answer.message:
-                # Whoever admits objects may repeat what it refuses.
-                secrets = () if body is None or about.kind != "Secret" else _secrets(body)
-                answer = replace(answer, message=told(answer.message, *secrets))
+            data = response.read()  # type: ignore[no-untyped-call]
         except (HTTPError, ApiException, OSError) as error:
             message = f"The API server did not answer {method} {about}: {error}"
             raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message) from error
+        except (AttributeError, ValueError, TypeError, RecursionError) as error:
+            # What cannot be written into a request has not left this process.
+            message = f"{method} {about} cannot be asked: {type(error).__name__}: {error}"
+            raise RefusedError(Reason.CLUSTER_REFUSED, message) from error
+        answer = _answer(response.status, data)
+        if answer.message:
+            # Whoever admits objects may repeat what it refuses.
+            secrets = () if body is None or about.kind != "Secret" else _secrets(body)
+            answer = replace(answer, message=told(answer.message, *secrets))
         if answer.status in _TRANSIENT:
             message = f"The API server cannot serve {method} {about} now: {answer.status} {answer.message}"
             raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message)
@@ -246,6 +270,9 @@ class KubernetesCluster(Cluster):
 
 
 def _path(ref: Ref, *parts: str) -> str:
+    if ref.name in {"", ".", ".."}:
+        # A client or a server would take it for a step in the path.
+        raise RefusedError(Reason.CLUSTER_REFUSED, f"{ref.kind} {ref.namespace}: {ref.name!r} is no name")
     return RESOURCES[ref.kind].path(ref.namespace, ref.name, *parts)
 
 
@@ -257,7 +284,7 @@ def _ref(body: Object) -> Ref:
 def _answer(status: int, data: bytes) -> _Answer:
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         # "404 page not found", or a proxy's page.
         return _Answer(status, "", data[:_MESSAGE].decode(errors="replace").strip(), {})
     if not isinstance(body, dict):
@@ -273,6 +300,84 @@ def _secrets(body: Object) -> Iterator[str]:
         yield from (text, base64.b64encode(text.encode()).decode())
     for text in (body.get("data") or {}).values():
         yield from (text, base64.b64decode(text).decode(errors="replace"))
+
+
+def _page_of(page: Mapping[str, Any], what: Ref) -> tuple[Sequence[dict[str, Any]], str]:
+    """Give the items of one page, and what asks for the next one."""
+    items, metadata = page.get("items"), page.get("metadata") or {}
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        _doubt(f"LIST {what}", "it has no items")
+    following = metadata.get("continue") or "" if isinstance(metadata, Mapping) else None
+    if not isinstance(following, str):
+        _doubt(f"LIST {what}", "nobody can tell whether it goes on")
+    return items, following
+
+
+def _sound(body: dict[str, Any], verb: str, about: Ref) -> dict[str, Any]:
+    """See that an object has what the API server gives every one: the rest of it is judged by who reads it.
+
+    Raises
+    ------
+    UnreachableError
+        CLUSTER_UNREACHABLE: something else answers in its place.
+    """
+    metadata = body.get("metadata")
+    if not isinstance(metadata, Mapping):
+        _doubt(f"{verb} {about}", "it has no metadata")
+    if wrong := next((name for name, fits in _METADATA.items() if not fits(metadata.get(name))), ""):
+        _doubt(f"{verb} {about}", f"metadata.{wrong} is {ascii(metadata.get(wrong))[:_SHOWN]}")
+    if wrong := next((name for name in ("spec", "status", "data") if not _is_map(body.get(name))), ""):
+        _doubt(f"{verb} {about}", f"{wrong} is {ascii(body[wrong])[:_SHOWN]}")
+    return body
+
+
+def _doubt(call: str, why: str) -> NoReturn:
+    what = f"What answers {call} for the API server gives no such object: {why}"
+    raise UnreachableError(Reason.CLUSTER_UNREACHABLE, what)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def _is_map(value: object) -> bool:
+    return value is None or isinstance(value, Mapping)
+
+
+def _is_map_of_texts(value: object) -> bool:
+    return value is None or (isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values()))
+
+
+def _is_time(value: object) -> bool:
+    if value is None:
+        return True
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _are_owners(value: object) -> bool:
+    owners = value if isinstance(value, list) else () if value is None else (None,)
+    return all(
+        isinstance(owner, Mapping) and _is_text(owner.get("kind")) and _is_text(owner.get("uid")) for owner in owners
+    )
+
+
+_METADATA: Mapping[str, Callable[[object], bool]] = {
+    "name": _is_text,
+    "uid": _is_text,
+    "resourceVersion": _is_text,
+    "namespace": lambda value: value is None or _is_text(value),
+    "generation": lambda value: value is None or (isinstance(value, int) and 0 <= value < 1 << 63),
+    "labels": _is_map_of_texts,
+    "annotations": _is_map_of_texts,
+    "finalizers": lambda value: value is None or (isinstance(value, list) and all(map(_is_text, value))),
+    "creationTimestamp": _is_time,
+    "deletionTimestamp": _is_time,
+    "ownerReferences": _are_owners,
+}
+"""Field of every object's metadata -> whether a value can be one."""
 
 
 def _accepted(answer: _Answer, verb: str, about: Ref) -> _Answer:

@@ -76,7 +76,7 @@ TLS = "/etc/volatile-rse/tls"
 """``tls.crt``, ``tls.key``, ``ca.crt``: of the server in the XRootD container, of the agent in the agent's."""
 
 Adler32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 """As long as the schema of CMS allows; Rucio's generic one has 250."""
 ClaimUid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
@@ -220,7 +220,7 @@ class SealRequest(ApiModel):
 class SealState(ApiModel):
     """How far sealing is."""
 
-    generation: Annotated[int, Field(ge=1)]
+    generation: Annotated[Count, Field(ge=1)]
     state: Literal["running", "done", "failed"]
     error: Annotated[str, Field(max_length=512)] | None = None
     idle: Count | None = None

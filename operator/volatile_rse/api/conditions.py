@@ -84,6 +84,7 @@ class Reason(StrEnum):
     CREDENTIAL_INVALID = "CredentialInvalid"
     CATALOGUE_UNREACHABLE = "CatalogueUnreachable"
     CATALOGUE_REFUSED = "CatalogueRefused"
+    CATALOGUE_IMPLAUSIBLE = "CatalogueImplausible"
     FOREIGN_OBJECT = "ForeignObject"
     STAGING_FAILED = "StagingFailed"
     COPY_FAILED = "CopyFailed"
@@ -202,6 +203,11 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.ADMIN,
         "Mend what the message names: a right that the operator's Rucio account lacks, a dataset that was closed, a "
         "file that Rucio knows otherwise, replicas of others that have to go. It is tried again by itself.",
+    ),
+    Reason.CATALOGUE_IMPLAUSIBLE: Remedy(
+        Actor.ADMIN,
+        "Look at what answers at the server of the RucioConnection: a proxy before Rucio, another version of it, or "
+        "what somebody has written into its database. Nothing is done by such an answer; it is asked again by itself.",
     ),
     Reason.FOREIGN_OBJECT: Remedy(
         Actor.USER, "Rename or remove the object of that name: it is not the operator's and is never overwritten."

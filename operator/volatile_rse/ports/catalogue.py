@@ -1,7 +1,8 @@
 """The catalogue: Rucio, as far as buffers need it. Every call may be repeated at any time.
 
-Every call raises UnreachableError (CATALOGUE_UNREACHABLE) when the server does not answer, and RefusedError with the
-reason CATALOGUE_REFUSED, or the one that it documents, when the server says no.
+Every call raises UnreachableError when the server does not answer (CATALOGUE_UNREACHABLE) or what it answers cannot be
+(CATALOGUE_IMPLAUSIBLE), and RefusedError with the reason CATALOGUE_REFUSED, or the one that it documents, when the
+server says no.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Catalogue(Protocol):
         Raises
         ------
         RefusedError
-            DID_NOT_FOUND: there is none, or it has no file with a size and a checksum.
+            DID_NOT_FOUND: there is none, or it has no file. INPUT_UNUSABLE: a file of it has no size, no checksum or
+            no name that a buffer can have; it is named.
         """
 
     def sources(

@@ -30,6 +30,7 @@ from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 AUTHORITY = LocalAuthority(*LocalAuthority.create())
 LOGIN = "/auth/userpass"
+FLAGS = {"deterministic": True, "availability_read": True, "availability_write": True, "availability_delete": True}
 LONGEST_LINE = 4094
 """Of a request that gunicorn takes, by default."""
 
@@ -163,7 +164,7 @@ def test_half_an_answer_is_none(server: Server, catalogue: RucioCatalogue) -> No
 
 @pytest.mark.parametrize("length", [1, 60, 250])
 def test_long_names_fit_into_the_questions(server: Server, catalogue: RucioCatalogue, length: int) -> None:
-    about = {"deterministic": True, "lfn2pfn_algorithm": "of_this_site", "protocols": []}
+    about = {**FLAGS, "lfn2pfn_algorithm": "of_this_site", "protocols": []}
     server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
     names = [Did("user.alice", f"{number:03}" + "x" * length) for number in range(120)]
     assert catalogue.pfns("SITE-A", names) == {did: f"davs://site/{did}" for did in names}
@@ -184,7 +185,7 @@ def test_names_of_copies_cost_no_calls_where_the_algorithm_is_rucio_s_own(
 ) -> None:
     domains = {"wan": {"write": 1}}
     door = {"scheme": "davs", "hostname": "site", "port": 443, "prefix": "/data/", "domains": domains}
-    about = {"deterministic": True, "lfn2pfn_algorithm": algorithm}
+    about = {**FLAGS, "deterministic": True, "lfn2pfn_algorithm": algorithm}
     about |= {"protocols": [door | {"impl": "rucio.rse.protocols.gfal.Default"}]}
     server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
     files = [Did(scope, f"f{number}") for number in range(1000)]
@@ -204,7 +205,7 @@ def test_names_of_copies_are_asked_for_where_a_door_is_unusual(
 ) -> None:
     door = {"scheme": "davs", "hostname": "site", "port": 443, "prefix": "/data/", "domains": {"wan": {"write": 1}}}
     protocols = [door | {"impl": "rucio.rse.protocols.gfal.Default"} | odd]
-    about = {"deterministic": True, "lfn2pfn_algorithm": "identity", "protocols": protocols}
+    about = {**FLAGS, "lfn2pfn_algorithm": "identity", "protocols": protocols}
     server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
     did = Did("user.alice", "f")
     assert catalogue.pfns("SITE-A", [did]) == {did: f"davs://site/{did}"}
@@ -231,7 +232,7 @@ def test_copies_go_by_a_door_that_may_be_written_by(
     server: Server, catalogue: RucioCatalogue, doors: list[dict[str, Any]], hosts: tuple[str, str], algorithm: str
 ) -> None:
     """Rucio itself takes the priority 0, which means never, for the first."""
-    about = {"deterministic": True, "lfn2pfn_algorithm": algorithm, "protocols": doors}
+    about = {**FLAGS, "lfn2pfn_algorithm": algorithm, "protocols": doors}
     server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
     server.named = "davs://site:443/data/user/alice/"
     did = Did("user.alice", "f")
@@ -410,7 +411,7 @@ class Holding:
         yield self.rule
 
     def get_did(self, *_: object) -> dict[str, Any]:
-        return {"length": 1}
+        return {"length": 1, "type": "DATASET", "account": "alice"}
 
     def list_replica_locks(self, rule: str) -> Iterator[dict[str, Any]]:
         assert rule == "f00d"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from volatile_rse.adapters.rucio.shapes import LARGEST
 from volatile_rse.api.names import hash_path, identity_path
 from volatile_rse.domain.catalogue import Did, File
 
@@ -16,16 +17,21 @@ __all__ = [
     "checksum_of",
     "file_of",
     "is_past",
+    "lack_of",
+    "leads_somewhere",
     "letter_of",
     "merged",
     "moment_of",
+    "size_of",
     "source_pfns",
     "usual_paths",
     "why_no_destination",
 ]
 
-_PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[^/]+/.+"), 2048
+_PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[!-.0-~]+/[!-~]+"), 2048
 """What an agent takes as a source."""
+_ADLER32 = re.compile(r"[0-9a-fA-F]{1,8}")
+_SHOWN = 40
 _PLAIN_PROTOCOLS = {"rucio.rse.protocols.gfal", "rucio.rse.protocols.webdav"}
 """They make a PFN of scheme, host, port, prefix and path, and of nothing else."""
 _PATHS: Mapping[str, Callable[[str, str], str]] = {"hash": hash_path, "identity": identity_path}
@@ -40,14 +46,38 @@ _LETTERS = {
 }
 
 
+def lack_of(entry: Mapping[str, Any]) -> str:
+    """Say why a file can be no input; empty: it can. Rucio takes any number as a size, and any text as a checksum."""
+    size, checksum = entry.get("bytes"), entry.get("adler32")
+    if size is None or not checksum:
+        return "has no size or no adler32 checksum"
+    if not isinstance(size, int) or not 0 <= size <= LARGEST:
+        return f"has a size of {ascii(size)[:_SHOWN]}"
+    if not isinstance(checksum, str) or not _ADLER32.fullmatch(checksum):
+        return f"has the adler32 checksum {ascii(checksum)[:_SHOWN]}, which is none"
+    try:
+        # Whether it is a path on the buffer is judged where its inputs are.
+        f"{entry['scope']}:{entry['name']}".encode()
+    except UnicodeEncodeError:
+        return "has a name that is no text"
+    return ""
+
+
 def file_of(entry: Mapping[str, Any]) -> File:
     """Read a file that has a size and a checksum."""
     return File(Did(entry["scope"], entry["name"]), int(entry["bytes"]), checksum_of(entry))
 
 
 def checksum_of(entry: Mapping[str, Any]) -> str:
-    """Read a checksum as all others are written; zeros if there is none."""
-    return str(entry.get("adler32") or "").lower().rjust(8, "0")
+    """Read a checksum as all others are written; zeros if there is none that can be."""
+    told = entry.get("adler32")
+    return told.lower().rjust(8, "0") if isinstance(told, str) and _ADLER32.fullmatch(told) else "00000000"
+
+
+def size_of(entry: Mapping[str, Any]) -> int:
+    """Read the size of a file that is no input: 0 if it has none that can be."""
+    size = entry.get("bytes")
+    return size if isinstance(size, int) and 0 <= size <= LARGEST else 0
 
 
 def moment_of(told: datetime | None) -> datetime | None:
@@ -76,11 +106,13 @@ def merged(answer: object) -> dict[str, Any]:
 
 def source_pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ...]:
     """Give where a replica can be read, the nearest first; ranks say how far each RSE that may be read is."""
-    found = [(ranks.get(info["rse"]), info.get("priority", 0), pfn) for pfn, info in entry["pfns"].items()]
-    return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None) if _has_host(pfn))
+    found = [
+        (ranks.get(info["rse"]), info.get("priority") or 0, pfn) for pfn, info in (entry.get("pfns") or {}).items()
+    ]
+    return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None) if leads_somewhere(pfn))
 
 
-def _has_host(pfn: str) -> bool:
+def leads_somewhere(pfn: str) -> bool:
     """Tell whether a URL leads anywhere: an RSE may have been given any host, as ``[::1``."""
     try:
         return bool(urlsplit(pfn).hostname) and len(pfn) <= _PFN_LENGTH and _PFN.fullmatch(pfn) is not None

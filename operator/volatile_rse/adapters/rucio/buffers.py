@@ -9,6 +9,7 @@ from typing import Any
 from volatile_rse.adapters.rucio.marks import MARK, OWNER
 from volatile_rse.adapters.rucio.rses import RucioRses
 from volatile_rse.adapters.rucio.server import RucioServer
+from volatile_rse.adapters.rucio.shapes import is_text
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import BufferRse, RseState
 from volatile_rse.ports.errors import RefusedError, UnreachableError
@@ -43,9 +44,10 @@ class RucioBuffers:
             return None
         doors = {door["scheme"]: (door["hostname"], int(door["port"])) for door in found["protocols"]}
         host, davs = doors.get("davs", ("", 0))
-        marks = {key: str(value) for key, value in attributes.items() if key.startswith("vrse_")}
+        marks = {key: str(value) for key, value in attributes.items() if key.startswith("vrse_") and is_text(value)}
         # The mark that no crash leaves out counts.
-        marks[MARK] = str(attributes.get(OWNER) or marks.get(MARK))
+        owner = attributes.get(OWNER)
+        marks[MARK] = str(owner) if owner and is_text(owner) else str(marks.get(MARK))
         return BufferRse(rse, host, doors.get("root", ("", 0))[1], davs, marks, bool(found["availability_read"]))
 
     def compare(self, rse: BufferRse) -> RseState | None:

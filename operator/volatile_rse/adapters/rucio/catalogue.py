@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from volatile_rse.adapters.reading import told_apart
+from volatile_rse.adapters.rucio.answers import leads_somewhere
 from volatile_rse.adapters.rucio.buffers import RucioBuffers
 from volatile_rse.adapters.rucio.datasets import RucioDatasets
 from volatile_rse.adapters.rucio.ledgers import RucioLedgers
@@ -17,6 +19,7 @@ from volatile_rse.adapters.rucio.replicas import RucioReplicas
 from volatile_rse.adapters.rucio.rses import RucioRses
 from volatile_rse.adapters.rucio.rules import RucioRules
 from volatile_rse.adapters.rucio.server import RucioServer
+from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import (
     BufferRse,
     DatasetState,
@@ -31,10 +34,12 @@ from volatile_rse.domain.catalogue import (
     Term,
 )
 from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 __all__ = ["RucioCatalogue"]
 
 
+@told_apart(Catalogue, Reason.CATALOGUE_IMPLAUSIBLE, "Rucio")
 class RucioCatalogue(Catalogue):
     """One Rucio server, as one account."""
 
@@ -118,7 +123,14 @@ class RucioCatalogue(Catalogue):
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs."""
-        return self._rses.pfns(rse, files)
+        found = self._rses.pfns(rse, files)
+        if wrong := sorted(ascii(pfn) for pfn in found.values() if not leads_somewhere(pfn))[:1]:
+            what = f"The davs protocol of RSE {rse} gives {wrong[0]}, which is no URL that can be asked."
+            raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+        if len(found) < len(set(files)):
+            what = f"Rucio gives {len(found)} PFNs on RSE {rse} for {len(set(files))} files."
+            raise UnreachableError(Reason.CATALOGUE_IMPLAUSIBLE, what)
+        return found
 
     def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
         """Give what an account may still lock."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volatile_rse.adapters.rucio.answers import checksum_of, file_of
+from volatile_rse.adapters.rucio.answers import checksum_of, file_of, lack_of, size_of
 from volatile_rse.adapters.rucio.marks import RECORD
 from volatile_rse.adapters.rucio.server import RucioServer, parts
+from volatile_rse.adapters.rucio.shapes import is_text
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import DatasetState, Did, File
 from volatile_rse.ports.errors import RefusedError
@@ -33,10 +34,13 @@ class RucioDatasets:
             name=did.name,
             tolerate={"DataIdentifierNotFound": Reason.DID_NOT_FOUND},
         )
-        bare = [entry for entry in found if not entry.get("adler32") or entry.get("bytes") is None]
-        if bare:
-            what = f"{bare[0]['scope']}:{bare[0]['name']} of {did} has no size or no adler32 checksum in Rucio."
-            raise RefusedError(Reason.DID_NOT_FOUND, what)
+        odd = [(entry, lack) for entry in found if (lack := lack_of(entry))]
+        if odd:
+            (entry, lack), *others = odd
+            more = f"; {len(others)} more files of it cannot be inputs" if others else ""
+            named = ascii(f"{entry['scope']}:{entry['name']}")[1:-1]
+            what = f"File {named} of {did} {lack} in Rucio{more}."
+            raise RefusedError(Reason.INPUT_UNUSABLE, what)
         if not found:
             raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
         return tuple(sorted({file_of(entry) for entry in found}))
@@ -63,7 +67,7 @@ class RucioDatasets:
     def maker(self, dataset: Did) -> str | None:
         """Tell which record has made it."""
         record = self.metadata(dataset).get(RECORD)
-        return None if record is None else str(record)
+        return None if record is None else ascii(record) if not is_text(record) else str(record)
 
     def ensure(self, dataset: Did, account: str, maker: str, *, fresh: bool = False) -> bool:
         """Create a user's dataset."""
@@ -94,7 +98,7 @@ class RucioDatasets:
         found = self._server.call(str(dataset), "list_content", dataset.scope, dataset.name, tolerate=absent)
         # A file without size or checksum is no version of ours, but it has its path.
         return tuple(
-            File(Did(entry["scope"], entry["name"]), int(entry.get("bytes") or 0), checksum_of(entry))
+            File(Did(entry["scope"], entry["name"]), size_of(entry), checksum_of(entry))
             for entry in found or ()
             if entry["type"] == "FILE"
         )

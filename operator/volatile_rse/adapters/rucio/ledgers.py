@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from volatile_rse.adapters.rucio.datasets import RucioDatasets
 from volatile_rse.adapters.rucio.marks import MAKER, MARK, RECORD
 from volatile_rse.adapters.rucio.server import RucioServer
+from volatile_rse.adapters.rucio.shapes import is_text
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did, LedgerOwner
 from volatile_rse.ports.errors import RefusedError
@@ -82,6 +84,6 @@ class RucioLedgers:
 
     def _owner(self, ledger: Did) -> LedgerOwner | None:
         meta = self._datasets.metadata(ledger)
-        if MARK not in meta:
-            return None
-        return LedgerOwner(meta[MARK], meta.get(RECORD, ""), meta.get(MAKER, ""))
+        told: list[Any] = [meta.get(MARK), meta.get(RECORD, ""), meta.get(MAKER, "")]
+        # What is no text no operator has written.
+        return LedgerOwner(*told) if all(map(is_text, told)) else None

@@ -58,7 +58,7 @@ class RucioReplicas:
         safe = {
             did
             for did, entry in self._listed(list(wanted))
-            if set(rses) <= set(entry.get("rses", {})) and checksum_of(entry) == wanted[did]
+            if set(rses) <= set(entry.get("rses", {})) and checksum_of(entry) == wanted.get(did)
         }
         return tuple(sorted(set(wanted) - safe))
 
@@ -144,4 +144,4 @@ class RucioReplicas:
                 tolerate={"DataIdentifierNotFound": None},
             )
             for entry in entries or ():
-                yield Did(entry["scope"], entry["name"]), entry
+                yield Did(entry["scope"], entry["name"]), {"pfns": {}, "states": {}, **entry}

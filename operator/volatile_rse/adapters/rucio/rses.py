@@ -11,6 +11,7 @@ from volatile_rse.adapters.rucio.marks import is_operators
 from volatile_rse.adapters.rucio.server import RucioServer, url_parts
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did
+from volatile_rse.ports.errors import UnreachableError
 
 __all__ = ["RucioRses"]
 
@@ -101,9 +102,15 @@ class RucioRses:
         return {rse: self._why_not(rse) for rse in sorted(self._matching(rse_expression, Reason.NO_DESTINATION))}
 
     def _why_not(self, rse: str) -> str:
-        if self.is_volatile(rse):
-            return "it is the buffer of a session"
-        site = self.site(rse)
+        try:
+            if self.is_volatile(rse):
+                return "it is the buffer of a session"
+            site = self.site(rse)
+        except UnreachableError as error:
+            if error.reason is not Reason.CATALOGUE_IMPLAUSIBLE:
+                raise
+            # One odd RSE keeps nobody from the others.
+            return error.what.rstrip(".")
         return "it has just been deleted" if site is None else why_no_destination(site)
 
     def space_left(self, rse: str) -> int | None:
@@ -131,7 +138,8 @@ class RucioRses:
         found: dict[Did, str] = {}
         for names in url_parts([str(did) for did in files]):
             answer = self._server.call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
-            found.update({Did.parse(name): by_write_door(self.site(rse), pfn) for name, pfn in answer.items()})
+            given = {name: pfn for name, pfn in answer.items() if name in names}
+            found.update({Did.parse(name): by_write_door(self.site(rse), pfn) for name, pfn in given.items()})
         return found
 
     def is_deterministic(self, rse: str) -> bool:

@@ -22,6 +22,7 @@ from requests.adapters import HTTPAdapter
 
 from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.https import told
+from volatile_rse.adapters.rucio.shapes import fault_of
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -91,6 +92,7 @@ class RucioServer:
                 answer = getattr(self._client(), method)(*args, **kwargs)
                 # A stream fails while it is read, not when it is asked for.
                 answer = list(answer) if isinstance(answer, Iterator) else answer
+            fault = fault_of(method, answer)
         except (requests.RequestException, raised.ServerConnectionException, OSError, json.JSONDecodeError) as error:
             self._gate.failed()
             what = f"Rucio at {self._connection.server} does not answer: {self._said(error)}."
@@ -101,8 +103,22 @@ class RucioServer:
             if kind in tolerate and tolerate[kind] is None:
                 return None
             raise self._named(about, kind, error, tolerate.get(kind)) from error
+        except PortError:
+            raise
+        except Exception as error:
+            # The client, too, reads answers as if they were what it awaits: an empty one ends an iteration.
+            self._gate.answered()
+            raise self._implausible(
+                about, f"{method} fails on it with {type(error).__name__}: {self._said(error)}"
+            ) from error
         self._gate.answered()
+        if fault:
+            raise self._implausible(about, f"{method}{fault}")
         return True if answer is None else answer
+
+    def _implausible(self, about: str, why: str) -> UnreachableError:
+        what = f"What Rucio at {self._connection.server} answers about {about} cannot be: {why}."
+        return UnreachableError(Reason.CATALOGUE_IMPLAUSIBLE, what)
 
     def _named(self, about: str, kind: str, error: Exception, reason: Reason | None) -> PortError:
         said = self._said(error)
