@@ -125,6 +125,10 @@ def test_an_end_that_was_asked_for_comes_at_once_whatever_its_owner_has_written_
     wait_for("the Job has written", lambda: "written" in session.log())
     secret = ("-n", session.namespace, "patch", "secret", f"{session.name}-vrse", "--type=merge", "-p")
     cluster.kubectl(*secret, json.dumps({"data": {"token": ODD}}))
+    # Nobody watches Secrets of users: any event about the session brings the next look.
+    cluster.kubectl("-n", session.namespace, "annotate", "volatilerse", session.name, "look=now")
+    changed = f"Secret {session.namespace}/{session.name}-vrse was changed by kubectl-patch"
+    wait_for("it is told who changed it", lambda: changed in session.condition("Ready").get("message", ""), 30)
     request = ("-n", session.namespace, "patch", "volatilerse", session.name, "--type=merge", "-p")
     cluster.kubectl(*request, '{"spec":{"endRequested":true}}')
     record = asked["asked"].ended("Requested")

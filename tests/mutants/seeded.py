@@ -302,6 +302,16 @@ def the_fence_is_not_proven() -> None:
 
 
 @mutant
+def a_door_that_refuses_everybody_is_fenced() -> None:
+    swap(door, "_control", lambda _real: lambda _look: None)
+
+
+@mutant
+def what_others_wrote_is_taken_for_ours() -> None:
+    swap(objects, "is_as_written", lambda _real: lambda *_: True)
+
+
+@mutant
 def the_session_keeps_its_token() -> None:
     swap(
         reconciler,

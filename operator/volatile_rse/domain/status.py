@@ -212,7 +212,7 @@ def _usable(facts: Facts, record: Record, plan: Plan) -> _Said:
     if record.status.session.ended_at is not None:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if _serves(facts, record):
-        return _Said(type_, "True", Reason.USABLE, "Read just now with the session's token, inside and outside.")
+        return _Said(type_, "True", Reason.USABLE, "Read just now with the session's rights, inside and outside.")
     if facts.unusable and not _is_starting(facts):
         return _Said(type_, "False", *_because(Problem(Reason.READ_FAILED, facts.unusable)))
     return _Said(type_, "False", *_why_not(record, plan))
