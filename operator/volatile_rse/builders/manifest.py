@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
@@ -29,7 +29,7 @@ _SOURCES = 64
 class SiteAccess:
     """How a buffer reaches the permanent sites."""
 
-    tokens: Mapping[str, str]
+    tokens: Mapping[str, str] = field(repr=False)
     """Host name -> bearer token."""
     trust: str | None
     """Certificates of the sites' authorities (PEM); None: the system's."""

@@ -35,7 +35,7 @@ def mark(world: World, record_id: str, body: dict[str, Any]) -> dict[str, Any]:
 def is_as_written(world: World, record_id: str, body: Object) -> bool:
     """Tell whether an object is as this operator wrote it; what others have added beside that does not matter."""
     found = str((body["metadata"].get("annotations") or {}).get(DIGEST))
-    return hmac.compare_digest(found.encode(), _digest(world, record_id, body).encode())
+    return hmac.compare_digest(found.encode(errors="replace"), _digest(world, record_id, body).encode())
 
 
 def changed_of(body: Object) -> Changed:

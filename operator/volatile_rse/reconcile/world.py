@@ -24,7 +24,7 @@ class Login:
 
     connection: RucioConnectionSpec
     username: str
-    password: str
+    password: str = field(repr=False)
     authorities: str | None
     """PEM; None: the system's."""
 

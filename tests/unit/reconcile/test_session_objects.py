@@ -13,8 +13,11 @@ import pytest
 from tests.unit.reconcile.scenarios import FILES
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.reconcile.world import World
+from volatile_rse.ports.credentials import KeyPair
+from volatile_rse.reconcile.reading import read_connection
+from volatile_rse.reconcile.world import Login, World
 
 SECRET, CONFIG = Ref("Secret", "alice", "run-vrse"), Ref("ConfigMap", "alice", "run-vrse")
 TOKENS = {
@@ -211,6 +214,18 @@ def test_no_key_of_tokens_is_stored_anywhere() -> None:
     texts = [text.replace("\\", "") for text in texts] + [str(each.get("data")) for each in maps]
     assert [text for text in texts if '"kty"' in text], "public keys are stored"
     assert not [text for text in texts if '"d"' in text]
+
+
+def test_what_is_secret_is_no_part_of_how_an_object_is_written_out() -> None:
+    """Tracebacks and logs write objects out."""
+    small = Small()
+    spec = read_connection(body(small, Ref("RucioConnection", None, "rucio")))
+    held = [
+        SiteAccess({"host": "secret-word"}, None),
+        Login(spec, "ops", "secret-word", None),
+        KeyPair("c", "secret-word"),
+    ]
+    assert [one for one in held if "secret-word" in repr(one)] == []
 
 
 def test_another_authority_of_the_operator_reaches_a_running_session() -> None:
