@@ -251,5 +251,5 @@ def test_an_input_that_cannot_be_one_is_named_with_its_lack(
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    logging.getLogger("volatile_rse").setLevel(logging.WARNING)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="volatile_rse")
