@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -14,12 +16,16 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from testbed import grid, layout, session
+from testbed import buffer, grid, layout, session
+from tests.e2e import crowd
 from tests.e2e.buffer_containers import CLAIM, OUTBOX, RECORD, RIGHTS, Buffer, live_buffer, until
 from tests.e2e.flows import docker
 from volatile_rse.adapters.authority import hashed_name
 from volatile_rse.api.agent import (
+    AGENT_PORT,
     DATA,
+    DAVS_PORT,
+    ROOT_PORT,
     TLS,
     Copies,
     CopyOrder,
@@ -214,3 +220,84 @@ def test_what_is_open_to_write_at_the_fence_is_torn_also_if_it_was_whole_before(
     until(lambda: live.client.report().actual == GateState(mode="fenced", generation=2))
     states = {path: state.state for path, state in live.seal(2, rule).items()}
     assert states == dict.fromkeys(TORN, "torn") | dict.fromkeys(WHOLE, "sealed")
+
+
+CROWDS = (
+    ("nothing", "xrootd", DAVS_PORT), ("hello", "xrootd", DAVS_PORT), ("greeting", "xrootd", ROOT_PORT),
+    ("nothing", "agent", AGENT_PORT),
+)  # fmt: skip
+IN_POD = f"""
+import socket
+from pathlib import Path
+lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+for port in {ROOT_PORT, DAVS_PORT}:
+    print(sum(line[1].endswith(f":{{port:04X}}") and line[3] == "01" for line in lines))
+line = socket.create_connection((socket.gethostname(), {ROOT_PORT}), timeout=5)
+line.sendall({crowd.GREETING!r})
+print(len(line.recv(16)))
+"""
+
+
+@pytest.fixture
+def crowds(live: Buffer) -> Iterator[None]:
+    """Let containers have 2,600 connections each to the buffer or its agent, and do nothing with them."""
+    names = []
+    for what, program, port in CROWDS:
+        names.append(f"{live.name}-{program}-{what}")
+        options = ["--network", layout.NETWORK, "--volume", f"{crowd.__file__}:/crowd.py"]
+        argv = ["python3", "/crowd.py", f"{live.name}-{program}", str(port), what, "2600"]
+        docker("run", "--detach", "--name", names[-1], *options, buffer.image(), *argv)
+    yield
+    for name in names:
+        subprocess.run(["docker", "rm", "--force", name], check=False, capture_output=True)
+
+
+@pytest.mark.usefixtures("crowds")
+def test_thousands_who_say_nothing_keep_nobody_out_and_end_no_xrootd(live: Buffer) -> None:
+    def in_pod() -> list[int]:
+        """Tell how many connections each port has, and how many bytes XRootD greets with."""
+        return [int(line) for line in docker("exec", f"{live.name}-xrootd", "python3", "-c", IN_POD).splitlines()]
+
+    def words() -> str:
+        return subprocess.run(
+            ["docker", "logs", f"{live.name}-xrootd"], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        ).stdout  # fmt: skip
+
+    def started() -> str:
+        return docker("inspect", "--format", "{{.State.StartedAt}} {{.State.Pid}}", f"{live.name}-xrootd")
+
+    before, slowest = started(), 0.0
+    # Half of a port is for one address; of the other half each gets a little.
+    until(lambda: min(in_pod()[:2]) > 1000)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        slowest = max(slowest, live.call("PUT", f"{OUTBOX}/among.root", data=CONTENT).elapsed.total_seconds())
+        assert live.call("GET", f"{OUTBOX}/among.root").content == CONTENT
+        assert in_pod()[2] == 16
+        assert live.answers()
+    assert slowest < 5
+    kibibytes = docker("exec", f"{live.name}-agent", "grep", "VmHWM", "/proc/1/status").split()[1]
+    assert int(kibibytes) < 200_000, "2,600 silent connections cost the agent 90 KiB each"
+    assert "did not answer" not in words()
+    # Who came stands in the log, with the address that XRootD knows it by.
+    assert re.search(r"davs: [0-9.]+:\d+ \(behind: 127\.[0-9.]+\), ", words())
+    live.fence(1)
+    assert live.call("PUT", f"{OUTBOX}/late.root", data=b"late").status_code == 403
+    assert started() == before
+
+
+def test_plain_http_is_refused_on_both_ports_also_with_a_good_token(live: Buffer) -> None:
+    path = f"{OUTBOX}/h.root"
+    assert live.call("PUT", path, data=CONTENT).status_code == 201
+    script = f"""
+import http.client, socket
+for port in ({DAVS_PORT}, {ROOT_PORT}):
+    line = http.client.HTTPConnection(socket.gethostname(), port, timeout=10)
+    line.request("GET", {path!r}, headers={{"Authorization": "Bearer {live.token}"}})
+    try:
+        print(line.getresponse().status)
+    except ConnectionError:
+        print("refused")
+"""
+    assert docker("exec", f"{live.name}-xrootd", "python3", "-c", script).split() == ["refused", "refused"]

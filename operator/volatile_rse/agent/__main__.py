@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 from aiohttp import web
 
 from volatile_rse.agent.buffer import Buffer
+from volatile_rse.agent.front import INTERNAL, Front
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.service import application, tls_context
+from volatile_rse.agent.worker import worker
+from volatile_rse.agent.xrootd import inner_socket
 from volatile_rse.api.agent import AGENT_PORT
 
 __all__ = ["main"]
@@ -26,9 +31,13 @@ def main() -> int:
     buffer = Buffer(places)
     buffer.start()
     # SIGTERM and SIGINT end it in good order, also as PID 1.
-    port = int(os.environ.get("VOLATILE_RSE_AGENT_PORT", AGENT_PORT))
     made = application(buffer, context)
-    web.run_app(made, port=port, ssl_context=context, print=None, access_log=None, shutdown_timeout=2)
+    with inner_socket(AGENT_PORT) as own, tempfile.TemporaryDirectory() as folder:
+        front = Front(Path(folder), INTERNAL)
+        front.start()
+        worker("front-watch", front.outlive).start()
+        web.run_app(made, sock=own, ssl_context=context, print=None, access_log=None, shutdown_timeout=2)
+        front.stop()
     buffer.stop()
     return 0
 

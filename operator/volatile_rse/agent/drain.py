@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+from volatile_rse.agent.front import Front
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.supervisor import wait_for_end
 from volatile_rse.agent.watch import Watch
@@ -28,7 +29,9 @@ def main() -> int:
     (places.namespace / "store").mkdir(parents=True, exist_ok=True)
     server = Server(places)
     server.start("drain.cfg", forget_uploads=True)
-    code = wait_for_end(places, server, Watch(), lambda: None)
+    front = Front(places.run)
+    front.start()
+    code = wait_for_end(places, server, front, Watch(), lambda: None)
     server.stop()
     return code
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from volatile_rse.agent import ballast
+from volatile_rse.agent.front import Front
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.outbox import tear
 from volatile_rse.agent.places import AREAS, Places
@@ -109,8 +110,8 @@ class Supervisor:
             _log.info("the gate is %s, generation %d", state.mode, state.generation)
 
 
-def wait_for_end(places: Places, server: Server, watch: Watch, tick: Callable[[], None]) -> int:
-    """Tick until this process is asked to end, or XRootD ends by itself or answers nobody; give the exit code.
+def wait_for_end(places: Places, server: Server, front: Front, watch: Watch, tick: Callable[[], None]) -> int:
+    """Tick until this process is asked to end, or one of its own ends or answers nobody; give the exit code.
 
     Replaced certificates and keys of issuers are handed to XRootD, which reads them without a restart.
     """
@@ -122,6 +123,10 @@ def wait_for_end(places: Places, server: Server, watch: Watch, tick: Callable[[]
         if code is not None:
             _log.error("XRootD ended by itself with %d: this container ends, to be started again", code)
             return code or 1
+        if front.has_ended():
+            _log.error("HAProxy ended by itself: this container ends, to be started again")
+            server.stop()
+            return 1
         if watch.is_lost:
             _log.error("XRootD answers nobody any more: it is ended, and this container with it, to be started again")
             count_restart(places)
@@ -147,7 +152,9 @@ def main() -> int:
     server = Server(places)
     supervisor = Supervisor(places, server)
     supervisor.begin()
-    code = wait_for_end(places, server, Watch(), supervisor.follow)
+    front = Front(places.run)
+    front.start()
+    code = wait_for_end(places, server, front, Watch(), supervisor.follow)
     supervisor.end()
     return code
 

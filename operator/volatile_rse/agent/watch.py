@@ -13,6 +13,7 @@ from pathlib import Path
 
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.worker import worker
+from volatile_rse.agent.xrootd import INNER
 from volatile_rse.api.agent import DAVS_PORT
 
 __all__ = ["Hearing", "Watch", "answers", "count_restart", "restarts"]
@@ -46,13 +47,16 @@ class Hearing:
         return self.misses >= (_MISSES if self.heard else _MISSES_AT_FIRST)
 
 
-def answers(port: int = DAVS_PORT, timeout: float = _TIMEOUT) -> bool:
-    """Ask a server of this pod what it can do; a refusal is an answer, and no file is touched."""
+def answers(port: int = DAVS_PORT, timeout: float = _TIMEOUT, host: str = INNER) -> bool:
+    """Ask a server of this pod what it can do; a refusal is an answer, and no file is touched.
+
+    XRootD is asked where nobody else reaches it: those who wait for it to take their connections do not delay this one.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Is it alive, not: who is it. A certificate that is over is no reason to restart.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    line = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+    line = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
     try:
         line.request("OPTIONS", "/")
         line.getresponse().read()

@@ -1,7 +1,8 @@
-"""What XRootD needs around it: a private copy of its key, its issuers' keys, a clean start, and an end."""
+"""What XRootD needs around it: a private copy of its key, its issuers' keys, ports, a clean start, and an end."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -10,17 +11,28 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 
-__all__ = ["Server", "copy_tls", "seed_keys"]
+__all__ = ["HANDSHAKE", "INNER", "Server", "copy_tls", "inner_socket", "seed_keys"]
 
+INNER = "127.0.0.2"
+"""Where XRootD and the agent listen, on their own ports: XRootD's answers name them. HAProxy has all other addresses of
+the pod."""
 _log = logging.getLogger(__name__)
+HANDSHAKE = bytes(12) + (4).to_bytes(4, "big") + (2012).to_bytes(4, "big")
+"""What every client of XRootD begins with."""
+_FIRST = 3
+"""Number of the first socket that a program is given."""
+_QUEUE = 1024
+"""Connections that may wait while XRootD starts."""
 _PATIENCE = 5.0
-"""Seconds that XRootD has to end when asked, and to listen when started."""
+"""Seconds that XRootD has to end when asked."""
+_START = 15.0
+"""Seconds that it has to answer when started: there may be a queue."""
 
 
 def copy_tls(places: Places) -> None:
@@ -59,9 +71,10 @@ def seed_keys(places: Places) -> None:
 class Server:
     """One XRootD process at a time, a child of this process, which as PID 1 also buries orphans."""
 
-    def __init__(self, places: Places, ports: Iterable[int] = (ROOT_PORT, DAVS_PORT)) -> None:
+    def __init__(self, places: Places, ports: Sequence[int] = (ROOT_PORT, DAVS_PORT)) -> None:
         self._places = places
-        self._ports = tuple(ports)
+        self._ports = ports
+        self._sockets: list[socket.socket] = []
         self._pid: int | None = None
         self._held = False
 
@@ -81,13 +94,17 @@ class Server:
         """
         if forget_uploads:
             shutil.rmtree(self._places.run / ".ofs", ignore_errors=True)
-        argv = ["xrootd", "-c", str(self._places.config / configuration)]
-        environment = os.environ | {"XDG_CACHE_HOME": str(self._places.run)}
+        # The shell is replaced by XRootD, and says whose the sockets are.
+        argv = ["sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"', "xrootd", "-c", str(self._places.config / configuration)]
+        environment = os.environ | {"XDG_CACHE_HOME": str(self._places.run), "LISTEN_FDS": str(len(self._ports))}
+        # They outlive XRootD, as systemd's would: who comes while it starts anew waits for it, and nobody else answers.
+        self._sockets = self._sockets or [inner_socket(port) for port in self._ports]
+        given = [(os.POSIX_SPAWN_DUP2, each.fileno(), _FIRST + index) for index, each in enumerate(self._sockets)]
         # This process blocks its signals; XRootD must not inherit that.
-        self._pid = os.posix_spawnp(argv[0], argv, environment, setsigmask=[])
+        self._pid = os.posix_spawnp(argv[0], argv, environment, file_actions=given, setsigmask=[])
         began = time.monotonic()
-        while not self._listens():
-            if self.reap() is not None or time.monotonic() > began + _PATIENCE:
+        while not self._answers():
+            if self.reap() is not None or time.monotonic() > began + _START:
                 message = (
                     f"XRootD does not listen with {configuration}: an administrator must read this container's log"
                 )
@@ -146,13 +163,25 @@ class Server:
             if pid == self._pid:
                 code, self._pid = os.waitstatus_to_exitcode(status), None
 
-    def _listens(self) -> bool:
-        for port in self._ports:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                return False
-        return True
+    def _answers(self) -> bool:
+        """Tell whether it greets; all its ports are served then."""
+        try:
+            with socket.create_connection((INNER, self._ports[0]), timeout=1) as line:
+                line.sendall(HANDSHAKE)
+                return bool(line.recv(1))
+        except OSError:
+            return False
+
+
+def inner_socket(port: int) -> socket.socket:
+    """Make a socket that listens to this pod alone; HAProxy listens to the same port elsewhere."""
+    with socket.socket() as made:
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            made.setsockopt(socket.SOL_SOCKET, option, 1)
+        made.bind((INNER, port))
+        made.listen(_QUEUE)
+        # Away from the numbers under which XRootD gets them.
+        return socket.socket(fileno=fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, _FIRST + 64))
 
 
 def _has_stopped(pid: int) -> bool:

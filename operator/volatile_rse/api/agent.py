@@ -14,6 +14,7 @@ from volatile_rse.api.schema import ApiModel, DnsLabel, RelativePattern, Scope
 __all__ = [
     "AGENT_PORT",
     "CONFIG",
+    "CONNECTIONS",
     "DATA",
     "DAVS_PORT",
     "EXCLUDES",
@@ -54,6 +55,8 @@ UID = 10940
 ROOT_PORT = 1094
 DAVS_PORT = 8443
 AGENT_PORT = 9443
+CONNECTIONS = 2048
+"""To one of the two public ports at a time. XRootD has a thread for each, and some more for who asks it in its pod."""
 EXCLUDES = (
     "**/.ipynb_checkpoints/**",
     "**/__pycache__/**",

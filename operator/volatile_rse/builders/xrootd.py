@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from volatile_rse.api.agent import CONFIG, DATA, DAVS_PORT, ROOT_PORT, RUN
+from volatile_rse.api.agent import CONFIG, CONNECTIONS, DATA, DAVS_PORT, ROOT_PORT, RUN
 
 __all__ = ["BUFFER_FILES", "FAR", "Issuer", "ServerSettings", "buffer_files", "drain_files"]
 
@@ -77,6 +77,11 @@ def _ports() -> list[str]:
     return [
         f"xrd.port {ROOT_PORT}",
         f"xrd.protocol http:{DAVS_PORT} libXrdHttp.so",
+        # A thread for each connection that what stands before XRootD lets through, and some for who asks in the pod. A
+        # request by https is answered only while fewer are busy than may stay with a connection: all but ``avlt``.
+        f"xrd.sched maxt {2 * CONNECTIONS + 256} avlt 1",
+        # Clients come from addresses of that, which nobody has given a name.
+        "xrd.network nodnr",
         "all.role server",
         f"oss.localroot {DATA}/ns",
     ]
@@ -88,7 +93,7 @@ def _place(site: str) -> list[str]:
 
 def _tls() -> list[str]:
     return [
-        f"xrd.tls {RUN}/tls/tls.crt {RUN}/tls/tls.key",
+        f"xrd.tls {RUN}/tls/tls.crt {RUN}/tls/tls.key hsto 5",
         f"xrd.tlsca certfile {RUN}/tls/ca.crt refresh 60s",
         "xrootd.tls capable all",
         "xrootd.chksum adler32",

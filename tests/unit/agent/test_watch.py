@@ -15,9 +15,11 @@ import pytest
 from tests.unit.agent.conftest import Child, until
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.agent import supervisor
+from volatile_rse.agent.front import Front
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.watch import Hearing, Watch, answers, restarts
 
+HERE = "127.0.0.1"
 SECONDS = 0.5
 """That an answer may take here."""
 
@@ -62,7 +64,7 @@ class Wedged:
         self._server.server_close()
 
     def watch(self) -> Watch:
-        self._watches.append(Watch(lambda: answers(self.port, SECONDS), interval=0.02))
+        self._watches.append(Watch(lambda: answers(self.port, SECONDS, HERE), interval=0.02))
         return self._watches[-1]
 
 
@@ -90,11 +92,11 @@ def test_what_has_answered_nothing_yet_has_longer() -> None:
 
 
 def test_a_refusal_is_an_answer_and_a_taken_connection_is_none(wedged: Wedged) -> None:
-    assert answers(wedged.port)
+    assert answers(wedged.port, host=HERE)
     wedged.well.clear()
-    assert not answers(wedged.port, SECONDS)
+    assert not answers(wedged.port, SECONDS, HERE)
     wedged.close()
-    assert not answers(wedged.port)
+    assert not answers(wedged.port, host=HERE)
 
 
 def test_a_server_that_wedges_is_ended_and_counted(wedged: Wedged, places: Places) -> None:
@@ -105,7 +107,7 @@ def test_a_server_that_wedges_is_ended_and_counted(wedged: Wedged, places: Place
         if wedged.asked >= 3:
             wedged.well.clear()
 
-    assert supervisor.wait_for_end(places, child, watch, tick) != 0
+    assert supervisor.wait_for_end(places, child, Front(places.run), watch, tick) != 0
     assert child.done == ["stop"]
     assert wedged.asked >= 3 + 4
     assert restarts(places) == 1
@@ -119,7 +121,7 @@ def test_who_is_asked_to_end_kills_nobody(wedged: Wedged, places: Places, monkey
     until(lambda: watch.is_lost)
     monkeypatch.setattr(watch, "start", lambda: None)
     monkeypatch.setattr(signal, "sigtimedwait", lambda *_: signal.SIGTERM)
-    assert supervisor.wait_for_end(places, child, watch, lambda: None) == 0
+    assert supervisor.wait_for_end(places, child, Front(places.run), watch, lambda: None) == 0
     assert child.done == []
     assert restarts(places) == 0
 

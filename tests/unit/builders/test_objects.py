@@ -32,6 +32,7 @@ from volatile_rse.builders.storage import (
     session_issuer,
     xrootd_data,
 )
+from volatile_rse.builders.xrootd import drain_files
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.names import hash_path
 from volatile_rse.domain.settings import Settings
@@ -111,6 +112,13 @@ def test_the_agent_alone_sees_no_key_of_xrootd_and_xrootd_none_of_the_agent() ->
     assert "config" not in mounts["agent"]
     files = {item["key"]: item["path"] for item in volumes["config"]["secret"]["items"]}
     assert files == {key: key.removeprefix("xrootd.") for key in xrootd_data(record(), lambda _issuer: {"keys": []})}
+
+
+@pytest.mark.parametrize(
+    "text", [xrootd_data(record(), lambda _issuer: {"keys": []})["xrootd.open.cfg"], drain_files("drain")["drain.cfg"]]
+)
+def test_xrootd_has_a_thread_for_each_connection_that_may_come_and_looks_up_no_names(text: str) -> None:
+    assert {"xrd.sched maxt 4352 avlt 1", "xrd.network nodnr"} <= set(text.splitlines())
 
 
 def test_memory_is_bounded_by_the_capacity() -> None:
