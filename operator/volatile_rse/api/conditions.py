@@ -82,6 +82,7 @@ class Reason(StrEnum):
     PATH_ESCAPES_OUTBOX = "PathEscapesOutbox"
     CREDENTIAL_MISSING = "CredentialMissing"
     CREDENTIAL_INVALID = "CredentialInvalid"
+    CREDENTIAL_MISMATCH = "CredentialMismatch"
     CATALOGUE_UNREACHABLE = "CatalogueUnreachable"
     CATALOGUE_REFUSED = "CatalogueRefused"
     CATALOGUE_IMPLAUSIBLE = "CatalogueImplausible"
@@ -195,6 +196,11 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.CREDENTIAL_INVALID: Remedy(
         Actor.ADMIN, "Write the named value of the Secret anew, as plain text without a byte order mark."
+    ),
+    Reason.CREDENTIAL_MISMATCH: Remedy(
+        Actor.ADMIN,
+        "Compare the Secret with the RucioConnection, the VolatileRSEClass or the protocol of the RSE that the message "
+        "names: whichever is wrong has to be mended. Until then the Secret's values are sent nowhere.",
     ),
     Reason.CATALOGUE_UNREACHABLE: Remedy(
         Actor.ADMIN, "Bring the Rucio server back; nothing destructive happens until then and the session goes on."

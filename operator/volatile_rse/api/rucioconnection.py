@@ -6,19 +6,21 @@ from typing import Annotated
 
 from pydantic import Field
 
+from volatile_rse.api.addresses import SERVER
 from volatile_rse.api.conditions import Condition
 from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Scope
 
 __all__ = ["Budget", "RucioConnectionSpec", "RucioConnectionStatus", "SecretKeys"]
 
-Url = Annotated[str, Field(pattern=r"^https://[^\s/]+(/[^\s]*)?$", max_length=512)]
+Url = Annotated[str, Field(pattern=SERVER, max_length=512)]
 
 
 class SecretKeys(ApiModel):
     """A user name and a password in a Secret of the operator's namespace."""
 
     secret_name: DnsLabel
-    """Keys ``username`` and ``password``."""
+    """Keys ``username``, ``password`` and ``server``: the URL of the server that they are for, and of its auth server if
+    that is another, with a blank between. No other server is sent them."""
 
 
 class Budget(ApiModel):

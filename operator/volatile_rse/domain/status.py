@@ -51,6 +51,7 @@ STALLING = frozenset(
         Reason.QUOTA_EXCEEDED,
         Reason.CREDENTIAL_MISSING,
         Reason.CREDENTIAL_INVALID,
+        Reason.CREDENTIAL_MISMATCH,
         Reason.FOREIGN_OBJECT,
         Reason.INPUTS_CHANGED,
         Reason.LAST_COPY,
@@ -315,7 +316,7 @@ def _staged_files(facts: Facts) -> int:
 
 def _credentials(record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.CREDENTIALS_VALID
-    for reason in (Reason.CREDENTIAL_INVALID, Reason.CREDENTIAL_MISSING):
+    for reason in (Reason.CREDENTIAL_MISMATCH, Reason.CREDENTIAL_INVALID, Reason.CREDENTIAL_MISSING):
         if problem := _find(plan, reason):
             return _Said(type_, "False", *_because(problem))
     if record.status.inputs is None:

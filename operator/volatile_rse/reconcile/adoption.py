@@ -81,7 +81,7 @@ def adopt(world: World, connections: Connections, wanted: Adoption) -> str:
         absent or going. NAMING_INVALID: the class calls nothing. Nothing of it was changed.
     """
     terms = _terms(world, wanted.class_name)
-    catalogue = connections.of(terms.connection)
+    catalogue = connections.of(terms.connection, terms.class_.connection_name)
     left = _left(catalogue, terms, wanted)
     if why := _unlike(world, left, wanted):
         raise _refusal(wanted, why)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from volatile_rse.api.addresses import server_url
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
@@ -40,7 +43,7 @@ class Connections:
         self._asked: dict[str, tuple[datetime, timedelta]] = {}
         """Record -> when sources are asked for again, and how long that was after the last time."""
 
-    def remembering(self, connection: RucioConnectionSpec, record_id: str) -> Catalogue:
+    def remembering(self, spec: RSERecordSpec) -> Catalogue:
         """Give the client with the memory of one buffer: for looks that destroy nothing, and for all deeds.
 
         Raises
@@ -48,10 +51,10 @@ class Connections:
         RefusedError
             As ``of``.
         """
-        client = self.of(connection)
-        known = self._memories.get(record_id)
+        client = self.of(spec.connection_snapshot, spec.connection_name)
+        known = self._memories.get(spec.record_id)
         if known is None or known[0] is not client:
-            known = self._memories[record_id] = (client, remembering(client, self._world.clock.now))
+            known = self._memories[spec.record_id] = (client, remembering(client, self._world.clock.now))
         return known[1]
 
     def keep(self, alive: set[str]) -> None:
@@ -91,16 +94,21 @@ class Connections:
             self._compared[record_id] = version
         return right
 
-    def of(self, connection: RucioConnectionSpec) -> Catalogue:
+    def of(self, connection: RucioConnectionSpec, name: str) -> Catalogue:
         """Give the client.
+
+        Parameters
+        ----------
+        name
+            Of the RucioConnection.
 
         Raises
         ------
         RefusedError
             CREDENTIAL_MISSING: the Secret or the ConfigMap that the connection names is missing or incomplete.
-        CREDENTIAL_INVALID: what is in the Secret can be no login.
+            CREDENTIAL_INVALID: what is in the Secret can be no login. CREDENTIAL_MISMATCH: it is for another server.
         """
-        login = self._login(connection)
+        login = self._login(connection, name)
         # Records keep the connection as it was when they began: the same server may be named in several ways.
         key = connection.model_dump_json()
         with self._lock:
@@ -111,7 +119,7 @@ class Connections:
                 self._clients[key] = known
             return known[1]
 
-    def _login(self, connection: RucioConnectionSpec) -> Login:
+    def _login(self, connection: RucioConnectionSpec, name: str) -> Login:
         namespace = self._world.settings.namespace
         secret = self._world.cluster.get(Ref("Secret", namespace, connection.userpass.secret_name))
         data = {} if secret is None else secret_of(secret)
@@ -121,6 +129,9 @@ class Connections:
                 f"and Rucio at {connection.server} wants them."
             )
             raise RefusedError(Reason.CREDENTIAL_MISSING, what)
+        if for_ := _mismatch(connection, data.get("server", "")):
+            what = f"Secret {namespace}/{connection.userpass.secret_name} {for_[0]}, and RucioConnection {name} {for_[1]}."
+            raise RefusedError(Reason.CREDENTIAL_MISMATCH, what)
         login = {key: data[key].strip() for key in ("username", "password")}
         if wrong := [key for key, text in login.items() if not _is_plain(text)]:
             what = f"Secret {namespace}/{connection.userpass.secret_name}: {', '.join(wrong)} cannot stand in a header."
@@ -129,6 +140,18 @@ class Connections:
         if connection.ca_config_map is not None:
             authorities = authorities_of(self._world, connection.ca_config_map)
         return Login(connection, login["username"], login["password"], authorities)
+
+
+def _mismatch(connection: RucioConnectionSpec, told: str) -> tuple[str, str] | None:
+    """Say what a login is for, as its Secret tells, and which other servers a connection names; None: no others."""
+    # Nothing of the Secret is repeated but what is a URL: another program's may hold more in its key of this name.
+    meant = {url for text in re.split(r"[\s,]+", told) if (url := server_url(text))}
+    named = {url for url in (connection.server, connection.auth_server) if url is not None}
+    strangers = sorted(url for url in named if server_url(url) not in meant)
+    if not strangers:
+        return None
+    for_ = f"is for {' and '.join(sorted(meant))}" if meant else "does not tell by its key server which server it is for"
+    return for_, f"names {' and '.join(strangers)}: nothing was sent there"
 
 
 def _is_plain(text: str) -> bool:

@@ -386,7 +386,7 @@ class _Hand:
         return self._spec.connection_snapshot.server, did
 
     def _catalogue(self) -> Catalogue:
-        return self._connections.remembering(self._spec.connection_snapshot, self._spec.record_id)
+        return self._connections.remembering(self._spec)
 
     def _buffer(self) -> Buffer:
         return buffer_of(self._world, self._record, self._facts)

@@ -89,7 +89,7 @@ def _in_catalogues(world: World, connections: Connections, instance: str) -> lis
     found: list[_Ledger] = []
     for body in world.cluster.list("RucioConnection"):
         spec = read_connection(body)
-        catalogue = connections.of(spec)
+        catalogue = connections.of(spec, body["metadata"]["name"])
         ledgers = catalogue.ledgers(spec.ledger_scope, instance)
         found += [
             _Ledger(did, owner, body["metadata"]["name"], spec.server, catalogue) for did, owner in ledgers.items()

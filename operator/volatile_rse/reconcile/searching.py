@@ -83,9 +83,9 @@ class _Patient:
         self._connections = connections
         self._note = note
 
-    def of(self, connection: RucioConnectionSpec) -> Catalogue:
+    def of(self, connection: RucioConnectionSpec, name: str) -> Catalogue:
         try:
-            return cast("Catalogue", _Quiet(self._connections.of(connection), connection.server, self._note))
+            return cast("Catalogue", _Quiet(self._connections.of(connection, name), connection.server, self._note))
         except Exception as error:  # noqa: BLE001 (noted)
             self._note(error, connection.server)
             return cast("Catalogue", _Quiet(None, connection.server, self._note))

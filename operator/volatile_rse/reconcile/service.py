@@ -365,7 +365,8 @@ class Service:
         reachable, reason, message = True, "", "The server answers and takes the operator's credential."
         try:
             spec = read_connection(body)
-            self._connections.of(spec.model_copy(update={"budget": spec.budget or Budget()})).ping()
+            connection = spec.model_copy(update={"budget": spec.budget or Budget()})
+            self._connections.of(connection, body["metadata"]["name"]).ping()
         except PortError as error:
             reachable, reason, message = False, error.reason.value, error.what[:1024]
             found.unread["RucioConnection"] += error.reason is Reason.CONFIGURATION_INVALID

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,10 +75,8 @@ def misbehave(state: Server, asked: BaseHTTPRequestHandler) -> None:
             return
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    state = Server()
-
+@contextmanager
+def serving(state: Server, tmp_path: Path, *, tls: bool = True) -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.seen.append(self.path)
@@ -103,15 +102,24 @@ def server(tmp_path: Path) -> Iterator[Server]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "pair.pem")
     listening = ThreadingHTTPServer(("localhost", 0), Handler)
-    listening.socket = context.wrap_socket(listening.socket, server_side=True)
+    if tls:
+        listening.socket = context.wrap_socket(listening.socket, server_side=True)
     state.port = listening.server_port
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()
-    yield state
-    state.over.set()
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    try:
+        yield state
+    finally:
+        state.over.set()
+        listening.shutdown()
+        thread.join()
+        listening.server_close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(Server(), tmp_path) as state:
+        yield state
 
 
 @pytest.fixture
@@ -126,6 +134,28 @@ def catalogue(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         budget=Budget(timeout=1, calls_per_second=1000),
     )
     return RucioCatalogue(RucioServer(spec, ("ops", "secret"), AUTHORITY.bundle(), tmp_path))
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["https", "http"])
+@pytest.mark.parametrize("path", [LOGIN, "/dids/user.alice/f"], ids=["login", "call"])
+def test_a_server_that_sends_on_to_another_one_has_nothing_sent_there(
+    server: Server, catalogue: RucioCatalogue, tmp_path: Path, path: str, *, tls: bool
+) -> None:
+    with serving(Server(), tmp_path, tls=tls) as other:
+        where = f"{'https' if tls else 'http'}://localhost:{other.port}"
+        server.answers[path] = (307, {"Location": f"{where}/stolen"}, "")
+        with pytest.raises(RefusedError, match=f"sends on to {where}") as caught:
+            catalogue.dataset(Did("user.alice", "f"))
+        assert caught.value.reason is Reason.CREDENTIAL_MISMATCH
+        assert other.seen == []
+
+
+def test_a_server_may_send_on_to_itself(server: Server, catalogue: RucioCatalogue) -> None:
+    server.answers["/there"] = server.answers[LOGIN]
+    server.answers[LOGIN] = (307, {"Location": "/there"}, "")
+    with pytest.raises(UnreachableError):
+        catalogue.dataset(Did("user.alice", "f"))
+    assert "/there" in server.seen
 
 
 @pytest.mark.parametrize("body", ["", "no server behind this proxy", "<html>\nUnavailable: later\n</html>"])

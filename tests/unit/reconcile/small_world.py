@@ -41,6 +41,7 @@ from volatile_rse.reconcile.world import Login, World
 CLUSTER_AUTHORITY = LocalAuthority.create()
 REQUEST = Ref("VolatileRSE", "alice", "run")
 OUT = Did("user.alice", "out")
+LOGIN = {"username": "ops", "password": "secret", "server": "https://rucio.example.org"}
 Apply = Callable[[World, Connections, Facts, do.Effect], None]
 
 
@@ -84,6 +85,8 @@ class Small:
         self._fill_catalogue()
         self._install()
         self.apply: Apply = execute
+        self.logins: list[Login] = []
+        """What was sent to which server."""
         self.written: tuple[str, ...] = ()
         self.given_up: tuple[str, ...] = ()
         """What of it somebody consented to lose; it counts once the record says so."""
@@ -123,7 +126,7 @@ class Small:
         )
         tokens = {f"site-{letter}.example.org": "token" for letter in "ab"}
         made = [
-            ("Secret", "login", {"stringData": {"username": "ops", "password": "secret"}}),
+            ("Secret", "login", {"stringData": LOGIN}),
             ("Secret", "site-tokens", {"stringData": tokens}),
         ]
         for kind, name, content in made:
@@ -323,7 +326,8 @@ class Small:
 
     # Methods and no closures: a copy of the world has its own.
 
-    def _connect(self, _login: Login) -> Catalogue:
+    def _connect(self, login: Login) -> Catalogue:
+        self.logins.append(login)
         return self.catalogue
 
     def _agent_at(self, address: str, name: str) -> Buffer:

@@ -6,9 +6,11 @@ import base64
 
 import pytest
 
+from tests.unit.reconcile import small_world
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.builders.objects import session_name
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.service import Service
 
 TOKENS = Ref("Secret", "ops", "site-tokens")
@@ -57,7 +59,7 @@ def test_a_request_may_go_whatever_is_in_the_secrets() -> None:
 def test_a_login_that_is_none_is_told_at_its_connection_and_stops_no_sweep(value: bytes) -> None:
     small = Small(inputs=0)
     put(small, LOGIN, password=value)
-    other = {"metadata": {"namespace": "ops", "name": "good"}, "stringData": {"username": "a", "password": "b"}}
+    other = {"metadata": {"namespace": "ops", "name": "good"}, "stringData": small_world.LOGIN}
     small.cluster.create({"apiVersion": "v1", "kind": "Secret", **other})
     first = small.cluster.get(Ref("RucioConnection", None, "rucio")) or {}
     spec = first["spec"] | {"userpass": {"secretName": "good"}}
@@ -69,6 +71,86 @@ def test_a_login_that_is_none_is_told_at_its_connection_and_stops_no_sweep(value
     assert status["rucio"]["conditions"][0]["reason"] == "CredentialInvalid"
     assert "password" in status["rucio"]["message"]
     assert status["zz"]["reachable"] is True
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"server": "https://evil.example.org"},
+        {"server": "https://rucio.example.org:8443"},
+        {"server": "https://rucio.example.org/evil"},
+        {"authServer": "https://evil.example.org"},
+        {"server": "https://evil.example.org", "authServer": "https://rucio.example.org"},
+    ],
+    ids=["server", "port", "path", "auth server", "server and auth server"],
+)
+def test_a_connection_to_another_server_is_sent_no_login_and_says_so(change: dict[str, str]) -> None:
+    small = Small(inputs=0)
+    small.request()
+    first = small.cluster.get(Ref("RucioConnection", None, "rucio")) or {}
+    small.cluster.create({**first, "metadata": {"name": "other"}, "spec": first["spec"] | change})
+    service = Service(small.world(), threads=0)
+    service.sweep()
+    service.search()
+    status = {body["metadata"]["name"]: body["status"] for body in small.cluster.list("RucioConnection")}
+    assert status["rucio"]["reachable"] is True
+    assert status["other"]["reachable"] is False
+    [said] = status["other"]["conditions"]
+    assert said["reason"] == "CredentialMismatch"
+    stranger = next(url for url in change.values() if url != first["spec"]["server"])
+    for told in ("Secret ops/login", "RucioConnection other", "is for https://rucio.example.org", stranger):
+        assert told in said["message"]
+    assert {login.connection.server for login in small.logins} == {"https://rucio.example.org"}
+    assert {login.connection.auth_server for login in small.logins} == {None}
+
+
+@pytest.mark.parametrize("told", ["", "rucio.example.org", "postgres://user:hidden@rucio"], ids=["nothing", "host", "more"])
+def test_a_login_that_names_no_server_is_sent_nowhere_and_not_shown(told: str) -> None:
+    small = Small()
+    put(small, LOGIN, server=told.encode())
+    small.request()
+    small.until(lambda: small.condition("Stalled").get("reason") == "CredentialMismatch")
+    said = small.condition("Stalled")
+    assert said["status"] == "True"
+    assert "Secret ops/login does not tell by its key server" in said["message"]
+    assert "RucioConnection rucio names https://rucio.example.org" in said["message"]
+    assert "ADMIN must act" in said["message"]
+    assert "hidden" not in said["message"]
+    assert small.logins == []
+    put(small, LOGIN, server=b"https://rucio.example.org")
+    small.until(small.has_session)
+
+
+def test_a_login_may_be_for_several_servers_and_their_urls_be_written_otherwise() -> None:
+    small = Small()
+    connection = Ref("RucioConnection", None, "rucio")
+    small.cluster.merge(connection, {"spec": {"authServer": "https://auth.example.org:443"}})
+    put(small, LOGIN, server=b"https://auth.example.org\n  https://Rucio.example.org/\n")
+    small.request()
+    small.until(small.has_session)
+
+
+def test_a_connection_that_is_led_elsewhere_takes_no_login_along_and_stops_no_end() -> None:
+    small = Small()
+    small.begin()
+    connection = Ref("RucioConnection", None, "rucio")
+    small.forget()
+    small.cluster.merge(connection, {"spec": {"server": "https://evil.example.org"}})
+    Service(small.world(), threads=0).sweep()
+    small.delete()
+    small.until(small.is_closed)
+    assert {login.connection.server for login in small.logins} == {"https://rucio.example.org"}
+
+
+def test_an_adoption_by_another_server_is_sent_no_login() -> None:
+    small = Small()
+    small.begin()
+    lost = small.lose_cluster()
+    small.cluster.merge(Ref("RucioConnection", None, "rucio"), {"spec": {"server": "https://evil.example.org"}})
+    small.logins.clear()
+    with pytest.raises(RefusedError, match="is for https://rucio"):
+        small.adopt(lost)
+    assert small.logins == []
 
 
 def test_what_a_user_writes_into_the_sessions_secret_stops_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.ports.cluster import Ref
@@ -37,13 +38,15 @@ def test_clients_that_nobody_asks_for_go_and_others_stay() -> None:
     used, unused = (
         RucioConnectionSpec.model_validate(body["spec"] | {"server": f"https://{name}.example.org"}) for name in "ab"
     )
-    client = connections.of(used)
-    connections.of(unused)
+    servers = base64.b64encode(b"https://a.example.org https://b.example.org").decode()
+    small.cluster.merge(Ref("Secret", "ops", "login"), {"data": {"server": servers}})
+    client = connections.of(used, "rucio")
+    connections.of(unused, "rucio")
     for _ in range(3):
-        connections.of(used)
+        connections.of(used, "rucio")
         connections.keep(set())
     assert [login.connection for login, _ in connections._clients.values()] == [used]
-    assert connections.of(used) is client
+    assert connections.of(used, "rucio") is client
 
 
 def test_it_can_fail_for_ever() -> None:

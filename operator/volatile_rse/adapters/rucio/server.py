@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.https import told
 from volatile_rse.adapters.rucio.shapes import fault_of
+from volatile_rse.api.addresses import server_url
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -65,7 +66,7 @@ class RucioServer:
         self._private = Path(self._folder.name)
         self._bundle = _bundle(self._private, authorities)
         self._local = threading.local()
-        self._bounds = _Bounds()
+        self._bounds = _Bounds(url for url in (connection.server, connection.auth_server) if url is not None)
 
     def call(
         self,
@@ -93,6 +94,9 @@ class RucioServer:
                 # A stream fails while it is read, not when it is asked for.
                 answer = list(answer) if isinstance(answer, Iterator) else answer
             fault = fault_of(method, answer)
+        except RefusedError:
+            self._gate.answered()
+            raise
         except (requests.RequestException, raised.ServerConnectionException, OSError, json.JSONDecodeError) as error:
             self._gate.failed()
             what = f"Rucio at {self._connection.server} does not answer: {self._said(error)}."
@@ -147,12 +151,14 @@ class _Bounds(HTTPAdapter):
     """Ends what a thread asks, whole answers included, and takes none whose end cannot be told from a cut.
 
     The timeouts of ``requests`` are of single reads: a server that sends a byte now and then would hold a thread for
-    ever.
+    ever. And it follows a redirection with the login or the token of the one before, wherever that leads: here none
+    leaves the servers that were named.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, servers: Iterable[str]) -> None:
         super().__init__()
         self._local = threading.local()
+        self._homes = {_origin(url) for url in servers}
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -164,8 +170,17 @@ class _Bounds(HTTPAdapter):
             self._stop_timer()
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 (as its base)
-        """Ask with the time that is left."""
+        """Ask with the time that is left.
+
+        Raises
+        ------
+        RefusedError
+            CREDENTIAL_MISMATCH: it is none of the servers that may be sent what is in the request.
+        """
         self._stop_timer()
+        if (origin := _origin(args[0].url)) not in self._homes:
+            what = f"Rucio at {' and '.join(sorted(map(str, self._homes)))} sends on to {origin}: nothing was sent there."
+            raise RefusedError(Reason.CREDENTIAL_MISMATCH, what)
         kwargs["timeout"] = self._left()
         response = super().send(*args, **kwargs)
         headers = response.headers
@@ -220,7 +235,8 @@ def _connect(
         @session.setter
         def session(self, session: requests.Session) -> None:
             session.verify = bundle
-            session.mount("https://", bounds)
+            for prefix in list(session.adapters):
+                session.mount(prefix, bounds)
             self._bounded = session
 
     return PrivateClient(
@@ -234,6 +250,12 @@ def _connect(
         user_agent="volatile-rse",
         vo=connection.vo,
     )
+
+
+def _origin(url: str) -> str:
+    """Give scheme, host and port of a URL as ``requests`` has it."""
+    start = re.match(r"[^/]*//[^/?#]*", url)
+    return (server_url(start[0]) or start[0]) if start else url
 
 
 def _bundle(private: Path, authorities: str | None) -> str:

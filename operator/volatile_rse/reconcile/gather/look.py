@@ -79,21 +79,22 @@ class Look:
 
     def catalogue(self) -> Catalogue:
         """Give the catalogue; its memory counts as long as nothing is destroyed."""
-        connection = self.spec.connection_snapshot
-        if self.stage in _LIVE:
-            return self.connections.of(connection)
-        return self.connections.remembering(connection, self.spec.record_id)
+        return self.live() if self.stage in _LIVE else self.connections.remembering(self.spec)
+
+    def live(self) -> Catalogue:
+        """Give the catalogue without its memory."""
+        return self.connections.of(self.spec.connection_snapshot, self.spec.connection_name)
 
     def safety(self) -> Catalogue:
         """Give the catalogue for whether outputs are safe: what a session has published may be told from memory."""
         if self.stage is Stage.SERVING:
             return self.catalogue()
-        return self.connections.of(self.spec.connection_snapshot)
+        return self.live()
 
     def steady(self) -> Catalogue:
         """Give the catalogue for what does not change before it is destroyed."""
         if self.stage is Stage.HIDING:
-            return self.connections.remembering(self.spec.connection_snapshot, self.spec.record_id)
+            return self.connections.remembering(self.spec)
         if self.stage in _LIVE:
             self.connections.forget(self.spec.record_id)
         return self.catalogue()

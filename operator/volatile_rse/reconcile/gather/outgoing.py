@@ -107,7 +107,7 @@ def _datasets(look: Look, groups: Mapping[str, Sequence[File]], wanted: Iterable
 
 def _look_into(look: Look, output: Output, files: Sequence[File]) -> None:
     did, datasets, facts = Did(output.scope, output.dataset), look.connections.datasets, look.facts
-    known, catalogue = dataset_of(look.catalogue(), output), look.connections.of(look.spec.connection_snapshot)
+    known, catalogue = dataset_of(look.catalogue(), output), look.live()
     versions, turns = dict(facts.versions), dict(facts.turns)
     refused = problem_of_dataset(output, look.claim.account, look.spec.record_id, known)
     if known is not None and refused is None:

@@ -1,0 +1,88 @@
+"""Addresses that secrets are sent to: each in one form, and none where two programs could read two hosts in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+__all__ = ["FOLDER", "SERVER", "Place", "folders_of", "is_below", "place_of", "server_url"]
+
+_HOST = r"([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+_PORT = r"(:[0-9]{1,5})?"
+SERVER = rf"^https://{_HOST}{_PORT}(/[-A-Za-z0-9._~/]*)?$"
+"""A server's URL: no user, no query, no escape."""
+FOLDER = r"^(:[0-9]{1,5})?/[^\s%?#\\]*$"
+"""A folder of a site, with its port in front if it is that port's alone."""
+_FILE = re.compile(rf"(?:davs|https)://{_HOST}{_PORT}(/[^?#]*)(\?[^#]*)?", re.IGNORECASE | re.ASCII)
+_HTTPS = 443
+_DOTS = frozenset({".", ".."})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file is."""
+
+    host: str
+    port: int
+    path: str
+    """As it stands in the URL."""
+
+
+def server_url(text: str) -> str | None:
+    """Give the one form of a server's URL, by which two are compared; None: it is none."""
+    found = re.fullmatch(SERVER, text, re.IGNORECASE | re.ASCII)
+    if found is None:
+        return None
+    port = _port(found[3])
+    return f"https://{found[1].lower()}{'' if port == _HTTPS else f':{port}'}{(found[4] or '').rstrip('/')}"
+
+
+def place_of(url: str) -> Place | None:
+    """Read the URL of a file; None: it is none that every program reads in the same way."""
+    found = _FILE.fullmatch(url)
+    return None if found is None else Place(found[1].lower(), _port(found[3]), found[4])
+
+
+def folders_of(text: str) -> tuple[str, ...]:
+    """Read a list of folders, with blanks or line breaks between them.
+
+    Raises
+    ------
+    ValueError
+        One is none, or there is none at all.
+    """
+    folders = tuple(text.split())
+    wrong = [folder for folder in folders if not re.match(FOLDER, folder) or _DOTS & set(folder.split("/"))]
+    if wrong or not folders:
+        message = f"{wrong[0]!r} is no folder" if wrong else "it names no folder"
+        raise ValueError(message)
+    return folders
+
+
+def is_below(place: Place, folders: Iterable[str]) -> bool:
+    """Tell whether a file is in one of the folders; one whose path leads up again is in none."""
+    path, decoded = place.path, unquote(place.path)
+    parts = _parts(decoded)
+    while path != decoded:
+        if _DOTS & set(decoded.split("/")):
+            return False
+        path, decoded = decoded, unquote(decoded)
+    if _DOTS & set(decoded.split("/")):
+        return False
+    return any(_holds(folder, place.port, parts) for folder in folders)
+
+
+def _holds(folder: str, port: int, parts: list[str]) -> bool:
+    only, _, path = folder.partition("/")
+    wanted = _parts(path)
+    return parts[: len(wanted)] == wanted and (not only or int(only[1:]) == port)
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
+
+
+def _port(text: str | None) -> int:
+    return int(text[1:]) if text else _HTTPS
