@@ -118,7 +118,7 @@ def _manifest(inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     facts = grid.grid()
     return {
         "digest": "0" * 64, "claims": ["bench"], "inputs": list(inputs),
-        "credentials": dict.fromkeys(SITES.values(), facts.tokens[grid.ALICE]),
+        "credentials": dict.fromkeys(SITES.values(), dict.fromkeys(("read", "write"), facts.tokens[grid.ALICE])),
         "trust": Path(facts.bundle).read_text(),
     }  # fmt: skip
 

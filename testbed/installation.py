@@ -34,6 +34,8 @@ NAMESPACE, BUFFERS = "volatile-rse", "volatile-rse-buffers"
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:volatile-rse"
 """As the API server knows it."""
 CONNECTION, CLASS = "rucio", "standard"
+LOGIN, SITE_TOKENS = "rucio-login", "grid-tokens"
+"""Secrets of the connection and of the class."""
 _AUTHORITY = "volatile-rse-ca"
 _INSTALLED: set[tuple[str, str]] = set()
 """Images of the operator and of buffers that this process has installed."""
@@ -121,7 +123,7 @@ def class_of(name: str, grants: Sequence[Mapping[str, Sequence[str]]], **changes
         "connectionName": CONNECTION,
         "storage": {"volume": {}},
         "exposure": {"publicHost": NODE},
-        "siteCredentials": {"secretName": "site-tokens", "caConfigMap": "grid-ca"},
+        "siteCredentials": {"secretName": SITE_TOKENS, "caConfigMap": "grid-ca"},
         "tenancy": {"grants": list(grants)},
         **changes,
     }
@@ -133,15 +135,28 @@ def class_of(name: str, grants: Sequence[Mapping[str, Sequence[str]]], **changes
     }
 
 
+def site_tokens(name: str, tokens: Mapping[str, str]) -> dict[str, Any]:
+    """Describe a Secret of tokens by host."""
+    metadata = {"name": name, "namespace": NAMESPACE}
+    kind = {"apiVersion": "v1", "kind": "Secret", "type": "volatilerse.io/site-tokens"}
+    return {**kind, "metadata": metadata, "stringData": dict(tokens)}
+
+
+def login(name: str) -> dict[str, Any]:
+    """Describe a Secret of the operator's login at Rucio."""
+    facts, metadata = grid.grid(), {"name": name, "namespace": NAMESPACE}
+    texts = {"username": grid.OPERATOR, "password": facts.passwords[grid.OPERATOR], "server": facts.inside}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": texts}
+
+
 def _configuration() -> list[dict[str, Any]]:
     facts = grid.grid()
     tokens = dict.fromkeys(SITES.values(), facts.tokens[grid.OPERATOR])
-    login = {"username": grid.OPERATOR, "password": facts.passwords[grid.OPERATOR]}
     connection = {
         "server": facts.inside,
         "caConfigMap": "grid-ca",
         "account": grid.OPERATOR,
-        "userpass": {"secretName": "rucio-login"},
+        "userpass": {"secretName": LOGIN},
         "ledgerScope": grid.LEDGER_SCOPE,
     }
     grants = [{"namespaces": ["alice"], "accounts": ["alice"], "scopes": ["user.alice", "cms"]}]
@@ -150,8 +165,8 @@ def _configuration() -> list[dict[str, Any]]:
         return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, **content}
 
     return [
-        made("Secret", "site-tokens", {"stringData": tokens}),
-        made("Secret", "rucio-login", {"stringData": login}),
+        site_tokens(SITE_TOKENS, tokens),
+        login(LOGIN),
         made("ConfigMap", "grid-ca", {"data": {"ca.crt": pki.CA.read_text()}}),
         {
             "apiVersion": "volatilerse.io/v1alpha1",

@@ -28,6 +28,7 @@ from volatile_rse.api.agent import (
     CopyOrder,
     CopyState,
     CopyTarget,
+    Failure,
     FenceRequest,
     GateState,
     InputFile,
@@ -36,6 +37,7 @@ from volatile_rse.api.agent import (
     OutputRule,
     OutputState,
     SealRequest,
+    SiteTokens,
 )
 from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.buffer import Buffer, Endpoints
@@ -46,6 +48,7 @@ _LATER = datetime.now(UTC) + timedelta(hours=1)
 SCOPE, SITE, HOST = "user.alice", "SITE-A", "localhost"
 PLOTS = OutputRule(claim=CLAIM, name="plots", patterns=["plots/**/*.root"], scope=SCOPE, dataset="user.alice.plots")
 REST = OutputRule(claim=CLAIM, name="rest", patterns=["*"], scope=SCOPE, dataset="user.alice.rest")
+NO_FAILURE = Failure(what="", error="")
 SEAL = SealRequest(generation=1, record_id=RECORD, outputs=[PLOTS, REST])
 
 
@@ -60,7 +63,7 @@ class Around(Protocol):
     @property
     def port(self) -> int: ...
     def minted(self, rights: str, issuer: str = containers.ISSUER) -> str: ...
-    def credentials(self) -> tuple[dict[str, SecretStr], str | None]: ...
+    def credentials(self) -> tuple[dict[str, SiteTokens], str | None]: ...
     def url(self, name: str) -> str: ...
     def put(self, url: str, data: bytes) -> None: ...
     def has(self, url: str) -> tuple[int, str] | None: ...
@@ -92,8 +95,9 @@ class FakeAround(Around):
     def port(self) -> int:
         return 1
 
-    def credentials(self) -> tuple[dict[str, SecretStr], str | None]:
-        return {}, None
+    def credentials(self) -> tuple[dict[str, SiteTokens], str | None]:
+        token = SecretStr("token")
+        return {"site-a": SiteTokens(read=token, write=token)}, None
 
     def url(self, name: str) -> str:
         return f"davs://site-a/{name}"
@@ -169,9 +173,10 @@ class RealAround(Around):
     def port(self) -> int:
         return self._live.davs
 
-    def credentials(self) -> tuple[dict[str, SecretStr], str | None]:
+    def credentials(self) -> tuple[dict[str, SiteTokens], str | None]:
         host = self._facts.davs[SITE].removeprefix("https://").partition(":")[0]
-        return {host: SecretStr(self._facts.tokens[grid.ALICE])}, Path(self._facts.bundle).read_text()
+        token = SecretStr(self._facts.tokens[grid.ALICE])
+        return {host: SiteTokens(read=token, write=token)}, Path(self._facts.bundle).read_text()
 
     def url(self, name: str) -> str:
         return f"{self._facts.davs[SITE].replace('https', 'davs')}{self._folder}/{name}"
@@ -472,6 +477,33 @@ def test_copies_are_verified_and_failed_ones_get_new_attempts(around: Around) ->
     around.settle(lambda: buffer.report().copies.verified == 2)
     assert around.has(bad) == (4, states["more"].adler32)
     assert next(copy for copy in buffer.copies().items if copy.pfn == good) == copies[good], "it was copied once"
+
+
+def test_a_site_is_shown_what_is_for_it_and_nothing_else(around: Around) -> None:
+    buffer, file = around.buffer, input_file(around, "read", b"read")
+    whole = manifest(around, file)
+    [(host, tokens)] = whole.credentials.items()
+
+    def send(digest: str, credentials: dict[str, SiteTokens]) -> None:
+        buffer.send_manifest(whole.model_copy(update={"digest": digest * 64, "credentials": credentials}))
+        assert buffer.report().sites == sorted(credentials)
+
+    send("2", {"another.example.org": tokens})
+    around.settle(lambda: buffer.report().inputs[0].failed == 1)
+    assert "none of the sites that the operator has named" in buffer.report().failures[0].error
+    send("3", {host: tokens.model_copy(update={"paths": ["/elsewhere"]})})
+    around.settle(lambda: "no folder that the token" in (buffer.report().failures or [NO_FAILURE])[0].error)
+    send("4", {host: tokens.model_copy(update={"write": None})})
+    around.settle(lambda: buffer.report().inputs[0].staged == 1)
+    around.write("notes", b"notes")
+    fenced(around)
+    notes, target = sealed(around)["notes"], around.url("notes")
+    buffer.copy(order(notes, target))
+    around.settle(lambda: buffer.report().copies.failed == 1)
+    assert "403" in (buffer.copies().items[0].error or "")
+    send("5", whole.credentials)
+    buffer.copy(order(notes, target))
+    around.settle(lambda: buffer.report().copies.verified == 1)
 
 
 def test_what_is_published_is_sealed_while_the_session_writes_on(around: Around) -> None:

@@ -41,11 +41,10 @@ def session(namespace: str) -> Iterator[Session]:
 def refused(session: Session) -> Iterator[None]:
     """Leave the session's class without a good token for SITE-B."""
     good = grid.grid().tokens[grid.OPERATOR]
-    secret = {"name": session.namespace, "namespace": installation.NAMESPACE}
     tokens = {SITES["SITE-A"]: good, SITES["SITE-B"]: "no-token"}
     grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
     credentials = {"secretName": session.namespace, "caConfigMap": "grid-ca"}
-    body = {"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": tokens}
+    body = installation.site_tokens(session.namespace, tokens)
     installation.apply([body, installation.class_of(session.namespace, grants, siteCredentials=credentials)])
     yield
     cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace)

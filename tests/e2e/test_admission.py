@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from testbed import cluster, installation
+from testbed.layout import SITES
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import ALICE, BOB, WRITE, assert_nothing_left, discard, new_dataset, output, patch
@@ -18,13 +19,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 def quarantined(session: Session) -> dict[str, Any]:
     """Have outputs that cannot become safe: the token of their class for the destination is wrong."""
     name = session.namespace
-    tokens = json.loads(cluster.kubectl("-n", installation.NAMESPACE, "get", "secret", "site-tokens", "-o", "json"))
-    body = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": installation.NAMESPACE},
-        "stringData": dict.fromkeys(tokens["data"], "wrong"),
-    }
+    body = installation.site_tokens(name, dict.fromkeys(SITES.values(), "wrong"))
     grants = [{"namespaces": [name], "accounts": ["alice"], "scopes": ["user.alice"]}]
     credentials = {"secretName": name, "caConfigMap": "grid-ca"}
     installation.apply([body, installation.class_of(name, grants, siteCredentials=credentials)])

@@ -31,6 +31,7 @@ from volatile_rse.api.agent import (
     OutputRule,
     OutputState,
     SealRequest,
+    SiteTokens,
 )
 
 pytestmark = pytest.mark.grid
@@ -63,7 +64,8 @@ class Sites:
         return requests.request(method, address, headers=sent, verify=self.facts.bundle, timeout=30, **arguments)
 
     def manifest(self, *files: InputFile, token: str | None = None) -> Manifest:
-        credentials = {"localhost": SecretStr(token or self.facts.tokens[grid.ALICE])}
+        given = SecretStr(token or self.facts.tokens[grid.ALICE])
+        credentials = {"localhost": SiteTokens(read=given, write=given)}
         trust = Path(self.facts.bundle).read_text()
         return Manifest(digest="1" * 64, claims=[CLAIM], inputs=list(files), credentials=credentials, trust=trust)
 

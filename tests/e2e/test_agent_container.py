@@ -34,6 +34,7 @@ from volatile_rse.api.agent import (
     InputFile,
     Manifest,
     OutputRule,
+    SiteTokens,
 )
 from volatile_rse.builders.session import LONGEST_RIGHTS
 
@@ -61,8 +62,9 @@ def test_a_buffer_from_its_inputs_to_copies_of_its_outputs(live: Buffer) -> None
         scope="user.alice", name="in.root", entries=["data"], path="/store/user/alice/in.root", bytes=len(CONTENT),
         adler32=f"{zlib.adler32(CONTENT):08x}", sources=[f"{site}/in.root"],
     )  # fmt: skip
+    token = SecretStr(facts.tokens[grid.ALICE])
     manifest = Manifest(
-        digest="1" * 64, claims=[CLAIM], inputs=[file], credentials={host: SecretStr(facts.tokens[grid.ALICE])},
+        digest="1" * 64, claims=[CLAIM], inputs=[file], credentials={host: SiteTokens(read=token, write=token)},
         trust=Path(facts.bundle).read_text(),
     )  # fmt: skip
     live.client.send_manifest(manifest)

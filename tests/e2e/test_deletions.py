@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from testbed import cluster, grid, installation
+from testbed.layout import SITES
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import (
     NANO,
@@ -69,17 +69,10 @@ def test_while_a_session_runs(session: Session) -> None:
 
 def test_while_outputs_cannot_be_copied(session: Session) -> None:
     name = session.namespace
-    right = json.loads(cluster.kubectl("-n", installation.NAMESPACE, "get", "secret", "site-tokens", "-o", "json"))[
-        "data"
-    ]
-    body: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": installation.NAMESPACE},
-    }
+    right = dict.fromkeys(SITES.values(), grid.grid().tokens[grid.OPERATOR])
     grants = [{"namespaces": [name], "accounts": ["alice"], "scopes": ["user.alice"]}]
     credentials = {"secretName": name, "caConfigMap": "grid-ca"}
-    wrong = {**body, "stringData": dict.fromkeys(right, "wrong")}
+    wrong = installation.site_tokens(name, dict.fromkeys(right, "wrong"))
     installation.apply([wrong, installation.class_of(name, grants, siteCredentials=credentials)])
     dataset = new_dataset()
     session.request(outputs=[output(dataset)])
@@ -87,7 +80,7 @@ def test_while_outputs_cannot_be_copied(session: Session) -> None:
     wait_for("failing copies", lambda: session.condition("OutputsSafe").get("reason") == "CopyFailed", 120)
     try:
         delete_all(session, needed=after_the_session)
-        installation.apply([{**body, "data": right}])
+        installation.apply([installation.site_tokens(name, right)])
         record = session.wait_closed(300)
         assert_kept(dataset, record, SIZES)
         assert_nothing_left(record)

@@ -145,11 +145,10 @@ def test_a_source_fails_while_inputs_are_staged(session: Session, another: Sessi
 
 def test_the_credential_of_a_site_is_wrong_for_a_while(session: Session) -> None:
     good = dict.fromkeys(SITES.values(), grid.grid().tokens[grid.OPERATOR])
-    secret = {"name": session.namespace, "namespace": installation.NAMESPACE}
 
     def store(tokens: dict[str, str]) -> None:
         cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace, "--ignore-not-found")
-        installation.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": tokens}])
+        installation.apply([installation.site_tokens(session.namespace, tokens)])
 
     grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
     credentials = {"secretName": session.namespace, "caConfigMap": "grid-ca"}

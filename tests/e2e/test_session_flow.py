@@ -152,7 +152,7 @@ def test_a_closed_dataset_is_refused_before_anything_is_staged(session: Session)
     assert f"user.alice:{dataset} is closed. USER must act" in stalled["message"]
 
 
-def test_an_unknown_connection_stalls_until_it_exists(session: Session) -> None:
+def test_an_unknown_connection_stalls_until_it_exists_and_its_login_is_for_its_server(session: Session) -> None:
     grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
     installation.apply([installation.class_of(session.namespace, grants, connectionName=session.namespace)])
     session.request()
@@ -161,13 +161,21 @@ def test_an_unknown_connection_stalls_until_it_exists(session: Session) -> None:
     connection = json.loads(cluster.kubectl("get", "rucioconnections", installation.CONNECTION, "-o", "json"))
     body = {**connection, "metadata": {"name": session.namespace}}
     body.pop("status")
-    installation.apply([body])
+    body["spec"]["userpass"] = {"secretName": session.namespace}
+    login = installation.login(session.namespace)
+    right, login["stringData"]["server"] = login["stringData"]["server"], "https://rucio.example.org"
+    installation.apply([login, body])
+    wait_for("the login is for another", lambda: session.condition("Stalled").get("reason") == "CredentialMismatch", 30)
+    for told in (f"Secret {installation.NAMESPACE}/{session.namespace}", "is for https://rucio.example.org", right):
+        assert told in session.condition("Stalled")["message"]
+    installation.apply([{**login, "stringData": {**login["stringData"], "server": right}}])
     wait_for("Usable", lambda: session.is_true("Usable"), 60)
     assert not session.is_true("Stalled")
     session.delete()
     record = session.wait_closed()
     assert_nothing_left(record)
     cluster.kubectl("delete", "rucioconnections", session.namespace)
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace)
 
 
 SMALL: dict[str, Any] = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "160Mi"}}

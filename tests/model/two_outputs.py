@@ -450,9 +450,13 @@ def _state(small: Restless, now: datetime) -> Iterable[object]:
     for id_, rule in catalogue._rules.items():
         yield id_, rule.did, rule.account, rule.rses, sorted(rule.locks), rule.ends is None, catalogue._has_ended(rule)
     yield buffer.down, buffer.volume[0], buffer._desired, buffer._actual, buffer._seal, sorted(buffer.sites.items())
-    yield buffer._inputs, buffer._outputs, buffer._copies, sorted(buffer._published), sorted(buffer._sourceless)
+    yield buffer._inputs, buffer._outputs, buffer._copies, sorted(buffer._published)
     manifest = buffer._manifest
-    yield None if manifest is None else (manifest.inputs, manifest.outputs, manifest.continuous)
+    yield (
+        None
+        if manifest is None
+        else (manifest.inputs, manifest.outputs, manifest.continuous, sorted(manifest.credentials))
+    )
     yield small.written, sorted(small.lost), small.given_up, small.has_token, small._failing > 0
     yield from _remembered(small, now)
 

@@ -9,6 +9,8 @@ from datetime import timedelta
 from threading import Thread
 from typing import Any
 
+from pydantic import SecretStr
+
 import volatile_rse.reconcile.service as rounds
 from volatile_rse.agent import (
     batch,
@@ -25,10 +27,11 @@ from volatile_rse.agent import (
     xrootd,
 )
 from volatile_rse.agent.places import sync_all
-from volatile_rse.api.agent import GateState, OutputState
+from volatile_rse.api.agent import GateState, OutputState, SiteTokens
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Claim, Outcome
 from volatile_rse.api.volatilerse import Discard
+from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.builders.objects import session_name
 from volatile_rse.builders.storage import read_inputs
 from volatile_rse.domain import (
@@ -53,7 +56,7 @@ from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
-from volatile_rse.reconcile import adoption, datasets, execute, lease, reading, reconciler
+from volatile_rse.reconcile import adoption, connections, datasets, execute, lease, reading, reconciler
 from volatile_rse.reconcile.gather import (
     credentials,
     door,
@@ -266,7 +269,21 @@ def the_search_holds_up_the_sweep() -> None:
 
 @mutant
 def what_is_no_token_is_given_to_agents() -> None:
-    swap(credentials, "tokens_of", lambda _real: lambda body: (reading.texts_of(body), ()))
+    def given(body: Any) -> Any:
+        texts = {host: SecretStr(text) for host, text in reading.texts_of(body).items()}
+        return {host: SiteTokens(read=text, write=text) for host, text in texts.items()}, ()
+
+    swap(credentials, "tokens_of", lambda _real: given)
+
+
+@mutant
+def a_login_goes_wherever_a_connection_leads() -> None:
+    swap(connections, "_mismatch", lambda _real: lambda _connection, _server: None)
+
+
+@mutant
+def every_agent_gets_all_tokens() -> None:
+    swap(SiteAccess, "needed", lambda _real: lambda self, _sources, _destinations: self)
 
 
 @mutant

@@ -20,6 +20,7 @@ from volatile_rse.api.agent import (
     OutputPage,
     Report,
     SealRequest,
+    SiteTokens,
 )
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import ApiModel
@@ -71,8 +72,11 @@ class AgentClient(Buffer):
         # An older agent refuses what it does not know, even if it is empty.
         body = manifest.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
         # Only here do the secrets leave their wrapping.
-        body["credentials"] = {host: secret.get_secret_value() for host, secret in manifest.credentials.items()}
-        self._call("PUT", "manifest", body=body, secrets=body["credentials"].values())
+        body["credentials"] = {host: _opened(tokens) for host, tokens in manifest.credentials.items()}
+        secrets = [
+            shown[right] for shown in body["credentials"].values() for right in ("read", "write") if right in shown
+        ]
+        self._call("PUT", "manifest", body=body, secrets=secrets)
 
     def fence(self, request: FenceRequest) -> GateState:
         """Close the outboxes for good."""
@@ -143,6 +147,13 @@ class AgentClient(Buffer):
             said = str(error)[:_WORDS]
             message = f"The agent {self._name} at {self._where} gave no {model.__name__} of protocol v1: {said}"
             raise RefusedError(Reason.BUFFER_REFUSED, message) from error
+
+
+def _opened(tokens: SiteTokens) -> dict[str, Any]:
+    """Write tokens as they are."""
+    secrets = {"read": tokens.read, "write": tokens.write}
+    shown = {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
+    return shown if tokens.paths is None else {**shown, "paths": tokens.paths}
 
 
 def _order(model: ApiModel) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from volatile_rse.adapters.https import bearer
+from volatile_rse.api.addresses import is_below, place_of
 from volatile_rse.api.agent import (
     PROBE,
     Copies,
@@ -96,7 +97,7 @@ class FakeBuffer(Buffer):
         self._manifest: Manifest | None = None
         self._inputs: dict[str, InputState] = {}
         self._entries: dict[str, Sequence[str]] = {}
-        self._sourceless: set[str] = set()
+        self._sources: dict[str, Sequence[str]] = {}
         self._list: str | None = None
         self._partial: dict[str, int] = {}
         """Path -> bytes of an input that have arrived."""
@@ -143,13 +144,12 @@ class FakeBuffer(Buffer):
                 if staged.state == "wanted" and staged.path in self.halfway:
                     self._partial[staged.path] = self.halfway.pop(staged.path)
                     continue
-                if staged.path in self._sourceless:
-                    self.broken = {**self.broken, staged.path: "Rucio lists no replica that may be read"}
-                self._inputs[key] = self._work(staged, "wanted", "staged", staged.path)
+                self._inputs[key] = self._work(staged, "wanted", "staged", staged.path, self._shut_in(staged.path))
                 if self._inputs[key].state == "staged":
                     self._partial.pop(staged.path, None)
             for place, copy in self._copies.items():
-                self._copies[place] = done = self._work(copy, "wanted", "verified", copy.pfn)
+                shut = self._shut(copy.pfn, writes=True) or self._shut(copy.pfn, writes=False)
+                self._copies[place] = done = self._work(copy, "wanted", "verified", copy.pfn, shut)
                 if done.state == "verified" and copy.state == "wanted":
                     self.sites[copy.pfn] = self._sealed()[copy.scope, copy.name]
         self._take_published()
@@ -198,6 +198,7 @@ class FakeBuffer(Buffer):
             version=self._version,
             volume=self.volume,
             manifest=self._manifest.digest if self._manifest else None,
+            sites=sorted(self._manifest.credentials) if self._manifest else [],
             desired=self._desired,
             actual=self._actual,
             inputs=self._input_totals(),
@@ -222,7 +223,7 @@ class FakeBuffer(Buffer):
         self._manifest = manifest
         self._entries = {file.path: file.entries for file in manifest.inputs}
         self._list = self._list if manifest.listing is None else manifest.listing.path
-        self._sourceless = {file.path for file in manifest.inputs if not file.sources}
+        self._sources = {file.path: file.sources for file in manifest.inputs}
         for file in manifest.inputs:
             known = self._inputs.get(file.path)
             if known is None or known.state == "failed":
@@ -307,11 +308,29 @@ class FakeBuffer(Buffer):
         self._version = next(self._versions)
         return self._version
 
-    def _work(self, item: _State, before: str, after: str, place: str) -> _State:
+    def _shut_in(self, path: str) -> str | None:
+        """Say why no source of an input lets it go; None: one does, or it is wanted no more."""
+        if path not in self._sources:
+            return None
+        shut = [self._shut(url, writes=False) for url in self._sources[path]]
+        return None if None in shut else "; ".join(filter(None, shut)) or "Rucio lists no replica that may be read"
+
+    def _shut(self, url: str, *, writes: bool) -> str | None:
+        """Say why a site is not asked, or does not give or take a file; None: it does."""
+        place, sites = place_of(url), {} if self._manifest is None else self._manifest.credentials
+        if place is None or place.host not in sites:
+            return f"{url} is not asked: it is none of the sites that the operator has named"
+        tokens = sites[place.host]
+        token = tokens.write if writes else tokens.read
+        if token is not None and tokens.paths is not None and not is_below(place, tokens.paths):
+            return f"{url} is not asked: it is in no folder that the token for {place.host} is for"
+        return f"{'PUT' if writes else 'GET'} {url} gave 403" if token is None else None
+
+    def _work(self, item: _State, before: str, after: str, place: str, shut: str | None = None) -> _State:
         """Do one piece of work, or fail as the test wants."""
         if item.state != before:
             return item
-        error = self.broken.get(place)
+        error = self.broken.get(place) or shut
         update: dict[str, object] = {"version": self._next(), "state": "failed" if error else after, "error": error}
         if isinstance(item, CopyState):
             update["attempts"] = item.attempts + 1
@@ -454,14 +473,18 @@ class FakeEndpoints(Endpoints):
     ----------
     buffers
         By host name.
+    shown
+        Filled with the URLs of sites that were asked, and the tokens that they were shown.
     """
 
-    def __init__(self, buffers: Mapping[str, FakeBuffer]) -> None:
+    def __init__(self, buffers: Mapping[str, FakeBuffer], shown: list[tuple[str, str]] | None = None) -> None:
         self._buffers = buffers
+        self._shown = [] if shown is None else shown
 
     def size(self, url: str, token: str, trust: str | None) -> int | None:
         """Tell the size of what an agent has copied there."""
         del trust
+        self._shown.append((url, token))
         bearer(token)
         found = [buffer.sites[url][0] for buffer in self._buffers.values() if url in buffer.sites]
         return found[0] if found else None

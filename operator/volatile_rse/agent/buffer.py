@@ -148,6 +148,7 @@ class Buffer:
             version=version,
             volume=self._volume,
             manifest=manifest.digest if manifest else None,
+            sites=sorted(manifest.credentials) if manifest else [],
             desired=gates[0],
             actual=gates[1],
             inputs=[

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pycurl
 
-from volatile_rse.api.agent import Manifest
+from volatile_rse.api.addresses import Place, is_below, place_of
+from volatile_rse.api.agent import Manifest, SiteTokens
 
 __all__ = [
     "Access",
@@ -25,7 +26,6 @@ __all__ = [
     "digest",
     "get",
     "head",
-    "host_of",
     "put",
 ]
 
@@ -36,11 +36,13 @@ _HASHED_PER_SECOND = 20_000_000
 """Bytes that a slow site reads for a checksum before it answers."""
 _PIECE = 256 * 1024
 _CREATED = frozenset({200, 201, 204})
+_READS = frozenset({"GET", "HEAD"})
 _REMOVED = frozenset({200, 202, 204, 404})
 _TOKEN = re.compile(r"[!-~]+")
 _AROUND = "\ufeff \t\r\n"
 """What editors and ``echo`` leave around a token."""
 _REWRITE = "whoever keeps its Secret must write a token into it, letters, digits and signs of ASCII without a blank"
+_WIDEN = "whoever keeps its Secret must add the folder there, or an administrator must mend the protocol of its RSE"
 _READDRESS = "an administrator must mend the protocol of its RSE in Rucio"
 _AS_IT_IS = "%:/?#[]@!$&'()*+,;=~"
 """What a URL may hold besides letters and digits; everything else is escaped, and escapes are not escaped again."""
@@ -54,37 +56,48 @@ class TransferError(RuntimeError):
 class Access:
     """How sites are reached."""
 
-    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Host name -> bearer token, as it was given."""
+    sites: Mapping[str, SiteTokens] = field(default_factory=dict)
+    """Host name -> what opens it; no other host is asked."""
     trust: Path | None = None
     """File with the certificates of the sites' authorities; None: the system's."""
 
     @classmethod
     def of(cls, manifest: Manifest, folder: Path) -> Access:
         """Take it from a manifest; libcurl wants the certificates in a file, of this folder."""
-        tokens = {host.lower(): secret.get_secret_value() for host, secret in manifest.credentials.items()}
+        sites = {host.lower(): tokens for host, tokens in manifest.credentials.items()}
         if manifest.trust is None:
-            return cls(tokens)
+            return cls(sites)
         path = folder / f"{hashlib.sha256(manifest.trust.encode()).hexdigest()}.pem"
         path.write_text(manifest.trust)
-        return cls(tokens, path)
+        return cls(sites, path)
 
-    def authorization(self, host: str) -> list[str]:
-        """Give the header that shows a host its token, if there is one.
+    def authorization(self, url: str, *, writes: bool) -> tuple[Place, list[str]]:
+        """Give the place that a URL names, and the header that shows its host the token, if there is one.
 
         Raises
         ------
         TransferError
-            What was given is no token; in a header it could be more than one.
+            It names no place that may be asked; or what was given is no token: in a header it could be more than one.
         """
-        given = self.tokens.get(host)
-        if given is None:
-            return []
-        token = given.strip(_AROUND)
-        if _TOKEN.fullmatch(token) is None:
-            message = f"what was given as the token for {host} is none: {_REWRITE}"
+        shown, place = url.partition("?")[0], place_of(url)
+        if place is None:
+            message = f"{shown} is no address: {_READDRESS}"
             raise TransferError(message)
-        return [f"Authorization: Bearer {token}"]
+        tokens = self.sites.get(place.host)
+        if tokens is None:
+            message = f"{shown} is not asked: {place.host} is none of the sites that the operator has named"
+            raise TransferError(message)
+        given = tokens.write if writes else tokens.read
+        if given is None:
+            return place, []
+        if tokens.paths is not None and not is_below(place, tokens.paths):
+            message = f"{shown} is not asked: it is in no folder that the token for {place.host} is for: {_WIDEN}"
+            raise TransferError(message)
+        token = given.get_secret_value().strip(_AROUND)
+        if _TOKEN.fullmatch(token) is None:
+            message = f"what was given as the token for {place.host} is none: {_REWRITE}"
+            raise TransferError(message)
+        return place, [f"Authorization: Bearer {token}"]
 
 
 @dataclass(slots=True)
@@ -107,22 +120,6 @@ class Answer:
         """Read a line of a header of which the status is enough."""
         if line.startswith(b"HTTP/"):
             self.status = int(line.split()[1])
-
-
-def host_of(url: str) -> str:
-    """Give the host that a token is chosen by.
-
-    Raises
-    ------
-    TransferError
-        It has none.
-    """
-    try:
-        host = urlsplit(url).hostname
-    except ValueError as error:
-        message = f"{url.partition('?')[0]} is no address ({error}): {_READDRESS}"
-        raise TransferError(message) from error
-    return (host or "").lower()
 
 
 def _nothing(_data: bytes, _begin: int) -> None:
@@ -160,9 +157,9 @@ class Request:
 
     def __post_init__(self) -> None:
         # Here, where whoever makes the request hears of it: it comes from outside.
-        host = host_of(self.url)
-        object.__setattr__(self, "host", host)
-        object.__setattr__(self, "authorization", self.access.authorization(host))
+        place, authorization = self.access.authorization(self.url, writes=self.method not in _READS)
+        object.__setattr__(self, "host", place.host)
+        object.__setattr__(self, "authorization", authorization)
 
     @property
     def shown(self) -> str:

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-__all__ = ["FOLDER", "SERVER", "Place", "folders_of", "is_below", "place_of", "server_url"]
+__all__ = ["FOLDER", "FOLDERS", "FOLDER_LENGTH", "SERVER", "Place", "folders_of", "is_below", "place_of", "server_url"]
 
 _HOST = r"([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(:[0-9]{1,5})?"
 SERVER = rf"^https://{_HOST}{_PORT}(/[-A-Za-z0-9._~/]*)?$"
 """A server's URL: no user, no query, no escape."""
-FOLDER = r"^(:[0-9]{1,5})?/[^\s%?#\\]*$"
+FOLDER = r"^(:[0-9]{1,5})?/[-A-Za-z0-9._~/+=,@:]*$"
 """A folder of a site, with its port in front if it is that port's alone."""
+FOLDERS, FOLDER_LENGTH = 256, 1024
 _FILE = re.compile(rf"(?:davs|https)://{_HOST}{_PORT}(/[^?#]*)(\?[^#]*)?", re.IGNORECASE | re.ASCII)
 _HTTPS = 443
 _DOTS = frozenset({".", ".."})
@@ -54,11 +55,16 @@ def folders_of(text: str) -> tuple[str, ...]:
         One is none, or there is none at all.
     """
     folders = tuple(text.split())
-    wrong = [folder for folder in folders if not re.match(FOLDER, folder) or _DOTS & set(folder.split("/"))]
-    if wrong or not folders:
-        message = f"{wrong[0]!r} is no folder" if wrong else "it names no folder"
+    if not 0 < len(folders) <= FOLDERS or not all(map(_is_folder, folders)):
+        # Its text is not repeated: it may be a token in the wrong place.
+        message = "no list of folders"
         raise ValueError(message)
     return folders
+
+
+def _is_folder(text: str) -> bool:
+    is_one = re.fullmatch(FOLDER, text) is not None and len(text) <= FOLDER_LENGTH
+    return is_one and not _DOTS & set(text.split("/"))
 
 
 def is_below(place: Place, folders: Iterable[str]) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from volatile_rse.api.addresses import FOLDER, FOLDER_LENGTH, FOLDERS
 from volatile_rse.api.names import fault_of_path, file_name, rse_path
 from volatile_rse.api.schema import ApiModel, DnsLabel, RelativePattern, Scope
 
@@ -46,6 +47,7 @@ __all__ = [
     "Report",
     "SealRequest",
     "SealState",
+    "SiteTokens",
     "Space",
     "listed",
 ]
@@ -84,6 +86,7 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 """As long as the schema of CMS allows; Rucio's generic one has 250."""
 ClaimUid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
 DavsUrl = Annotated[str, Field(pattern=r"^(davs|https)://[^/]+/.+$", max_length=2048)]
+Folder = Annotated[str, Field(pattern=FOLDER, max_length=FOLDER_LENGTH)]
 StorePath = Annotated[str, Field(pattern=r"^/store/[^\x00]+$", max_length=1024)]
 """A path of the buffer's namespace as XRootD shows it."""
 
@@ -165,6 +168,17 @@ class OutputRule(ApiModel):
         return name, f"/store/{rse_path(self.layout or 'hash', self.scope, name)}"
 
 
+class SiteTokens(ApiModel):
+    """What opens one site, as far as this buffer needs it."""
+
+    read: SecretStr | None = None
+    """Shown where a file is read or asked about; absent: that is asked without a token."""
+    write: SecretStr | None = None
+    """Shown where a file is written or removed; absent: as above."""
+    paths: Annotated[list[Folder], Field(max_length=FOLDERS)] | None = None
+    """Folders that the tokens are for: nothing else of the site is asked with them. Absent: all."""
+
+
 class Manifest(ApiModel):
     """All that the agent works with; sent anew whenever a report says that the agent has none, or another."""
 
@@ -172,8 +186,9 @@ class Manifest(ApiModel):
     """Chosen by the sender over everything in it, credentials included; reports repeat it."""
     claims: Annotated[list[ClaimUid], Field(max_length=64)]
     inputs: list[InputFile] = []
-    credentials: dict[Annotated[str, Field(max_length=253)], SecretStr] = {}
-    """Host name -> bearer token. Kept in memory only."""
+    credentials: dict[Annotated[str, Field(max_length=253)], SiteTokens] = {}
+    """Host name -> its bearer tokens. No other host is asked, but where one of these leads there; then it is shown no
+    token. Kept in memory only."""
     trust: Annotated[str, Field(max_length=1_000_000)] | None = None
     """Certificates of the authorities that sites are trusted by (PEM); absent: the system's."""
     outputs: Annotated[list[OutputRule], Field(max_length=2048)] = []
@@ -382,6 +397,8 @@ class Report(ApiModel):
     """Made with the volume: another one means that the storage was lost and begun anew."""
     manifest: str | None = None
     """Digest of the manifest in force; absent: this agent has none yet, or has restarted."""
+    sites: list[Annotated[str, Field(max_length=253)]] = []
+    """Hosts that the manifest in force has ``credentials`` for."""
     desired: GateState
     actual: GateState
     inputs: list[InputTotals]

@@ -192,10 +192,14 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER, "Write spec.outputs[].path relative to the outbox: no leading '/', no '..' component."
     ),
     Reason.CREDENTIAL_MISSING: Remedy(
-        Actor.ADMIN, "Create the Secret that the class names, with one token per host, in the operator's namespace."
+        Actor.ADMIN,
+        "Create the Secret that the class or the connection names, in the operator's namespace, with what the "
+        "message says is missing; README.md has the commands.",
     ),
     Reason.CREDENTIAL_INVALID: Remedy(
-        Actor.ADMIN, "Write the named value of the Secret anew, as plain text without a byte order mark."
+        Actor.ADMIN,
+        "Write the named key of the Secret anew: the value as plain text without a byte order mark, the key as "
+        "docs/operations.md has it.",
     ),
     Reason.CREDENTIAL_MISMATCH: Remedy(
         Actor.ADMIN,

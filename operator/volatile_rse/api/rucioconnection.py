@@ -19,8 +19,8 @@ class SecretKeys(ApiModel):
     """A user name and a password in a Secret of the operator's namespace."""
 
     secret_name: DnsLabel
-    """Keys ``username``, ``password`` and ``server``: the URL of the server that they are for, and of its auth server if
-    that is another, with a blank between. No other server is sent them."""
+    """Keys ``username``, ``password`` and ``server``: the URL of the server that they are for, and of its auth server
+    if that is another, with a blank between. No other server is sent them."""
 
 
 class Budget(ApiModel):

@@ -22,6 +22,7 @@ from volatile_rse.api.schema import (
 )
 
 __all__ = [
+    "SITE_TOKENS",
     "Amounts",
     "ContainerResources",
     "Exposure",
@@ -42,6 +43,10 @@ __all__ = [
 ]
 
 _DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+
+SITE_TOKENS = "volatilerse.io/site-tokens"
+"""Type of the Secrets whose values are for sites."""
 
 
 class Volume(ApiModel):
@@ -166,7 +171,10 @@ class SiteCredentials(ApiModel):
     """The service identity by which buffers read and write the permanent sites."""
 
     secret_name: DnsLabel
-    """Secret in the operator's namespace: one key per host name, its value a bearer token."""
+    """Secret in the operator's namespace, of type ``volatilerse.io/site-tokens``, else nothing of it is read. Keys:
+    ``HOST``, a bearer token for that host alone; ``HOST_read`` and ``HOST_write`` where there is one for each;
+    ``HOST_paths``, the folders that they are for, with blanks between, each with its port in front (``:1094/cms``) if
+    it is that port's alone."""
     ca_config_map: DnsLabel | None = None
     """ConfigMap in the operator's namespace whose key ``ca.crt`` verifies the sites; absent: the system's bundle."""
 

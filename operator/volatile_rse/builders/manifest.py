@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from pydantic import SecretStr
-
-from volatile_rse.api.agent import InputFile, Manifest, OutputRule
+from volatile_rse.api.addresses import is_below, place_of
+from volatile_rse.api.agent import InputFile, Manifest, OutputRule, SiteTokens
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import FrozenInput, RSERecordSpec
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
@@ -29,10 +29,39 @@ _SOURCES = 64
 class SiteAccess:
     """How a buffer reaches the permanent sites."""
 
-    tokens: Mapping[str, str] = field(repr=False)
-    """Host name -> bearer token."""
+    tokens: Mapping[str, SiteTokens]
+    """Host name -> its tokens."""
     trust: str | None
     """Certificates of the sites' authorities (PEM); None: the system's."""
+
+    def needed(self, sources: Collection[str], destinations: Collection[str]) -> SiteAccess:
+        """Leave what one buffer needs: to read at its sources; to write, and to read that again, at its destinations.
+
+        Hosts that there is no token for are named without one.
+        """
+        found = {}
+        for host in {*sources, *destinations}:
+            given, is_destination = self.tokens.get(host, SiteTokens()), host in destinations
+            read = given.read or (given.write if is_destination else None)
+            found[host] = given.model_copy(update={"read": read, "write": given.write if is_destination else None})
+        return SiteAccess(found, self.trust)
+
+    def fault(self, url: str, *, writes: bool) -> tuple[Reason, str] | None:
+        """Say why there is no token for what a URL names: there is none for its host, or that is not for this URL."""
+        place = place_of(url)
+        if place is None:
+            return Reason.CREDENTIAL_MISMATCH, url
+        if (tokens := self.tokens.get(place.host)) is None or (tokens.write if writes else tokens.read) is None:
+            return Reason.CREDENTIAL_MISSING, place.host
+        outside = tokens.paths is not None and not is_below(place, tokens.paths)
+        return (Reason.CREDENTIAL_MISMATCH, url) if outside else None
+
+    def opening(self, url: str) -> str | None:
+        """Give the token to ask about a file with; None: there is none for it."""
+        if self.fault(url, writes=False) is not None or (place := place_of(url)) is None:
+            return None
+        token = self.tokens[place.host].read
+        return None if token is None else token.get_secret_value()
 
 
 def manifest_digest(
@@ -42,18 +71,25 @@ def manifest_digest(
 
     Parameters
     ----------
+    access
+        What is sent of it, and no more: what opens other sites sends nothing anew.
     staging
         Whether inputs are still wanted; not after the session's end.
     """
     parts: list[object] = [
         sorted((entry.name, entry.digest) for entry in inputs),
-        sorted(access.tokens.items()),
+        [_told(host, tokens) for host, tokens in sorted(access.tokens.items())],
         access.trust,
         staging,
     ]
     if rules:
         parts.append([rule.dump() for rule in rules])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _told(host: str, tokens: SiteTokens) -> list[object]:
+    secrets = [secret and secret.get_secret_value() for secret in (tokens.read, tokens.write)]
+    return [host, *secrets, tokens.paths]
 
 
 def with_sources(digest: str, found: Mapping[Did, Sequence[str]]) -> str:
@@ -83,7 +119,8 @@ def manifest(
             path=store_path(file.did, layout_of(record.class_snapshot.naming)),
             bytes=file.bytes,
             adler32=file.adler32,
-            sources=list(sources[file.did])[:_SOURCES],
+            # Those that can be read come first: the others are for the words of a file that comes from nowhere.
+            sources=sorted(sources[file.did], key=lambda url: access.fault(url, writes=False) is not None)[:_SOURCES],
         )
         for file, entries in distinct(inputs).items()
         if file.did in sources
@@ -92,6 +129,6 @@ def manifest(
         digest=digest,
         claims=[claim.uid for claim in record.claims],
         inputs=files,
-        credentials={host: SecretStr(token) for host, token in access.tokens.items()},
+        credentials=dict(access.tokens),
         trust=access.trust,
     )

@@ -130,7 +130,9 @@ class Connections:
             )
             raise RefusedError(Reason.CREDENTIAL_MISSING, what)
         if for_ := _mismatch(connection, data.get("server", "")):
-            what = f"Secret {namespace}/{connection.userpass.secret_name} {for_[0]}, and RucioConnection {name} {for_[1]}."
+            what = (
+                f"Secret {namespace}/{connection.userpass.secret_name} {for_[0]}, and RucioConnection {name} {for_[1]}."
+            )
             raise RefusedError(Reason.CREDENTIAL_MISMATCH, what)
         login = {key: data[key].strip() for key in ("username", "password")}
         if wrong := [key for key, text in login.items() if not _is_plain(text)]:
@@ -150,7 +152,9 @@ def _mismatch(connection: RucioConnectionSpec, told: str) -> tuple[str, str] | N
     strangers = sorted(url for url in named if server_url(url) not in meant)
     if not strangers:
         return None
-    for_ = f"is for {' and '.join(sorted(meant))}" if meant else "does not tell by its key server which server it is for"
+    for_ = (
+        f"is for {' and '.join(sorted(meant))}" if meant else "does not tell by its key server which server it is for"
+    )
     return for_, f"names {' and '.join(strangers)}: nothing was sent there"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -54,14 +53,12 @@ __all__ = [
     "status_of",
     "texts_of",
     "to_revoke",
-    "tokens_of",
     "uid_of",
 ]
 
 _OVERDUE = timedelta(minutes=2)
 _RENEW = timedelta(days=30)
 """Before a certificate's end."""
-_TOKEN = re.compile(r"[!-~]+")
 
 Object = Mapping[str, Any]
 _Model = TypeVar("_Model", bound=ApiModel)
@@ -101,12 +98,6 @@ def texts_of(body: Object) -> dict[str, str]:
         with contextlib.suppress(ValueError):
             found[key] = base64.b64decode(value).decode()
     return found
-
-
-def tokens_of(body: Object) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Give the tokens of a Secret by host, and the hosts whose value is none: it cannot stand in a header."""
-    found = {host: token for host, text in texts_of(body).items() if _TOKEN.fullmatch(token := text.strip())}
-    return found, tuple(sorted(set(body.get("data") or {}) - set(found)))
 
 
 def read_request(body: Object, namespace: Object | None) -> Request:

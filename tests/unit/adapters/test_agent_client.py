@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.endpoints import HttpsEndpoints
-from volatile_rse.api.agent import FenceRequest, Manifest, OutputRule, Report, SealRequest
+from volatile_rse.api.agent import FenceRequest, Manifest, OutputRule, Report, SealRequest, SiteTokens
 from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
@@ -73,11 +73,13 @@ def client(agent: Agent, authority: LocalAuthority = AUTHORITY, name: str = "loc
 
 
 def test_a_manifest_carries_its_secrets_and_no_nulls(agent: Agent) -> None:
-    manifest = Manifest(digest="a" * 64, claims=["c"], credentials={"site": SecretStr("token")})
+    tokens = SiteTokens(read=SecretStr("token"), paths=["/cms"])
+    manifest = Manifest(digest="a" * 64, claims=["c"], credentials={"site": tokens, "open": SiteTokens()})
     client(agent).send_manifest(manifest)
     ((method, path, body),) = agent.seen
     assert (method, path) == ("PUT", "/v1/manifest")
-    assert body == {"digest": "a" * 64, "claims": ["c"], "credentials": {"site": "token"}}
+    shown = {"site": {"read": "token", "paths": ["/cms"]}, "open": {}}
+    assert body == {"digest": "a" * 64, "claims": ["c"], "credentials": shown}
     assert Manifest.model_validate(body) == manifest
 
 
@@ -168,7 +170,7 @@ def test_what_a_server_repeats_of_a_token_is_not_told(agent: Agent, token: str) 
     with pytest.raises(UnreachableError) as caught:
         HttpsEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/a/", token)
     assert token[:16] not in str(caught.value)
-    manifest = Manifest(digest="a" * 64, claims=["c"], credentials={"site": SecretStr(token)})
+    manifest = Manifest(digest="a" * 64, claims=["c"], credentials={"site": SiteTokens(write=SecretStr(token))})
     with pytest.raises(RefusedError, match=r"Bearer \(secret\)") as refused:
         client(agent).send_manifest(manifest)
     assert token[:16] not in str(refused.value)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
@@ -10,6 +11,7 @@ from volatile_rse.api.agent import (
     FenceRequest,
     InputFile,
     Manifest,
+    SiteTokens,
 )
 from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.ports.errors import RefusedError, UnreachableError
@@ -28,7 +30,8 @@ def manifest(*names: str) -> Manifest:
         )
         for name in names
     ]  # fmt: skip
-    return Manifest(digest="a" * 64, claims=["claim"], inputs=files)
+    credentials = {"a": SiteTokens(read=SecretStr("t"))}
+    return Manifest(digest="a" * 64, claims=["claim"], inputs=files, credentials=credentials)
 
 
 def test_inputs_are_staged_listed_and_readable() -> None:

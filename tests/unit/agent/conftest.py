@@ -18,7 +18,7 @@ from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.xrootd import Server
-from volatile_rse.api.agent import GateState, InputFile, Manifest, OutputRule, SealRequest
+from volatile_rse.api.agent import GateState, InputFile, Manifest, OutputRule, SealRequest, SiteTokens
 
 TOKEN = "token-of-the-site"
 RECORD = "abcdefgh23"
@@ -213,7 +213,7 @@ def input_file(site: Site, data: bytes, name: str = "f.root", *sources: str) -> 
 
 
 def manifest(site: Site, *files: InputFile, digest: str = "1" * 64) -> Manifest:
-    credentials = {"localhost": SecretStr(TOKEN)}
+    credentials = {"localhost": SiteTokens(read=SecretStr(TOKEN), write=SecretStr(TOKEN))}
     return Manifest(digest=digest, claims=[CLAIM], inputs=list(files), credentials=credentials, trust=site.bundle)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from volatile_rse.agent import multi, worker
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.multi import Engine, Steps
 from volatile_rse.agent.places import Places
-from volatile_rse.agent.transfer import Access, Request, Transfer, TransferError, digest, get, head
+from volatile_rse.agent.transfer import Access, Request, Transfer, TransferError, delete, digest, get, head, put
 from volatile_rse.agent.troubles import Troubles
 from volatile_rse.api.agent import (
     Copies,
@@ -32,13 +33,15 @@ from volatile_rse.api.agent import (
     InputState,
     Manifest,
     OutputState,
+    SiteTokens,
 )
 
 DATA = b"data" * 1000
 
 
 def given(site: Site, token: str, *files: InputFile, digest: str = "1" * 64) -> Manifest:
-    return manifest(site, *files, digest=digest).model_copy(update={"credentials": {"localhost": SecretStr(token)}})
+    credentials = {"localhost": SiteTokens(read=SecretStr(token), write=SecretStr(token))}
+    return manifest(site, *files, digest=digest).model_copy(update={"credentials": credentials})
 
 
 def state(buffer: Buffer, file: InputFile) -> InputState:
@@ -227,9 +230,40 @@ threading.Event().wait(30)
 
 
 def test_requests_are_checked_where_they_are_made() -> None:
-    access = Access({"site.example.org": "two words"})
+    access = Access({"site.example.org": SiteTokens(read=SecretStr("two words")), "open.example.org": SiteTokens()})
     with pytest.raises(TransferError, match=r"for site\.example\.org"):
         head("davs://Site.example.org:1/f", access)
     with pytest.raises(TransferError, match="no address"):
         get("davs://[x/f", access, 0, lambda _data, _begin: None)
-    assert head("davs://other.example.org/f", access).authorization == []
+    with pytest.raises(TransferError, match="none of the sites that the operator has named"):
+        head("davs://other.example.org/f", access)
+    assert head("davs://open.example.org/f", access).authorization == []
+
+
+@pytest.mark.parametrize(
+    "url", ["davs://site@evil.example.org/f", "davs://evil.example.org\\@site/f", "davs://site/f#x"]
+)
+def test_an_address_that_may_be_read_in_two_ways_is_shown_no_token(url: str) -> None:
+    tokens = SiteTokens(read=SecretStr("read"), write=SecretStr("write"))
+    with pytest.raises(TransferError, match="no address"):
+        head(url, Access({"site": tokens, "evil.example.org": tokens}))
+
+
+def test_a_site_is_shown_the_token_of_what_is_asked_and_only_below_its_folders() -> None:
+    tokens = SiteTokens(read=SecretStr("read"), write=SecretStr("write"), paths=[":1094/cms"])
+    access = Access({"site": tokens})
+    shown = {
+        request.method: request.authorization
+        for request in (
+            get("davs://site:1094//cms/f", access, 0, lambda _data, _begin: None),
+            head("davs://site:1094/cms/f", access),
+            put("davs://site:1094/cms/f", access, io.BytesIO(), 0),
+            delete("davs://site:1094/cms/f", access),
+        )
+    }
+    read, write = ["Authorization: Bearer read"], ["Authorization: Bearer write"]
+    assert shown == {"GET": read, "HEAD": read, "PUT": write, "DELETE": write}
+    assert digest("davs://site:1094/cms/f", access, 1).authorization == read
+    for outside in ("davs://site:1094/atlas/f", "davs://site:1094/cms/../atlas/f", "davs://site:8443/cms/f"):
+        with pytest.raises(TransferError, match=r"no folder that the token for site is for.*must"):
+            head(outside, access)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.agent.conftest import Site, adler32, input_file, manifest, until
+from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.agent import batch, checksum, staging
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.multi import backoff
@@ -233,6 +234,23 @@ def test_a_token_is_not_shown_to_the_host_that_is_redirected_to(buffer: Buffer, 
     until(lambda: state(buffer, file).state == "failed")
     assert "403" in (state(buffer, file).error or "")
     assert "/moved" in {line.split()[1] for line in site.log}
+
+
+def test_a_token_is_not_shown_to_another_port_of_its_host(
+    buffer: Buffer, site: Site, authority: LocalAuthority, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Site(tmp_path / "other", authority)
+    try:
+        file = input_file(site, DATA)
+        site.moved[file.path] = f"https{other.url('/moved').removeprefix('davs')}"
+        other.files["/moved"] = DATA
+        buffer.take(manifest(site, file))
+        until(lambda: state(buffer, file).state == "failed")
+        assert "403" in (state(buffer, file).error or "")
+        assert "GET /moved" in other.log
+    finally:
+        other.close()
 
 
 def test_what_is_there_is_not_fetched_again(places: Places, buffer: Buffer, site: Site) -> None:

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.api.agent import SiteTokens
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
@@ -230,9 +232,10 @@ def _uuid(random_: random.Random) -> str:
 
 
 def test_a_new_credential_or_the_end_is_new_work_and_a_moved_replica_is_not() -> None:
-    access = SiteAccess({"site": "token"}, None)
+    access = SiteAccess({"site": SiteTokens(read=SecretStr("token"))}, None)
+    other = SiteAccess({"site": SiteTokens(read=SecretStr("other"))}, None)
     digest = manifest_digest((), access, staging=True)
-    assert digest != manifest_digest((), SiteAccess({"site": "other"}, None), staging=True)
+    assert digest != manifest_digest((), other, staging=True)
     assert digest != manifest_digest((), access, staging=False)
     work = manifest(record(), digest, INPUTS, {FILE.did: ("davs://site:8443/store/f",)}, access)
     assert [(file.name, file.entries) for file in work.inputs] == [("f.root", ["one", "two"])]

@@ -15,7 +15,7 @@ from volatile_rse.adapters.clock import FakeClock
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
-from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import SITE_TOKENS, VolatileRSEClassSpec
 from volatile_rse.builders.objects import KINDS, agent_host, discarded_name, hosts_of, name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.builders.storage import read_discarded
@@ -87,6 +87,8 @@ class Small:
         self.apply: Apply = execute
         self.logins: list[Login] = []
         """What was sent to which server."""
+        self.shown: list[tuple[str, str]] = []
+        """URLs of sites that the operator has asked itself, and the token that it has shown."""
         self.written: tuple[str, ...] = ()
         self.given_up: tuple[str, ...] = ()
         """What of it somebody consented to lose; it counts once the record says so."""
@@ -125,9 +127,9 @@ class Small:
             name="test", instance=f"test.{self.cluster.identity()}", namespace="ops", buffers="bufs", buffer_image="b:1"
         )
         tokens = {f"site-{letter}.example.org": "token" for letter in "ab"}
-        made = [
+        made: list[tuple[str, str, dict[str, Any]]] = [
             ("Secret", "login", {"stringData": LOGIN}),
-            ("Secret", "site-tokens", {"stringData": tokens}),
+            ("Secret", "site-tokens", {"type": SITE_TOKENS, "stringData": tokens}),
         ]
         for kind, name, content in made:
             metadata = {"namespace": "ops", "name": name}
@@ -316,7 +318,7 @@ class Small:
             settings=self.settings,
             cluster=self.cluster,
             authority=LocalAuthority(*CLUSTER_AUTHORITY),
-            endpoints=FakeEndpoints({inside: self.buffer, "buffers.example.org": self.buffer}),
+            endpoints=FakeEndpoints({inside: self.buffer, "buffers.example.org": self.buffer}, self.shown),
             clock=self.clock,
             connect=self._connect,
             buffer=self._agent_at,

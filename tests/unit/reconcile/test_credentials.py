@@ -104,7 +104,9 @@ def test_a_connection_to_another_server_is_sent_no_login_and_says_so(change: dic
     assert {login.connection.auth_server for login in small.logins} == {None}
 
 
-@pytest.mark.parametrize("told", ["", "rucio.example.org", "postgres://user:hidden@rucio"], ids=["nothing", "host", "more"])
+@pytest.mark.parametrize(
+    "told", ["", "rucio.example.org", "postgres://user:hidden@rucio"], ids=["nothing", "host", "more"]
+)
 def test_a_login_that_names_no_server_is_sent_nowhere_and_not_shown(told: str) -> None:
     small = Small()
     put(small, LOGIN, server=told.encode())

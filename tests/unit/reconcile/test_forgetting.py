@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.ports.cluster import Ref

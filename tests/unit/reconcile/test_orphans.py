@@ -6,7 +6,7 @@ import logging
 import pytest
 
 import volatile_rse.__main__ as operator
-from tests.unit.reconcile.small_world import REQUEST, Small
+from tests.unit.reconcile.small_world import LOGIN, REQUEST, Small
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.builders.objects import record_name
@@ -88,7 +88,7 @@ def test_a_volume_that_has_outlived_everything_else_is_listed() -> None:
     assert Orphan(small.record_id, f"PersistentVolume {volume['metadata']['name']}") in found(small)
 
 
-@pytest.mark.parametrize("wrong", ["down", "no login", "unreadable"])
+@pytest.mark.parametrize("wrong", ["down", "another's login", "no login", "unreadable"])
 def test_one_connection_that_says_nothing_hides_no_other(wrong: str, caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics()
     small = with_session(telemetry=metrics)
@@ -97,11 +97,14 @@ def test_one_connection_that_says_nothing_hides_no_other(wrong: str, caplog: pyt
     good = small.cluster.get(Ref("RucioConnection", None, "rucio")) or {}
     bad = {**good["spec"], "server": "https://bad.example.org"}
     changes: dict[str, dict[str, object]] = {
-        "down": {},
+        "down": {"userpass": {"secretName": "bad"}},
+        "another's login": {},
         "no login": {"userpass": {"secretName": "none"}},
         "unreadable": {"colour": "blue"},
     }
     bad |= changes[wrong]
+    login = {"metadata": {"namespace": "ops", "name": "bad"}, "stringData": LOGIN | {"server": bad["server"]}}
+    small.cluster.create({"apiVersion": "v1", "kind": "Secret", **login})
     small.cluster.create({**good, "metadata": {"name": "bad"}, "spec": bad})
     down = FakeCatalogue()
     down.down = True
@@ -112,7 +115,8 @@ def test_one_connection_that_says_nothing_hides_no_other(wrong: str, caplog: pyt
     assert set(before) <= set(result.orphans)
     assert str(small.ledger) in " ".join(map(str, result.orphans))
     (why,) = result.silent
-    assert {"down": "it is down", "no login": "Secret ops/none", "unreadable": "spec.colour"}[wrong] in why
+    told = {"down": "it is down", "another's login": "Secret ops/login is for", "no login": "Secret ops/none"}
+    assert {**told, "unreadable": "spec.colour"}[wrong] in why
     with caplog.at_level(logging.WARNING):
         Service(world, threads=0).search()
     assert metrics.registry.get_sample_value("volatile_rse_orphans") == len(result.orphans)

@@ -9,10 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from tests.unit.reconcile.scenarios import FILES
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.api.agent import SiteTokens
 from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.credentials import KeyPair
@@ -221,7 +223,7 @@ def test_what_is_secret_is_no_part_of_how_an_object_is_written_out() -> None:
     small = Small()
     spec = read_connection(body(small, Ref("RucioConnection", None, "rucio")))
     held = [
-        SiteAccess({"host": "secret-word"}, None),
+        SiteAccess({"host": SiteTokens(read=SecretStr("secret-word"))}, None),
         Login(spec, "ops", "secret-word", None),
         KeyPair("c", "secret-word"),
     ]

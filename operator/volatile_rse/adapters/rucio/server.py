@@ -179,7 +179,9 @@ class _Bounds(HTTPAdapter):
         """
         self._stop_timer()
         if (origin := _origin(args[0].url)) not in self._homes:
-            what = f"Rucio at {' and '.join(sorted(map(str, self._homes)))} sends on to {origin}: nothing was sent there."
+            what = (
+                f"Rucio at {' and '.join(sorted(map(str, self._homes)))} sends on to {origin}: nothing was sent there."
+            )
             raise RefusedError(Reason.CREDENTIAL_MISMATCH, what)
         kwargs["timeout"] = self._left()
         response = super().send(*args, **kwargs)

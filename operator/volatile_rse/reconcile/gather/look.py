@@ -48,7 +48,7 @@ class Look:
         self.maps: Mapping[str, Mapping[str, Any]] = {}
         """The buffer's ConfigMaps, by name."""
         self.no_tokens: tuple[str, ...] = ()
-        """Hosts whose token cannot be one."""
+        """What is wrong in the Secret of the sites' tokens."""
 
     def set(self, **found: object) -> None:
         """Add to the facts."""

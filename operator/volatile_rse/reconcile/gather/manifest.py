@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
+from volatile_rse.api.addresses import place_of
 from volatile_rse.api.agent import Report
-from volatile_rse.builders.manifest import is_in_force, manifest, manifest_digest, with_sources
+from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
 from volatile_rse.builders.session import listing_of
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.outputs import continuous_outputs, output_rules
+from volatile_rse.domain.outputs import chosen_of, continuous_outputs, output_rules
 from volatile_rse.reconcile.gather import credentials, reports, resolving
+from volatile_rse.reconcile.gather.example import example_of
 from volatile_rse.reconcile.gather.look import Look, guarded
 
 __all__ = ["due"]
@@ -21,26 +23,50 @@ def due(look: Look, *, staging: bool) -> None:
     report, access = look.facts.report, look.ask(credentials.access, look)
     if report is None or access is None or (staging and look.facts.frozen is None):
         return
+    # What is published is copied while inputs still arrive: from the begin, as nobody knows when it comes.
+    writes = not staging or bool(continuous_outputs(look.spec))
+    destinations = look.ask(_destinations, look) if writes else frozenset[str]()
+    if destinations is None:
+        return
     rules = output_rules(look.spec) if staging and "outputs" in report.knows else ()
-    digest = manifest_digest(look.record.status.inputs or (), access, rules, staging=staging)
+
+    def work(sources: Collection[str]) -> tuple[SiteAccess, str]:
+        needed = access.needed(sources, destinations)
+        return needed, manifest_digest(look.record.status.inputs or (), needed, rules, staging=staging)
+
+    # Where inputs come from is told by the agent that was told it: so nobody has to be asked at each look.
+    _, digest = work(report.sites if staging else ())
+    found: Mapping[Did, Sequence[str]] = {}
     if is_in_force(digest, report.manifest):
         found = _found_since(look, report) if staging else {}
-        digest = with_sources(digest, found)
-        if not found or report.manifest == digest:
+        if not found or report.manifest == with_sources(digest, found):
             return
     inputs = (look.facts.frozen or {}) if staging else {}
     sources = look.ask(_sources, look, inputs)
     if sources is not None:
+        needed, digest = work({place.host for pfns in sources.values() for pfn in pfns if (place := place_of(pfn))})
+        digest = with_sources(digest, found) if found else digest
         if "sourceless" in report.knows:
             # It says of these, too, that they are missing, and why.
             sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in files}
-        made = manifest(look.spec, digest, inputs, sources, access)
+        made = manifest(look.spec, digest, inputs, sources, needed)
         later: dict[str, object] = {"outputs": list(rules)}
         if staging and "listing" in report.knows:
             later["listing"] = listing_of(look.world.settings, look.spec, look.record.status.scopes)
         if rules and "continuous" in report.knows and (continuous := continuous_outputs(look.spec)):
             later |= {"continuous": continuous, "record_id": look.spec.record_id}
         look.set(manifest=made.model_copy(update=later))
+
+
+def _destinations(look: Look) -> frozenset[str]:
+    """Give the hosts that the outputs go to."""
+    chosen, catalogue = chosen_of(look.record.status), look.catalogue()
+    urls = [
+        example_of(look, catalogue, output, rse)
+        for output in look.claim.request.outputs
+        for rse in chosen.get(output.name, ())
+    ]
+    return frozenset(place.host for url in urls if (place := place_of(url)))
 
 
 def _found_since(look: Look, report: Report) -> Mapping[Did, tuple[str, ...]]:

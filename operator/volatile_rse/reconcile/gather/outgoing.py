@@ -6,8 +6,8 @@ import logging
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from urllib.parse import urlsplit
 
+from volatile_rse.api.addresses import place_of
 from volatile_rse.api.agent import OutputState
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain.catalogue import Did, File, Term
@@ -194,7 +194,10 @@ def _sizes(
         access = credentials.access(look)
         for rse, file in copies:
             url = pfns.get((rse, file.did), "")
-            token = access.tokens.get(urlsplit(url).hostname or "", "")
+            token = access.needed((), {place.host} if (place := place_of(url)) else ()).opening(url)
+            if token is None:
+                _log.info("%s: %s is not asked: there is no token for it", look.spec.record_id, url)
+                continue
             yield rse, file, url, look.world.endpoints.size(url, token, access.trust)
     except PortError as error:
         _log.info("%s: the destination is not asked: %s", look.spec.record_id, error.what)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import Input, Output
+from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.domain.catalogue import DatasetState, Did, File, Room
 from volatile_rse.domain.destinations import Need, full, preferred, problem_of_choice, tight
 from volatile_rse.domain.frozen import distinct, least_of
-from volatile_rse.domain.names import file_name
-from volatile_rse.domain.naming import file_template
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.datasets import dataset_of
 from volatile_rse.reconcile.gather import credentials, resolving
+from volatile_rse.reconcile.gather.example import example_of
 from volatile_rse.reconcile.gather.look import Look, guarded
 
 __all__ = ["ask"]
@@ -29,7 +28,8 @@ class _Choice:
     """Where an output goes."""
 
     rses: tuple[str, ...]
-    hosts: frozenset[str]
+    urls: tuple[str, ...]
+    """What one of its copies would be called there."""
     tight: str
     """Why not all may fit there; empty: it does."""
 
@@ -41,19 +41,19 @@ def ask(look: Look) -> None:
     if catalogue is None or access is None:
         return
     resolved = resolving.resolved(look, catalogue)
-    hosts: set[str] = set()
+    shut: set[credentials.Shut] = set()
     for entry in look.claim.request.inputs:
         files = resolved[entry.name]
         if files:
-            hosts |= _source_hosts(look, catalogue, entry, files)
+            shut |= _shut_sources(look, catalogue, access, entry, files)
     read = sum(file.bytes for file in distinct({name: files or () for name, files in resolved.items()}))
     most = max(parse_quantity(look.spec.capacity) - read, 0)
-    chosen = {output.name: look.ask(_choose, look, catalogue, output, most) for output in look.claim.request.outputs}
-    hosts |= {host for choice in chosen.values() if choice is not None for host in choice.hosts}
-    if missing := sorted(hosts - set(access.tokens)):
-        where = f"{look.world.settings.namespace}/{look.spec.class_snapshot.site_credentials.secret_name}"
-        what = f"Secret {where} has no token for {', '.join(missing)}."
-        look.problems.append(Problem(Reason.CREDENTIAL_MISSING, what))
+    chosen = {
+        output.name: look.ask(_choose, look, catalogue, access, output, most) for output in look.claim.request.outputs
+    }
+    faults = [access.fault(url, writes=True) for choice in chosen.values() if choice is not None for url in choice.urls]
+    shut |= {credentials.Shut("write", *fault) for fault in faults if fault is not None}
+    look.problems += credentials.problems(look, shut)
     if not look.problems:
         made = {name: choice for name, choice in chosen.items() if choice is not None}
         look.set(
@@ -63,7 +63,10 @@ def ask(look: Look) -> None:
         )
 
 
-def _source_hosts(look: Look, catalogue: Catalogue, entry: Input, files: tuple[File, ...]) -> set[str]:
+def _shut_sources(
+    look: Look, catalogue: Catalogue, access: SiteAccess, entry: Input, files: tuple[File, ...]
+) -> set[credentials.Shut]:
+    """Tell which sites would have to let in for an input; none if enough of its files can be had without them."""
     expression = entry.source_rse_expression
     sources = look.ask(resolving.sources, look, catalogue, entry, files)
     if sources is None:
@@ -75,10 +78,15 @@ def _source_hosts(look: Look, catalogue: Catalogue, entry: Input, files: tuple[F
             f"of {expression!r}, for example {missing[0]}, and minimumPercent is {entry.minimum_percent}."
         )
         look.problems.append(Problem(Reason.NO_REPLICA, what))
-    return {urlsplit(pfn).hostname or "" for pfns in sources.values() for pfn in pfns}
+        return set()
+    faults = [[access.fault(pfn, writes=False) for pfn in pfns] for pfns in sources.values()]
+    shut = [told for told in faults if told and None not in told]
+    if len(files) - len(missing) - len(shut) >= least_of(entry, len(files)):
+        return set()
+    return {credentials.Shut("read", *fault) for told in shut for fault in told if fault is not None}
 
 
-def _choose(look: Look, catalogue: Catalogue, output: Output, most: int) -> _Choice:
+def _choose(look: Look, catalogue: Catalogue, access: SiteAccess, output: Output, most: int) -> _Choice:
     """Choose RSEs that will take what the session may write: Rucio itself refuses late, when nobody is there."""
     account = look.claim.account
     known = dataset_of(catalogue, output)
@@ -90,18 +98,22 @@ def _choose(look: Look, catalogue: Catalogue, output: Output, most: int) -> _Cho
     rooms = catalogue.rooms(account, [rse for rse in matching if rse not in why])
     no_room = full(rooms, need)
     why |= no_room
-    hosts: dict[str, str] = {}
+    urls, shut = dict[str, str](), dict[str, str]()
     for rse in preferred(rooms, need):
-        if len(hosts) == output.destination.copies:
+        if len(urls) == output.destination.copies:
             break
         try:
-            hosts[rse] = _host_of(look, catalogue, output, rse)
+            url = example_of(look, catalogue, output, rse)
         except RefusedError as error:
             why[rse] = f"where a copy goes there cannot be told ({error.what.rstrip('.')})"
-    if len(hosts) < output.destination.copies:
+        else:
+            (urls if access.fault(url, writes=True) is None else shut)[rse] = url
+    # Where too few let in, those that would have been chosen are told.
+    urls |= dict(list(shut.items())[: output.destination.copies - len(urls)])
+    if len(urls) < output.destination.copies:
         problem = problem_of_choice(output, len(matching), why, no_room)
         raise RefusedError(problem.reason, problem.what)
-    return _Choice(tuple(hosts), frozenset(hosts.values()), _told_tight(rooms, need, list(hosts)))
+    return _Choice(tuple(urls), tuple(urls.values()), _told_tight(rooms, need, list(urls)))
 
 
 def _need(catalogue: Catalogue, output: Output, account: str, known: DatasetState | None, most: int) -> Need:
@@ -109,26 +121,6 @@ def _need(catalogue: Catalogue, output: Output, account: str, known: DatasetStat
         return Need(most)
     dataset = Did(output.scope, output.dataset)
     return Need(most, catalogue.size(dataset), catalogue.held_at(dataset, account))
-
-
-def _host_of(look: Look, catalogue: Catalogue, output: Output, rse: str) -> str:
-    """Name the host that an output's copies go to, by the PFN that one of them would have.
-
-    Raises
-    ------
-    RefusedError
-        CATALOGUE_REFUSED: Rucio cannot compute it, or it leads nowhere.
-    """
-    template, dataset = file_template(look.spec.class_snapshot.naming), (output.scope, output.dataset)
-    example = Did(output.scope, file_name(template, look.spec.record_id, dataset, output.name, b"example"))
-    pfn = catalogue.pfns(rse, [example]).get(example, "")
-    try:
-        host = urlsplit(pfn).hostname
-    except ValueError:
-        host = None
-    if not host:
-        raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio says {pfn[:200]!r}")
-    return host
 
 
 def _told_tight(rooms: Mapping[str, Room], need: Need, rses: Sequence[str]) -> str:

@@ -1,0 +1,69 @@
+"""Secrets whose values are for sites: which value is for which, and what is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import SecretStr
+
+from volatile_rse.api.addresses import folders_of
+from volatile_rse.api.agent import SiteTokens
+from volatile_rse.reconcile.reading import texts_of
+
+__all__ = ["tokens_of"]
+
+_HOST = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_TOKEN = re.compile(r"[!-~]+")
+_BOTH, _READ, _WRITE, _PATHS = "", "read", "write", "paths"
+_TOKENS = {_BOTH, _READ, _WRITE}
+_USES = {*_TOKENS, _PATHS}
+"""What follows a host in a key, after a low line: no host has one."""
+
+
+def tokens_of(body: Mapping[str, Any]) -> tuple[dict[str, SiteTokens], tuple[str, ...]]:
+    """Give what a Secret has for each host, and what is wrong with it.
+
+    What is wrong is used for nothing, and nothing else is used in its place.
+    """
+    faults: list[str] = []
+    hosts: dict[str, dict[str, list[str]]] = {}
+    for key in sorted(body.get("data") or {}):
+        host, _, use = key.lower().partition("_")
+        if _HOST.fullmatch(host) and use in _USES:
+            hosts.setdefault(host, {}).setdefault(use, []).append(key)
+        else:
+            faults.append(f"{key} is none of the keys HOST, HOST_read, HOST_write and HOST_paths")
+    texts, found = texts_of(body), {}
+    for host, keys in hosts.items():
+        tokens, wrong = _site(keys, texts)
+        faults += wrong
+        if tokens is not None:
+            found[host] = tokens
+    return found, tuple(faults)
+
+
+def _site(keys: Mapping[str, Sequence[str]], texts: Mapping[str, str]) -> tuple[SiteTokens | None, list[str]]:
+    """Read what there is for one host; None: nobody knows any more what its tokens are for."""
+    faults = [f"{' and '.join(same)} are the same key" for same in keys.values() if len(same) > 1]
+    if faults:
+        return None, faults
+    paths = None
+    if _PATHS in keys:
+        [key] = keys[_PATHS]
+        try:
+            paths = list(folders_of(texts.get(key, "")))
+        except ValueError:
+            why = "no list of folders: paths from the root with blanks between, a port in front as in :1094/cms"
+            return None, [f"the value of {key} is {why}"]
+    tokens: dict[str, SecretStr | None] = {}
+    for use in _TOKENS & keys.keys():
+        [key] = keys[use]
+        token = texts.get(key, "").strip()
+        tokens[use] = SecretStr(token) if _TOKEN.fullmatch(token) else None
+        if tokens[use] is None:
+            faults.append(f"the value of {key} is no token, which is one word of ASCII")
+    both = tokens.get(_BOTH)
+    made = SiteTokens(read=tokens.get(_READ, both), write=tokens.get(_WRITE, both), paths=paths)
+    return made, sorted(faults)
