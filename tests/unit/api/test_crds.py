@@ -45,7 +45,8 @@ def test_every_string_and_list_is_bounded_and_every_node_typed(kind: Kind) -> No
 
 WORDS = {
     "additionalProperties", "default", "description", "enum", "format", "items", "maxItems", "maxLength",
-    "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "pattern", "properties", "required", "type",
+    "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "pattern", "properties",
+    "required", "type",
 }  # fmt: skip
 """Of schemas, as Kubernetes knows them: it takes no kind with another one."""
 
