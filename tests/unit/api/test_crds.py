@@ -59,6 +59,14 @@ def test_schemas_say_nothing_that_kubernetes_does_not_know(kind: Kind) -> None:
         assert not unknown, path
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_number_that_people_write_is_bounded(kind: Kind) -> None:
+    schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for path, node in walk(schema["properties"]["spec"], "spec"):
+        if node["type"] == "integer":
+            assert {"minimum", "maximum"} <= node.keys(), path
+
+
 def test_nobody_has_looked_yet_is_visible_to_kstatus() -> None:
     vrse = crd(KINDS[0])
     status = vrse["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
