@@ -64,7 +64,7 @@ def plan_end(facts: Facts, instance: str) -> Plan:
     It comes before everything else is asked, so that nothing that anybody answers can keep it back.
     """
     record = facts.record
-    if record is None or record.spec.instance != instance or facts.unseen is not None:
+    if record is None or record.spec.instance != instance:
         return Plan()
     if stage_of(record.status) not in _BEFORE_END or (ended := certain_end(facts, record)) is None:
         return Plan()

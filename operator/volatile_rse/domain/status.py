@@ -125,7 +125,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         )
         for entry in said
     ]
-    ready_at = None if record is None else session_state(record.status.session).ready_at
+    ready_at = None if record is None or record.partial else session_state(record.status.session).ready_at
     ttl = None if record is None else parse_duration(record.spec.claims[0].request.session.ttl)
     return VolatileRSEStatus(
         observed_generation=request.generation,

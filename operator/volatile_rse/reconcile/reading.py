@@ -6,16 +6,16 @@ import base64
 import contextlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
+from volatile_rse.api.rserecord import Claim, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.schema import ApiModel, parse_quantity
-from volatile_rse.api.volatilerse import Discard, OutputStatus, VolatileRSESpec
+from volatile_rse.api.schema import LONGEST, ApiModel, parse_quantity
+from volatile_rse.api.volatilerse import Discard, LabelSelector, OutputStatus, Session, Teardown, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER
@@ -38,6 +38,7 @@ __all__ = [
     "read_class",
     "read_connection",
     "read_outlived",
+    "read_partly",
     "read_pod",
     "read_quarantined",
     "read_record",
@@ -186,11 +187,7 @@ def read_record(body: Object) -> Record:
     """
     metadata = body["metadata"]
     try:
-        status = RSERecordStatus.model_validate(body.get("status") or {})
-        # Its words and times are read later on, where nobody expects that they are none.
-        session_state(status.session)
-        for time in (*status.steps.values(), status.quarantined_at, status.safe_at, status.freed_at, status.closed_at):
-            when(time)
+        status = _truths(body)
         spec = read_stored(RSERecordSpec, spec_of(body))
     except ValueError as error:
         what = f"RSERecord {metadata['name']} cannot be read: {_fault(error)}."
@@ -204,6 +201,75 @@ def read_record(body: Object) -> Record:
         created=when(metadata.get("creationTimestamp")),
         held=FINALIZER in metadata.get("finalizers", []),
     )
+
+
+def read_partly(body: Object) -> Record | None:
+    """Read of a record that cannot be read as a whole what the end of its session needs; None: that cannot be, either.
+
+    Nothing else may be decided by it: what is missing is made up, or raises where it is asked for.
+    """
+    spec, metadata = spec_of(body), body.get("metadata") or {}
+    owner, claims = owner_of(body), spec.get("claims")
+    instance = spec.get("instance")
+    if owner is None or not isinstance(claims, list) or not isinstance(instance, str):
+        return None
+    try:
+        status = _truths(body)
+    except ValueError:
+        return None
+    request = claims[0].get("request")
+    asked: Object = request if isinstance(request, Mapping) else {}
+    endless = f"{LONGEST.days}d"
+    nobody = _made(Session, pod_selector=_made(LabelSelector, match_labels={}), ttl=endless, start_timeout=endless)
+    claim = _made(
+        Claim,
+        uid=str(claims[0].get("uid")),
+        namespace=owner[0],
+        name=owner[1],
+        request=_made(
+            VolatileRSESpec,
+            session=_stored(Session, asked.get("session"), nobody),
+            teardown=_stored(Teardown, asked.get("teardown"), Teardown()),
+        ),
+    )
+    return Record(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        spec=_made(
+            RSERecordSpec,
+            record_id=record_id_of(body),
+            rse_name=str(spec.get("rseName")),
+            instance=instance,
+            ledger=str(spec.get("ledger")),
+            claims=[claim],
+        ),
+        status=status,
+        created=when(metadata.get("creationTimestamp")),
+        held=FINALIZER in metadata.get("finalizers", []),
+        partial=True,
+    )
+
+
+def _made(model: type[_Model], **values: Any) -> _Model:  # noqa: ANN401 (of many types)
+    """Make a part of which the rest is not there."""
+    return cast("_Model", model.model_construct(**values))
+
+
+def _stored(model: type[_Model], body: object, otherwise: _Model) -> _Model:
+    try:
+        return read_stored(model, body) if isinstance(body, Mapping) else otherwise
+    except ValidationError:
+        return otherwise
+
+
+def _truths(body: Object) -> RSERecordStatus:
+    """Read a record's status; its words and times are read later on, where nobody expects that they are none."""
+    status = RSERecordStatus.model_validate(body.get("status") or {})
+    session_state(status.session)
+    for time in (*status.steps.values(), status.quarantined_at, status.safe_at, status.freed_at, status.closed_at):
+        when(time)
+    return status
 
 
 def record_id_of(body: Object) -> str:

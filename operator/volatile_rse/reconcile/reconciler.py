@@ -129,9 +129,10 @@ class Reconciler:
         try:
             outcome = self._converge(record_id, known)
             all_said = self._say_request(record_id, outcome)
-            self._say_record(record_id, outcome)
             if outcome.facts.unseen is not None and outcome.facts.unseen.reason is Reason.RECORD_UNREADABLE:
                 self._say_unreadable(record_id, outcome.facts.unseen)
+            else:
+                self._say_record(record_id, outcome)
         except PortError as error:
             named = {"record": record_id, "reason": error.reason.value}
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what, extra=named)
@@ -300,7 +301,7 @@ class Reconciler:
         """
         facts = outcome.facts
         endpoints: list[Endpoint] = []
-        if facts.record is not None:
+        if facts.record is not None and not facts.record.partial:
             root, davs = endpoint(self._world.settings, facts.record.spec)
             endpoints = [Endpoint(protocol="root", url=root), Endpoint(protocol="davs", url=davs)]
         status = self._status(record_id, outcome, endpoints)

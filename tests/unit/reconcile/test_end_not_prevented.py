@@ -23,6 +23,7 @@ from volatile_rse.reconcile import reconciler
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.service import Service
 
+Change = Callable[[dict[str, Any]], None]
 CLASS, CONNECTION = Ref("VolatileRSEClass", None, "standard"), Ref("RucioConnection", None, "rucio")
 FAR, FARTHER, TEXT = "9999999d", "99999999999d", "soon"
 
@@ -33,6 +34,10 @@ def session(**times: object) -> Callable[[dict[str, Any]], None]:
 
 def asked(part: str, **values: object) -> Callable[[dict[str, Any]], None]:
     return lambda spec: spec["claims"][0]["request"].setdefault(part, {}).update(values)
+
+
+def asked_for(**values: object) -> Change:
+    return lambda spec: spec["claims"][0]["request"].update(values)
 
 
 def destination(lifetime: object) -> Callable[[dict[str, Any]], None]:
@@ -54,7 +59,6 @@ def capacity(value: object) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-Change = Callable[[dict[str, Any]], None]
 TIMES: dict[str, Callable[[object], Change]] = {
     "ttl": lambda value: session(ttl=value),
     "endWarning": lambda value: session(endWarning=value),
@@ -275,6 +279,42 @@ def test_a_request_that_cannot_be_read_any_more_ends(spec: dict[str, Any], end: 
     running(small)
     small.cluster.merge(REQUEST, {"spec": spec})
     end(small)
+    goes_wholly(small, Service(small.world(), threads=0))
+
+
+@pytest.mark.parametrize("end", [ends_by_deletion, ends_by_request])
+@pytest.mark.parametrize(
+    "change",
+    {
+        "class": lambda spec: spec.update(classSnapshot=7),
+        "outputs": asked_for(outputs="none"),
+        "unknown": asked_for(colour="blue"),
+        "session": asked_for(session=None),
+    }.items(),
+    ids=lambda entry: entry[0],
+)
+def test_of_a_record_that_is_no_record_any_more_the_session_ends(
+    change: tuple[str, Change], end: Callable[[Small], None]
+) -> None:
+    small = Small(inputs=0)
+    running(small)
+    before = small.record["spec"]
+    store(small, change[1])
+    end(small)
+    for _ in range(6):
+        small.step()
+    assert small.truth["session"]["endedAt"]
+    assert small.buffer.gate.mode == "fenced"
+    assert not small.has_session()
+    stalled = small.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "RecordUnreadable")
+    assert not small.is_gone
+    small.clock.turn(timedelta(hours=2))
+    small.delete()
+    small.until(lambda: small.is_gone)
+    assert small.truth["quarantinedAt"]
+    assert len(small.leftovers()) >= 4, "nothing is destroyed"
+    small.cluster.merge(record_of(small), {"spec": {**dict.fromkeys(small.record["spec"]), **before}})
     goes_wholly(small, Service(small.world(), threads=0))
 
 

@@ -36,6 +36,7 @@ from volatile_rse.reconcile.reading import (
     owner_of,
     read_class,
     read_connection,
+    read_partly,
     read_pod,
     read_quarantined,
     read_record,
@@ -70,7 +71,7 @@ def look_closely(world: World, connections: Connections, facts: Facts) -> Facts:
         The cluster does not answer, without which nothing can be done.
     """
     if facts.unseen is not None:
-        return facts
+        return _least(world, connections, facts)
     try:
         return _looked(world, connections, facts)
     except (LeaseLostError, UnreachableError):
@@ -89,17 +90,17 @@ def _least(world: World, connections: Connections, facts: Facts) -> Facts:
     if record is None or stage_of(record.status) is not Stage.FENCING or record.status.session.ready_at is None:
         return facts
     look = Look(world, connections, facts, record)
-    _find_pod(look)
-    reports.report(look)
+    _find_agent(look)
     return look.facts
 
 
 @guarded
-def _find_pod(look: Look) -> None:
-    body = look.world.cluster.get(
-        Ref("Pod", look.world.settings.buffers, name_of(look.spec.record_id, Piece.POD)),
-    )
-    look.set(storage=Storage(pod=None if body is None else read_pod(body)))
+def _find_agent(look: Look) -> None:
+    """Ask it for its report; nothing but the fence is decided by that, so that it need not be believed."""
+    pod = Ref("Pod", look.world.settings.buffers, name_of(look.spec.record_id, Piece.POD))
+    if (body := look.world.cluster.get(pod)) is not None:
+        look.set(storage=Storage(pod=read_pod(body)))
+        look.set(report=reports.buffer_of(look.world, look.record, look.facts).report())
 
 
 def glimpse(world: World, record_id: str, known: tuple[str, str] | None) -> Facts:
@@ -112,7 +113,7 @@ def glimpse(world: World, record_id: str, known: tuple[str, str] | None) -> Fact
     try:
         return facts if body is None else dataclasses.replace(facts, record=read_record(body))
     except RefusedError as error:
-        return dataclasses.replace(facts, unseen=Problem(error.reason, error.what))
+        return dataclasses.replace(facts, unseen=Problem(error.reason, error.what), record=read_partly(body or {}))
 
 
 def _looked(world: World, connections: Connections, facts: Facts) -> Facts:
