@@ -23,6 +23,7 @@ from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import create_record
 from volatile_rse.reconcile.holding import hold, is_held
 from volatile_rse.reconcile.orphans import OBJECTS
+from volatile_rse.reconcile.reading import read_class, read_connection
 from volatile_rse.reconcile.world import World
 
 __all__ = ["Adoption", "adopt"]
@@ -78,7 +79,8 @@ def adopt(world: World, connections: Connections, wanted: Adoption) -> str:
     ------
     PortError
         FOREIGN_OBJECT: it is not what the admin says, or is not lost. UNKNOWN_CLASS: the class or its connection is
-        absent or going. NAMING_INVALID: the class calls nothing. Nothing of it was changed.
+        absent or going. CONFIGURATION_INVALID: one of them cannot be read. NAMING_INVALID: the class calls nothing.
+        Nothing of it was changed.
     """
     terms = _terms(world, wanted.class_name)
     catalogue = connections.of(terms.connection, terms.class_.connection_name)
@@ -101,10 +103,10 @@ def _refusal(wanted: Adoption, why: str) -> RefusedError:
 
 
 def _terms(world: World, name: str) -> _Terms:
-    class_ = VolatileRSEClassSpec.model_validate(_found(world, "VolatileRSEClass", name)["spec"])
+    class_ = read_class(_found(world, "VolatileRSEClass", name))
     if faults := faults_of_naming(class_.naming):
         raise RefusedError(Reason.NAMING_INVALID, f"VolatileRSEClass {name}: {faults[0]}")
-    connection = RucioConnectionSpec.model_validate(_found(world, "RucioConnection", class_.connection_name)["spec"])
+    connection = read_connection(_found(world, "RucioConnection", class_.connection_name))
     return _Terms(class_, connection.model_copy(update={"budget": None}))
 
 

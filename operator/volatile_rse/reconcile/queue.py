@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 __all__ = ["KeyedQueue"]
 
+_LONGEST = 86400.0
+"""Seconds: no thread can wait for centuries, which a time in a record may be away."""
+
 
 class KeyedQueue:
     """Keys to be worked on, each at its time; adding a key that waits makes it come earlier, never later.
@@ -30,7 +33,7 @@ class KeyedQueue:
     def add(self, key: str, delay: float = 0.0) -> None:
         """Have a key worked on after so many seconds, also if it is being worked on now."""
         with self._changed:
-            due = self._clock() + delay
+            due = self._clock() + min(delay, _LONGEST)
             if due < self._due.get(key, float("inf")):
                 self._due[key] = due
                 heapq.heappush(self._heap, (due, key))

@@ -29,7 +29,7 @@ from volatile_rse.ports.telemetry import Telemetry
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.faults import log_fault, problem_of
-from volatile_rse.reconcile.gather import glimpse, look_closely
+from volatile_rse.reconcile.gather import glimpse, look_closely, look_least
 from volatile_rse.reconcile.lease import LeaseLostError
 from volatile_rse.reconcile.world import World
 
@@ -220,8 +220,19 @@ class Reconciler:
         # One that cannot be written keeps nothing else back.
         if end.effects and end.effects != before:
             return facts, end
-        facts = look_closely(self._world, self._connections, facts)
+        try:
+            facts = look_closely(self._world, self._connections, facts)
+        except UnreachableError as error:
+            self._end_at_least(record_id, facts, Problem(error.reason, error.what))
+            raise
         return facts, plan(facts, instance)
+
+    def _end_at_least(self, record_id: str, facts: Facts, why: Problem) -> None:
+        """Have a session that is over fenced, and its request released in time, also while the rest does not answer."""
+        if facts.record is None or facts.record.status.session.ended_at is None:
+            return
+        least = replace(look_least(self._world, self._connections, facts), unseen=why)
+        self._carry_out(record_id, least, plan(least, self._world.settings.instance))
 
     def _say_meanwhile(self, record_id: str, outcome: _Outcome, *, at_once: bool) -> None:
         """Tell how far it is; what keeps that from being written keeps nothing else back, and is told at the end."""

@@ -3,9 +3,18 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from volatile_rse.api.schema import fault_of_label, parse_duration, parse_quantity
+from volatile_rse.api.schema import (
+    LARGEST,
+    LONGEST,
+    Count,
+    Duration,
+    Quantity,
+    fault_of_label,
+    parse_duration,
+    parse_quantity,
+)
 from volatile_rse.api.volatilerse import VolatileRSESpec
 
 SPEC = {
@@ -37,6 +46,43 @@ def test_durations(text: str, expected: timedelta) -> None:
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("longest", "longer"),
+    [("3650d", "3651d"), ("87600h", "87601h"), ("5256000m", "5256001m"), ("315360000s", "9" * 11 + "s")],
+)
+def test_a_duration_has_a_longest(longest: str, longer: str) -> None:
+    duration = TypeAdapter(Duration)
+    assert duration.validate_python(longest) == longest
+    assert parse_duration(longest) == parse_duration(longer) == parse_duration("9" * 5000 + "d") == LONGEST
+    with pytest.raises(ValidationError, match="at most 3650d"):
+        duration.validate_python(longer)
+
+
+def test_a_quantity_has_a_largest() -> None:
+    quantity, largest = TypeAdapter(Quantity), str(LARGEST)
+    assert quantity.validate_python(largest) == largest
+    assert quantity.validate_python("8191Pi") == "8191Pi"
+    assert parse_quantity("8192Pi") == parse_quantity("9" * 5000 + "Ki") == LARGEST
+    for larger in ("9223372036854775808", "8192Pi", "9223372036854775808k"):
+        with pytest.raises(ValidationError, match="less than 8192Pi"):
+            quantity.validate_python(larger)
+
+
+@pytest.mark.parametrize("wrong", [None, 7, True, [], "٣h", "3h\n", "1h "])
+def test_what_is_no_text_of_these_is_none(wrong: object) -> None:
+    for kind in (Duration, Quantity):
+        with pytest.raises(ValidationError):
+            TypeAdapter(kind).validate_python(wrong)
+
+
+def test_a_count_stops_at_the_largest() -> None:
+    count = TypeAdapter(Count)
+    assert count.validate_python(LARGEST + 7) == LARGEST
+    for wrong in (-1, "x", None):
+        with pytest.raises(ValidationError):
+            count.validate_python(wrong)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1", 1), ("20Gi", 20 << 30), ("500M", 500_000_000), ("3Ki", 3072)])

@@ -283,6 +283,15 @@ def test_class_and_connection_are_held_before_there_is_a_record() -> None:
 
 
 @pytest.mark.parametrize("ref", USED, ids=lambda ref: ref.kind)
+def test_nothing_is_adopted_by_what_cannot_be_read(ref: Ref) -> None:
+    small = with_session()
+    lost = small.lose_cluster()
+    small.cluster.merge(ref, {"spec": {"colour": "blue"}})
+    with pytest.raises(RefusedError, match=r"cannot be read: spec\.colour"):
+        small.adopt(lost)
+
+
+@pytest.mark.parametrize("ref", USED, ids=lambda ref: ref.kind)
 def test_what_is_being_deleted_takes_nothing_over(ref: Ref) -> None:
     small = with_session()
     lost = small.lose_cluster()

@@ -18,7 +18,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.stage import Stage
 from volatile_rse.domain.status import status_of
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import RefusedError
+from volatile_rse.ports.errors import RefusedError, UnreachableError
 from volatile_rse.reconcile import reconciler
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.service import Service
@@ -453,6 +453,31 @@ def test_an_object_that_cannot_be_read_keeps_no_session_from_its_fence(
         assert small.buffer.gate.mode == "fenced"
         assert small.condition("Ready")["reason"] == "AnswerUnusable"
         assert "KeyError" in small.condition("Ready")["message"]
+        assert not small.is_gone
+        small.clock.turn(timedelta(hours=2))
+        small.until(lambda: small.is_gone)
+        assert small.truth["quarantinedAt"]
+    goes_wholly(small, Service(small.world(), threads=0))
+
+
+def test_a_list_that_never_answers_keeps_no_session_from_its_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(inputs=0)
+    running(small)
+    listed = small.cluster.list
+
+    def silent(asked: str, *args: Any, **kwargs: Any) -> Any:
+        if (asked, *args[:1]) == ("PersistentVolumeClaim", "bufs"):
+            raise UnreachableError(Reason.CLUSTER_UNREACHABLE, "The API server did not answer LIST.")
+        return listed(asked, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(small.cluster, "list", silent)
+        small.delete()
+        for _ in range(4):
+            small.step()
+        assert small.truth["session"]["endedAt"]
+        assert small.buffer.gate.mode == "fenced"
+        assert not small.has_session()
         assert not small.is_gone
         small.clock.turn(timedelta(hours=2))
         small.until(lambda: small.is_gone)

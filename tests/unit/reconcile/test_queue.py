@@ -24,6 +24,16 @@ def test_keys_come_when_they_are_due_and_earlier_additions_win() -> None:
     assert [queue.take(), queue.take()] == ["late", "soon"]
 
 
+def test_a_time_that_is_centuries_away_ends_no_thread() -> None:
+    queue = KeyedQueue()
+    queue.add("a", 1e15)
+    queue.add("b", 0.05)
+    assert queue.take() == "b"
+    other = threading.Timer(0.05, queue.close)
+    other.start()
+    assert queue.take() is None, "it waits, and no call of the system fails"
+
+
 def test_a_key_is_given_to_one_worker_at_a_time_and_not_forgotten() -> None:
     queue = KeyedQueue(Time())
     queue.add("a")

@@ -1,5 +1,5 @@
 """The world -> facts: one module for each part of the world that is asked, and one for what each stage asks."""
 
-from volatile_rse.reconcile.gather.stages import gather, glimpse, look_closely
+from volatile_rse.reconcile.gather.stages import gather, glimpse, look_closely, look_least
 
-__all__ = ["gather", "glimpse", "look_closely"]
+__all__ = ["gather", "glimpse", "look_closely", "look_least"]

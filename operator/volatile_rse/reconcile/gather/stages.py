@@ -46,7 +46,7 @@ from volatile_rse.reconcile.reading import (
 )
 from volatile_rse.reconcile.world import World
 
-__all__ = ["gather", "glimpse", "look_closely"]
+__all__ = ["gather", "glimpse", "look_closely", "look_least"]
 
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
 
@@ -71,7 +71,7 @@ def look_closely(world: World, connections: Connections, facts: Facts) -> Facts:
         The cluster does not answer, without which nothing can be done.
     """
     if facts.unseen is not None:
-        return _least(world, connections, facts)
+        return look_least(world, connections, facts)
     try:
         return _looked(world, connections, facts)
     except (LeaseLostError, UnreachableError):
@@ -81,10 +81,10 @@ def look_closely(world: World, connections: Connections, facts: Facts) -> Facts:
         found = facts.record or facts.request
         name = "" if found is None else found.name
         why = problem_of(world.telemetry, error, f"{name}: what the cluster holds of it could not be used")
-        return dataclasses.replace(_least(world, connections, facts), unseen=why)
+        return dataclasses.replace(look_least(world, connections, facts), unseen=why)
 
 
-def _least(world: World, connections: Connections, facts: Facts) -> Facts:
+def look_least(world: World, connections: Connections, facts: Facts) -> Facts:
     """Ask what the fence of a session needs that has ended, and nothing else: the agent of its pod."""
     record = facts.record
     if record is None or stage_of(record.status) is not Stage.FENCING or record.status.session.ready_at is None:
