@@ -23,6 +23,7 @@ from volatile_rse.domain.planning import plan, plan_end
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, stage_of, when
 from volatile_rse.domain.status import status_of
+from volatile_rse.domain.times import later
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.ports.telemetry import Telemetry
@@ -31,6 +32,7 @@ from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.faults import log_fault, problem_of
 from volatile_rse.reconcile.gather import glimpse, look_closely, look_least
 from volatile_rse.reconcile.lease import LeaseLostError
+from volatile_rse.reconcile.reading import spec_of
 from volatile_rse.reconcile.world import World
 
 __all__ = ["Reconciler"]
@@ -322,7 +324,7 @@ class Reconciler:
         body = self._world.cluster.get(ref)
         if body is None or body["metadata"]["uid"] != facts.request.uid:
             return True
-        old = body.get("status") or {}
+        old = _said_before(body)
         new = _keep_times(status, old)
         if all(old.get(key) == value for key, value in new.items()):
             return True
@@ -371,7 +373,7 @@ class Reconciler:
         """Tell on a record of ours that it cannot be read: it may be all that is left to say so."""
         ref = Ref("RSERecord", None, record_name(record_id))
         body, message = self._world.cluster.get(ref), why.message[:4096]
-        if body is None or body["spec"].get("instance") != self._world.settings.instance:
+        if body is None or spec_of(body).get("instance") != self._world.settings.instance:
             return
         if (body.get("status") or {}).get("message") != message:
             self._world.cluster.merge(ref, {"status": {"message": message}}, subresource="status")
@@ -425,7 +427,21 @@ def _is_last_word(facts: Facts, decided: Plan) -> bool:
 def _is_young(facts: Facts) -> bool:
     """Tell whether somebody may be sitting before a session that begins."""
     created = facts.record.created if facts.record is not None else None
-    return created is not None and facts.now < created + _YOUTH and not facts.session.objects
+    return created is not None and facts.now < later(created, _YOUTH) and not facts.session.objects
+
+
+def _said_before(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what stands in a status, without conditions that are none: whoever may write it may write anything."""
+    status = body.get("status")
+    old = dict(status) if isinstance(status, Mapping) else {}
+    listed = old.get("conditions")
+    entries = listed if isinstance(listed, list) else ()
+    old["conditions"] = [entry for entry in entries if isinstance(entry, Mapping) and _is_condition(entry)]
+    return old
+
+
+def _is_condition(entry: Mapping[str, Any]) -> bool:
+    return all(isinstance(entry.get(key), str) for key in ("type", "status", "reason", "lastTransitionTime"))
 
 
 def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from tests.unit.fuzz.hostile import ABSENT, Value
 from volatile_rse.api.crds import KINDS, structural
 
-__all__ = ["Field", "fields_of", "plant"]
+__all__ = ["Field", "Path", "fields_of", "plant"]
 
 Path = tuple[str | int, ...]
 _DURATION = re.compile(r"\(s\|m\|h\|d\)")

@@ -136,6 +136,8 @@ class Two:
         )
         self.steps = 0
         self.faults: list[str] = []
+        self.consents: set[str] = set()
+        """Sessions whose owners have given up what was not safe."""
         self._seen: dict[Ref, str] = {}
         self._swept: Any = None
         for rse in ("SITE-A", "SITE-B"):
@@ -355,6 +357,15 @@ class Two:
         held = catalogue.locked_by(session.dataset, session.name, ["SITE-B"])
         safe = not catalogue.unsafe(files, ["SITE-B"])
         return sums <= {file.adler32 for file in files} and sums <= there and held is not None and safe
+
+    def consent(self, session: Session) -> None:
+        """Give up what is not safe: its owner, or an admin where there is no VolatileRSE any more."""
+        discard = {"rse": session.rse, "requestedBy": session.name}
+        self.consents.add(session.name)
+        if self.cluster.get(session.ref) is not None:
+            self.cluster.merge(session.ref, {"spec": {"teardown": {"discard": discard}}})
+        elif self.cluster.get(session.record) is not None:
+            self.cluster.merge(session.record, {"spec": {"discard": discard}})
 
     def delete(self, ref: Ref) -> None:
         """Delete an object as its owner does."""

@@ -1,0 +1,103 @@
+"""Every field of every kind with what does not belong there: each buffer comes to its end, the other one goes on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.fuzz.fields import Field, fields_of
+from tests.unit.fuzz.hostile import ABSENT, Value, of_type, shown, worst
+from tests.unit.fuzz.story import at, chosen, ends, is_whole, mended, planted, ref_of, told
+
+_AT: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("VolatileRSE", "spec", ("asked", "serving")),
+    ("VolatileRSE", "status", ("serving", "keeping")),
+    ("VolatileRSEClass", "spec", ("asked", "serving")),
+    ("RucioConnection", "spec", ("asked", "serving")),
+    ("RucioConnection", "status", ("asked", "serving")),
+    ("RSERecord", "spec", ("preparing", "serving", "keeping")),
+    ("RSERecord", "status", ("preparing", "serving", "keeping")),
+)
+"""Kind, part, and when it is changed: what is changed before anybody has looked was stored so."""
+_TRUTHS = (
+    "status.session", "status.inputs", "status.steps", "status.safeAt", "status.freedAt", "status.closedAt",
+    "status.destinations",
+    "spec.recordId", "spec.instance", "spec.rseName", "spec.ledger",
+)  # fmt: skip
+"""What an operator has seen, and whose a buffer is: nobody but it writes that, and whoever forges it is believed."""
+_METADATA: tuple[tuple[str, Value], ...] = (
+    ("labels", {f"a/{number}": "x" * 63 for number in range(200)}),
+    ("annotations", {"a": "\x00\x1b\u202e" * 1000, "volatilerse.io/x": "y" * 100_000}),
+    ("finalizers", ["x/y", "volatilerse.io/unknown"]),
+    ("creationTimestamp", "0001-01-01T00:00:00Z"),
+    ("creationTimestamp", "9999-12-31T23:59:59Z"),
+    ("generation", (1 << 63) - 1),
+    ("ownerReferences", [{"kind": "Secret", "name": "x", "uid": "y", "apiVersion": "v1"}]),
+    ("managedFields", [{"manager": "x" * 1000}] * 100),
+)
+"""What others than the operator write into the metadata; the API server itself keeps its form."""
+_SHARE = 10
+"""Cases of a part at a moment in the short form."""
+
+
+def cases_of(kind: str, part: str, number: int) -> Iterator[tuple[Field, Value]]:
+    """Give all cases, or of each field one of the worst, at each moment another."""
+    for at_, field in enumerate(fields_of(kind, part)):
+        if is_whole():
+            yield from ((field, value) for value in of_type(field.type))
+        else:
+            few = (*worst(field.form), ABSENT)
+            yield field, few[(at_ + number) % len(few)]
+
+
+ALL = [
+    pytest.param(kind, part, moment, number, id=f"{kind}-{part}-{moment}")
+    for kind, part, moments in _AT
+    for number, moment in enumerate(moments)
+]
+
+
+@pytest.mark.parametrize(("kind", "part", "moment", "number"), ALL)
+def test_no_field_keeps_a_buffer_from_its_end(kind: str, part: str, moment: str, number: int) -> None:
+    wrong = {}
+    for field, value in chosen(list(cases_of(kind, part, number)), _SHARE):
+        world = at(moment)
+        before = dict(world.cluster.get(ref_of(world, kind)) or {})
+        planted(world, kind, field.path, value)
+        faults = ends(world)
+        if kind == "RSERecord" and str(field).startswith(_TRUTHS):
+            faults = [fault for fault in faults if "the other one" in fault]
+        elif faults and "RecordUnreadable" in told(world):
+            # It says what is the matter, and comes to its end once that is mended.
+            mended(world, kind, {**before, "status": world.truth(world.victim)} if part == "spec" else before)
+            faults = ends(world)
+        faults += [] if kind == "RSERecord" else world.faults
+        if faults:
+            wrong[f"{field} is {shown(value)}"] = faults
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [
+        *itertools.product(("VolatileRSE", "VolatileRSEClass", "RucioConnection"), ("asked", "serving")),
+        *itertools.product(("RSERecord",), ("preparing", "keeping")),
+    ],
+)
+def test_no_metadata_keep_a_buffer_from_its_end(kind: str, moment: str) -> None:
+    wrong = {}
+    for key, value in chosen(_METADATA, 3):
+        world = at(moment)
+        with world.cluster.unchecked(ref_of(world, kind)) as body:
+            kept = body["metadata"].get("finalizers", []) if key == "finalizers" else []
+            body["metadata"][key] = [*kept, *value] if key == "finalizers" else value
+        if key == "finalizers":
+            # Somebody else's: it goes when they have taken it away.
+            world.run(lambda _world: False, 4)
+            with world.cluster.unchecked(ref_of(world, kind)) as body:
+                body["metadata"]["finalizers"] = [name for name in body["metadata"]["finalizers"] if name not in value]
+        if faults := [*ends(world), *world.faults]:
+            wrong[f"metadata.{key}"] = faults
+    assert not wrong
