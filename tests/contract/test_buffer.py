@@ -425,6 +425,20 @@ def test_outputs_are_sealed_once_nobody_can_write(around: Around) -> None:
     assert buffer.report().version == version, "what is done is not done again"
 
 
+def test_an_odd_name_is_sealed_by_its_bytes_and_told_as_people_may_read_it(around: Around) -> None:
+    buffer = around.buffer
+    buffer.send_manifest(manifest(around))
+    odd, long = "a\x1b[31mb\u202etoor.txt", f"plots/{'d' * 120}/{'e' * 120}/f.root"
+    for path in (odd, long):
+        around.write(path, path.encode())
+    fenced(around)
+    states = sealed(around)
+    told = {r"a\x1b[31mb\u202etoor.txt": (REST, odd), long: (PLOTS, long)}
+    assert {path: (state.state, state.name) for path, state in states.items()} == {
+        path: ("sealed", rule.named(RECORD, raw.encode())[0]) for path, (rule, raw) in told.items()
+    }
+
+
 def test_a_file_that_cannot_be_sealed_keeps_no_other_back_and_is_tried_again(around: Around) -> None:
     buffer = around.buffer
     buffer.send_manifest(manifest(around))

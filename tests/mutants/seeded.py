@@ -1157,7 +1157,10 @@ def what_was_sealed_and_has_gone_is_not_missed() -> None:
 
 @of_agent
 def a_damaged_directory_ends_the_inventory() -> None:
-    swap(sealing, "walk", lambda real: lambda root, _failed=None: real(root))
+    def ended(_path: bytes, error: OSError) -> None:
+        raise error
+
+    swap(sealing, "walk", lambda real: lambda root, _failed: real(root, ended))
 
 
 @of_agent

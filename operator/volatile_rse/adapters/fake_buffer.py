@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 from volatile_rse.adapters.https import bearer
 from volatile_rse.api.addresses import is_below, place_of
 from volatile_rse.api.agent import (
+    PATH_LENGTH,
     PROBE,
     Copies,
     CopyPage,
@@ -38,6 +39,7 @@ from volatile_rse.api.agent import (
     Space,
 )
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -127,7 +129,9 @@ class FakeBuffer(Buffer):
         key = claim, path
         (self._torn.add if torn else self._torn.discard)(key)
         self._sums[key] = f"{zlib.adler32(data):08x}"
-        self._outputs[key] = OutputState(version=self._next(), claim=claim, path=path, state="found", bytes=len(data))
+        self._outputs[key] = OutputState(
+            version=self._next(), claim=claim, path=visible(path, PATH_LENGTH), state="found", bytes=len(data)
+        )
 
     def publish(self, claim: str, path: str, data: bytes) -> None:
         """Rename a file into the publish directory as a session does."""
@@ -210,7 +214,9 @@ class FakeBuffer(Buffer):
                 bytes=self._capacity, bytes_free=self._free(), inodes=self.inodes, inodes_free=self.inodes_free
             ),
             staging_rate=self.staging_rate,
-            unmatched=[state.path for state in self._outputs.values() if self._output_of(state) is None][:_EXAMPLES],
+            unmatched=[state.path for key, state in self._outputs.items() if self._output_of(key, state) is None][
+                :_EXAMPLES
+            ],
             knows=self.knows,
             xrootd_restarts=self.xrootd_restarts,
             partial_files=len(self._partial),
@@ -330,7 +336,7 @@ class FakeBuffer(Buffer):
         """Do one piece of work, or fail as the test wants."""
         if item.state != before:
             return item
-        error = self.broken.get(place) or shut
+        error = _said(self.broken.get(place) or shut)
         update: dict[str, object] = {"version": self._next(), "state": "failed" if error else after, "error": error}
         if isinstance(item, CopyState):
             update["attempts"] = item.attempts + 1
@@ -344,7 +350,7 @@ class FakeBuffer(Buffer):
         request = SealRequest(generation=1, record_id=manifest.record_id, outputs=rules)
         for key in self._published:
             found = self._outputs[key]
-            if found.state in {"found", "failed"} and _rule(found, rules) is not None:
+            if found.state in {"found", "failed"} and _rule(key, rules) is not None:
                 self._outputs[key] = self._sort(key, found, request)
 
     def _inventory(self, request: SealRequest) -> None:
@@ -352,7 +358,7 @@ class FakeBuffer(Buffer):
         if self.sealing_steps:
             self.sealing_steps -= 1
             for key, found in work.items():
-                rule = _rule(found, request.outputs)
+                rule = _rule(key, request.outputs)
                 if rule is not None and found.output is None:
                     self._outputs[key] = found.model_copy(update={"version": self._next(), "output": rule.name})
             return
@@ -371,16 +377,16 @@ class FakeBuffer(Buffer):
         return self._seal.model_copy(update={"idle": self.sealing_idle})
 
     def _sort(self, key: tuple[str, str], found: OutputState, request: SealRequest) -> OutputState:
-        rule = _rule(found, request.outputs)
+        rule = _rule(key, request.outputs)
         if key in self._torn or rule is None:
             state: Literal["torn", "unmatched"] = "torn" if key in self._torn else "unmatched"
             output = rule.name if rule else None
             return found.model_copy(update={"version": self._next(), "state": state, "output": output})
-        error = self.broken.get(found.path)
+        error = _said(self.broken.get(key[1]))
         if error is not None:
             update = {"version": self._next(), "state": "failed", "output": rule.name, "error": error}
             return found.model_copy(update=update)
-        name, store_path = rule.named(request.record_id, found.path.encode())
+        name, store_path = rule.named(request.record_id, key[1].encode())
         return OutputState(
             version=self._next(), claim=found.claim, path=found.path, state="sealed", bytes=found.bytes,
             output=rule.name, scope=rule.scope, name=name, store_path=store_path,
@@ -419,28 +425,29 @@ class FakeBuffer(Buffer):
         ]
 
     def _output_totals(self) -> list[OutputTotals]:
-        groups: dict[tuple[str, str | None], list[OutputState]] = {}
-        for state in self._outputs.values():
-            groups.setdefault((state.claim, self._output_of(state)), []).append(state)
+        groups: dict[tuple[str, str | None], list[tuple[tuple[str, str], OutputState]]] = {}
+        for key, state in self._outputs.items():
+            groups.setdefault((state.claim, self._output_of(key, state)), []).append((key, state))
         return [
             OutputTotals(
                 claim=claim,
                 name=name,
                 files=len(states),
                 bytes=_bytes(states),
-                open=sum(state.state == "found" and (state.claim, state.path) in self._torn for state in states),
+                open=sum(state.state == "found" and key in self._torn for key, state in found),
                 sealed=_count(states, "sealed"),
                 torn=_count(states, "torn"),
                 failed=_count(states, "failed"),
             )
-            for (claim, name), states in groups.items()
+            for (claim, name), found in groups.items()
+            for states in ([state for _, state in found],)
         ]
 
-    def _output_of(self, state: OutputState) -> str | None:
+    def _output_of(self, key: tuple[str, str], state: OutputState) -> str | None:
         """Tell which output takes a file, before the inventory by the manifest's rules."""
         if state.state != "found":
             return state.output
-        rule = _rule(state, self.rules)
+        rule = _rule(key, self.rules)
         return None if rule is None else rule.name
 
     def _copy_totals(self) -> CopyTotals:
@@ -543,6 +550,10 @@ def _unreachable(call: str) -> UnreachableError:
     return UnreachableError(Reason.BUFFER_UNREACHABLE, f"The buffer did not answer {call}: it is down")
 
 
+def _said(error: str | None) -> str | None:
+    return None if error is None else visible(error, WORDS)
+
+
 def _bytes(states: Iterable[InputState | OutputState]) -> int:
     return sum(state.bytes for state in states)
 
@@ -551,9 +562,10 @@ def _count(states: Iterable[InputState | OutputState | CopyState], which: str) -
     return sum(state.state == which for state in states)
 
 
-def _rule(found: OutputState, rules: Iterable[OutputRule]) -> OutputRule | None:
+def _rule(key: tuple[str, str], rules: Iterable[OutputRule]) -> OutputRule | None:
+    claim, path = key
     for rule in rules:
-        if rule.claim == found.claim and any(_matches(pattern, found.path) for pattern in rule.patterns):
+        if rule.claim == claim and any(_matches(pattern, path) for pattern in rule.patterns):
             return rule
     return None
 

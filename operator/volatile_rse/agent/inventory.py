@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from volatile_rse.agent.ledger import Ledger, output_key
+from volatile_rse.agent.ledger import Ledger, output_key, output_row
+from volatile_rse.agent.links import REMOVED, is_link, remove
 from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, is_written, shown, walk
 from volatile_rse.agent.places import AREAS, Places
-from volatile_rse.agent.troubles import Troubles
+from volatile_rse.agent.troubles import Troubles, explain
 from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import OutputRule, OutputState, OutputTotals
+from volatile_rse.api.schema import LARGEST
+from volatile_rse.api.text import visible
 
 __all__ = ["Inventory", "Seen", "with_live"]
 
@@ -23,6 +26,9 @@ _SHARE = 20
 """A look at a great tree is followed by this many times its own length of rest."""
 _LONGEST = 600.0
 _EXAMPLES = 20
+_NAME = 200
+"""Characters of a path that cannot be read."""
+_UNREAD = "what cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,10 @@ class Inventory:
     def look(self) -> None:
         """Look once."""
         rules = self._rules
-        seen = self._look(self._claims, rules)
+        unread: list[str] = []
+        seen = self._look(self._claims, rules, unread)
+        more = f", and {len(unread) - 1} others" if len(unread) > 1 else ""
+        self._troubles.tell(_UNREAD, f"{unread[0]}{more}" if unread else None)
         with self._wake:
             if rules is not self._rules or seen == self._seen:
                 return
@@ -107,11 +116,11 @@ class Inventory:
                 if not self._ended:
                     self._wake.wait(pause if self._rules else None)
 
-    def _look(self, claims: Iterable[str], rules: Sequence[OutputRule]) -> Seen:
+    def _look(self, claims: Iterable[str], rules: Sequence[OutputRule], unread: list[str]) -> Seen:
         sums: dict[tuple[str, str | None], list[int]] = {}
         unmatched: list[str] = []
         for claim in claims:
-            for area, found in self._files(claim):
+            for area, found in self._files(claim, unread):
                 rule = first_rule(claim, found.path, rules)
                 if rule is None and len(unmatched) < _EXAMPLES:
                     unmatched.append(shown(found.path) if area == "outbox" else f"publish/{shown(found.path)}")
@@ -120,21 +129,40 @@ class Inventory:
                 total[1] += found.status.st_size
                 total[2] += found.torn or is_written(below(self._places.area(area, claim), found.path)) is True
         totals = (
-            OutputTotals(claim=claim, name=name, files=files, bytes=size, open=torn)
+            OutputTotals(claim=claim, name=name, files=files, bytes=min(size, LARGEST), open=torn)
             for (claim, name), (files, size, torn) in sums.items()
         )
         return Seen(tuple(totals), tuple(unmatched))
 
-    def _files(self, claim: str) -> Iterator[tuple[str, Found]]:
+    def _files(self, claim: str, unread: list[str]) -> Iterator[tuple[str, Found]]:
         """Give what a claim has left, but not what programs leave lying about, nor what is in the ledger already."""
+
+        def failed(path: bytes, error: OSError) -> None:
+            unread.append(f"{visible(shown(path), _NAME)}: {explain(error)}")
+
         # As files go: one that is moved meanwhile is told twice, rather than not at all.
         for area in reversed(AREAS):
-            for found in walk(self._places.area(area, claim)):
+            for found in walk(self._places.area(area, claim), failed):
+                if is_link(found):
+                    self._remove(claim, area, found)
                 if not found.regular or is_excluded(found.path):
                     continue
                 # What was published before under its path is told as failed.
                 if area != "publish" or not self._ledger.get(OutputState, output_key(claim, found.path, area)):
                     yield area, found
+
+    def _remove(self, claim: str, area: str, found: Found) -> None:
+        """Remove a link while XRootD serves, and tell it, since it is not there any more at the end."""
+        if not remove(below(self._places.area(area, claim), found.path)):
+            return
+        rule = first_rule(claim, found.path, self._rules)
+        state = OutputState(
+            version=0, claim=claim, path=shown(found.path), state="skipped", bytes=0,
+            output=rule.name if rule else None, error=REMOVED,
+        )  # fmt: skip
+        row = output_row(state, found.path)
+        if self._ledger.get(OutputState, row.key) is None:
+            self._ledger.put([row])
 
 
 def with_live(ledger: Iterable[OutputTotals], seen: Seen) -> list[OutputTotals]:
@@ -148,7 +176,7 @@ def with_live(ledger: Iterable[OutputTotals], seen: Seen) -> list[OutputTotals]:
             else taken.model_copy(
                 update={
                     "files": taken.files + total.files,
-                    "bytes": taken.bytes + total.bytes,
+                    "bytes": min(taken.bytes + total.bytes, LARGEST),
                     "open": total.open,
                 }
             )

@@ -6,6 +6,7 @@ rows of inputs and outputs are made anew from it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sqlite3
@@ -27,12 +28,16 @@ from volatile_rse.api.agent import (
     SealRequest,
     SealState,
 )
+from volatile_rse.api.schema import LARGEST
+from volatile_rse.api.text import WORDS, visible
 
-__all__ = ["Ledger", "Row", "copy_row", "input_row", "output_key", "output_row"]
+__all__ = ["Ledger", "Row", "copy_row", "input_row", "is_short", "output_key", "output_row", "short"]
 
 _log = logging.getLogger(__name__)
 _State = TypeVar("_State", InputState, OutputState, CopyState)
 _KINDS: dict[type, str] = {InputState: "input", OutputState: "output", CopyState: "copy"}
+_LONGEST, _DIGEST = 1000, 32
+"""Bytes of a path that is kept as it is, and of a digest."""
 _SHOWN = 20
 """Failures of each kind that a report names."""
 _SCHEMA = """
@@ -68,7 +73,19 @@ def input_row(state: InputState, entries: Sequence[str]) -> Row:
 
 def output_key(claim: str, path: bytes, area: str = "") -> bytes:
     """Name an output; ``area`` sets apart what has the path of another one."""
-    return (f"{claim}//{area}/" if area else f"{claim}/").encode() + path
+    return (f"{claim}//{area}/" if area else f"{claim}/").encode() + short(path)
+
+
+def short(path: bytes) -> bytes:
+    """Give a path that an attribute of a file has room for: of a very long one a digest, behind a NUL as in no path."""
+    if len(path) <= _LONGEST:
+        return path
+    return path[: _LONGEST - _DIGEST - 1] + bytes(1) + hashlib.sha256(path).digest()
+
+
+def is_short(path: bytes) -> bool:
+    """Tell whether it only stands for the path that the disk has."""
+    return bytes(1) in path
 
 
 def output_row(state: OutputState, path: bytes, area: str = "") -> Row:
@@ -241,7 +258,9 @@ class Ledger:
 
     def _values(self, row: Row) -> tuple[str | bytes | int | None, ...]:
         self._version += 1
-        state = row.state.model_copy(update={"version": self._version})
+        # A row that breaks the protocol's bounds could never be read again, and with it no other one.
+        error = None if row.state.error is None else visible(row.state.error, WORDS)
+        state = row.state.model_copy(update={"version": self._version, "error": error})
         groups, body = json.dumps(row.groups), state.model_dump_json()
         kind = _KINDS[type(state)]
         return kind, row.key, row.did, groups, row.bytes, self._version, state.state, state.error, body
@@ -256,11 +275,12 @@ class Ledger:
 
     def _totals(self, kind: str) -> dict[str, _Sums]:
         query = (
-            "SELECT part.value, state, count(*), sum(bytes) FROM item, json_each(item.groups) AS part"
+            "SELECT part.value, state, count(*), total(bytes) FROM item, json_each(item.groups) AS part"
             " WHERE kind = ? GROUP BY part.value, state"
         )
         totals: dict[str, _Sums] = {}
         for group, state, files, size in self._read(query, kind):
+            # ``sum`` ends the report where it leaves 64 bits; a session may make files of holes that large.
             totals.setdefault(group, _Sums({})).states[state] = int(files), int(size)
         return totals
 
@@ -281,7 +301,7 @@ class _Sums:
         return self._sum(0, state)
 
     def bytes(self, state: str | None = None) -> int:
-        return self._sum(1, state)
+        return min(self._sum(1, state), LARGEST)
 
     def _sum(self, which: int, state: str | None) -> int:
         return sum(pair[which] for name, pair in self.states.items() if state in {None, name})

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import signal
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from volatile_rse.agent.places import sync
-from volatile_rse.api.agent import EXCLUDES, OutputRule
+from volatile_rse.api.agent import EXCLUDES, PATH_LENGTH, OutputRule
+from volatile_rse.api.text import visible
 
 __all__ = [
     "Failed",
@@ -23,6 +26,7 @@ __all__ = [
     "is_excluded",
     "is_written",
     "matches",
+    "reached",
     "rule_below",
     "shown",
     "tear",
@@ -33,6 +37,12 @@ _PART = re.compile(r"\*\*/|\*\*|.", re.DOTALL)
 _OWNER = stat.S_IRWXU
 _TOP = b"."
 """An outbox itself."""
+_AT_ONCE = 4000
+"""Bytes of a path that the kernel takes in one call."""
+_DEEPEST = 16384
+"""Bytes of a path below an outbox: no program can name what is deeper, and it is told as one thing."""
+_DIGEST = 16
+"""Characters of the digest that tells long paths apart."""
 
 Failed = Callable[[bytes, OSError], None]
 
@@ -95,61 +105,113 @@ def is_written(path: Path) -> bool | None:
     return False
 
 
-def walk(outbox: Path, failed: Failed | None = None) -> Iterator[Found]:
+def walk(outbox: Path, failed: Failed) -> Iterator[Found]:
     """Give all that is below an outbox, without following links; nothing if there is no outbox.
+
+    However deep it is: nothing here calls itself, and no more than two directories are open at a time.
 
     Parameters
     ----------
     failed
-        Told of what cannot be read, by its path below the outbox: the rest goes on. Without it, nothing does.
+        Told of what cannot be read, by its path below the outbox: the rest goes on.
     """
-    try:
-        is_there = outbox.is_dir()
-    except OSError as error:
-        _tell(failed, _TOP, error)
-        return
-    if is_there:
-        yield from _walk(os.fsencode(outbox), b"", failed)
+    root = os.fsencode(outbox)
+    waiting = [b""]
+    while waiting:
+        prefix = waiting.pop()
+        with ExitStack() as opened:
+            try:
+                folder = opened.enter_context(_readable(root + b"/" + prefix))
+                names = _names(folder, prefix, failed)
+            except FileNotFoundError:
+                # A session that still runs may rename and delete meanwhile: what has gone is not there.
+                continue
+            except OSError as error:
+                failed(prefix[:-1] or _TOP, error)
+                continue
+            folders: list[bytes] = []
+            for name in names:
+                try:
+                    status = _status(folder, name)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    failed(prefix + name, error)
+                    continue
+                if stat.S_ISDIR(status.st_mode) and len(prefix) + len(name) > _DEEPEST:
+                    failed(prefix + name, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)))
+                elif stat.S_ISDIR(status.st_mode):
+                    folders.append(prefix + name + b"/")
+                else:
+                    yield Found(prefix + name, status)
+        waiting += reversed(folders)
 
 
-def _walk(folder: bytes, prefix: bytes, failed: Failed | None) -> Iterator[Found]:
-    # Sessions may have closed their own directories; the server's user owns them all.
-    # A session that still runs may rename and delete meanwhile: what has gone is not there.
-    listed: list[os.DirEntry[bytes]] = []
+def _names(folder: int, prefix: bytes, failed: Failed) -> list[bytes]:
+    """List a directory; what a damaged one gives before its end counts."""
+    names: list[bytes] = []
     try:
-        if os.stat(folder).st_mode & _OWNER != _OWNER:  # noqa: PTH116 (paths are bytes here)
-            os.chmod(folder, _OWNER)  # noqa: PTH101 (as above)
         with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return
+            names.extend(os.fsencode(entry.name) for entry in entries)
     except OSError as error:
-        _tell(failed, prefix[:-1] or _TOP, error)
-    for entry in listed:
-        path = prefix + entry.name
-        try:
-            is_folder = entry.is_dir(follow_symlinks=False)
-            status = None if is_folder else _status(entry)
-        except OSError as error:
-            _tell(failed, path, error)
-            continue
-        if is_folder:
-            yield from _walk(entry.path, path + b"/", failed)
-        elif status is not None:
-            yield Found(path, status)
+        failed(prefix[:-1] or _TOP, error)
+    return sorted(names)
 
 
-def _status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
+def _status(folder: int, name: bytes) -> os.stat_result:
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+@contextmanager
+def _readable(path: bytes) -> Iterator[int]:
+    """Open a directory, also one that its session has closed: the server's user owns them all."""
+    with _held(path) as handle:
+        if os.fstat(handle).st_mode & _OWNER != _OWNER:
+            os.chmod(f"/proc/self/fd/{handle}", _OWNER)  # noqa: PTH101 (it has no other name of bounded length)
+        descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=handle)
     try:
-        return entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _tell(failed: Failed | None, path: bytes, error: OSError) -> None:
-    if failed is None:
-        raise error
-    failed(path, error)
+@contextmanager
+def _held(path: bytes) -> Iterator[int]:
+    """Get hold of a directory, however long its path is: the kernel takes 4 KiB of one at a time."""
+    handle: int | None = None
+    try:
+        for part in _parts(path.rstrip(b"/")):
+            further = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            if handle is not None:
+                os.close(handle)
+            handle = further
+        if handle is None:
+            message = "no path"
+            raise ValueError(message)
+        yield handle
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _parts(path: bytes) -> Iterator[bytes]:
+    while len(path) > _AT_ONCE:
+        end = path.rindex(b"/", 1, _AT_ONCE)
+        yield path[:end]
+        path = path[end + 1 :]
+    yield path
+
+
+@contextmanager
+def reached(path: Path) -> Iterator[Path]:
+    """Give a path that the kernel takes, for as long as it is needed: the same one, if that is short enough."""
+    raw = os.fsencode(path)
+    if len(raw) <= _AT_ONCE:
+        yield path
+        return
+    folder, _, name = raw.rpartition(b"/")
+    with _held(folder) as handle:
+        yield Path(f"/proc/self/fd/{handle}/{os.fsdecode(name)}")
 
 
 def below(root: Path, path: bytes) -> Path:
@@ -158,13 +220,25 @@ def below(root: Path, path: bytes) -> Path:
 
 
 def shown(path: bytes) -> str:
-    r"""Write a path as text: bytes that are not UTF-8 as ``\xNN``."""
+    r"""Write a path for people: bytes that are not UTF-8, and what is not printed, as ``visible`` does.
+
+    Of a very long one its begin and a digest are enough: two paths are never shown as one.
+    """
+    text = visible(_text(path))
+    if len(text) <= PATH_LENGTH:
+        return text
+    digest = hashlib.sha256(path).hexdigest()[:_DIGEST]
+    return f"{visible(text, PATH_LENGTH - _DIGEST)}{digest}"
+
+
+def _text(path: bytes) -> str:
+    r"""Give what globs are compared with: bytes that are not UTF-8 are ``\xNN``."""
     return path.decode("utf-8", "backslashreplace")
 
 
 def first_rule(claim: str, path: bytes, rules: Iterable[OutputRule]) -> OutputRule | None:
     """Give the first output that takes a file."""
-    text = shown(path)
+    text = _text(path)
     for rule in rules:
         if rule.claim == claim and any(matches(pattern, text) for pattern in rule.patterns):
             return rule
@@ -174,7 +248,7 @@ def first_rule(claim: str, path: bytes, rules: Iterable[OutputRule]) -> OutputRu
 def rule_below(claim: str, folder: bytes, rules: Iterable[OutputRule]) -> OutputRule | None:
     """Give the first output that takes a file, or takes files below it if it is a directory."""
     rules = list(rules)
-    below_it = "" if folder == _TOP else f"{shown(folder)}/"
+    below_it = "" if folder == _TOP else f"{_text(folder)}/"
     leading = (
         rule
         for rule in rules
@@ -185,7 +259,7 @@ def rule_below(claim: str, folder: bytes, rules: Iterable[OutputRule]) -> Output
 
 def is_excluded(path: bytes) -> bool:
     """Tell whether a file is what programs leave lying about."""
-    text = shown(path)
+    text = _text(path)
     return any(matches(pattern, text) for pattern in EXCLUDES)
 
 

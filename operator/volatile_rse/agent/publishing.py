@@ -10,18 +10,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from volatile_rse.agent.gate import Gate
-from volatile_rse.agent.ledger import Ledger, output_key
+from volatile_rse.agent.ledger import Ledger, Row, output_key
 from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, is_written, shown, walk
 from volatile_rse.agent.places import Places, sync
 from volatile_rse.agent.sealing import Find, Sealing, set_apart
 from volatile_rse.agent.troubles import Troubles, explain
 from volatile_rse.agent.worker import worker
 from volatile_rse.api.agent import Manifest, OutputState
+from volatile_rse.api.text import visible
 
 __all__ = ["Publishing"]
 
 _log = logging.getLogger(__name__)
 _PERIOD = 1.0
+_LONGEST = 1000
+"""Bytes of a path that is taken at once; XRootD itself names hardly a longer one."""
+_NAME = 200
+"""Characters of a path that waits."""
+_TOO_LONG = f"its path has more than {_LONGEST} bytes: it is taken when the session ends"
 _UNKNOWN = "whether it is still being written cannot be told: it is taken when the session ends"
 _IN_THE_WAY = "a published file that is still open to write is in its way: USER must close that one, or rename this one"
 
@@ -76,12 +82,13 @@ class Publishing:
 
     def _of(self, claim: str, manifest: Manifest, record_id: str) -> list[str]:
         """Take what a claim publishes, and tell what has to wait."""
-        apart, waiting = [], []
-        for find in self._finds("publish", claim, manifest):
+        apart: list[Row] = []
+        waiting: list[str] = []
+        for find in self._finds("publish", claim, manifest, waiting):
             if self._is_sealed(find):
                 apart.append(set_apart(find))
             elif why := self._withdraw(find):
-                waiting.append(f"{find.state.path}: {why}")
+                waiting.append(f"{_name(find.path)}: {why}")
         known = self._ledger.every(OutputState)
         rows = {row.key: row for row in apart}
         if new := [row for key, row in rows.items() if key not in known]:
@@ -89,10 +96,10 @@ class Publishing:
         if gone := [key for key in known if key.startswith(f"{claim}//publish/".encode()) and key not in rows]:
             self._ledger.drop(gone)
         ready = []
-        for find in self._finds("taken", claim, manifest):
+        for find in self._finds("taken", claim, manifest, waiting):
             written = is_written(find.source)
             if written is None:
-                waiting.append(f"{find.state.path}: {_UNKNOWN}")
+                waiting.append(f"{_name(find.path)}: {_UNKNOWN}")
             elif not written:
                 ready.append(find)
         self._sealing.seal(ready, record_id)
@@ -100,12 +107,14 @@ class Publishing:
 
     def _withdraw(self, find: Find) -> str | None:
         """Take a file out of the session's reach, where nobody gets another handle of it; or say why it has to wait."""
+        if len(find.path) > _LONGEST:
+            return _TOO_LONG
         taken = below(self._places.area("taken", find.state.claim), find.path)
-        _make_way(taken)
-        if taken.is_file():
-            # An earlier one of this path, which is still being written.
-            return None
         try:
+            _make_way(taken)
+            if taken.is_file():
+                # An earlier one of this path, which is still being written.
+                return None
             taken.parent.mkdir(parents=True, exist_ok=True)
             find.source.rename(taken)
             taken.chmod(0o600)
@@ -120,9 +129,14 @@ class Publishing:
             return explain(error)
         return None
 
-    def _finds(self, area: str, claim: str, manifest: Manifest) -> Iterator[Find]:
+    def _finds(self, area: str, claim: str, manifest: Manifest, waiting: list[str]) -> Iterator[Find]:
+        """Give the files to be taken; what cannot be read waits, and keeps none of them back."""
         root = self._places.area(area, claim)
-        for found in walk(root):
+
+        def failed(path: bytes, error: OSError) -> None:
+            waiting.append(f"{_name(path)}: {explain(error)}")
+
+        for found in walk(root, failed):
             rule = first_rule(claim, found.path, manifest.outputs)
             if rule is None or rule.name not in manifest.continuous or not _is_whole(found):
                 continue
@@ -137,11 +151,21 @@ class Publishing:
         return known is not None and known.state == "sealed"
 
 
+def _name(path: bytes) -> str:
+    """Write a path so that there is room to say what is wrong with it."""
+    return visible(shown(path), _NAME)
+
+
 def _make_way(taken: Path) -> None:
     """Remove the directories that what was sealed has left where a file is to be."""
-    for folder, _, _ in os.walk(taken, topdown=False):
+    folders = [taken]
+    # Those that are found follow; each comes before what is in it. A session may have made a thousand, one in another.
+    for folder in folders:
+        with suppress(OSError), os.scandir(folder) as entries:
+            folders += [folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for folder in reversed(folders):
         with suppress(OSError):
-            Path(folder).rmdir()
+            folder.rmdir()
 
 
 def _is_whole(found: Found) -> bool:

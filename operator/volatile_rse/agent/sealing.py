@@ -13,16 +13,19 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from pydantic import ValidationError
+
 from volatile_rse.agent import checksum
 from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.gate import Gate
-from volatile_rse.agent.ledger import Ledger, Row, output_key, output_row
-from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, rule_below, shown, walk
+from volatile_rse.agent.ledger import Ledger, Row, is_short, output_key, output_row, short
+from volatile_rse.agent.outbox import Found, below, first_rule, is_excluded, reached, rule_below, shown, walk
 from volatile_rse.agent.places import AREAS, Places, sync, sync_all
 from volatile_rse.api.agent import GateState, OutputRule, OutputState, SealRequest, SealState
 from volatile_rse.api.names import Layout, rse_path
@@ -33,7 +36,6 @@ _log = logging.getLogger(__name__)
 _IDENTITY = "user.volatile-rse.output"
 """Attribute of a sealed file: claim, path, output, scope and name, so that a lost ledger can be made anew."""
 _CLAIM = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_WORDS = 512
 _BATCH = 200
 """Files between two writes of the ledger."""
 _WHILE_IT_RUNS = "USER must give it another name while the session runs, or delete it"
@@ -140,7 +142,7 @@ class Sealing:
             self.run(request)
         except Exception as error:  # noqa: BLE001 (whatever it was, the operator must read of it)
             _log.exception("sealing failed")
-            state = SealState(generation=request.generation, state="failed", error=str(error)[:_WORDS])
+            state = SealState(generation=request.generation, state="failed", error=str(error))
         else:
             state = SealState(generation=request.generation, state="done")
         self._ledger.put_seal(request, state)
@@ -157,9 +159,9 @@ class Sealing:
             work, rows = [], []
             for find in finds:
                 key = output_key(find.state.claim, find.path)
-                if key in taken and self._is_sealed(known.get(key), find.source):
-                    _end_name(find.source)
-                elif key in taken:
+                if key in taken and self._ended(known.get(key), find.source):
+                    continue
+                if key in taken:
                     rows.append(set_apart(find, ended=True))
                 else:
                     taken.add(key)
@@ -193,6 +195,9 @@ class Sealing:
     def _missed(self, key: bytes, state: OutputState) -> Row:
         """Tell of what was listed before and is not found: it is listed otherwise by now, or was removed."""
         path = key[len(state.claim) + 1 :]
+        if is_short(path) and state.state == "failed":
+            # Where it was is not known any more: what was told of it stays told.
+            return output_row(state, path)
         areas: Sequence[str] = AREAS
         on_disk = path
         if _is_apart(key, state):
@@ -220,8 +225,13 @@ class Sealing:
             self._seal_some(work[at : at + _BATCH], record_id)
 
     def _seal_some(self, work: Sequence[Find], record_id: str) -> None:
+        with ExitStack() as held:
+            self._seal_near(work, record_id, held)
+
+    def _seal_near(self, work: Sequence[Find], record_id: str, held: ExitStack) -> None:
         rows: list[Row] = []
-        begun = self._each(work, rows, lambda find: self._sum(find, record_id))
+        near = self._each(work, rows, lambda find: replace(find, source=held.enter_context(reached(find.source))))
+        begun = self._each(near, rows, lambda find: self._sum(find, record_id))
         # Read-only means that the bytes are on the disk, and the checksum is believed after any crash.
         synced = self._synced(begun, rows, lambda find: [] if _closed(find.source) else [find.source])
         linked = self._synced(self._each(synced, rows, self._link), rows, self._folders)
@@ -261,7 +271,7 @@ class Sealing:
                 done.append(act(find))
             except (OSError, SealError) as error:
                 _log.warning("%s of claim %s is not sealed: %s", find.state.path, find.state.claim, error)
-                update = {"state": "failed", "error": str(error)[:_WORDS], "store_path": None, "adler32": None}
+                update = {"state": "failed", "error": str(error), "store_path": None, "adler32": None}
                 rows.append(output_row(find.state.model_copy(update=update), find.path))
         return done
 
@@ -279,6 +289,7 @@ class Sealing:
         if target.exists() and not target.samefile(source):
             message = f"{store_path} is another file already: an administrator must compare the two"
             raise SealError(message)
+        self._doubt(source, is_sealed=target.exists())
         adler32 = None
         described = _describe(done, find.path)
         if _closed(source) and _identity(source) == json.loads(described):
@@ -292,6 +303,24 @@ class Sealing:
         size = source.stat().st_size
         return replace(find, state=done.model_copy(update={"adler32": adler32, "bytes": size}))
 
+    def _doubt(self, source: Path, *, is_sealed: bool) -> None:
+        """Refuse what cannot be a file that was written here.
+
+        Raises
+        ------
+        SealError
+            It is larger than the volume, or has another name still: who has that one could change it.
+        """
+        status = source.stat(follow_symlinks=False)
+        volume = os.statvfs(self._places.namespace)
+        size = volume.f_blocks * volume.f_frsize
+        if size and status.st_size > size:
+            message = f"it claims {status.st_size} bytes, and the volume has {size}: it is a hole. {_ONLY_BY_HAND}"
+            raise SealError(message)
+        if status.st_nlink > 1 + is_sealed:
+            message = f"the volume has {status.st_nlink} names for it, and no session makes such: {_ONLY_BY_HAND}"
+            raise SealError(message)
+
     def _link(self, find: Find) -> Find:
         """Close a file, and give it its place."""
         target = self._places.on_disk(find.state.store_path or "")
@@ -301,39 +330,50 @@ class Sealing:
             os.link(find.source, target)
         return find
 
-    def _is_sealed(self, state: OutputState | None, source: Path) -> bool:
-        """Tell whether a name stands for the file that was sealed under it."""
+    def _ended(self, state: OutputState | None, source: Path) -> bool:
+        """End a name that stands for the file that was sealed under it; tell whether it does."""
         if state is None or state.store_path is None:
             return False
         try:
-            return self._places.on_disk(state.store_path).samefile(source)
+            with reached(source) as near:
+                is_it = self._places.on_disk(state.store_path).samefile(near)
+                if is_it:
+                    _end_name(near)
         except OSError:
             # One of them cannot be read: the name stays.
             return False
+        return is_it
 
     def recover(self) -> None:
         """Make the rows of sealed files anew from the disk, where the ledger has lost them."""
         known = self._ledger.every(OutputState)
-        rows = []
-        for store_path, path in self._stored():
-            identity = _identity(path)
-            adler32 = checksum.remembered(path) if identity else None
-            if not identity or adler32 is None or not _closed(path):
-                continue
-            raw = bytes.fromhex(identity["path"])
-            row = known.get(f"{identity['claim']}/".encode() + raw)
-            scope, name = identity["scope"], identity["name"]
-            # Of whichever layout the RSE is: each is told by the identity alone.
-            named = any(f"/store/{rse_path(layout, scope, name)}" == store_path for layout in get_args(Layout))
-            if named and (row is None or row.state != "sealed"):
-                state = OutputState(
-                    version=0, claim=identity["claim"], path=shown(raw), state="sealed", bytes=path.stat().st_size,
-                    output=identity["output"], scope=scope, name=name, store_path=store_path,
-                    adler32=adler32,
-                )  # fmt: skip
-                rows.append(output_row(state, raw))
+        found = (self._recovered(store_path, path, known) for store_path, path in self._stored())
+        rows = [row for row in found if row is not None]
         self._ledger.put(rows)
         self.miss()
+
+    def _recovered(self, store_path: str, path: Path, known: Mapping[bytes, OutputState]) -> Row | None:
+        """Make the row of one sealed file; None: it has one, or is no such file."""
+        identity = _identity(path)
+        adler32 = checksum.remembered(path) if identity else None
+        if identity is None or adler32 is None or not _tells(lambda: _closed(path)):
+            return None
+        raw, scope, name = bytes.fromhex(identity["path"]), identity["scope"], identity["name"]
+        row = known.get(output_key(identity["claim"], raw))
+        # Of whichever layout the RSE is: each is told by the identity alone.
+        named = any(f"/store/{rse_path(layout, scope, name)}" == store_path for layout in get_args(Layout))
+        if not named or (row is not None and row.state == "sealed"):
+            return None
+        try:
+            state = OutputState(
+                version=0, claim=identity["claim"], path=shown(raw), state="sealed", bytes=path.stat().st_size,
+                output=identity["output"], scope=scope, name=name, store_path=store_path,
+                adler32=adler32,
+            )  # fmt: skip
+        except (OSError, ValidationError) as error:
+            _log.warning("%s is no file that was sealed here: %s", store_path, error)
+            return None
+        return output_row(state, raw)
 
     def miss(self) -> None:
         """No longer count as sealed what is not there any more."""
@@ -373,7 +413,7 @@ def _unread(claim: str, path: bytes, rule: OutputRule | None, error: OSError) ->
     """Tell of a directory or a file that cannot be read: what it has is not known, and not given up."""
     state = OutputState(
         version=0, claim=claim, path=shown(path), state="failed", bytes=0, output=rule.name if rule else None,
-        error=f"{error}: an administrator must look at the volume"[:_WORDS],
+        error=f"{error.strerror or error}: an administrator must look at the volume",
     )  # fmt: skip
     if is_excluded(path + b"/"):
         return state.model_copy(update={"state": "excluded", "output": None})
@@ -392,7 +432,7 @@ def set_apart(find: Find, *, ended: bool = False) -> Row:
         f"{find.area}/{find.state.claim}/{find.state.path} has the path of a file that was taken before, and a dataset "
         f"holds one version of a path: {_ONLY_BY_HAND if ended else _WHILE_IT_RUNS}"
     )
-    update = {"state": "failed", "error": error[:_WORDS]} if find.rule and find.state.state == "found" else {}
+    update = {"state": "failed", "error": error} if find.rule and find.state.state == "found" else {}
     return output_row(find.state.model_copy(update=update), find.path, find.area)
 
 
@@ -428,16 +468,18 @@ def _tells(question: Callable[[], bool]) -> bool:
 
 
 def _describe(state: OutputState, path: bytes) -> bytes:
-    fields = {"claim": state.claim, "path": path.hex(), "output": state.output, "scope": state.scope}
+    fields = {"claim": state.claim, "path": short(path).hex(), "output": state.output, "scope": state.scope}
     return json.dumps(fields | {"name": state.name}).encode()
 
 
 def _identity(path: Path) -> dict[str, str] | None:
+    """Read what a sealed file was; None: it was not sealed, or what it has is none of ours."""
     try:
-        found: dict[str, str] = json.loads(os.getxattr(path, _IDENTITY))
-    except (OSError, ValueError):
+        found = json.loads(os.getxattr(path, _IDENTITY))
+        bytes.fromhex(found["path"])
+        return {field: str(found[field]) for field in ("claim", "path", "output", "scope", "name")}
+    except (OSError, ValueError, TypeError, LookupError):
         return None
-    return found
 
 
 def _closed(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from volatile_rse.agent import checksum
 from volatile_rse.agent.batch import Batch
 from volatile_rse.agent.ledger import Ledger, Row, input_row
 from volatile_rse.agent.multi import Engine, Steps, backoff
-from volatile_rse.agent.places import Places, sync_all
+from volatile_rse.agent.places import Places, sync, sync_all
 from volatile_rse.agent.progress import Progress
 from volatile_rse.agent.transfer import Access, TransferError, get
 from volatile_rse.agent.troubles import Troubles
@@ -105,7 +106,7 @@ class Staging:
         files = size = 0
         with os.scandir(self._places.partial) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # named meanwhile
+                with suppress(OSError):  # named meanwhile, or of a disk that is damaged there
                     size += entry.stat().st_size
                     files += 1
         return files, size
@@ -127,7 +128,9 @@ class Staging:
     def _present(self, file: InputFile) -> bool:
         path = self._target(file)
         try:
-            return os.stat(path).st_size == file.bytes and checksum.remembered(path) == file.adler32
+            status = os.stat(path, follow_symlinks=False)
+            is_whole = stat.S_ISREG(status.st_mode) and status.st_size == file.bytes
+            return is_whole and checksum.remembered(path) == file.adler32
         except OSError:
             return False
 
@@ -181,7 +184,7 @@ class Staging:
             yield from download.read_again()
             with self._room(file, download):
                 if download.missing:
-                    yield get(source, access, arrived, download.receive)
+                    yield get(source, access, download.missing, download.receive, arrived)
             download.finish(source)
         return None
 
@@ -193,14 +196,9 @@ class Staging:
 
     def _settle(self, files: list[InputFile]) -> None:
         """Give files that have arrived their names; done again as a whole if it fails."""
-        partials = [self._partial(file) for file in files]
-        try:
-            sync_all(partials)
-        except FileNotFoundError:
-            # A repetition: some have their names.
-            sync_all([partial for partial in partials if os.path.exists(partial)])
-        named, refused = [], []
-        for file in files:
+        synced, refused = self._synced(files)
+        named = []
+        for file in synced:
             try:
                 self._name(file)
             except OSError as error:
@@ -211,10 +209,28 @@ class Staging:
             wanted = [now for file in named if (now := self._files.get(file.path)) and now.adler32 == file.adler32]
             self._ledger.put([_row(file, "staged") for file in wanted])
             self._settling.difference_update(file.path for file in files)
-        _log.info("%d files are staged, the last is %s", len(named), files[-1].path)
+        if named:
+            _log.info("%d files are staged, the last is %s", len(named), named[-1].path)
         for file, said in refused:
             if (again := self._failed(file, said)) is not None:
                 self._engine.call([file.path], again)
+
+    def _synced(self, files: list[InputFile]) -> tuple[list[InputFile], list[tuple[InputFile, str]]]:
+        """Have the bytes of files on the disk, all at once; if that fails, one by one tells whose it was."""
+        with suppress(OSError):
+            sync_all([self._partial(file) for file in files])
+            return files, []
+        synced, refused = [], []
+        for file in files:
+            try:
+                # In a repetition, some have their names.
+                with suppress(FileNotFoundError):
+                    sync(self._partial(file))
+            except OSError as error:
+                refused.append((file, str(error)))
+            else:
+                synced.append(file)
+        return synced, refused
 
     def _name(self, file: InputFile) -> None:
         target, partial = self._target(file), self._partial(file)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from volatile_rse.agent import ballast
+from volatile_rse.agent import ballast, links, logs
 from volatile_rse.agent.front import Front
 from volatile_rse.agent.gate import Gate
 from volatile_rse.agent.outbox import tear
@@ -64,6 +64,9 @@ class Supervisor:
         if desired.mode == "fenced":
             # Now, and not before: there is nobody left who could fill it.
             ballast.drop(self._places)
+        else:
+            # Not before the fence: nothing may make that wait, and no session's token reads then.
+            links.remove_all(self._places)
         self._server.start(f"{desired.mode}.cfg", forget_uploads=desired.mode == "fenced")
         self._mode = desired.mode
         self._tell(desired)
@@ -142,7 +145,7 @@ def wait_for_end(places: Places, server: Server, front: Front, watch: Watch, tic
 
 def main() -> int:
     """Run until asked to end."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logs.configure()
     # As PID 1 this process gets no default handlers; blocked signals are taken one by one.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     places = Places.of()

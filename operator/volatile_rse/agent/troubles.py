@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from volatile_rse.agent.ballast import is_full
 from volatile_rse.api.agent import Failure
+from volatile_rse.api.text import WORDS, visible
 
 __all__ = ["Troubles", "explain"]
 
-_WORDS = 512
 _SHOWN = 20
 
 
@@ -39,7 +39,7 @@ class Troubles:
 
     def tell(self, what: str, error: str | None) -> None:
         """Say what a part of the agent has met; None: it is over."""
-        said = None if error is None else error[:_WORDS]
+        said = None if error is None else visible(error, WORDS)
         with self._lock:
             if self._errors.get(what) == said:
                 return

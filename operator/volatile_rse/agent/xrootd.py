@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -134,7 +135,7 @@ class Server:
             return []
         prefixes = tuple(f"{folder.resolve()}/" for folder in folders)
         handles = Path(f"/proc/{self._pid}/fd").iterdir()
-        return [handle for handle in handles if _target(handle).startswith(prefixes) and _is_written(handle)]
+        return [handle for handle in handles if _is_below(handle, prefixes) and _is_written(handle)]
 
     def stop(self) -> None:
         """End the process; handles and cached authorisations die with it."""
@@ -190,11 +191,14 @@ def _has_stopped(pid: int) -> bool:
     return seen is not None
 
 
-def _target(handle: Path) -> str:
+def _is_below(handle: Path, prefixes: tuple[str, ...]) -> bool:
     try:
-        return str(handle.readlink())
+        return str(handle.readlink()).startswith(prefixes)
     except FileNotFoundError:
-        return ""
+        return False
+    except OSError as error:
+        # Only what sessions have moved deeper than the kernel can tell has such a name: the fence must not wait for it.
+        return error.errno == errno.ENAMETOOLONG
 
 
 def _is_written(handle: Path) -> bool:

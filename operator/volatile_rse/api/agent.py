@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from volatile_rse.api.addresses import FOLDER, FOLDER_LENGTH, FOLDERS
 from volatile_rse.api.names import fault_of_path, file_name, rse_path
 from volatile_rse.api.schema import ApiModel, DnsLabel, RelativePattern, Scope
+from volatile_rse.api.text import Words
 
 __all__ = [
     "AGENT_PORT",
@@ -19,6 +20,8 @@ __all__ = [
     "DATA",
     "DAVS_PORT",
     "EXCLUDES",
+    "LONGEST_PAGE",
+    "PATH_LENGTH",
     "PROBE",
     "ROOT_PORT",
     "RUN",
@@ -79,6 +82,12 @@ CONFIG = "/etc/volatile-rse/config"
 """The ConfigMap made by ``builders/xrootd.py``."""
 TLS = "/etc/volatile-rse/tls"
 """``tls.crt``, ``tls.key``, ``ca.crt``: of the server in the XRootD container, of the agent in the agent's."""
+
+PATH_LENGTH = 1024
+"""Characters of a session's path, as it is told: of a longer one its begin and a digest."""
+
+LONGEST_PAGE = 10_000
+"""Items."""
 
 Adler32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -240,7 +249,7 @@ class SealState(ApiModel):
 
     generation: Annotated[Count, Field(ge=1)]
     state: Literal["running", "done", "failed"]
-    error: Annotated[str, Field(max_length=512)] | None = None
+    error: Words | None = None
     idle: Count | None = None
     """Seconds since something was found, read or sealed, while it runs; absent: an agent that does not tell."""
 
@@ -276,7 +285,7 @@ class InputState(ApiModel):
     bytes: Count
     adler32: Adler32
     state: Literal["wanted", "staged", "failed"]
-    error: Annotated[str, Field(max_length=512)] | None = None
+    error: Words | None = None
 
 
 class OutputState(ApiModel):
@@ -284,8 +293,8 @@ class OutputState(ApiModel):
 
     version: Count
     claim: ClaimUid
-    path: str
-    """Below the claim's outbox; bytes that are not UTF-8 are shown as ``\\xNN``."""
+    path: Annotated[str, Field(max_length=PATH_LENGTH)]
+    """Below the claim's outbox, as people may read it: what is not printed is shown as ``\\xNN``."""
     state: Literal["found", "sealed", "torn", "unmatched", "excluded", "skipped", "failed"]
     """``torn``: the upload never ended; ``unmatched``: no output names it; ``excluded``: one of ``EXCLUDES``;
     ``skipped``: no regular file. All of these stay where they are. ``failed``: another attempt may succeed."""
@@ -295,7 +304,7 @@ class OutputState(ApiModel):
     name: Name | None = None
     store_path: StorePath | None = None
     adler32: Adler32 | None = None
-    error: Annotated[str, Field(max_length=512)] | None = None
+    error: Words | None = None
 
 
 class CopyState(ApiModel):
@@ -304,18 +313,18 @@ class CopyState(ApiModel):
     version: Count
     scope: Scope
     name: Name
-    rse: str
-    pfn: str
+    rse: Annotated[str, Field(max_length=64)]
+    pfn: Annotated[str, Field(max_length=2048)]
     state: Literal["wanted", "verified", "failed"]
     attempts: Count
-    error: Annotated[str, Field(max_length=512)] | None = None
+    error: Words | None = None
     """Of the last attempt, also while more will follow."""
 
 
 class InputPage(ApiModel):
     """Inputs that changed after a version, oldest change first."""
 
-    items: list[InputState]
+    items: Annotated[list[InputState], Field(max_length=LONGEST_PAGE)]
     next: Count | None = None
     """Give it as ``after`` to read on; absent: this was the last page."""
 
@@ -323,14 +332,14 @@ class InputPage(ApiModel):
 class OutputPage(ApiModel):
     """Outputs that changed after a version, oldest change first."""
 
-    items: list[OutputState]
+    items: Annotated[list[OutputState], Field(max_length=LONGEST_PAGE)]
     next: Count | None = None
 
 
 class CopyPage(ApiModel):
     """Copies that changed after a version, oldest change first."""
 
-    items: list[CopyState]
+    items: Annotated[list[CopyState], Field(max_length=LONGEST_PAGE)]
     next: Count | None = None
 
 
@@ -374,8 +383,8 @@ class CopyTotals(ApiModel):
 class Failure(ApiModel):
     """One of the first failures: what, and why."""
 
-    what: str
-    error: str
+    what: Annotated[str, Field(max_length=2048)]
+    error: Words
 
 
 class Space(ApiModel):
@@ -395,24 +404,24 @@ class Report(ApiModel):
     """Of the ledger. It starts anew when the ledger is lost: wait for another one, not for a greater one."""
     volume: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     """Made with the volume: another one means that the storage was lost and begun anew."""
-    manifest: str | None = None
+    manifest: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the manifest in force; absent: this agent has none yet, or has restarted."""
     sites: list[Annotated[str, Field(max_length=253)]] = []
     """Hosts that the manifest in force has ``credentials`` for."""
     desired: GateState
     actual: GateState
-    inputs: list[InputTotals]
+    inputs: Annotated[list[InputTotals], Field(max_length=64)]
     seal: SealState | None = None
-    outputs: list[OutputTotals]
+    outputs: Annotated[list[OutputTotals], Field(max_length=8192)]
     copies: CopyTotals
     failures: Annotated[list[Failure], Field(max_length=60)]
     """The first files of each kind that failed; after them what keeps the agent from its work, until it is over."""
     space: Space
     staging_rate: Count | None = None
     """Bytes of inputs in a second, of late; absent: an agent that does not tell."""
-    unmatched: Annotated[list[str], Field(max_length=20)] = []
+    unmatched: Annotated[list[Annotated[str, Field(max_length=2048)]], Field(max_length=20)] = []
     """Some of the files that no output names, as outputs show their paths."""
-    knows: Annotated[list[str], Field(max_length=32)] = []
+    knows: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=32)] = []
     """Parts of the protocol that came later: an agent refuses what it does not know."""
     xrootd_restarts: Count = 0
     """How often XRootD was ended on this volume because it answered nobody."""

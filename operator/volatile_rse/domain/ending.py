@@ -9,6 +9,7 @@ from datetime import timedelta
 from volatile_rse.api.agent import Report, SealRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
+from volatile_rse.api.schema import LARGEST
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.discard import is_unacknowledged, refused_consent
 from volatile_rse.domain.facts import Facts, Piece, Record
@@ -89,7 +90,9 @@ def _sealing(facts: Facts, report: Report, record: Record, effects: list[do.Effe
             outcome = outcome_of(replace(facts, outputs=()), record)
             return Plan((*effects, remember(record, steps=steps, safe_at=now, outcome=outcome, **risky(None))))
         found = [total for total in report.outputs if total.name is not None]
-        risk = Risk(sum(total.sealed + total.failed for total in found), sum(total.bytes for total in found))
+        risk = Risk(
+            sum(total.sealed + total.failed for total in found), min(sum(total.bytes for total in found), LARGEST)
+        )
         effects.append(remember(record, steps=steps, **risky(risk)))
         return Plan(tuple(effects))
     wrong: tuple[Problem, ...] = ()
@@ -117,7 +120,7 @@ def keeping(facts: Facts, record: Record) -> Plan:
     if any(isinstance(step, do.Register) for step in steps):
         effects += have_rse(facts, record)
     left = at_risk(facts, record) or ()
-    risk = Risk(len(left), sum(state.bytes for state in left))
+    risk = Risk(len(left), min(sum(state.bytes for state in left), LARGEST))
     refused = refused_datasets(facts, record)
     told = (*refused, *taken_paths(facts), *_copy_problems(facts), *pending_rules(facts, record))
     if steps or copying.moving or (copying.wanted and not refused):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from volatile_rse.api.schema import LARGEST
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Piece, Record
@@ -50,7 +52,7 @@ def _loss(facts: Facts, record: Record, volume: str | None) -> do.Remember:
             "lost_bytes": (record.status.lost_bytes or 0) + risk.bytes,
         }
         what = f"everything that the session had written until then is gone{_counted(facts, record, risk)}"
-    losses = [*record.status.losses, f"{now}: the storage was lost; {what}"[:512]][-32:]
+    losses = [*record.status.losses, visible(f"{now}: the storage was lost; {what}", WORDS)][-32:]
     return remember(record, volume=volume, losses=losses, steps=steps, **counts)
 
 
@@ -60,7 +62,7 @@ def _known_loss(facts: Facts, record: Record) -> Risk:
     if not told:
         return Risk(record.status.files_at_risk or 0, record.status.bytes_at_risk or 0)
     files = sum(max(entry.files, entry.sealed) - entry.safe for entry in told)
-    return Risk(max(files, 0), sum(entry.bytes_at_risk for entry in told))
+    return Risk(max(files, 0), min(sum(entry.bytes_at_risk for entry in told), LARGEST))
 
 
 def _counted(facts: Facts, record: Record, risk: Risk) -> str:

@@ -10,6 +10,7 @@ from volatile_rse.api.agent import OutputState
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Discarded, Outcome
 from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.api.volatilerse import Discard
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
@@ -81,7 +82,7 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
         datasets=sorted(
             {f"{entry.scope}:{entry.dataset}" for entry in request_of(record).outputs if entry.name in taken}
         ),
-        exceptions=[text[:512] for text in said],
+        exceptions=[visible(text, WORDS) for text in said],
     )
 
 

@@ -1,0 +1,74 @@
+"""Text from outside, as people may read it: no sign of it moves a cursor, hides another one or turns a line round."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+__all__ = ["CONDITION", "EVENT", "MESSAGE", "WORDS", "VisibleFormatter", "Words", "shown_within", "visible"]
+
+WORDS = 512
+"""Characters of what went wrong with one file."""
+CONDITION = 8192
+"""Characters of what a condition says."""
+MESSAGE = 4096
+"""Characters of what a record says."""
+EVENT = 1024
+"""Characters of what an Event says, and of a connection's word."""
+_SHORT, _LONG = 0xFF, 0xFFFF
+_BROKEN = re.compile(r"\\(?:x[0-9a-f]?|u[0-9a-f]{0,3}|U[0-9a-f]{0,7})?\Z")
+_MORE = "…"
+
+
+def visible(text: str, longest: int | None = None, keep: str = "") -> str:
+    r"""Write what is not printed as ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``.
+
+    That is every control character, line end, sequence for a terminal, change of direction and sign without width. What
+    is visible already stays as it is, so that it may be written twice.
+
+    Parameters
+    ----------
+    longest
+        Characters that there is room for: more are cut off, never within an escape, and ``…`` tells so.
+    keep
+        What is left as it is.
+    """
+    if longest is not None:
+        # What an escape makes of it is longer: no more is needed, and a megabyte need not be looked at.
+        text = text[: longest + 1]
+    if not text.isprintable():
+        text = "".join(sign if sign.isprintable() or sign in keep else _escaped(sign) for sign in text)
+    if longest is None or len(text) <= longest:
+        return text
+    return _BROKEN.sub("", text[: longest - len(_MORE)]) + _MORE
+
+
+def _escaped(sign: str) -> str:
+    code = ord(sign)
+    if code <= _SHORT:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= _LONG else f"\\U{code:08x}"
+
+
+def shown_within(longest: int) -> BeforeValidator:
+    """Make a field's text visible, and cut it: that it is too long or odd is no reason not to be told."""
+    return BeforeValidator(lambda value: visible(value, longest) if isinstance(value, str) else value)
+
+
+Words = Annotated[str, Field(max_length=WORDS), shown_within(WORDS)]
+"""What went wrong with one file."""
+
+
+class VisibleFormatter(logging.Formatter):
+    """Lines of a log of which each is one: no text from outside begins another, or speaks to a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (as its base)
+        """Make the line."""
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802, ANN401 (as its base)
+        """Make the lines of a traceback."""
+        return visible(super().formatException(ei), keep="\n")
