@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TextIO
 
 import kopf
 from prometheus_client import start_http_server
@@ -25,6 +26,7 @@ from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.api.agent import AGENT_PORT
 from volatile_rse.api.conditions import REMEDIES
 from volatile_rse.api.rucioconnection import Budget
+from volatile_rse.api.text import visible
 from volatile_rse.domain.settings import Settings
 from volatile_rse.handlers.waiting import waiting
 from volatile_rse.handlers.watching import registry_of, settings_of
@@ -47,6 +49,8 @@ __all__ = ["main"]
 
 _LIFETIME = timedelta(days=90)
 """Of the operator's client certificate; a process that lives longer gets the next one."""
+_SILENCE = 5
+"""Seconds that somebody who reads metrics may say nothing."""
 _METRICS = 8081
 """Port of the metrics."""
 _LOST = 3
@@ -84,7 +88,7 @@ def _adopt(rses: Sequence[str], instance: str, class_name: str) -> int:
             record = adopt(world, connections, Adoption(rse, instance, class_name))
         except PortError as error:
             remedy = REMEDIES[error.reason]
-            sys.stderr.write(f"{rse} is not adopted. {error.what} {remedy.actor.value} must act: {remedy.action}\n")
+            _say(sys.stderr, f"{rse} is not adopted. {error.what} {remedy.actor.value} must act: {remedy.action}")
             status = 1
         else:
             sys.stdout.write(f"{rse} is adopted: RSERecord {record} says how far its end is.\n")
@@ -98,10 +102,10 @@ def _list_orphans(instance: str | None) -> int:
     try:
         found = search(world, Connections(world), instance or settings.instance)
     except PortError as error:
-        sys.stderr.write(f"There is no list: {error.what}\n")
+        _say(sys.stderr, f"There is no list: {error.what}")
         return 1
-    sys.stdout.writelines(f"{orphan}\n" for orphan in found.orphans)
-    sys.stderr.writelines(f"The list is not complete: {why}\n" for why in found.silent)
+    _say(sys.stdout, *found.orphans)
+    _say(sys.stderr, *(f"The list is not complete: {why}" for why in found.silent))
     return 1 if found.silent else 0
 
 
@@ -109,7 +113,7 @@ def _uninstall(*, leave: bool) -> int:
     cluster = KubernetesCluster.connect()
     settings = _settings(cluster)
     stakes = stakes_of(cluster, settings)
-    sys.stdout.writelines(f"{stake}\n" for stake in stakes)
+    _say(sys.stdout, *stakes)
     if stakes and not leave:
         sys.stderr.write(
             f"{len(stakes)} buffers are not closed. ADMIN must act: end their sessions and wait until they are closed, "
@@ -127,12 +131,19 @@ def _uninstall(*, leave: bool) -> int:
     return 0
 
 
+def _say(stream: TextIO, *lines: object) -> None:
+    """Write lines of which each is one, whatever Rucio calls its things."""
+    stream.writelines(f"{visible(str(line))}\n" for line in lines)
+
+
 def _run() -> int:
     configure(os.environ.get("VOLATILE_RSE_LOG", "INFO"), os.environ.get("VOLATILE_RSE_LOG_FORMAT", "text"))
     logging.getLogger("kopf").setLevel(logging.WARNING)
     private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
     metrics = Metrics()
-    start_http_server(_METRICS, registry=metrics.registry)
+    told, _ = start_http_server(_METRICS, registry=metrics.registry)
+    # Each connection has a thread: one that says nothing must not keep it.
+    told.RequestHandlerClass.timeout = _SILENCE  # type: ignore[attr-defined]
     cluster = metrics.counted(KubernetesCluster.connect())
     settings = _settings(cluster)
     # No clean-up when the Lease is lost: another process works already.

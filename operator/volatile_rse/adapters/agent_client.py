@@ -31,10 +31,15 @@ from volatile_rse.ports.errors import RefusedError, UnreachableError
 __all__ = ["AgentClient"]
 
 _TIMEOUT = 10
-_ORDER_TIMEOUT = 60
+"""Seconds that it may be silent."""
+_DEADLINE = 30
+"""Seconds until its whole answer is there."""
+_ORDER_TIMEOUT, _ORDER_DEADLINE = 60, 120
 """An order may name every file of a large dataset, and each goes to the agent's disk before the answer."""
+_MOST = 64 << 20
+"""Bytes of an answer: a page of the longest rows has a quarter of that."""
 _PAGE = 1000
-_TRANSIENT = {429, 502, 503, 504}
+_TRANSIENT = {408, 429, 502, 503, 504}
 _WORDS = 512
 """Characters of an answer that an error repeats."""
 
@@ -122,10 +127,13 @@ class AgentClient(Buffer):
         secrets: Iterable[str] = (),
     ) -> requests.Response:
         url = f"https://{self._where}/v1/{call}"
-        timeout = _TIMEOUT, (_TIMEOUT if method == "GET" else _ORDER_TIMEOUT)
+        timeout, deadline = (_TIMEOUT, _DEADLINE) if method == "GET" else (_ORDER_TIMEOUT, _ORDER_DEADLINE)
         try:
             # A kept connection would be the first to tell that the agent was restarted meanwhile.
-            with https.session(self._bundle, self._pair, self._name) as session:
+            with (
+                https.bounded(deadline, _MOST),
+                https.session(self._bundle, self._pair, self._name) as session,
+            ):
                 answer = session.request(method, url, params=query, json=body, timeout=timeout, allow_redirects=False)
         except (requests.RequestException, OSError, ValueError) as error:
             message = f"The agent {self._name} at {self._where} did not answer {method} {call}: {https.told(error)}"
@@ -143,6 +151,12 @@ class AgentClient(Buffer):
     def _parsed(self, model: type[_Model], answer: requests.Response) -> _Model:
         try:
             return _known(model, answer.content)
+        except ValidationError as error:
+            # Without the values: they are as long as it likes, and may be anything.
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            message = f"The agent {self._name} at {self._where} gave no {model.__name__} of protocol v1: {wrong}"
+            raise RefusedError(Reason.BUFFER_REFUSED, message) from error
         except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             said = str(error)[:_WORDS]
             message = f"The agent {self._name} at {self._where} gave no {model.__name__} of protocol v1: {said}"
@@ -183,6 +197,7 @@ def _words(answer: requests.Response, secrets: Iterable[str]) -> str:
     try:
         error = json.loads(answer.content)
         said = f"{error['object']}: {error['what']}. {error['remedy']}"
-    except (ValueError, KeyError, TypeError, RecursionError):
-        said = answer.content.decode(errors="replace")
+    except (ValueError, LookupError, TypeError, RecursionError):
+        # Not its text: of a long one, to guess how it is written takes minutes.
+        said = answer.content[:_WORDS].decode(errors="replace")
     return f"{answer.status_code} {https.told(said, *secrets)[:_WORDS]}"

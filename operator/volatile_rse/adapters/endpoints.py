@@ -17,6 +17,11 @@ from volatile_rse.ports.errors import UnreachableError
 __all__ = ["HttpsEndpoints"]
 
 _TIMEOUT = 10
+"""Seconds that a door may be silent."""
+_DEADLINE = 20
+"""Seconds until all that is read of its answer is there."""
+_MOST = 1 << 20
+"""Bytes of an answer, header included: of files the first byte is enough."""
 _WORDS = 200
 _NO_ANSWER = (requests.RequestException, OSError, ValueError)
 """What cannot be sent fails as a ValueError: a token that no header takes, a trust that is no certificate."""
@@ -60,7 +65,7 @@ class HttpsEndpoints(Endpoints):
         where = "https://" + quote(url.partition("://")[2], safe="/:[]%", errors="surrogatepass")
         headers = https.bearer(token)
         try:
-            with https.session(trust) as session:
+            with https.bounded(_DEADLINE, _MOST), https.session(trust) as session:
                 answer = session.head(where, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
         except _NO_ANSWER as error:
             message = f"{call} got no answer: {https.told(error, token)}"
@@ -131,6 +136,7 @@ class HttpsEndpoints(Endpoints):
             # A new connection each time: XRootD lets a connection keep what it was once allowed, and drops it after
             # a refused PUT. Streamed: a server that ignores the range must not send us the whole file.
             with (
+                https.bounded(_DEADLINE, _MOST),
                 https.session(self._bundle) as session,
                 session.request(
                     method, f"https://{where}", headers=headers, timeout=_TIMEOUT, allow_redirects=False, stream=True

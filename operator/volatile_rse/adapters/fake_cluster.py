@@ -15,6 +15,7 @@ from typing import Any, Literal
 from volatile_rse.adapters.kubernetes import RESOURCES
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import fault_of_label
+from volatile_rse.api.text import EVENT, visible
 from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -217,7 +218,7 @@ class FakeCluster(Cluster):
     def event(self, about: Object, *, type_: str, reason: str, message: str) -> None:
         """Remember an Event."""
         if not self.down:
-            self.events.append(FakeEvent(_ref(about), type_, reason, message))
+            self.events.append(FakeEvent(_ref(about), type_, reason, visible(message, EVENT)))
 
     # The API server's rules.
 

@@ -1,25 +1,129 @@
-"""HTTPS that trusts the authorities that it is given, and nothing of the environment's."""
+"""HTTPS that trusts the authorities that it is given, and nothing of the environment's, in bounded time and space.
+
+The timeouts of ``requests`` and ``urllib3`` are of single reads, and an answer may have any size: who sends a byte now
+and then, or never ends, would hold a thread for ever. Here each wait of a socket, from the handshake to the last byte
+of the answer, gets what is left of the time of the whole call.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.text import visible
 from volatile_rse.ports.credentials import KeyPair
 from volatile_rse.ports.errors import RefusedError
 
-__all__ = ["bearer", "netloc", "session", "told"]
+__all__ = ["BoundedTls", "bearer", "bound_context", "bounded", "left", "netloc", "session", "told"]
 
 _TOKEN = re.compile(r"[!-~]+")
 _HIDDEN = "(secret)"
 _SHORTEST, _BEGINNING = 4, 16
 """Characters of what can be hidden in a sentence, and of what is enough to know one that was cut off."""
+_CONNECT = 10.0
+"""Seconds for one address."""
+
+
+@dataclass(slots=True)
+class _Bound:
+    """What is left to the call of one thread."""
+
+    until: float
+    seconds: float
+    most: int
+    taken: int = 0
+
+    def left(self) -> float:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            message = f"it took longer than {self.seconds:g} s"
+            raise TimeoutError(message)
+        return left
+
+    def take(self, size: int) -> None:
+        self.taken += size
+        if self.taken > self.most:
+            message = f"its answer has more than {self.most} bytes"
+            raise OSError(message)
+
+
+class _Here(threading.local):
+    bound: _Bound | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def bounded(seconds: float, most: int) -> Iterator[None]:
+    """Bound all that this thread asks within, by sockets of a ``bound_context``: whole answers, not single reads.
+
+    Parameters
+    ----------
+    seconds
+        From now to the last byte.
+    most
+        Bytes that it reads; what comes beyond ends it.
+    """
+    before, _here.bound = _here.bound, _Bound(time.monotonic() + seconds, seconds, most)
+    try:
+        yield
+    finally:
+        _here.bound = before
+
+
+def left() -> float:
+    """Give the seconds that are left to this thread's call.
+
+    Raises
+    ------
+    TimeoutError
+        None are left.
+    """
+    return _CONNECT if _here.bound is None else _here.bound.left()
+
+
+def bound_context(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Let what a context connects obey the bounds of the thread that uses it."""
+    context.sslsocket_class = _BoundSocket
+    return context
+
+
+class _BoundSocket(ssl.SSLSocket):
+    """Waits no longer than the call may take that it waits for."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 (as its base)
+        self._hurry()
+        super().do_handshake(block)
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401 (as its base)
+        bound = self._hurry()
+        found = super().read(len, buffer)
+        if bound is not None:
+            bound.take(found if isinstance(found, int) else found.__len__())
+        return found
+
+    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 (as its base)
+        self._hurry()
+        return super().send(data, flags)
+
+    def _hurry(self) -> _Bound | None:
+        bound = _here.bound
+        if bound is not None:
+            single = self.gettimeout()
+            self.settimeout(bound.left() if single is None else min(bound.left(), single))
+        return bound
 
 
 def session(bundle: str | None, pair: KeyPair | None = None, name: str | None = None) -> requests.Session:
@@ -37,7 +141,8 @@ def session(bundle: str | None, pair: KeyPair | None = None, name: str | None = 
     made = requests.Session()
     # Proxies, netrc and certificate bundles of the environment are meant for others.
     made.trust_env = False
-    made.mount("https://", _PrivateTls(_context(bundle, pair), name))
+    made.headers["Accept-Encoding"] = "identity"
+    made.mount("https://", BoundedTls(_context(bundle, pair), name))
     return made
 
 
@@ -63,7 +168,7 @@ def told(said: object, *secrets: str) -> str:
         if len(secret) > _BEGINNING:
             # What is repeated may have been cut off within it.
             text = re.sub(rf"{re.escape(secret[:_BEGINNING])}\S*", _HIDDEN, text)
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return visible(text)
 
 
 def netloc(host: str, port: int) -> str:
@@ -85,7 +190,7 @@ def _context(bundle: str | None, pair: KeyPair | None) -> ssl.SSLContext:
         context.load_verify_locations(cadata=certificates)
     if pair is not None:
         _load(context, pair)
-    return context
+    return bound_context(context)
 
 
 def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
@@ -99,17 +204,43 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
         os.close(descriptor)
 
 
-class _PrivateTls(HTTPAdapter):
-    def __init__(self, context: ssl.SSLContext, name: str | None) -> None:
-        self._context = context
+class BoundedTls(HTTPAdapter):
+    """Asks within the bounds of its thread.
+
+    Parameters
+    ----------
+    context
+        Whom to trust; None: whom the session says.
+    name
+        What the server's certificate must name, where that is not the host of the URL.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None, name: str | None = None) -> None:
+        self._is_private = context is not None
+        self._context = context or bound_context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         # OpenSSL itself compares it with the certificate.
         self._name = {} if name is None else {"server_hostname": name}
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of requests
+        """Connect by the context."""
         kwargs |= self._name
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
-    def cert_verify(self, conn: Any, *_: object) -> None:  # noqa: ANN401 - as above
+    def cert_verify(self, conn: Any, *args: Any) -> None:  # noqa: ANN401 - as above
         """Leave out what requests would do here: add the public authorities to the context."""
-        conn.cert_reqs = "CERT_REQUIRED"
+        if self._is_private:
+            conn.cert_reqs = "CERT_REQUIRED"
+        else:
+            super().cert_verify(conn, *args)  # type: ignore[no-untyped-call]
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - as above
+        """Ask with the time that is left; what was packed on the way could become any size."""
+        single = kwargs.get("timeout") or left()
+        kwargs["timeout"] = min(_CONNECT, left()), single
+        response = super().send(*args, **kwargs)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            response.close()
+            message = f"its answer is packed ({response.headers['Content-Encoding']}), which nobody asked for"
+            raise requests.exceptions.ContentDecodingError(message)
+        return response

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,10 +21,12 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_incluster_config, load_kube_config
 from urllib3.exceptions import HTTPError
+from urllib3.util.ssl_ import create_urllib3_context
 
-from volatile_rse.adapters.https import told
+from volatile_rse.adapters import https
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.crds import GROUP, KINDS, VERSION
+from volatile_rse.api.text import EVENT, visible
 from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -30,9 +34,14 @@ __all__ = ["FIELD_MANAGER", "RESOURCES", "KubernetesCluster", "Resource"]
 
 FIELD_MANAGER = "volatile-rse"
 _TIMEOUT = 30
+"""Seconds that the API server may be silent."""
+_DEADLINE = 60
+"""Seconds until its whole answer is there."""
+_MOST = 1 << 30
+"""Bytes of an answer: a page of the greatest objects that it keeps has less."""
 _PAGE = 500
-_PAGES = 2000
-"""A million objects: no list that the operator asks for has more."""
+_PAGES, _LISTING = 2000, 300.0
+"""Pages of a list, and seconds for all of them: no list that the operator asks for has a million objects."""
 _OK = range(200, 300)
 _NOT_FOUND, _CONFLICT = 404, 409
 _TRANSIENT = {408, 410, 425, 429, *range(500, 600)}
@@ -114,6 +123,9 @@ class KubernetesCluster(Cluster):
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
+        required = ssl.CERT_REQUIRED if client.configuration.verify_ssl else ssl.CERT_NONE
+        context = https.bound_context(create_urllib3_context(cert_reqs=required))
+        client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
 
     @classmethod
     def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> KubernetesCluster:
@@ -149,7 +161,10 @@ class KubernetesCluster(Cluster):
             query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
         what, path = Ref(kind, namespace, "*"), resource.path(namespace)
         objects: list[Object] = []
+        until = time.monotonic() + _LISTING
         for _ in range(_PAGES):
+            if time.monotonic() > until:
+                _doubt(f"LIST {what}", f"the list has no end after {_LISTING:g} s")
             page = _accepted(self._call("GET", path, what, query=query), "LIST", what).body
             items, following = _page_of(page, what)
             # Items of built-in kinds come without their type.
@@ -157,6 +172,8 @@ class KubernetesCluster(Cluster):
             objects += [_sound(item, "LIST", what) for item in typed]
             if not following:
                 break
+            if following == query.get("continue"):
+                _doubt(f"LIST {what}", "the list goes on where it was")
             query["continue"] = following
         else:
             _doubt(f"LIST {what}", f"the list has no end after {_PAGES} pages")
@@ -217,7 +234,7 @@ class KubernetesCluster(Cluster):
             "involvedObject": {"apiVersion": about["apiVersion"], "kind": about["kind"], **involved},
             "type": type_,
             "reason": reason,
-            "message": message[:_MESSAGE],
+            "message": visible(message, EVENT),
             "source": {"component": FIELD_MANAGER},
             "reportingComponent": FIELD_MANAGER,
             "firstTimestamp": now,
@@ -249,8 +266,9 @@ class KubernetesCluster(Cluster):
                 body=None if body is None else dict(body),
                 auth_settings=["BearerToken"],
             )
-            response = self._client.call_api(*request, _request_timeout=_TIMEOUT)
-            data = response.read()  # type: ignore[no-untyped-call]
+            with https.bounded(_DEADLINE, _MOST):
+                response = self._client.call_api(*request, _request_timeout=_TIMEOUT)
+                data = response.read()  # type: ignore[no-untyped-call]
         except (HTTPError, ApiException, OSError) as error:
             message = f"The API server did not answer {method} {about}: {error}"
             raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message) from error

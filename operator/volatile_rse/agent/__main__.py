@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
-from aiohttp import web
-
+from volatile_rse.agent import logs
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.front import INTERNAL, Front
+from volatile_rse.agent.listening import until_the_end
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.service import application, tls_context
 from volatile_rse.agent.worker import worker
@@ -23,7 +24,7 @@ __all__ = ["main"]
 
 def main() -> int:
     """Serve until asked to end."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logs.configure()
     # Sealed files and the gate are read by XRootD under the same user, and by nobody else.
     os.umask(0o022)
     places = Places.of()
@@ -36,7 +37,7 @@ def main() -> int:
         front = Front(Path(folder), INTERNAL)
         front.start()
         worker("front-watch", front.outlive).start()
-        web.run_app(made, sock=own, ssl_context=context, print=None, access_log=None, shutdown_timeout=2)
+        asyncio.run(until_the_end(made, context, own, {signal.SIGTERM, signal.SIGINT}))
         front.stop()
     buffer.stop()
     return 0

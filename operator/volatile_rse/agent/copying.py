@@ -175,7 +175,13 @@ def _compared(pfn: str, access: Access, output: OutputState) -> Generator[Reques
     if output.bytes > _READ_BACK:
         return _difference((yield digest(pfn, access, output.bytes)), pfn, output)
     read = _Read(output)
-    answer = yield get(pfn, access, 0, read.take)
+    try:
+        answer = yield get(pfn, access, output.bytes, read.take)
+    except TransferError:
+        if not read.is_longer:
+            raise
+        # It was broken off: it may have no end.
+        return read.difference()
     return _NOTHING if answer.status == _ABSENT else read.difference()
 
 
@@ -187,13 +193,28 @@ class _Read:
         self._size, self._sum = 0, checksum.EMPTY
 
     def take(self, data: bytes, _begin: int) -> None:
-        """Take a piece; what follows a size that is wrong already is not looked at."""
+        """Take a piece.
+
+        Raises
+        ------
+        TransferError
+            There is more than there may be: nobody needs the rest.
+        """
         self._size += len(data)
-        if self._size <= self._output.bytes:
-            self._sum = checksum.extend(self._sum, data)
+        if self.is_longer:
+            message = f"the site has more than the {self._output.bytes} bytes that were sent"
+            raise TransferError(message)
+        self._sum = checksum.extend(self._sum, data)
+
+    @property
+    def is_longer(self) -> bool:
+        """Tell whether it has more bytes than were sent."""
+        return self._size > self._output.bytes
 
     def difference(self) -> str | None:
         """Tell what is not as it must be."""
+        if self.is_longer:
+            return f"it has more than {self._output.bytes} bytes"
         if self._size != self._output.bytes:
             return f"it has {self._size} bytes, not {self._output.bytes}"
         found = checksum.digits(self._sum)

@@ -5,11 +5,11 @@ Anonymous and read-only: whatever a daemon asks for or deletes is not found.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 
+from volatile_rse.agent import logs
 from volatile_rse.agent.front import Front
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.supervisor import wait_for_end
@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 def main() -> int:
     """Run until asked to end."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logs.configure()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     places = Places.of()
     os.chdir(places.run)

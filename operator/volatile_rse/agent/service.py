@@ -26,7 +26,8 @@ Each call may be repeated. Copies may be ordered before a manifest brings creden
 keeps these in memory only, and after a restart its report names no manifest until one is sent anew.
 
 Errors are ``{"what", "object", "actor", "remedy"}``: what happened, to which object, who must act, and how. 400: the
-request is no protocol v1; 409: not in this state; 413: longer than 512 MiB; 500: the volume or a defect, see the log.
+request is no protocol v1; 408: its body did not come in time; 409: not in this state; 413: longer than 512 MiB; 500:
+the volume or a defect, see the log.
 Whether it serves is probed by TCP: there is no call for that.
 """
 
@@ -67,6 +68,8 @@ __all__ = ["application", "tls_context"]
 _log = logging.getLogger(__name__)
 _BODY = 512 << 20
 """Bytes of the longest manifest."""
+_SLOWEST = 100.0
+"""Seconds until a body is there."""
 _WAIT = 60.0
 _TICK = 0.1
 _PAGE = 1000
@@ -190,7 +193,12 @@ def _json(model: ApiModel) -> web.Response:
 
 
 async def _body(request: web.Request, model: type[_Model]) -> _Model:
-    raw = await request.read()
+    try:
+        async with asyncio.timeout(_SLOWEST):
+            raw = await request.read()
+    except TimeoutError:
+        what, remedy = f"its body was not there within {_SLOWEST:g} s", "send it again"
+        raise AgentError(408, what, request.path, "operator", remedy) from None
     try:
         return await asyncio.to_thread(model.model_validate_json, raw)
     except ValidationError as error:

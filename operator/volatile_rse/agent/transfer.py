@@ -31,13 +31,24 @@ __all__ = [
 
 _CONNECT = 15
 _SILENCE = 60
-"""Seconds that a site may send or take nothing."""
+"""Seconds that a site may send or take next to nothing."""
+_NOTHING = 1000
+"""Bytes in a second that are next to nothing."""
+_SLOWEST = 20_000
+"""Bytes in a second of a whole file: what arrives more slowly is asked for again from there, or elsewhere."""
+_LONGEST = 2_000_000
+"""Seconds: libcurl takes hardly more."""
+_ANSWER = 1 << 20
+"""Bytes that a site may say where no file is asked of it."""
+_HEADER = 1 << 16
+"""Bytes of an answer's header that are read."""
 _HASHED_PER_SECOND = 20_000_000
 """Bytes that a slow site reads for a checksum before it answers."""
 _PIECE = 256 * 1024
 _CREATED = frozenset({200, 201, 204})
 _READS = frozenset({"GET", "HEAD"})
 _REMOVED = frozenset({200, 202, 204, 404})
+_STATUS = re.compile(rb"HTTP/[0-9.]{1,8} ([0-9]{3})\b")
 _TOKEN = re.compile(r"[!-~]+")
 _AROUND = "\ufeff \t\r\n"
 """What editors and ``echo`` leave around a token."""
@@ -107,19 +118,26 @@ class Answer:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
 
+    taken: int = 0
+    """Bytes of the header."""
+
     def take(self, line: bytes) -> None:
         """Read a line of a header; a redirection's answer is replaced by the next."""
+        self.taken += len(line)
+        if self.taken > _HEADER:
+            # libcurl has a bound of its own, and ends it there.
+            return
         text = line.decode("iso-8859-1").strip()
-        if text.startswith("HTTP/"):
-            self.status, self.headers = int(text.split()[1]), {}
+        if (status := _STATUS.match(line)) is not None:
+            self.status, self.headers = int(status[1]), {}
         elif ":" in text:
             name, _, value = text.partition(":")
             self.headers[name.strip().lower()] = value.strip()
 
     def take_status(self, line: bytes) -> None:
         """Read a line of a header of which the status is enough."""
-        if line.startswith(b"HTTP/"):
-            self.status = int(line.split()[1])
+        if (status := _STATUS.match(line)) is not None:
+            self.status = int(status[1])
 
 
 def _nothing(_data: bytes, _begin: int) -> None:
@@ -145,7 +163,9 @@ class Request:
     fine: frozenset[int] = frozenset()
     """Answers that are no error; none: every one."""
     patience: int = _SILENCE
-    """Seconds that the site may send or take nothing."""
+    """Seconds that the site may send or take next to nothing."""
+    size: int = 0
+    """Bytes of the file that is sent or fetched: for so long it may take as a whole."""
     offset: int = 0
     receive: Callable[[bytes, int], None] = _nothing
     """Takes a piece, and where the answer as a whole begins: 0 if the site ignored the offset."""
@@ -162,17 +182,22 @@ class Request:
         object.__setattr__(self, "authorization", authorization)
 
     @property
+    def deadline(self) -> int:
+        """Seconds until all of it is over, whatever the site sends meanwhile."""
+        return min(_CONNECT + 2 * self.patience + self.size // _SLOWEST, _LONGEST)
+
+    @property
     def shown(self) -> str:
         """The URL without its query, which may hold a secret."""
         return self.url.partition("?")[0]
 
 
-def get(url: str, access: Access, offset: int, receive: Callable[[bytes, int], None]) -> Request:
-    """Read a file from an offset."""
+def get(url: str, access: Access, size: int, receive: Callable[[bytes, int], None], offset: int = 0) -> Request:
+    """Read a file of a size, from an offset."""
     options: dict[int, Any] = {pycurl.HTTPGET: 1, pycurl.FAILONERROR: 1}
     if offset:
         options[pycurl.RANGE] = f"{offset}-"
-    return Request("GET", url, access, options, offset=offset, receive=receive)
+    return Request("GET", url, access, options, offset=offset, receive=receive, size=size)
 
 
 def head(url: str, access: Access) -> Request:
@@ -198,7 +223,7 @@ def put(url: str, access: Access, stream: BinaryIO, size: int) -> Request:
         # After a redirection the file is sent from its begin.
         pycurl.SEEKFUNCTION: lambda offset, whence: min(stream.seek(offset, whence), 0),
     }
-    return Request("PUT", url, access, options, fine=_CREATED)
+    return Request("PUT", url, access, options, fine=_CREATED, size=size)
 
 
 def delete(url: str, access: Access) -> Request:
@@ -220,6 +245,7 @@ class Transfer:
         self._curl = curl
         self._answer = Answer()
         self._error: Exception | None = None
+        self._said = 0
         curl.setopt(pycurl.URL, quote("https" + request.url[request.url.index(":") :], safe=_AS_IT_IS))
         curl.setopt(pycurl.NOSIGNAL, 1)
         # Proxies of the environment are meant for others; a redirection never leaves https.
@@ -230,8 +256,9 @@ class Transfer:
         curl.setopt(pycurl.FOLLOWLOCATION, 1)
         curl.setopt(pycurl.MAXREDIRS, 5)
         curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT)
-        curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
+        curl.setopt(pycurl.LOW_SPEED_LIMIT, _NOTHING)
         curl.setopt(pycurl.LOW_SPEED_TIME, request.patience)
+        curl.setopt(pycurl.TIMEOUT, request.deadline)
         curl.setopt(pycurl.BUFFERSIZE, _PIECE)
         if request.method == "HEAD":
             curl.setopt(pycurl.HEADERFUNCTION, self._answer.take)
@@ -273,6 +300,9 @@ class Transfer:
         return self._answer
 
     def _write(self, data: bytes) -> int:
+        if self.request.receive is _nothing:
+            self._said += len(data)
+            return len(data) if self._said <= _ANSWER else -1
         try:
             partial = self._answer.status == 206  # noqa: PLR2004 (partial content)
             self.request.receive(data, self.request.offset if partial else 0)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import logging
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pycurl
 
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.worker import worker
@@ -51,16 +51,26 @@ def answers(port: int = DAVS_PORT, timeout: float = _TIMEOUT, host: str = INNER)
     """Ask a server of this pod what it can do; a refusal is an answer, and no file is touched.
 
     XRootD is asked where nobody else reaches it: those who wait for it to take their connections do not delay this one.
+
+    Parameters
+    ----------
+    timeout
+        Seconds until the whole answer is there: one that comes byte by byte is none.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    line = pycurl.Curl()
+    line.setopt(pycurl.URL, f"https://{host}:{port}/")
+    line.setopt(pycurl.CUSTOMREQUEST, "OPTIONS")
+    line.setopt(pycurl.NOSIGNAL, 1)
+    line.setopt(pycurl.PROXY, "")
+    line.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+    line.setopt(pycurl.TIMEOUT_MS, int(timeout * 1000))
     # Is it alive, not: who is it. A certificate that is over is no reason to restart.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    line = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    line.setopt(pycurl.SSL_VERIFYPEER, 0)
+    line.setopt(pycurl.SSL_VERIFYHOST, 0)
+    line.setopt(pycurl.WRITEFUNCTION, len)
     try:
-        line.request("OPTIONS", "/")
-        line.getresponse().read()
-    except (OSError, http.client.HTTPException):
+        line.perform()
+    except pycurl.error:
         return False
     finally:
         line.close()

@@ -13,6 +13,9 @@ __all__ = ["waiting"]
 
 
 class _Handler(BaseHTTPRequestHandler):
+    timeout = 5
+    """Seconds that a connection may say nothing."""
+
     def do_GET(self) -> None:
         """Say that the process lives."""
         body = b"waiting for the Lease\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -100,11 +101,24 @@ def test_a_refusal_repeats_the_agent_s_words(agent: Agent) -> None:
     assert caught.value.reason is Reason.BUFFER_REFUSED
 
 
-@pytest.mark.parametrize(("status", "body"), [(200, b"hello"), (200, b"{}"), (500, b"oops"), (302, b"")])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"hello"), (200, b"{}"), (500, b"oops"), (302, b""), (500, b"[" * 100_000), (200, b"[" * 100_000)],
+    ids=["words", "nothing", "a defect", "a redirection", "a deep error", "a deep answer"],
+)
 def test_what_is_not_the_protocol_is_refused(agent: Agent, status: int, body: bytes) -> None:
     agent.status, agent.body = status, body
     with pytest.raises(RefusedError, match=f"localhost at 127.0.0.1:{agent.port}"):
         client(agent).report()
+
+
+def test_a_long_error_in_no_known_encoding_costs_no_time(agent: Agent) -> None:
+    agent.status, agent.body = 500, bytes(range(256)) * 100_000
+    began = time.monotonic()
+    with pytest.raises(RefusedError) as caught:
+        client(agent).report()
+    assert len(caught.value.what) < 1024
+    assert time.monotonic() - began < 5
 
 
 def test_not_now_is_unreachable(agent: Agent) -> None:

@@ -47,6 +47,10 @@ class Site:
         """Path -> bytes after which the connection breaks, once."""
         self.held: dict[str, tuple[int, threading.Event]] = {}
         """Path -> bytes after which the answer stands still until something happens."""
+        self.dripping: dict[str, float] = {}
+        """Path -> seconds from one byte of the answer to the next."""
+        self.endless: set[str] = set()
+        """Paths whose answer has no end, whatever is asked."""
         self.moved: dict[str, str] = {}
         """Path -> URL that it is redirected to."""
         self.digests = True
@@ -81,7 +85,10 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_HEAD(self) -> None:
-        if (data := self._data()) is not None:
+        if self.path in self.site.endless:
+            # Header after header.
+            self._pour(b"HTTP/1.1 200 OK\r\n", b"X-More: yes\r\n")
+        elif (data := self._data()) is not None:
             if "Want-Digest" in self.headers:
                 self.site.asked += 1
                 self.site.asked_together = max(self.site.asked_together, self.site.asked)
@@ -90,11 +97,35 @@ class _Handler(BaseHTTPRequestHandler):
             digest = {"Digest": f"adler32={zlib.adler32(data):x}"} if self.site.digests else {}
             self._begin(200, len(data), digest)
 
+    def _pour(self, begin: bytes, more: bytes) -> None:
+        self.site.log.append(f"{self.command} {self.path} pours")
+        self.close_connection = True
+        try:
+            self.wfile.write(begin)
+            while True:
+                self.wfile.write(more * 100)
+        except OSError:
+            self.site.log.append(f"{self.command} {self.path} was broken off")
+
+    def _drip(self, data: bytes) -> None:
+        try:
+            for byte in data:
+                self.wfile.write(bytes([byte]))
+                time.sleep(self.site.dripping[self.path])
+        except OSError:
+            self.close_connection = True
+
     def do_GET(self) -> None:
+        if self.path in self.site.endless:
+            self._pour(b"HTTP/1.1 200 OK\r\n\r\n", bytes(1000))
+            return
         if (data := self._data()) is None:
             return
         begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
         self._begin(206 if begin else 200, len(data) - begin, {})
+        if self.path in self.site.dripping:
+            self._drip(data[begin:])
+            return
         cut = self.site.cut.pop(self.path, None)
         if self.path in self.site.held:
             size, event = self.site.held[self.path]
@@ -107,6 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
         if not self._allowed() or self._redirected():
+            return
+        if self.path in self.site.endless:
+            self._pour(b"HTTP/1.1 201 Created\r\n\r\n", bytes(1000))
             return
         self.site.spoil -= 1
         self.site.files[self.path] = data if self.site.spoil < 0 else b"!" + data[1:]

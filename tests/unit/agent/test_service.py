@@ -1,21 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
 import requests
-from aiohttp import web
 
 from tests.unit.agent.conftest import CLAIM, TOKEN, Site, fence, input_file, leave, manifest, request, until
 from volatile_rse.adapters import https
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.agent import listening as listening_module
+from volatile_rse.agent import service
 from volatile_rse.agent.buffer import Buffer
+from volatile_rse.agent.listening import listening
 from volatile_rse.agent.service import application, tls_context
 from volatile_rse.api.agent import Copies, CopyOrder, CopyTarget, FenceRequest, GateState
 from volatile_rse.ports.credentials import KeyPair
@@ -30,20 +37,22 @@ def port(buffer: Buffer, authority: LocalAuthority, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("VOLATILE_RSE_TLS_SECONDS", "0.05")
     _install(buffer, authority)
     context = tls_context(buffer.places)
-    loop, runner = asyncio.new_event_loop(), web.AppRunner(application(buffer, context))
+    told: Queue[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Queue()
+    line = socket.create_server(("127.0.0.1", 0))
 
-    async def begin() -> int:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        number: int = runner.addresses[0][1]
-        return number
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with listening(application(buffer, context), context, line):
+            told.put((asyncio.get_running_loop(), over))
+            await over.wait()
 
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
-    yield asyncio.run_coroutine_threadsafe(begin(), loop).result()
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
+    loop, over = told.get(timeout=5)
+    yield line.getsockname()[1]
+    loop.call_soon_threadsafe(over.set)
     thread.join()
+    line.close()
 
 
 def _install(buffer: Buffer, authority: LocalAuthority) -> None:
@@ -182,3 +191,50 @@ def test_a_replaced_certificate_is_taken(buffer: Buffer, port: int, authority: L
             return False
 
     until(taken)
+
+
+def test_thousands_that_say_nothing_keep_the_operator_out_for_no_longer_than_a_handshake(
+    port: int, client: AgentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening_module, "_HANDSHAKE", 1.0)
+    with ExitStack() as held:
+        for _ in range(300):
+            held.enter_context(socket.create_connection(("127.0.0.1", port)))
+        until(lambda: _answers(client), 10)
+
+
+def test_of_those_that_say_nothing_few_are_held_and_none_for_long(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening_module, "_HANDSHAKE", 1.0)
+    with ExitStack() as held:
+        lines = [held.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(160)]
+        until(lambda: sum(_is_closed(line) for line in lines) >= 160 - 128)
+        until(lambda: all(_is_closed(line) for line in lines))
+
+
+def _is_closed(line: socket.socket) -> bool:
+    line.setblocking(False)
+    try:
+        return not line.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def _answers(client: AgentClient) -> bool:
+    try:
+        return bool(client.report())
+    except UnreachableError:
+        return False
+
+
+def test_a_body_that_drips_is_not_waited_for(
+    port: int, authority: LocalAuthority, pair: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_SLOWEST", 0.2)
+    (tmp_path / "pair.pem").write_text(pair.certificate + pair.key)
+    context = ssl.create_default_context(cadata=authority.bundle())
+    context.load_cert_chain(tmp_path / "pair.pem")
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1") as line:
+        line.sendall(b"PUT /v1/manifest HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        assert line.recv(4096).startswith(b"HTTP/1.1 408")

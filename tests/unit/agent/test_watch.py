@@ -30,6 +30,7 @@ class Wedged:
     def __init__(self, folder: Path, authority: LocalAuthority) -> None:
         self.well = threading.Event()
         self.well.set()
+        self.drips = False
         self.asked = 0
         self._watches: list[Watch] = []
         made = self
@@ -39,8 +40,11 @@ class Wedged:
                 made.asked += 1
                 made.well.wait(5)
                 self.send_response(403)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", "1000" if made.drips else "0")
                 self.end_headers()
+                while made.drips:
+                    self.wfile.write(b"x")
+                    time.sleep(SECONDS / 10)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -97,6 +101,15 @@ def test_a_refusal_is_an_answer_and_a_taken_connection_is_none(wedged: Wedged) -
     assert not answers(wedged.port, SECONDS, HERE)
     wedged.close()
     assert not answers(wedged.port, host=HERE)
+
+
+def test_an_answer_that_comes_byte_by_byte_is_none(wedged: Wedged) -> None:
+    wedged.drips = True
+    began = time.monotonic()
+    assert not answers(wedged.port, SECONDS, HERE)
+    assert time.monotonic() - began < 4 * SECONDS
+    wedged.drips = False
+    assert answers(wedged.port, host=HERE)
 
 
 def test_a_server_that_wedges_is_ended_and_counted(wedged: Wedged, places: Places) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.fake_buffer import FakeEndpoints
-from volatile_rse.api.agent import CopyTotals, InputState, InputTotals, OutputState, OutputTotals, Report
+from volatile_rse.api.agent import CopyTotals, InputPage, InputState, InputTotals, OutputState, OutputTotals, Report
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import ApiModel
 from volatile_rse.domain.catalogue import Did, Standing
 from volatile_rse.ports.errors import UnreachableError
+from volatile_rse.reconcile.gather import reports
 
 _Model = TypeVar("_Model", bound=ApiModel)
 
@@ -69,6 +70,54 @@ def test_an_impossible_report_is_refused_until_it_is_possible(lie: str) -> None:
     assert not small.has_session()
     honest_again(small)
     small.until(small.has_session)
+
+
+LISTINGS: dict[str, tuple[Callable[[int], int | None], bool, str]] = {
+    "stands still": (lambda after: after, True, "goes on at"),
+    "goes back": (lambda _: 1, True, "goes on at 1"),
+    "gives nothing and goes on": (lambda after: after + 1, False, "0 items"),
+    "never ends": (lambda after: after + 1, True, "more than 50 pages"),
+}
+
+
+@pytest.mark.parametrize("lie", LISTINGS)
+def test_a_listing_without_an_end_is_not_believed_and_holds_nobody(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "_PAGES", 50)
+    small = Small()
+    small.request()
+    small.until(lambda: small.buffer.inputs().items)
+    following, has_items, words = LISTINGS[lie]
+    honest, asked = small.buffer.inputs, 0
+
+    def inputs(after: int = 0) -> InputPage:
+        nonlocal asked
+        asked += 1
+        assert asked < 9999, "it is read for ever"
+        page = honest()
+        return page.model_copy(update={"next": following(after), "items": page.items if has_items else []})
+
+    small.buffer.inputs = inputs  # type: ignore[method-assign]
+    small.until(lambda: words in small.message)
+    assert "cannot be believed" in small.message
+    honest_again(small)
+    small.until(lambda: "cannot be believed" not in small.message)
+
+
+def test_a_listing_that_takes_too_long_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small()
+    small.request()
+    small.until(lambda: small.buffer.inputs().items)
+    monkeypatch.setattr(small.buffer, "_page", 1)
+    honest = small.buffer.inputs
+
+    def inputs(after: int = 0) -> InputPage:
+        small.clock.turn(timedelta(minutes=6))
+        return honest(after)
+
+    small.buffer.inputs = inputs  # type: ignore[method-assign]
+    small.until(lambda: "has not listed its files within 300 s" in small.message)
+    honest_again(small)
+    small.until(lambda: "has not listed" not in small.message)
 
 
 def test_what_is_not_on_the_list_is_not_registered() -> None:

@@ -7,9 +7,7 @@ import os
 import re
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -18,8 +16,8 @@ from urllib.parse import quote_plus
 
 import requests
 from certifi import where
-from requests.adapters import HTTPAdapter
 
+from volatile_rse.adapters import https
 from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.https import told
 from volatile_rse.adapters.rucio.shapes import fault_of
@@ -35,6 +33,8 @@ _CHUNK = 1000
 """Items that Rucio takes in one call."""
 _URL_LENGTH = 3000
 """Characters of names in a URL: gunicorn takes a line of 4094."""
+_MOST = 512 << 20
+"""Bytes of all answers to one call: what has more takes several times as much of the operator's memory."""
 
 
 class RucioServer:
@@ -66,7 +66,6 @@ class RucioServer:
         self._private = Path(self._folder.name)
         self._bundle = _bundle(self._private, authorities)
         self._local = threading.local()
-        self._bounds = _Bounds(url for url in (connection.server, connection.auth_server) if url is not None)
 
     def call(
         self,
@@ -89,7 +88,7 @@ class RucioServer:
 
         tolerate = tolerate or {}
         try:
-            with self._gate.call(), self._bounds.within(self._gate.budget.timeout):
+            with self._gate.call(), https.bounded(self._gate.budget.timeout, _MOST):
                 answer = getattr(self._client(), method)(*args, **kwargs)
                 # A stream fails while it is read, not when it is asked for.
                 answer = list(answer) if isinstance(answer, Iterator) else answer
@@ -141,77 +140,45 @@ class RucioServer:
         """Give this thread's client: Rucio's are not made for several."""
         client = getattr(self._local, "client", None)
         if client is None:
-            client = self._local.client = _connect(
-                self._connection, self._login, self._bundle, self._private, self._bounds
-            )
+            client = self._local.client = _connect(self._connection, self._login, self._bundle, self._private)
         return client
 
 
-class _Bounds(HTTPAdapter):
-    """Ends what a thread asks, whole answers included, and takes none whose end cannot be told from a cut.
+class _Whole(https.BoundedTls):
+    """Takes no answer whose end cannot be told from a cut, and sends a credential nowhere else.
 
-    The timeouts of ``requests`` are of single reads: a server that sends a byte now and then would hold a thread for
-    ever. And it follows a redirection with the login or the token of the one before, wherever that leads: here none
+    The library follows a redirection with the login or the token of the one before, wherever that leads: here none
     leaves the servers that were named.
     """
 
     def __init__(self, servers: Iterable[str]) -> None:
         super().__init__()
-        self._local = threading.local()
         self._homes = {_origin(url) for url in servers}
 
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Bound all that this thread asks from now on."""
-        self._local.until, self._local.timer = time.monotonic() + seconds, None
-        try:
-            yield
-        finally:
-            self._stop_timer()
-
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 (as its base)
-        """Ask with the time that is left.
+        """Ask once.
 
         Raises
         ------
         RefusedError
             CREDENTIAL_MISMATCH: it is none of the servers that may be sent what is in the request.
         """
-        self._stop_timer()
         if (origin := _origin(args[0].url)) not in self._homes:
             what = (
                 f"Rucio at {' and '.join(sorted(map(str, self._homes)))} sends on to {origin}: nothing was sent there."
             )
             raise RefusedError(Reason.CREDENTIAL_MISMATCH, what)
-        kwargs["timeout"] = self._left()
-        response = super().send(*args, **kwargs)
+        response = super().send(*args, **{**kwargs, "timeout": None})
         headers = response.headers
         bare = response.status_code in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED} or args[0].method == "HEAD"
         if not bare and "Content-Length" not in headers and headers.get("Transfer-Encoding", "").lower() != "chunked":
             response.close()
             message = "its answer has neither a length nor an end, so that a cut one would look whole"
             raise requests.exceptions.ContentDecodingError(message)
-        timer = threading.Timer(self._left(), response.raw.shutdown)
-        timer.daemon = True
-        timer.start()
-        self._local.timer = timer
         return response
 
-    def _stop_timer(self) -> None:
-        if self._local.timer is not None:
-            self._local.timer.cancel()
 
-    def _left(self) -> float:
-        left: float = self._local.until - time.monotonic()
-        if left <= 0:
-            message = "it took too long"
-            raise requests.Timeout(message)
-        return left
-
-
-def _connect(
-    connection: RucioConnectionSpec, login: tuple[str, str], bundle: str, private: Path, bounds: HTTPAdapter
-) -> Any:  # noqa: ANN401
+def _connect(connection: RucioConnectionSpec, login: tuple[str, str], bundle: str, private: Path) -> Any:  # noqa: ANN401
     # Beside the folder, which goes with its credential: the library may look for its configuration at any time.
     configuration = private.parent / "rucio.cfg"
     # The second try is for a connection that the server had closed meanwhile; the reconciler does all others.
@@ -222,6 +189,7 @@ def _connect(
     from rucio.client import Client  # noqa: PLC0415
 
     tokens = tempfile.mkdtemp(dir=private)
+    whole = _Whole(url for url in (connection.server, connection.auth_server) if url is not None)
 
     class PrivateClient(Client):  # type: ignore[misc]
         """Keeps its token for itself: the library's own place is shared by all servers and accounts."""
@@ -237,8 +205,9 @@ def _connect(
         @session.setter
         def session(self, session: requests.Session) -> None:
             session.verify = bundle
+            session.headers["Accept-Encoding"] = "identity"
             for prefix in list(session.adapters):
-                session.mount(prefix, bounds)
+                session.mount(prefix, whole)
             self._bounded = session
 
     return PrivateClient(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 from volatile_rse.api.agent import CopyState, InputState, OutputState
@@ -17,6 +18,10 @@ from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.world import World
 
 __all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "report", "told"]
+
+_PAGES = 1000
+"""Of a listing, each of a thousand files: the operator has no room for more."""
+_LISTING = timedelta(minutes=5)
 
 
 def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
@@ -51,14 +56,14 @@ def report(look: Look) -> None:
 
 def inputs(look: Look) -> tuple[InputState, ...]:
     """List the inputs, each as far as it is staged."""
-    states = tuple(_pages(_buffer(look).inputs))
+    states = tuple(_pages(look, _buffer(look).inputs))
     believe(look, doubt_inputs(look.facts.frozen or {}, states))
     return states
 
 
 def outputs(look: Look) -> tuple[OutputState, ...]:
     """List what the session has left or published."""
-    states = tuple(_pages(_buffer(look).outputs))
+    states = tuple(_pages(look, _buffer(look).outputs))
     believe(look, doubt_outputs(look.record, states))
     if look.facts.report is not None:
         believe(look, doubt_memory(look.record, look.facts.report.volume, states))
@@ -70,12 +75,12 @@ def told(look: Look) -> None:
     """List outputs whatever is to be believed of them, also while the inventory runs."""
     pod = look.facts.storage.pod
     if pod is not None and pod.ready and not pod.over and pod.address:
-        look.set(told=look.ask(lambda: tuple(_pages(_buffer(look).outputs))))
+        look.set(told=look.ask(lambda: tuple(_pages(look, _buffer(look).outputs))))
 
 
 def copies(look: Look) -> tuple[CopyState, ...]:
     """List the copies, each as far as it is."""
-    return tuple(_pages(_buffer(look).copies))
+    return tuple(_pages(look, _buffer(look).copies))
 
 
 def believe(look: Look, doubt: str) -> None:
@@ -89,11 +94,18 @@ def _buffer(look: Look) -> Buffer:
     return buffer_of(look.world, look.record, look.facts)
 
 
-def _pages(read: Callable[[int], Any]) -> Iterable[Any]:
-    after = 0
-    while True:
+def _pages(look: Look, read: Callable[[int], Any]) -> Iterable[Any]:
+    """Read a listing to its end, which comes in bounded time: an agent that never ends it cannot be believed."""
+    after, until = 0, look.world.clock.now() + _LISTING
+    for _ in range(_PAGES):
         page = read(after)
         yield from page.items
         if page.next is None:
             return
+        if page.next <= after or not page.items:
+            believe(look, f"after {after} its listing goes on at {page.next}, with {len(page.items)} items before that")
         after = page.next
+        if look.world.clock.now() > until:
+            what = f"The agent of {look.record.name} has not listed its files within {_LISTING.total_seconds():g} s."
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, what)
+    believe(look, f"its listing has more than {_PAGES} pages")
