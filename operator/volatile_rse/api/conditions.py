@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from volatile_rse.api.schema import ApiModel
+from volatile_rse.api.text import CONDITION, shown_within
 
 __all__ = ["REMEDIES", "Actor", "Condition", "ConditionType", "Reason", "Remedy", "Status"]
 
@@ -386,7 +387,7 @@ class Condition(ApiModel):
     """True, False or Unknown."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
     """Why, in one word; the documentation has a remedy for each."""
-    message: Annotated[str, Field(max_length=32768)] = ""
+    message: Annotated[str, Field(max_length=32768), shown_within(CONDITION)] = ""
     """What happened, to which object, who must act, and what to do."""
     last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     """When its status changed."""

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import Account, ApiModel, Count, DnsLabel, Quantity, Scope, StoredModel, cel
+from volatile_rse.api.text import MESSAGE, Words, shown_within
 from volatile_rse.api.volatilerse import Discard, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 
@@ -163,7 +164,7 @@ class Outcome(StoredModel):
     """Their size."""
     datasets: Annotated[list[Annotated[str, Field(max_length=276)]], Field(max_length=32)] = []
     """DIDs that they were attached to."""
-    exceptions: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=100)] = []
+    exceptions: Annotated[list[Words], Field(max_length=100)] = []
     """What was lost, discarded or left behind: torn, failed, named by no output, skipped, excluded, in this order; the
     last entry of a longer list says how many more there are."""
 
@@ -190,7 +191,7 @@ class RSERecordStatus(StoredModel):
     """Generation of the spec that this status speaks of."""
     phase: Annotated[str, Field(max_length=32)] | None = None
     """Display only."""
-    message: Annotated[str, Field(max_length=4096)] | None = None
+    message: Annotated[str, Field(max_length=MESSAGE), shown_within(MESSAGE)] | None = None
     """What is awaited or stands in the way, also when no VolatileRSE is left to say it."""
     session: SessionTruth = SessionTruth()
     inputs: Annotated[list[FrozenInput], Field(max_length=32)] | None = None
@@ -201,7 +202,7 @@ class RSERecordStatus(StoredModel):
     """Where the outputs go."""
     volume: Annotated[str, Field(max_length=64)] | None = None
     """The volume's own name, by which its loss is noticed."""
-    losses: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=32)] = []
+    losses: Annotated[list[Words], Field(max_length=32)] = []
     """What was lost with the storage, and when."""
     lost_files: Count | None = None
     """Output files known, and not safe, when the storage was lost: the RSE stays until a discard acknowledges that."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from volatile_rse.api.addresses import SERVER
 from volatile_rse.api.conditions import Condition
 from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Scope
+from volatile_rse.api.text import EVENT, shown_within
 
 __all__ = ["Budget", "RucioConnectionSpec", "RucioConnectionStatus", "SecretKeys"]
 
@@ -66,7 +67,7 @@ class RucioConnectionStatus(ApiModel):
     """Whether the server answered the last time and took the credential."""
     since: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
     """When ``reachable`` changed the last time."""
-    message: Annotated[str, Field(max_length=1024)] | None = None
+    message: Annotated[str, Field(max_length=EVENT), shown_within(EVENT)] | None = None
     """What it said."""
     conditions: Annotated[list[Condition], Field(max_length=8)] | None = None
     """``Reachable``: the same, for ``kubectl wait``."""

@@ -9,6 +9,7 @@ from datetime import timedelta
 from volatile_rse.api.agent import OutputTotals, Report
 from volatile_rse.api.conditions import Condition, ConditionType, Reason, Status
 from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.text import visible
 from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, UnmatchedStatus, VolatileRSEStatus
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.discard import is_unacknowledged
@@ -89,8 +90,6 @@ _SHOWN = 20
 """Paths that a warning names."""
 _PATH = 200
 """Characters of a path that a warning names."""
-_LONGEST = 8192
-"""Characters of a message: what a session calls its files must not keep its status from being written."""
 _NONE = OutputTotals(claim="none")
 
 
@@ -119,7 +118,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
             type=entry.type.value,
             status=entry.status,
             reason=entry.reason.value,
-            message=_within(entry.message, _LONGEST),
+            message=entry.message,
             last_transition_time=stamp(facts.now),
             observed_generation=request.generation,
         )
@@ -377,7 +376,7 @@ def _missed(facts: Facts) -> Problem | None:
     files = sum(total.files - total.open for total in report.outputs if total.name is None)
     if not files:
         return None
-    named = ", ".join(_within(path, _PATH) for path in report.unmatched[:_SHOWN])
+    named = ", ".join(visible(path, _PATH) for path in report.unmatched[:_SHOWN])
     return Problem(Reason.UNMATCHED_FILES, f"No output takes {files} files that are there, for example {named}.")
 
 
@@ -580,10 +579,6 @@ def _written(report: Report, record: Record) -> list[OutputStatus]:
 
 def _output_totals(report: Report | None) -> dict[str | None, OutputTotals]:
     return {} if report is None else {total.name: total for total in report.outputs}
-
-
-def _within(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _find(plan: Plan, reason: Reason) -> Problem | None:

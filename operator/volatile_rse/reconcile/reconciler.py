@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
+from volatile_rse.api.text import MESSAGE, visible
 from volatile_rse.api.volatilerse import Endpoint, VolatileRSEStatus
 from volatile_rse.builders.objects import record_name
 from volatile_rse.builders.session import endpoint
@@ -359,7 +360,7 @@ class Reconciler:
         said = " ".join(problem.message for problem in outcome.plan.problems)
         if not said and outcome.plan.waiting:
             said = f"Waiting for {outcome.plan.waiting}."
-        message = said[:4096]
+        message = visible(said, MESSAGE)
         phase = stage_of(record.status).value
         if message == (record.status.message or "") and record.status.phase == phase:
             self._memories[record_id].unsaid = None
@@ -372,7 +373,7 @@ class Reconciler:
     def _say_unreadable(self, record_id: str, why: Problem) -> None:
         """Tell on a record of ours that it cannot be read: it may be all that is left to say so."""
         ref = Ref("RSERecord", None, record_name(record_id))
-        body, message = self._world.cluster.get(ref), why.message[:4096]
+        body, message = self._world.cluster.get(ref), visible(why.message, MESSAGE)
         if body is None or spec_of(body).get("instance") != self._world.settings.instance:
             return
         if (body.get("status") or {}).get("message") != message:

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from volatile_rse.api.conditions import Condition, Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionStatus
 from volatile_rse.api.schema import parse_quantity
+from volatile_rse.api.text import EVENT, visible
 from volatile_rse.builders.objects import RECORD
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.identity import identify
@@ -368,7 +369,7 @@ class Service:
             connection = spec.model_copy(update={"budget": spec.budget or Budget()})
             self._connections.of(connection, body["metadata"]["name"]).ping()
         except PortError as error:
-            reachable, reason, message = False, error.reason.value, error.what[:1024]
+            reachable, reason, message = False, error.reason.value, visible(error.what, EVENT)
             found.unread["RucioConnection"] += error.reason is Reason.CONFIGURATION_INVALID
         old, generation = status_of(body), body["metadata"].get("generation", 0)
         changed = old.get("reachable") is not reachable or "since" not in old

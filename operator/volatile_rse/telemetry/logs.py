@@ -6,6 +6,8 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from volatile_rse.api.text import VisibleFormatter
+
 __all__ = ["JsonFormatter", "configure"]
 
 _FIELDS = ("record", "effect", "reason")
@@ -41,6 +43,6 @@ def configure(level: str, form: str) -> None:
         message = f"VOLATILE_RSE_LOG_FORMAT is {form!r}; the admin must set it to text or json."
         raise ValueError(message)
     handler = logging.StreamHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    text = VisibleFormatter("%(asctime)s %(levelname)s %(name)s %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=level, handlers=[handler])
