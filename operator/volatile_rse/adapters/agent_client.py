@@ -24,6 +24,7 @@ from volatile_rse.api.agent import (
 )
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import ApiModel
+from volatile_rse.api.text import visible
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.credentials import KeyPair
 from volatile_rse.ports.errors import RefusedError, UnreachableError
@@ -200,4 +201,4 @@ def _words(answer: requests.Response, secrets: Iterable[str]) -> str:
     except (ValueError, LookupError, TypeError, RecursionError):
         # Not its text: of a long one, to guess how it is written takes minutes.
         said = answer.content[:_WORDS].decode(errors="replace")
-    return f"{answer.status_code} {https.told(said, *secrets)[:_WORDS]}"
+    return f"{answer.status_code} {visible(https.told(said, *secrets), _WORDS)}"

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from volatile_rse.api.text import visible
 from volatile_rse.builders.objects import CLAIM, DIGEST, MANAGED, RECORD
 from volatile_rse.domain.facts import Changed
 from volatile_rse.domain.stage import when
@@ -50,7 +51,7 @@ def changed_of(body: Object) -> Changed:
 
 
 def _plain(name: str) -> str:
-    return name[:_LONGEST].encode("unicode_escape").decode()
+    return visible(name, _LONGEST)
 
 
 def _digest(world: World, record_id: str, body: Object) -> str:
