@@ -280,7 +280,7 @@ class KubernetesCluster(Cluster):
         if answer.message:
             # Whoever admits objects may repeat what it refuses.
             secrets = () if body is None or about.kind != "Secret" else _secrets(body)
-            answer = replace(answer, message=told(answer.message, *secrets))
+            answer = replace(answer, message=https.told(answer.message, *secrets))
         if answer.status in _TRANSIENT:
             message = f"The API server cannot serve {method} {about} now: {answer.status} {answer.message}"
             raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message)
