@@ -35,7 +35,7 @@ class Asking:
     def __call__(self, request: Request) -> Answer | str:
         self._requests.append(request)
         self._engine.call([len(self._requests) - 1])
-        until(lambda: len(self.came) == len(self._requests), 10)
+        until(lambda: len(self.came) == len(self._requests), 30)
         return self.came[-1]
 
     def stop(self) -> None:
@@ -89,7 +89,7 @@ def test_a_file_has_the_more_time_the_greater_it_is_and_libcurl_takes_all_of_it(
 def test_headers_without_an_end_are_broken_off(asking: Asking, site: Site, access: Access) -> None:
     site.endless.add("/f")
     assert "HEAD" in broken_off(asking(head(site.url("/f"), access)))
-    until(lambda: "HEAD /f was broken off" in site.log)
+    until(lambda: "HEAD /f was broken off" in site.log, 30)
 
 
 def test_an_answer_without_an_end_to_what_asked_for_none_is_broken_off(
@@ -98,7 +98,7 @@ def test_an_answer_without_an_end_to_what_asked_for_none_is_broken_off(
     site.endless.add("/f")
     with (site.folder / "empty").open("wb+") as stream:
         assert "PUT" in broken_off(asking(put(site.url("/f"), access, stream, 0)))
-    until(lambda: "PUT /f was broken off" in site.log)
+    until(lambda: "PUT /f was broken off" in site.log, 30)
 
 
 def test_redirections_end(asking: Asking, site: Site, access: Access) -> None:
@@ -118,7 +118,7 @@ def test_an_input_that_drips_is_fetched_elsewhere_and_holds_no_other(
         site.files[slow], site.dripping[slow] = data, 0.05
         files.append(input_file(site, data, str(number), site.url(slow), site.url(fast)))
     buffer.take(manifest(site, *files))
-    until(lambda: buffer.ledger.input_totals()[0].staged == 9, 20)
+    until(lambda: buffer.ledger.input_totals()[0].staged == 9, 40)
 
 
 def test_a_copy_whose_site_answers_without_an_end_is_sent_anew(buffer: Buffer, site: Site) -> None:
@@ -132,7 +132,7 @@ def test_a_copy_whose_site_answers_without_an_end_is_sent_anew(buffer: Buffer, s
     buffer.copying.order(
         Copies(copies=[CopyOrder(scope=state.scope or "", name=state.name or "", destinations=[target])])
     )
-    until(lambda: [copy.attempts for copy in buffer.ledger.every(CopyState).values()] != [0], 10)
+    until(lambda: [copy.attempts for copy in buffer.ledger.every(CopyState).values()] != [0], 30)
     site.endless.clear()
-    until(lambda: [copy.state for copy in buffer.ledger.every(CopyState).values()] == ["verified"], 10)
+    until(lambda: [copy.state for copy in buffer.ledger.every(CopyState).values()] == ["verified"], 30)
     assert site.files["/copy"] == b"result"
