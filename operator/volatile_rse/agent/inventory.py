@@ -152,9 +152,7 @@ class Inventory:
                     yield area, found
 
     def _remove(self, claim: str, area: str, found: Found) -> None:
-        """Remove a link while XRootD serves, and tell it, since it is not there any more at the end."""
-        if not remove(below(self._places.area(area, claim), found.path)):
-            return
+        """Remove a link while XRootD serves, and tell it before, since it is not there any more at the end."""
         rule = first_rule(claim, found.path, self._rules)
         state = OutputState(
             version=0, claim=claim, path=shown(found.path), state="skipped", bytes=0,
@@ -163,6 +161,7 @@ class Inventory:
         row = output_row(state, found.path)
         if self._ledger.get(OutputState, row.key) is None:
             self._ledger.put([row])
+        remove(below(self._places.area(area, claim), found.path))
 
 
 def with_live(ledger: Iterable[OutputTotals], seen: Seen) -> list[OutputTotals]:
