@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from tests.unit.agent.conftest import TOKEN, Site, fence, input_file, leave, manifest, seal, until
 from volatile_rse.agent import transfer
@@ -13,7 +14,7 @@ from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.multi import Engine, Steps
 from volatile_rse.agent.transfer import Access, Answer, Request, TransferError, get, head, put
 from volatile_rse.agent.troubles import Troubles
-from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
+from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState, SiteTokens
 
 
 class Asking:
@@ -53,7 +54,7 @@ def asking() -> Iterator[Asking]:
 def access(site: Site) -> Access:
     path = site.folder / "ca.pem"
     path.write_text(site.bundle)
-    return Access({"localhost": TOKEN}, path)
+    return Access({"localhost": SiteTokens(read=SecretStr(TOKEN), write=SecretStr(TOKEN))}, path)
 
 
 def broken_off(answer: Answer | str) -> str:
