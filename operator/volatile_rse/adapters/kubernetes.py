@@ -173,7 +173,7 @@ class KubernetesCluster(Cluster):
             if not following:
                 break
             if following == query.get("continue"):
-                _doubt(f"LIST {what}", "the list goes on where it was")
+                _doubt(f"LIST {what}", "the list has no end: it goes on where it was")
             query["continue"] = following
         else:
             _doubt(f"LIST {what}", f"the list has no end after {_PAGES} pages")

@@ -145,6 +145,6 @@ def test_a_list_of_the_cluster_that_does_not_end_is_no_answer(monkeypatch: pytes
 
     made = KubernetesCluster(ApiClient(Configuration(host="https://localhost:1")))
     monkeypatch.setattr(made, "_call", call)
-    with pytest.raises(PortError, match=r"no end|where it was"):
+    with pytest.raises(PortError, match="no end"):
         made.list("Pod")
     assert pages == (2 if token == "same" else 20)
