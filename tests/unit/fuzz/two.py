@@ -17,7 +17,7 @@ from volatile_rse.adapters.clock import FakeClock
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
-from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import SITE_TOKENS, VolatileRSEClassSpec
 from volatile_rse.builders.objects import RECORD, hosts_of, name_of, record_name
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
@@ -290,12 +290,18 @@ class Two:
         name, upper = session.name, session.name.upper()
         files = [File(Did(f"user.{name}", f"in.{number}"), 100 + number, f"{number:08}") for number in range(2)]
         self.catalogue.add_files(Did(f"user.{name}", "in"), "SITE-A", files)
-        for secret, texts in (
-            (f"login-{name}", {"username": upper, "password": "secret"}),
-            (f"tokens-{name}", {f"site-{letter}.example.org": "token" for letter in "ab"}),
+        for secret, type_, texts in (
+            (
+                f"login-{name}",
+                "Opaque",
+                {"username": upper, "password": "secret", "server": f"https://{name}.rucio.example.org"},
+            ),
+            (f"tokens-{name}", SITE_TOKENS, {f"site-{letter}.example.org": "token" for letter in "ab"}),
         ):
             metadata = {"namespace": "ops", "name": secret}
-            self.cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": texts})
+            self.cluster.create(
+                {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": type_, "stringData": texts}
+            )
         class_ = VolatileRSEClassSpec.example() | {
             "connectionName": name,
             "exposure": {"publicHost": f"{name}.example.org"},
