@@ -40,7 +40,9 @@ seq 1 2000 | xrdcp - $ROOT_URL/$OUTBOX/kept/two.txt
 """
 TRY = """
 echo written
-while xrdcp -s -f /tmp/one.txt $ROOT_URL/$OUTBOX/late.txt; do sleep 0.2; done
+export XRD_CONNECTIONWINDOW=2 XRD_STREAMERRORWINDOW=2 XRD_TIMEOUTRESOLUTION=1
+until timeout 3 xrdcp -f /tmp/one.txt $ROOT_URL/$OUTBOX/late.txt > /tmp/said 2>&1; grep -q "responded with" /tmp/said
+do sleep 0.2; done
 echo refused
 """
 ODD = base64.b64encode("\N{GREEK SMALL LETTER TAU}oken-of-alice\nsecond line".encode()).decode()
