@@ -260,7 +260,8 @@ def _tenant(storage: Mapping[str, object]) -> Iterator[str]:
     cluster.kubectl("create", "namespace", name)
     installation.enable(name)
     grants = [{"namespaces": [name], "accounts": [grid.ALICE], "scopes": [_SCOPE]}]
-    installation.apply([installation.class_of(name, grants, storage=dict(storage))])
+    limits = {"perOwner": {"buffers": 1000, "newPerHour": 10_000}}
+    installation.apply([installation.class_of(name, grants, storage=dict(storage), limits=limits)])
     try:
         yield name
     finally:

@@ -25,6 +25,8 @@ _STEPS = 60
 def main(count: int) -> dict[str, float]:
     """Have all of them Ready, visited one after the other."""
     small = Small(inputs=0)
+    limits = {"perOwner": {"buffers": count, "newPerHour": count, "bytes": "1Pi"}}
+    small.cluster.merge(Ref("VolatileRSEClass", None, "standard"), {"spec": {"limits": limits}})
     names = [f"run-{number}" for number in range(count)]
     small.request(outputs=[])
     spec = small.cluster.get(Ref("VolatileRSE", "alice", "run"))["spec"]  # type: ignore[index]

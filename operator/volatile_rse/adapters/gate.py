@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -41,6 +42,8 @@ class Gate:
         self._changed = threading.Condition()
         self._budget = budget
         self._running = 0
+        self._waiting: deque[object] = deque()
+        """Who waits for a turn, in the order in which they came: who asks again at once comes last."""
         self._next = 0.0
         """When the next call may begin, if the budget was used evenly."""
         self._failures = 0
@@ -97,11 +100,21 @@ class Gate:
             self._changed.notify_all()
 
     def _wait_for_slot(self, began: float) -> None:
-        while self._running >= self._budget.concurrency and not self._is_closed():
-            left = began + self._budget.timeout - self._seconds()
-            if left <= 0:
-                raise self._refusal(_CROWDED)
-            self._changed.wait(left)
+        ticket = object()
+        self._waiting.append(ticket)
+        try:
+            while not self._is_turn(ticket) and not self._is_closed():
+                left = began + self._budget.timeout - self._seconds()
+                if left <= 0:
+                    raise self._refusal(_CROWDED)
+                self._changed.wait(left)
+        finally:
+            self._waiting.remove(ticket)
+            # There may be room for the next one, too.
+            self._changed.notify_all()
+
+    def _is_turn(self, ticket: object) -> bool:
+        return self._waiting[0] is ticket and self._running < self._budget.concurrency
 
     def _admit(self) -> bool:
         """Let a call pass or fail; True if it is the one that tries whether the server answers again."""

@@ -331,7 +331,9 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.ADMIN, "Have the named buffers made safe or discarded, or raise the class's quarantine limits."
     ),
     Reason.LIMIT_EXCEEDED: Remedy(
-        Actor.USER, "End another session of this namespace; this one begins by itself when there is room for it."
+        Actor.USER,
+        "End another session, or delete a VolatileRSE whose session is over; this one begins by itself when there is "
+        "room for it. An admin may raise the limit that the message names.",
     ),
     Reason.DISCARD_REFUSED: Remedy(
         Actor.USER,

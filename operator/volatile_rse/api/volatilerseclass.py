@@ -31,6 +31,7 @@ __all__ = [
     "Memory",
     "NamespaceLimits",
     "Naming",
+    "OwnerLimits",
     "Pods",
     "Quarantine",
     "Resources",
@@ -239,11 +240,29 @@ class NamespaceLimits(ApiModel):
     """What may be in quarantine when another session begins; absent: any amount."""
 
 
-class Limits(ApiModel):
-    """What tenants may take of this class."""
+class OwnerLimits(ApiModel):
+    """How much one owner, an account in a namespace, may take of this class; as long as buffers are not closed."""
 
+    buffers: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """At a time."""
+    bytes: Quantity = "4Ti"
+    """Sum of their capacities."""
+    files: Annotated[int, Field(ge=1, le=100_000_000)] = 500_000
+    """Input files of them all, and output files that are not safe yet; a file counts for each buffer."""
+    new_per_hour: Annotated[int, Field(ge=1, le=1_000_000)] = 120
+    """Buffers that begin within an hour, closed ones too: each leaves a name in Rucio that is never given again."""
+    closed_records: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    """RSERecords of closed buffers: of more the oldest go before recordRetention, those that tell of no loss first. As
+    many VolatileRSEs may stay whose sessions are over."""
+
+
+class Limits(ApiModel):
+    """What tenants may take of this class; who would take more waits."""
+
+    per_owner: OwnerLimits = OwnerLimits()
+    """For each account in each namespace by itself."""
     per_namespace: NamespaceLimits = NamespaceLimits()
-    """For each namespace by itself."""
+    """For each namespace by itself, all its accounts together."""
 
 
 class VolatileRSEClassSpec(ApiModel):

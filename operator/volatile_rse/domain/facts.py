@@ -13,7 +13,7 @@ from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.volatilerse import Discard, OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState, RuleState
-from volatile_rse.domain.problems import Problem, Quarantined, Usage
+from volatile_rse.domain.problems import Problem, Quarantined
 
 __all__ = [
     "Changed",
@@ -27,6 +27,7 @@ __all__ = [
     "ServiceFact",
     "SessionFact",
     "Storage",
+    "Usage",
     "VolumeFact",
 ]
 
@@ -199,6 +200,23 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What buffers of one class that are not closed take together: a namespace's, or those of one of its accounts."""
+
+    buffers: int = 0
+    bytes: int = 0
+    """Sum of their capacities."""
+    quarantined: int = 0
+    """Bytes."""
+    files: int = 0
+    """Inputs whose list is frozen, and outputs that are not safe."""
+    recent: int = 0
+    """Buffers that began within the last hour, closed ones too."""
+    over: int = 0
+    """Closed ones whose VolatileRSE is still there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All of it; which fields are asked depends on the stage of the record."""
 
@@ -211,6 +229,8 @@ class Facts:
     """Of the class; asked before there is a record."""
     usage: Usage = field(default_factory=Usage)
     """Of the namespace in the class; asked before there is a record."""
+    owner_usage: Usage = field(default_factory=Usage)
+    """Of the account in the namespace in the class: before there is a record, and of all others when inputs are."""
     unheld: tuple[tuple[str, str], ...] = ()
     """Kind and name of class and connection, where they are not held yet."""
     going: tuple[str, ...] = ()

@@ -22,9 +22,10 @@ from volatile_rse.domain.ending import closed, draining, fencing, hiding, keepin
 from volatile_rse.domain.facts import Facts, Record, Request
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.lifetime import certain_end
+from volatile_rse.domain.limits import problem_of_namespace, problem_of_owner
 from volatile_rse.domain.naming import ledger_name, rse_name
 from volatile_rse.domain.plan import Plan, remember
-from volatile_rse.domain.problems import Problem, problem_of_limits, problem_of_quarantine, problems_of_request
+from volatile_rse.domain.problems import Problem, problem_of_quarantine, problems_of_request
 from volatile_rse.domain.provision import noticed_volume
 from volatile_rse.domain.quarantine import is_late, keep_in_quarantine, quarantined
 from volatile_rse.domain.serving import preparing, serving
@@ -134,7 +135,9 @@ def takes_no_more(namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClas
     """Say why a class that would take the request takes no further one now."""
     if full := problem_of_quarantine(spec.class_name, class_.quarantine, facts.quarantined, facts.now):
         return full
-    if over := problem_of_limits(namespace, spec, class_.limits.per_namespace, facts.usage):
+    if over := problem_of_namespace(namespace, spec, class_.limits.per_namespace, facts.usage):
+        return over
+    if over := problem_of_owner(namespace, spec, class_.limits.per_owner, facts.owner_usage):
         return over
     if not facts.going:
         return None

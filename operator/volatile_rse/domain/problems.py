@@ -10,7 +10,7 @@ from typing import get_args
 from volatile_rse.api.conditions import REMEDIES, Reason
 from volatile_rse.api.schema import Durability, fault_of_label, parse_duration, parse_quantity
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
-from volatile_rse.api.volatilerseclass import NamespaceLimits, Quarantine, Tenancy, VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import Quarantine, Tenancy, VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState
 from volatile_rse.domain.naming import faults_of_naming, faults_of_output
 from volatile_rse.domain.rights import grants_of, may_read, may_write
@@ -19,9 +19,7 @@ from volatile_rse.domain.times import later
 __all__ = [
     "Problem",
     "Quarantined",
-    "Usage",
     "problem_of_dataset",
-    "problem_of_limits",
     "problem_of_quarantine",
     "problems_of_inputs",
     "problems_of_request",
@@ -128,32 +126,6 @@ class Quarantined:
     oldest: datetime | None = None
     """End of the session that has waited longest."""
     records: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the buffers of one namespace and class take that are not closed."""
-
-    buffers: int = 0
-    bytes: int = 0
-    """Sum of their capacities."""
-    quarantined: int = 0
-    """Bytes."""
-
-
-def problem_of_limits(namespace: str, spec: VolatileRSESpec, limits: NamespaceLimits, used: Usage) -> Problem | None:
-    """Refuse one buffer more than its namespace may have."""
-    over = []
-    if limits.buffers is not None and used.buffers >= limits.buffers:
-        over.append(f"has {used.buffers} buffers, and may have {limits.buffers}")
-    if limits.bytes is not None and used.bytes + parse_quantity(spec.capacity) > parse_quantity(limits.bytes):
-        over.append(f"uses {used.bytes} bytes, and may use {limits.bytes} with the {spec.capacity} that are asked for")
-    if limits.quarantined_bytes is not None and used.quarantined > parse_quantity(limits.quarantined_bytes):
-        over.append(f"has {used.quarantined} bytes in quarantine, and may have {limits.quarantined_bytes}")
-    if not over:
-        return None
-    what = f"Namespace {namespace!r} {'; '.join(over)}, by the limits of class {spec.class_name!r}."
-    return Problem(Reason.LIMIT_EXCEEDED, what)
 
 
 def problem_of_quarantine(class_name: str, limits: Quarantine, found: Quarantined, now: datetime) -> Problem | None:

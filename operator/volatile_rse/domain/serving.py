@@ -13,6 +13,7 @@ from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.frozen import digest_of, distinct, least_of
 from volatile_rse.domain.lifetime import next_wake, session_after
+from volatile_rse.domain.limits import problem_of_files
 from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refused_datasets, sealed_files, taken_paths
 from volatile_rse.domain.plan import SHOWN, Plan, changed_objects, foreign_object, remember, request_of
 from volatile_rse.domain.problems import Problem, problems_of_inputs
@@ -41,6 +42,9 @@ def preparing(facts: Facts, record: Record) -> Plan:
     wrong = problems_of_inputs(request, sizes, sum(file.bytes for file in distinct(facts.resolved)))
     if wrong:
         return Plan(problems=wrong)
+    files = sum(len(files) for files in facts.resolved.values())
+    if over := problem_of_files(record.spec.claims[0].namespace, record, files, facts.owner_usage):
+        return Plan(problems=(over,))
     inputs = [
         FrozenInput(name=name, files=len(files), bytes=sizes[name], digest=digest_of(files))
         for name, files in facts.resolved.items()

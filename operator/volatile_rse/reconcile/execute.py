@@ -48,6 +48,7 @@ from volatile_rse.builders.storage import (
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, LedgerOwner
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
+from volatile_rse.domain.limits import problem_of_files
 from volatile_rse.domain.plan import changed_objects
 from volatile_rse.domain.planning import takes_no_more
 from volatile_rse.domain.stage import stamp
@@ -65,12 +66,11 @@ from volatile_rse.reconcile.reading import (
     goes_along,
     is_good,
     is_of_claim,
-    read_quarantined,
-    read_usage,
     record_id_of,
     to_revoke,
     uid_of,
 )
+from volatile_rse.reconcile.usage import read_quarantined, read_usage, usage_of_others
 from volatile_rse.reconcile.world import World
 
 __all__ = ["create_record", "execute"]
@@ -128,7 +128,8 @@ def _admit(world: World, facts: Facts, spec: RSERecordSpec) -> None:
         records = world.cluster.list("RSERecord")
         now = dataclasses.replace(
             facts,
-            usage=read_usage(records, spec.class_name, claim.namespace),
+            usage=read_usage(records, spec.class_name, claim.namespace, facts.now),
+            owner_usage=read_usage(records, spec.class_name, claim.namespace, facts.now, claim.account),
             quarantined=read_quarantined(records, spec.class_name),
         )
         is_known = any(record_id_of(body) == spec.record_id for body in records)
@@ -165,6 +166,19 @@ class _Hand:
         self._cluster.merge(Ref("RSERecord", None, self._record.name), patch)
 
     def remember(self, effect: do.Remember) -> None:
+        if self._record.status.inputs is None and effect.status.inputs:
+            # Others of its owner may have frozen theirs since this was decided.
+            with self._world.admission:
+                others = self._cluster.list("RSERecord")
+                used = usage_of_others(others, self._spec, self._facts.now)
+                files = sum(entry.files for entry in effect.status.inputs)
+                if over := problem_of_files(self._spec.claims[0].namespace, self._record, files, used):
+                    raise RefusedError(Reason.CHANGED_MEANWHILE, over.what)
+                self._write(effect)
+        else:
+            self._write(effect)
+
+    def _write(self, effect: do.Remember) -> None:
         # A merge patch keeps what it does not name: what is no longer so must be named.
         before, status = self._record.status.dump(), effect.status.dump()
         for part in ("session", "steps"):

@@ -14,13 +14,12 @@ from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Claim, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.schema import LONGEST, ApiModel, parse_quantity
+from volatile_rse.api.schema import LONGEST, ApiModel
 from volatile_rse.api.volatilerse import Discard, LabelSelector, OutputStatus, Session, Teardown, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
-from volatile_rse.domain.problems import Quarantined, Usage
 from volatile_rse.domain.stage import session_state, when
 from volatile_rse.domain.times import earlier, later
 from volatile_rse.ports.errors import RefusedError
@@ -40,12 +39,10 @@ __all__ = [
     "read_outlived",
     "read_partly",
     "read_pod",
-    "read_quarantined",
     "read_record",
     "read_request",
     "read_service",
     "read_session",
-    "read_usage",
     "read_volume",
     "record_id_of",
     "secret_of",
@@ -329,63 +326,6 @@ def _fault(error: ValueError) -> str:
     first = error.errors()[0]
     part = "status" if error.title == RSERecordStatus.__name__ else "spec"
     return f"{part}.{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
-
-
-def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
-    """Add up the records of a class whose outputs are in quarantine."""
-    found = [body for body in bodies if spec_of(body).get("className") == class_name and _is_quarantined(body)]
-    ends = [_end_of(body) for body in found]
-    return Quarantined(
-        bytes=sum(_at_risk(body) for body in found),
-        oldest=min((end for end in ends if end is not None), default=None),
-        records=tuple(sorted(body["metadata"]["name"] for body in found)),
-    )
-
-
-def read_usage(bodies: Iterable[Object], class_name: str, namespace: str) -> Usage:
-    """Add up the records of a namespace and class that are not closed."""
-    found = [
-        body
-        for body in bodies
-        if spec_of(body).get("className") == class_name
-        and (owner := owner_of(body)) is not None
-        and owner[0] == namespace
-        and not is_closed(body)
-    ]
-    return Usage(
-        buffers=len(found),
-        bytes=sum(_capacity_of(body) for body in found),
-        quarantined=sum(_at_risk(body) for body in found if _is_quarantined(body)),
-    )
-
-
-def _is_quarantined(body: Object) -> bool:
-    status = status_of(body)
-    return bool(status.get("quarantinedAt")) and not status.get("safeAt")
-
-
-def _end_of(body: Object) -> datetime | None:
-    """Give the end of a record's session; of one that cannot be read, none is known."""
-    session = status_of(body).get("session")
-    try:
-        return when(session.get("endedAt")) if isinstance(session, Mapping) else None
-    except (TypeError, ValueError):
-        return None
-
-
-def _capacity_of(body: Object) -> int:
-    """Give the capacity of a record; of one that cannot be read, none is known: it must not keep others waiting."""
-    capacity = spec_of(body).get("capacity")
-    try:
-        return parse_quantity(capacity) if isinstance(capacity, str) else 0
-    except ValueError:
-        return 0
-
-
-def _at_risk(body: Object) -> int:
-    """Give the bytes of a record in quarantine; what nobody can tell may be all that it has room for."""
-    told = status_of(body).get("bytesAtRisk")
-    return max(told, 0) if isinstance(told, int) else _capacity_of(body)
 
 
 def read_pod(body: Object) -> PodFact:

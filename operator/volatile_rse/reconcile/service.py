@@ -17,6 +17,7 @@ from volatile_rse.api.text import EVENT, visible
 from volatile_rse.builders.objects import RECORD
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.identity import identify
+from volatile_rse.domain.limits import surplus
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
 from volatile_rse.ports.cluster import Ref
@@ -25,7 +26,7 @@ from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.holding import release_unused
 from volatile_rse.reconcile.lease import LeaseLostError, guarded
-from volatile_rse.reconcile.queue import KeyedQueue
+from volatile_rse.reconcile.queue import KeyedQueue, Owner
 from volatile_rse.reconcile.reading import (
     bytes_told,
     read_class,
@@ -33,10 +34,12 @@ from volatile_rse.reconcile.reading import (
     read_record,
     record_id_of,
     selector_of,
+    spec_of,
     status_of,
 )
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.searching import search
+from volatile_rse.reconcile.usage import holder_of
 from volatile_rse.reconcile.world import World
 
 __all__ = ["Service"]
@@ -70,6 +73,8 @@ class _Found:
     """Bytes."""
     expired: list[tuple[str, str]] = field(default_factory=list)
     """Name and UID of records that were kept for long enough."""
+    closed: list[Record] = field(default_factory=list)
+    """All other records of closed buffers."""
 
     def see(self, record_id: str, status: Object) -> None:
         """Add a VolatileRSE."""
@@ -121,11 +126,14 @@ class Service:
         self._check = check
         self._reconciler = Reconciler(world, guarded(execute, check, awake))
         self._connections = Connections(world)
-        self._queue = KeyedQueue()
+        # An owner whose visits take long leaves a thread to others.
+        self._queue = KeyedQueue(owner_of=self._owner_of, most=max(threads - 1, 1))
         self._interval = interval
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, str]] = {}
         self._selectors: dict[str, tuple[str, Mapping[str, str]]] = {}
+        self._owners: dict[str, Owner] = {}
+        """Record -> namespace and account for which it is worked on."""
         self._stopping = threading.Event()
         self._stirred = threading.Event()
         """The next sweep shall not wait."""
@@ -169,7 +177,7 @@ class Service:
             case "VolatileRSE":
                 self._queue.add(self._learn(body))
             case "RSERecord":
-                self._queue.add(record_id_of(body))
+                self._queue.add(self._learn_owner(body))
             case "Pod":
                 self._saw_pod(body)
             case _:
@@ -185,7 +193,22 @@ class Service:
         with self._lock:
             self._known[record_id] = (metadata["namespace"], metadata["name"])
             self._selectors[record_id] = (metadata["namespace"], selector_of(body))
+            account = spec_of(body).get("account")
+            self._owners[record_id] = metadata["namespace"], account if isinstance(account, str) else ""
         return record_id
+
+    def _learn_owner(self, body: Object) -> str:
+        """Take note of whose a record is: its VolatileRSE may be gone."""
+        record_id, holder = record_id_of(body), holder_of(body)
+        if holder is not None:
+            with self._lock:
+                self._owners.setdefault(record_id, holder)
+        return record_id
+
+    def _owner_of(self, key: str) -> Owner:
+        """Give the owner of a key; one that is not known is its own."""
+        with self._lock:
+            return self._owners.get(key, (key, ""))
 
     def _saw_pod(self, body: Object) -> None:
         metadata = body["metadata"]
@@ -254,7 +277,7 @@ class Service:
         began = time.monotonic()
         with self._lock:
             # What is seen from here on may be missing in the lists, and is alive all the same.
-            before = set(self._known)
+            before = set(self._known) | set(self._owners)
         found = _Found()
         for body in self._world.cluster.list("VolatileRSE"):
             self._part("request", self._see, body, found)
@@ -264,7 +287,7 @@ class Service:
             # One that nobody can make anything of is visited: that tells why, and on what.
             wanted = self._part("record", self._count, body, found)
             if wanted is not False:
-                alive.add(record_id_of(body))
+                alive.add(self._learn_owner(body))
         self._forget(before - alive)
         self._reconciler.keep(alive)
         self._connections.keep(alive)
@@ -277,6 +300,7 @@ class Service:
         self._world.telemetry.phased(Counter(found.phases.values()))
         for name, uid in found.expired:
             self._part("records", self._expire, name, uid)
+        self._part("records", self._thin, found.closed)
         self._part("holding", self._release, records)
         self._part("classes", self._read_classes, found)
         reachable = self._part("connections", self._try_all, found) or {}
@@ -303,6 +327,8 @@ class Service:
         found.add(record, stage)
         if has_expired(record, self._world.clock.now()):
             found.expired.append((record.name, record.uid))
+        elif stage is Stage.CLOSED:
+            found.closed.append(record)
         return stage is not Stage.CLOSED or record.held
 
     def _forget(self, gone: Collection[str]) -> None:
@@ -310,10 +336,19 @@ class Service:
             for record_id in gone:
                 self._known.pop(record_id, None)
                 self._selectors.pop(record_id, None)
+                self._owners.pop(record_id, None)
 
     def _expire(self, name: str, uid: str) -> None:
         self._check()
         self._world.cluster.delete(Ref("RSERecord", None, name), uid)
+
+    def _thin(self, closed: Sequence[Record]) -> None:
+        """Let closed records go of which their owner has too many: who makes and deletes in a loop fills no etcd."""
+        for record in surplus(closed, self._world.clock.now()):
+            claim = record.spec.claims[0]
+            whose = f"{claim.namespace}/{claim.name} of account {claim.account}"
+            _log.info("%s: its record goes early, there are newer ones of its owner: %s", record.name, whose)
+            self._part("records", self._expire, record.name, record.uid)
 
     def _release(self, records: Sequence[Object]) -> None:
         self._check()

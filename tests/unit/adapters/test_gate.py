@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -95,3 +96,42 @@ def test_a_budget_may_change() -> None:
     gate.budget = Budget(concurrency=2)
     with gate.call(), gate.call():
         pass
+
+
+def test_who_asks_again_and_again_overtakes_nobody() -> None:
+    """The turns are those of a queue: whoever asks in a loop waits behind all that came before."""
+    gate = Gate("https://rucio", Budget(concurrency=1, calls_per_second=1000, timeout=60))
+    order: list[str] = []
+
+    def ask(name: str, calls: int) -> None:
+        for _ in range(calls):
+            with gate.call():
+                order.append(name)
+
+    threads = []
+    with gate.call():
+        for number, (name, calls) in enumerate((("loop", 50), ("one", 1), ("two", 1))):
+            threads.append(threading.Thread(target=ask, args=(name, calls)))
+            threads[-1].start()
+            waits_for(lambda number=number: len(gate._waiting) == number + 1)  # type: ignore[misc]
+    for thread in threads:
+        thread.join(30)
+    assert order[:3] == ["loop", "one", "two"]
+    assert len(order) == 52
+
+
+def waits_for(seen: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_who_gives_up_is_in_nobody_s_way() -> None:
+    gate = Gate("https://rucio", Budget(concurrency=1, timeout=1))
+    with gate.call():
+        with pytest.raises(UnreachableError, match="concurrency"), gate.call():
+            pass
+        gate.budget = Budget(concurrency=2, timeout=1)
+        with gate.call():
+            pass

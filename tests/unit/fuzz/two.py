@@ -211,7 +211,7 @@ class Two:
         self._others()
         self.steps += 1
         quiet = before == (len(self.cluster.journal), len(self.catalogue.journal))
-        due = min(queue._due.values(), default=now.timestamp() + 1)
+        due = min((due for due, _ in queue._waiting.values()), default=now.timestamp() + 1)
         sweep = self._swept + _SWEEP
         idle = min(due - now.timestamp(), (sweep - now).total_seconds())
         self.clock.turn(timedelta(seconds=max(1.0, idle if quiet and idle > 5 else 1.0)))

@@ -128,6 +128,8 @@ def test_an_end_beyond_all_times_is_not_told() -> None:
     small.buffer = FakeBuffer(capacity=1 << 61)
     small.buffer.staging_rate = 1
     small.unreadable = {store_path(huge.did): "HTTP 503"}
+    limits = {"perOwner": {"bytes": "4096Pi"}}
+    small.cluster.merge(Ref("VolatileRSEClass", None, "standard"), {"spec": {"limits": limits}})
     small.request(capacity="2048Pi", inputs=[{"name": "in", "did": str(IN)}])
     small.until(lambda: small.buffer.report().inputs)
     assert "eta" not in told(small)

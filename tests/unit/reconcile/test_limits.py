@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,7 +27,6 @@ CLASS = Ref("VolatileRSEClass", None, "standard")
 def second(small: Small) -> dict[str, str]:
     """Ask for another buffer in the namespace of the first; give its condition Ready."""
     spec = (small.cluster.get(REQUEST) or {})["spec"]
-    ref = Ref("VolatileRSE", "alice", "second")
     small.cluster.create(
         {
             "apiVersion": "volatilerse.io/v1alpha1",
@@ -35,6 +35,12 @@ def second(small: Small) -> dict[str, str]:
             "spec": spec,
         }
     )
+    return looked_at_second(small)
+
+
+def looked_at_second(small: Small) -> dict[str, str]:
+    """Have the other one visited; give its condition Ready."""
+    ref = Ref("VolatileRSE", "alice", "second")
     uid = (small.cluster.get(ref) or {})["metadata"]["uid"]
     record_id = identify(small.settings.instance, uid).record_id
     Reconciler(small.world()).visit(record_id, ("alice", "second"))
@@ -58,6 +64,89 @@ def test_a_namespace_gets_no_more_than_its_class_allows(limits: dict[str, object
     assert ready["reason"] == "LimitExceeded"
     assert said in ready["message"]
     assert "USER must act" in ready["message"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"buffers": 1}, "Account 'alice' in namespace 'alice' has 1 buffers, and may have 1, by limits.perOwner"),
+        ({"bytes": "2000Mi"}, "uses 1073741824 bytes, and may use 2000Mi with the 1Gi that are asked for"),
+        ({"files": 2}, "has 2 files on its buffers, and may have 2"),
+        ({"newPerHour": 1}, "has begun 1 buffers within an hour, and may begin 1"),
+    ],
+)
+def test_an_owner_gets_no_more_than_its_class_allows(limits: dict[str, object], said: str) -> None:
+    small = Small()
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perOwner": limits}}})
+    small.request()
+    small.until(small.has_session)
+    ready = second(small)
+    assert ready["reason"] == "LimitExceeded"
+    assert said in ready["message"]
+    assert "USER must act" in ready["message"]
+
+
+@pytest.mark.parametrize("changed", [{"account": "bob"}, {"namespace": "lab"}])
+def test_another_owner_is_not_kept_out(changed: dict[str, str]) -> None:
+    """Another account, and the same account in another namespace."""
+    small = Small()
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perOwner": {"buffers": 1, "newPerHour": 1}}}})
+    small.request()
+    small.until(small.has_session)
+    body = small.record
+    claim = {**body["spec"]["claims"][0], **changed}
+    small.cluster.merge(Ref("RSERecord", None, body["metadata"]["name"]), {"spec": {"claims": [claim]}})
+    assert second(small)["reason"] != "LimitExceeded"
+
+
+def test_a_record_that_cannot_be_read_counts_as_a_buffer_of_its_namespace() -> None:
+    small = Small()
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perNamespace": {"buffers": 1}}}})
+    small.request()
+    small.until(small.has_session)
+    body = small.record
+    odd = {"capacity": ["1Gi"], "claims": [{**body["spec"]["claims"][0], "account": 7}]}
+    small.cluster.merge(Ref("RSERecord", None, body["metadata"]["name"]), {"spec": odd})
+    assert "has 1 buffers, and may have 1, by limits.perNamespace" in second(small)["message"]
+
+
+def test_who_begins_many_in_an_hour_waits_and_then_goes_on() -> None:
+    small = Small(inputs=0)
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perOwner": {"newPerHour": 2}}}})
+    for _ in range(2):
+        small.request()
+        small.step()
+        small.delete()
+        small.until(small.is_closed)
+        small.renew()
+    small.request()
+    small.until(lambda: small.condition("Ready").get("reason") == "LimitExceeded")
+    small.clock.turn(timedelta(hours=1))
+    small.until(small.has_session)
+
+
+def test_sessions_that_are_over_and_not_deleted_are_bounded_with_their_records() -> None:
+    small = Small(inputs=0)
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perOwner": {"closedRecords": 1}}}})
+    small.begin()
+    small.end_pod()
+    small.until(small.is_closed)
+    assert "has 1 VolatileRSEs whose sessions are over, and may have 1: delete some" in second(small)["message"]
+    small.delete()
+    small.until(lambda: not small.record["metadata"].get("finalizers"))
+    assert looked_at_second(small)["reason"] != "LimitExceeded"
+
+
+def test_the_inputs_of_all_buffers_are_counted_when_they_are_resolved() -> None:
+    small = Small(inputs=3)
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perOwner": {"files": 2}}}})
+    small.request()
+    small.until(lambda: small.condition("Stalled").get("reason") == "LimitExceeded")
+    said = small.condition("Ready")["message"]
+    assert "has 0 files on its other buffers, and may have 2 with the 3 of these inputs" in said
+    assert not small.cluster.list("Pod", "bufs")
+    small.delete()
+    small.until(small.is_closed)
 
 
 def test_bytes_in_quarantine_count() -> None:
@@ -141,6 +230,10 @@ def test_there_is_room_again_once_a_buffer_is_closed() -> None:
     small.until(small.has_session)
 
 
+class Frozen(BaseException):
+    """The visit is over."""
+
+
 class Crowd:
     """The fake cluster for several threads, each call by itself; who looks at the records waits for all to do so."""
 
@@ -199,3 +292,62 @@ def test_four_that_look_at_the_same_time_are_not_all_let_in(limits: dict[str, ob
         for body in small.cluster.list("VolatileRSE")
     ]
     assert sorted(reasons) == ["InProgress", "LimitExceeded", "LimitExceeded", "LimitExceeded"]
+
+
+def test_two_that_resolve_their_inputs_at_the_same_time_do_not_both_have_the_last_files() -> None:
+    small = Small(inputs=2)
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perOwner": {"files": 3}}}})
+    small.request()
+    first = small.cluster.get(REQUEST) or {}
+    small.cluster.create({**first, "metadata": {"namespace": "alice", "name": "b"}})
+    names = ["run", "b"]
+    crowd = Crowd(small.cluster, 1)
+    decided, once = threading.Barrier(len(names)), threading.local()
+
+    def apply(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
+        if isinstance(effect, do.Remember) and effect.status.inputs and not hasattr(once, "waited"):
+            once.waited = True
+            decided.wait(timeout=30)
+        execute(world, connections, facts, effect)
+        if isinstance(effect, do.Remember):
+            # What comes next is of one buffer alone in this world.
+            raise Frozen
+
+    reconciler = Reconciler(dataclasses.replace(small.world(), cluster=crowd), apply)
+
+    def visit(name: str) -> None:
+        uid = (small.cluster.get(Ref("VolatileRSE", "alice", name)) or {})["metadata"]["uid"]
+        with contextlib.suppress(Frozen):
+            reconciler.visit(identify(small.settings.instance, uid).record_id, ("alice", name))
+
+    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+        list(pool.map(visit, names))
+    frozen = [bool((body.get("status") or {}).get("inputs")) for body in small.cluster.list("RSERecord")]
+    assert sorted(frozen) == [False, True]
+    told = [
+        next(entry["reason"] for entry in body["status"]["conditions"] if entry["type"] == "Stalled")
+        for body in small.cluster.list("VolatileRSE")
+        if (body.get("status") or {}).get("conditions")
+    ]
+    assert "LimitExceeded" in told
+
+
+def test_who_makes_and_deletes_in_a_loop_fills_no_etcd() -> None:
+    small = Small(inputs=0)
+    small.cluster.merge(CLASS, {"spec": {"limits": {"perOwner": {"closedRecords": 2}}}})
+    made = []
+    for _ in range(5):
+        small.request()
+        small.step()
+        small.delete()
+        small.until(small.is_closed)
+        made.append(small.record_id)
+        small.renew()
+    service = Service(small.world(), threads=0)
+    service.sweep()
+    assert len(small.cluster.list("RSERecord")) == 5, "they are counted by the hour"
+    small.clock.turn(timedelta(hours=1))
+    service.sweep()
+    assert {body["spec"]["recordId"] for body in small.cluster.list("RSERecord")} == set(made[-2:])
+    service.sweep()
+    assert len(small.cluster.list("RSERecord")) == 2

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Callable
 
-from volatile_rse.reconcile.queue import KeyedQueue
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from volatile_rse.reconcile.queue import KeyedQueue, Owner
 
 
 class Time:
@@ -15,7 +21,7 @@ class Time:
 
 def test_keys_come_when_they_are_due_and_earlier_additions_win() -> None:
     time = Time()
-    queue = KeyedQueue(time)
+    queue = KeyedQueue(time, lambda _: ("a", "b"))
     queue.add("late", 10)
     queue.add("soon", 5)
     queue.add("late", 1)
@@ -59,3 +65,208 @@ def test_closing_lets_workers_go() -> None:
     queue.close()
     worker.join(5)
     assert not worker.is_alive()
+
+
+def owner(key: str) -> Owner:
+    """Read an owner from a key such as ``namespace/account/1``."""
+    namespace, account, _ = key.split("/")
+    return namespace, account
+
+
+def filled(*keys: str, most: int | None = None) -> KeyedQueue:
+    queue = KeyedQueue(Time(), owner, most)
+    for key in keys:
+        queue.add(key)
+    return queue
+
+
+def one_by_one(queue: KeyedQueue, keys: int) -> list[str]:
+    """Take keys with one worker."""
+    taken = []
+    for _ in range(keys):
+        key = queue.take()
+        assert key is not None
+        taken.append(key)
+        queue.done(key)
+    return taken
+
+
+def many(name: str, count: int) -> list[str]:
+    return [f"{name}/{number:03}" for number in range(count)]
+
+
+def test_who_has_five_hundred_keys_delays_another_by_one_visit() -> None:
+    queue = filled(*many("greedy/a", 500), "other/b/1")
+    assert "other/b/1" in one_by_one(queue, 2)
+
+
+def test_who_comes_while_all_are_at_work_for_another_is_next() -> None:
+    queue = filled(*many("greedy/a", 500))
+    at_work = [queue.take() for _ in range(4)]
+    queue.add("other/b/1")
+    queue.done(str(at_work[0]))
+    assert queue.take() == "other/b/1"
+
+
+def test_who_makes_and_deletes_in_a_loop_is_no_newcomer_each_time() -> None:
+    """Its keys come and go, one at a time: that it was served a moment ago is not forgotten with them."""
+    queue = filled(*many("quiet/a", 3), *many("calm/a", 3))
+    taken = []
+    for number in range(12):
+        queue.add(f"looping/a/{number}")
+        taken += one_by_one(queue, 1)
+    assert Counter(key.split("/")[0] for key in taken[:9]) == {"quiet": 3, "calm": 3, "looping": 3}
+
+
+def test_within_a_namespace_accounts_take_turns_and_many_accounts_are_no_more_than_one_namespace() -> None:
+    queue = filled(*many("hub/a", 50), *many("hub/b", 50), *many("lab/c", 50))
+    taken = one_by_one(queue, 40)
+    assert Counter(key.rpartition("/")[0] for key in taken) == {"hub/a": 10, "hub/b": 10, "lab/c": 20}
+
+
+def test_of_one_owner_the_key_that_has_waited_longest_comes_first() -> None:
+    time = Time()
+    queue = KeyedQueue(time, owner)
+    for due in (3, 1, 2):
+        queue.add(f"a/a/{due}", due)
+    time.now = 5
+    assert one_by_one(queue, 3) == ["a/a/1", "a/a/2", "a/a/3"]
+
+
+def test_the_last_worker_is_left_to_others_who_have_keys_for_any_time() -> None:
+    queue = filled(*many("greedy/a", 9), most=3)
+    queue.add("other/b/1", 1000)
+    assert all(str(queue.take()).startswith("greedy") for _ in range(3))
+    taken: list[str | None] = []
+    worker = threading.Thread(target=lambda: taken.append(queue.take()), daemon=True)
+    worker.start()
+    worker.join(0.05)
+    assert taken == [], "a fourth of the same namespace"
+    queue.add("other/b/1")
+    worker.join(5)
+    assert taken == ["other/b/1"]
+
+
+def test_who_is_alone_has_all_workers() -> None:
+    queue = filled(*many("only/a", 9), most=3)
+    assert len({queue.take() for _ in range(4)}) == 4
+
+
+def test_a_key_whose_owner_was_learned_meanwhile_is_counted_for_it() -> None:
+    owners: dict[str, Owner] = {}
+    time = Time()
+    queue = KeyedQueue(time, lambda key: owners.get(key, (key, "")))
+    queue.add("k", 5)
+    owners["k"] = ("n", "a")
+    queue.add("k", 9)
+    time.now = 6
+    assert queue.take() == "k", "earlier, never later"
+    queue.done("k")
+    assert queue.due() == 0
+
+
+def test_how_late_it_is_counts_all_owners() -> None:
+    time = Time()
+    queue = KeyedQueue(time, owner)
+    queue.add("a/a/1", 1)
+    queue.add("b/b/1", 4)
+    queue.add("c/c/1", 100)
+    time.now = 5
+    assert (queue.due(), queue.lateness()) == (2, 4)
+    assert queue.take() == "a/a/1"
+    assert (queue.due(), queue.lateness()) == (1, 1)
+
+
+SIZES = st.dictionaries(st.sampled_from(["a/1", "b/1", "c/1", "c/2"]), st.integers(1, 30), min_size=1)
+"""Owner -> how many keys it has."""
+KEYS = st.tuples(st.sampled_from("xyz"), st.sampled_from("ab"), st.integers(0, 9)).map(lambda k: "/".join(map(str, k)))
+DEEDS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), KEYS, st.integers(0, 9)),
+        st.tuples(st.just("take"), st.just(""), st.just(0)),
+        st.tuples(st.just("done"), st.just(""), st.integers(0, 3)),
+        st.tuples(st.just("wait"), st.just(""), st.integers(1, 5)),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(DEEDS, st.sampled_from([None, 1, 3]))
+def test_whatever_is_done_no_key_is_lost_or_given_early_or_twice(
+    deeds: list[tuple[str, str, int]], most: int | None
+) -> None:
+    time = Time()
+    queue = KeyedQueue(time, owner, most)
+    due: dict[str, float] = {}
+    at_work: list[str] = []
+    for deed, key, number in deeds:
+        if deed == "add":
+            queue.add(key, number)
+            due[key] = min(due.get(key, float("inf")), time.now + number)
+        elif deed == "wait":
+            time.now += number
+        elif deed == "done" and at_work:
+            queue.done(at_work.pop(number % len(at_work)))
+        elif deed == "take" and len(at_work) < 4 and may_take(due, at_work, time.now, most):
+            taken = queue.take()
+            assert taken is not None
+            assert taken not in at_work
+            assert due.pop(taken) <= time.now
+            at_work.append(taken)
+        assert queue.due() == sum(moment <= time.now for moment in due.values())
+
+
+def may_take(due: dict[str, float], at_work: list[str], now: float, most: int | None) -> bool:
+    """Tell whether there is a key for another worker."""
+    busy = Counter(owner(key)[0] for key in at_work)
+    known = {owner(key)[0] for key in due} | set(busy)
+    ready = [owner(key)[0] for key, moment in due.items() if moment <= now and key not in at_work]
+    return any(most is None or busy[namespace] < most or known == {namespace} for namespace in ready)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["a/1", "b/1", "c/1", "c/2"]), st.integers(1, 30), min_size=1), st.integers(1, 4)
+)
+def test_the_first_key_of_an_owner_waits_for_one_turn_of_each_other_at_most(
+    sizes: dict[str, int], workers: int
+) -> None:
+    queue = filled(*(key for name, size in sizes.items() for key in many(name, size)))
+    at_work: list[str] = []
+    seen: dict[str, int] = {}
+    for turn in range(sum(sizes.values())):
+        if len(at_work) == workers:
+            queue.done(at_work.pop(0))
+        key = str(queue.take())
+        at_work.append(key)
+        seen.setdefault(key.rpartition("/")[0], turn)
+    namespaces = len({name[0] for name in sizes})
+    for name, turn in seen.items():
+        others = 2 * namespaces if name[0] == "c" and len([one for one in sizes if one[0] == "c"]) > 1 else namespaces
+        assert turn < others, f"{name} had its first turn after {turn} of others"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_threads_work_on_all_of_it(threads: int) -> None:
+    queue = filled(*many("a/a", 40), *many("b/b", 40), most=max(threads - 1, 1))
+    taken: Counter[str] = Counter()
+    finished = threading.Event()
+    lock = threading.Lock()
+
+    def work(take: Callable[[], str | None]) -> None:
+        while (key := take()) is not None:
+            with lock:
+                taken[key] += 1
+            queue.done(key)
+            if len(taken) == 80:
+                finished.set()
+
+    workers = [threading.Thread(target=work, args=(queue.take,), daemon=True) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    assert finished.wait(10)
+    queue.close()
+    for worker in workers:
+        worker.join(5)
+    assert set(taken.values()) == {1}

@@ -136,3 +136,50 @@ def test_a_request_that_comes_in_the_middle_of_a_sweep_is_not_forgotten(monkeypa
     small.delete()
     service.sweep()
     assert service._known == {}
+
+
+def vrse(namespace: str, number: int, account: object = "alice") -> dict[str, Any]:
+    metadata = {"namespace": namespace, "name": f"run-{number}", "uid": f"{namespace}-{number}"}
+    return {"kind": "VolatileRSE", "metadata": metadata, "spec": {"account": account}}
+
+
+def test_who_has_many_buffers_delays_nobody_else_s() -> None:
+    small = Small(inputs=0)
+    small.request()
+    service = Service(small.world(), threads=0)
+    for number in range(500):
+        service.saw("VolatileRSE", vrse("greedy", number))
+    service.saw("VolatileRSE", vrse("lab", 1))
+    service.saw("VolatileRSE", vrse("greedy", 501, account="another"))
+    service.saw("VolatileRSE", vrse("odd", 1, account=["none"]))
+    first = []
+    for _ in range(4):
+        key = str(service._queue.take())
+        first.append(service._known[key][0])
+        service._queue.done(key)
+    assert sorted(first) == ["greedy", "greedy", "lab", "odd"]
+
+
+def test_a_record_whose_vrse_is_gone_is_worked_on_for_its_owner() -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.step()
+    service = Service(small.world(), threads=0)
+    service.saw("RSERecord", small.record)
+    assert service._owner_of(small.record_id) == ("alice", "alice")
+    assert service._owner_of("unknown") == ("unknown", "")
+    small.delete()
+    small.until(small.is_closed)
+    small.clock.turn(timedelta(days=31))
+    service.sweep()
+    service.sweep()
+    assert service._owner_of(small.record_id) == (small.record_id, ""), "it is forgotten with its record"
+
+
+def test_a_sweep_counts_every_buffer_for_its_owner() -> None:
+    small = Small(inputs=0)
+    small.request()
+    small.step()
+    service = Service(small.world(), threads=0)
+    service.sweep()
+    assert service._owner_of(small.record_id) == ("alice", "alice")

@@ -19,6 +19,7 @@ from volatile_rse.reconcile.datasets import dataset_of
 from volatile_rse.reconcile.gather import credentials, resolving
 from volatile_rse.reconcile.gather.example import example_of
 from volatile_rse.reconcile.gather.look import Look, guarded
+from volatile_rse.reconcile.usage import usage_of_others
 
 __all__ = ["ask"]
 
@@ -56,7 +57,9 @@ def ask(look: Look) -> None:
     look.problems += credentials.problems(look, shut)
     if not look.problems:
         made = {name: choice for name, choice in chosen.items() if choice is not None}
+        others = look.world.cluster.list("RSERecord") if any(resolved.values()) else ()
         look.set(
+            owner_usage=usage_of_others(others, look.spec, look.facts.now),
             resolved=resolved,
             chosen={name: choice.rses for name, choice in made.items()},
             tight={name: choice.tight for name, choice in made.items() if choice.tight},

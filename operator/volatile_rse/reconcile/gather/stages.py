@@ -38,12 +38,11 @@ from volatile_rse.reconcile.reading import (
     read_connection,
     read_partly,
     read_pod,
-    read_quarantined,
     read_record,
     read_request,
-    read_usage,
     uid_of,
 )
+from volatile_rse.reconcile.usage import read_quarantined, read_usage
 from volatile_rse.reconcile.world import World
 
 __all__ = ["gather", "glimpse", "look_closely", "look_least"]
@@ -148,7 +147,8 @@ def _offered(world: World, facts: Facts, spec: VolatileRSESpec, namespace: str) 
         connection=connection,
         unheld=tuple(_named(found) for found in used if not is_held(found)),
         going=tuple(" ".join(_named(found)) for found in used if "deletionTimestamp" in found["metadata"]),
-        usage=read_usage(records, spec.class_name, namespace),
+        usage=read_usage(records, spec.class_name, namespace, facts.now),
+        owner_usage=read_usage(records, spec.class_name, namespace, facts.now, spec.account),
         quarantined=read_quarantined(records, spec.class_name),
     )
 
