@@ -22,6 +22,7 @@ from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Cluster, Ref
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 from volatile_rse.reconcile.lease import Lease, LeaseLostError
+from volatile_rse.reconcile.session_pods import is_awaited
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 
@@ -283,6 +284,19 @@ def test_a_pod_of_no_node_goes_at_once(cluster: Cluster, namespace: str, name: s
     cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     cluster.delete(ref, uid(cluster, ref))
     assert cluster.get(ref) is None
+
+
+def test_a_job_is_found_by_its_name_until_it_is_gone(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("Job", namespace, name)
+    assert cluster.get(ref) is None
+    pod = {"restartPolicy": "Never", "containers": [{"name": "any", "image": "none.invalid/none"}]}
+    spec = {"suspend": True, "template": {"spec": pod}}
+    cluster.create(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": namespace, "name": name}, "spec": spec}
+    )
+    assert is_awaited(cluster.get(ref), uid(cluster, ref), 0), "a suspended Job may go on"
+    cluster.delete(ref, uid(cluster, ref))
+    eventually(lambda: not is_awaited(cluster.get(ref), "its UID", 0))
 
 
 def test_what_was_made_for_an_owner_that_is_gone_is_removed(cluster: Cluster, namespace: str, name: str) -> None:

@@ -1017,6 +1017,16 @@ def half_of_what_a_session_needs_is_enough() -> None:
 
 
 @mutant
+def no_job_is_awaited() -> None:
+    swap(objects, "is_awaited", lambda _real: lambda *_: False)
+
+
+@mutant
+def a_pod_that_never_ran_has_come() -> None:
+    swap(reading, "has_come", lambda _real: lambda _pod: True)
+
+
+@mutant
 def what_a_rule_keeps_is_left_in_pieces() -> None:
     decide(
         Stage.HIDING,

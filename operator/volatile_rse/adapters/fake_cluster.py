@@ -126,6 +126,25 @@ class FakeCluster(Cluster):
         _merge(changed.setdefault("status", {}), status)
         self._replace(ref, stored, changed)
 
+    def finish(self, ref: Ref, *containers: str, code: int = 0) -> None:
+        """Let containers of a pod end as its kubelet tells it; by default all of them, and the pod with them.
+
+        Parameters
+        ----------
+        containers
+            Which of them; the others run on.
+        code
+            With which they exit.
+        """
+        stored = self._objects[ref]
+        names = [entry["name"] for entry in stored["spec"].get("containers", ())] or ["main"]
+        ended = {"terminated": {"exitCode": code, "finishedAt": self.stamp()}}
+        states = [
+            {"name": name, "state": ended if name in (containers or names) else {"running": {}}} for name in names
+        ]
+        over = {"phase": "Failed" if code else "Succeeded"} if set(names) <= set(containers or names) else {}
+        self.set_status(ref, {"containerStatuses": states, **over})
+
     @contextmanager
     def unchecked(self, ref: Ref) -> Iterator[dict[str, Any]]:
         """Change an object behind the back of all rules: what an older kind, or etcd itself, may hold."""

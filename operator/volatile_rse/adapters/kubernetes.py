@@ -87,6 +87,7 @@ RESOURCES: Mapping[str, Resource] = {
     "Secret": Resource("v1", "secrets", status=False),
     "Service": Resource("v1", "services"),
     "Deployment": Resource("apps/v1", "deployments"),
+    "Job": Resource("batch/v1", "jobs"),
     "Lease": Resource("coordination.k8s.io/v1", "leases", status=False),
 } | {
     kind.name: Resource(f"{GROUP}/{VERSION}", kind.plural, kind.scope == "Namespaced", kind.status is not None)

@@ -87,7 +87,8 @@ class Session(ApiModel):
     ttl: Duration = "8h"
     """Counted from first Ready: the session's end at the latest."""
     end_grace: Duration = "5m"
-    """How long no pod may run before that is the session's end: a retried Job is not an end."""
+    """How long no pod may run before that is the session's end. A pod whose default container has ended for good
+    does not run, and a Job of the pods is awaited until it is Complete or Failed."""
     end_warning: Duration = "10m"
     """How long before its latest end the session is warned, by an Event and in its conditions."""
 

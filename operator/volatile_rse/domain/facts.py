@@ -175,6 +175,8 @@ class SessionFact:
 
     running: bool = False
     finished: bool = False
+    awaited: str = ""
+    """The Job that may start another pod, though the session's end is due otherwise."""
     objects: bool = False
     """Its Secret and ConfigMap are there, ours, and as they were written."""
     changed: tuple[Changed, ...] = ()

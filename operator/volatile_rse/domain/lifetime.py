@@ -9,14 +9,14 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.outputs import continuous_outputs
 from volatile_rse.domain.plan import request_of
-from volatile_rse.domain.session import Limits, Observation, SessionState, advance
+from volatile_rse.domain.session import Limits, Observation, SessionState, advance, is_due
 from volatile_rse.domain.stage import session_state
 from volatile_rse.domain.times import earlier, later
 
-__all__ = ["certain_end", "latest_end", "limits_of", "next_wake", "session_after", "warns_at"]
+__all__ = ["certain_end", "is_end_due", "latest_end", "limits_of", "next_wake", "session_after", "warns_at"]
 
 _WATCHING = timedelta(seconds=10)
-"""Between two looks at a buffer whose session may publish."""
+"""Between two looks at a buffer whose session may publish, or ends with a Job: nobody watches these."""
 
 
 def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState:
@@ -29,6 +29,7 @@ def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState
         usable=usable,
         pods_running=facts.session.running,
         pods_finished=facts.session.finished,
+        awaited=bool(facts.session.awaited),
         written=written,
         deleting=gone,
         requested=asked,
@@ -66,6 +67,12 @@ def limits_of(record: Record) -> Limits:
     )
 
 
+def is_end_due(facts: Facts, record: Record) -> bool:
+    """Tell whether a session has been without a pod for so long that its end is due, if no Job starts another."""
+    state = session_state(record.status.session)
+    return state.ended_at is None and is_due(state, facts.now, limits_of(record))
+
+
 def warns_at(state: SessionState, record: Record) -> datetime | None:
     """Tell from when on a session is warned of its latest end."""
     end = latest_end(state, record)
@@ -86,6 +93,6 @@ def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | N
     times = [latest_end(state, record), warns_at(state, record)]
     if state.last_seen_at is not None:
         times.append(later(state.last_seen_at, limits.end_grace))
-    if state.ready_at is not None and continuous_outputs(record.spec):
+    if facts.session.awaited or (state.ready_at is not None and continuous_outputs(record.spec)):
         times.append(facts.now + _WATCHING)
     return min((time for time in times if time is not None and time > facts.now), default=None)

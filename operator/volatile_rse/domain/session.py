@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from volatile_rse.domain.times import later
 
-__all__ = ["EndReason", "Limits", "Observation", "SessionState", "advance"]
+__all__ = ["EndReason", "Limits", "Observation", "SessionState", "advance", "is_due"]
 
 
 class EndReason(StrEnum):
@@ -55,6 +55,8 @@ class Observation:
     """Some selected pod is scheduled and has not finished."""
     pods_finished: bool = False
     """Some selected pod has finished: the session came, even if nobody saw it run."""
+    awaited: bool = False
+    """A Job of the pods has not ended: it may start another one."""
     written: bool = False
     """There are files of the session: somebody came, even if no pod was ever seen."""
     deleting: bool = False
@@ -92,12 +94,17 @@ def _pods(state: SessionState, seen: Observation) -> SessionState:
 def _expire(state: SessionState, seen: Observation, limits: Limits) -> SessionState:
     if state.ready_at is not None and seen.now >= later(state.ready_at, limits.ttl):
         return _ended(state, seen.now, EndReason.TTL_EXPIRED)
-    if state.last_seen_at is not None and seen.now >= later(state.last_seen_at, limits.end_grace):
+    if is_due(state, seen.now, limits) and not seen.awaited:
         return _ended(state, seen.now, EndReason.PODS_GONE)
     nobody = state.started_at is None and state.ready_at is not None
     if nobody and state.ready_at is not None and seen.now >= later(state.ready_at, limits.start_timeout):
         return _ended(state, seen.now, EndReason.PODS_GONE if seen.written else EndReason.NOBODY_CAME)
     return state
+
+
+def is_due(state: SessionState, now: datetime, limits: Limits) -> bool:
+    """Tell whether no pod has run for so long that only one that is awaited keeps the session."""
+    return state.last_seen_at is not None and now >= later(state.last_seen_at, limits.end_grace)
 
 
 def _ended(state: SessionState, now: datetime, reason: EndReason) -> SessionState:

@@ -338,6 +338,11 @@ def _session(facts: Facts, record: Record) -> _Said:
         return _Said(type_, "True", Reason.SESSION_RUNNING)
     if truth.started_at is None:
         return _Said(type_, "False", Reason.WAITING_FOR_SESSION, "No pod matches session.podSelector yet.")
+    if facts.session.awaited:
+        what = (
+            f"No pod of the session runs; Job {facts.session.awaited} is neither Complete nor Failed, and is awaited."
+        )
+        return _Said(type_, "False", Reason.IN_PROGRESS, what)
     return _Said(type_, "False", Reason.IN_PROGRESS, "No pod of the session runs; its grace has begun.")
 
 

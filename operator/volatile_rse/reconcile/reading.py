@@ -21,8 +21,9 @@ from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, recor
 from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.stage import session_state, when
-from volatile_rse.domain.times import earlier, later
+from volatile_rse.domain.times import earlier
 from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.session_pods import has_come, is_over, of_session
 from volatile_rse.reconcile.stored import read_stored
 
 __all__ = [
@@ -54,7 +55,6 @@ __all__ = [
     "uid_of",
 ]
 
-_OVERDUE = timedelta(minutes=2)
 _RENEW = timedelta(days=30)
 """Before a certificate's end."""
 
@@ -396,17 +396,14 @@ def read_session(
     now
         A pod whose deletion is overdue by minutes runs on a dead node, if anywhere: nobody will say that it has ended.
     """
-    pods = [pod for pod in pods if not _finished_before(pod, ready_at)]
-    pods = [pod for pod in pods if not _is_lost(pod, now)]
-    phases = [((pod.get("status") or {}).get("phase"), pod["spec"].get("nodeName")) for pod in pods]
-    over = {"Succeeded", "Failed"}
+    ours = of_session(pods, ready_at, now)
     secret, config = given
     others = [body for body in given if body is not None and not is_of_claim(body, claim)]
     foreign = f"{others[0]['kind']} {others[0]['metadata']['name']}" if others else ""
     complete = secret is not None and config is not None and not others
     return SessionFact(
-        running=any(phase not in over and node for phase, node in phases),
-        finished=any(phase in over for phase, _ in phases),
+        running=any(pod["spec"].get("nodeName") and not is_over(pod) for pod in ours),
+        finished=any(is_over(pod) and has_come(pod) for pod in ours),
         objects=complete and goes_along(config, secret),
         remains=bool(to_revoke(secret, config, claim)),
         foreign=foreign,
@@ -453,20 +450,6 @@ def is_good(body: Object, authorities: str, now: datetime) -> bool:
 
 def _annotations(body: Object) -> Mapping[str, str]:
     return body["metadata"].get("annotations") or {}
-
-
-def _is_lost(pod: Object, now: datetime) -> bool:
-    # The deletion's time is the one at which its grace is over.
-    deleted = when(pod["metadata"].get("deletionTimestamp"))
-    return deleted is not None and now > later(deleted, _OVERDUE)
-
-
-def _finished_before(pod: Object, time: str | None) -> bool:
-    states = [entry.get("state") or {} for entry in (pod.get("status") or {}).get("containerStatuses") or ()]
-    ends = [state["terminated"].get("finishedAt") for state in states if "terminated" in state]
-    known = [end for end in ends if end]
-    # Times of Kubernetes have one form, in which their order is that of their letters.
-    return time is not None and bool(known) and len(known) == len(states) and max(known) < time
 
 
 def _label(body: Object, key: str) -> str | None:

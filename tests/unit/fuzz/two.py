@@ -261,7 +261,7 @@ class Two:
                 session.buffer.write(session.uid, path, path.encode())
             session.wrote = True
         elif session.wrote and not session.stays and (job.get("status") or {}).get("phase") != "Succeeded":
-            self.cluster.set_status(session.job, {"phase": "Succeeded"})
+            self.cluster.finish(session.job)
 
     def _started(self, session: Session) -> bool:
         truth = self.truth(session).get("session")

@@ -177,7 +177,8 @@ class Small:
 
     def start_pod(self) -> None:
         metadata = {"namespace": "alice", "name": "job", "labels": {"session": "run"}}
-        self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}})
+        spec = {"restartPolicy": "Never", "containers": [{"name": "analysis"}]}
+        self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
     def begin(self) -> None:
         """Have a session whose pod runs, and has been seen once."""
@@ -187,7 +188,7 @@ class Small:
         self.step()
 
     def end_pod(self) -> None:
-        self.cluster.set_status(Ref("Pod", "alice", "job"), {"phase": "Succeeded"})
+        self.cluster.finish(Ref("Pod", "alice", "job"))
 
     def delete(self) -> None:
         body = self.cluster.get(REQUEST)

@@ -197,6 +197,23 @@ def left_alone(small: Small) -> None:
     small.until(lambda: small.cluster.get(ref) is None)
 
 
+def awaits_a_job() -> None:
+    """Have a session whose pod has failed, and whose Job has not."""
+    small = Small()
+    small.begin()
+    job = Ref("Job", TENANT, "analysis")
+    kind = {"apiVersion": "batch/v1", "kind": job.kind}
+    small.cluster.create({**kind, "metadata": {"namespace": TENANT, "name": job.name}, "spec": {}})
+    uid = (small.cluster.get(job) or {})["metadata"]["uid"]
+    owner = {**kind, "name": job.name, "uid": uid, "controller": True}
+    small.cluster.merge(Ref("Pod", TENANT, "job"), {"metadata": {"ownerReferences": [owner]}})
+    small.cluster.finish(Ref("Pod", TENANT, "job"), code=1)
+    small.until(lambda: small.truth["session"].get("lastSeenAt"))
+    small.clock.turn(timedelta(minutes=1))
+    small.visit()
+    assert not small.truth["session"].get("endedAt")
+
+
 def looked_at_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fence a session of which nothing but its pod can be looked at."""
 
@@ -226,6 +243,7 @@ def test_the_account_may_do_what_the_operator_does_and_nothing_else(monkeypatch:
     swept(small)
     left_alone(small)
     looked_at_in_vain(monkeypatch)
+    awaits_a_job()
     closed = Small()
     closed.begin()
     closed.end_pod()

@@ -10,6 +10,7 @@ from volatile_rse.api.rserecord import PublicAddress
 from volatile_rse.builders.objects import KINDS, RECORD, drain_name, name_of, session_name
 from volatile_rse.builders.storage import xrootd_data
 from volatile_rse.domain.facts import Leftover, Piece, SessionFact, Storage
+from volatile_rse.domain.lifetime import is_end_due
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.gather.look import Look
@@ -26,6 +27,7 @@ from volatile_rse.reconcile.reading import (
     texts_of,
     uid_of,
 )
+from volatile_rse.reconcile.session_pods import is_awaited, jobs_of
 
 __all__ = ["session", "storage"]
 
@@ -87,7 +89,8 @@ def session(look: Look) -> SessionFact:
         and is_of_claim(body, claim.uid)
         and not is_as_written(look.world, look.spec.record_id, body)
     )
-    return dataclasses.replace(fact, changed=changed, objects=fact.objects and not changed)
+    awaited = "" if fact.running else _awaited_job(look, pods)
+    return dataclasses.replace(fact, awaited=awaited, changed=changed, objects=fact.objects and not changed)
 
 
 def _outdated(look: Look, found: Mapping[Piece, Mapping[str, Any]]) -> frozenset[Piece]:
@@ -133,6 +136,20 @@ def _pods(look: Look, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
         return look.ask(look.world.cluster.list, *wanted) or ()
     # Outside any tolerance: a list that cannot be read is not an empty one.
     return look.world.cluster.list(*wanted)
+
+
+def _awaited_job(look: Look, pods: Sequence[Mapping[str, Any]]) -> str:
+    """Name a Job that may start another pod; one that cannot be read may, too. Asked only where the end is due."""
+    request = look.facts.request
+    if request is None or request.deleting or request.end_requested or not is_end_due(look.facts, look.record):
+        return ""
+    cluster, namespace = look.world.cluster, look.claim.namespace
+    for (name, uid), outlived in jobs_of(pods, look.record.status.session.ready_at).items():
+        known = len(look.problems)
+        job = look.ask(cluster.get, Ref("Job", namespace, name))
+        if len(look.problems) > known or is_awaited(job, uid, outlived):
+            return name
+    return ""
 
 
 def _leftover(body: Mapping[str, Any]) -> Leftover:
