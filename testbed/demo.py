@@ -22,6 +22,8 @@ __all__ = ["run"]
 NAMESPACE, NAME = "alice", "dimuon"
 _SITE = "SITE-B"
 _EXAMPLE = CHECKOUT / "examples" / "dimuon"
+_APPLY = ("apply", "-n", NAMESPACE, "-k", "examples/dimuon")
+"""As a reader does it, in the root of the clone."""
 _PATIENCE = 600
 """Seconds from the request to the last trace gone."""
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -45,14 +47,13 @@ def run() -> None:
     """
     installation.up()
     with step("Session image"):
-        job = yaml.safe_load(session.manifest(_EXAMPLE / "job.yaml"))
+        session.image()
     request = yaml.safe_load((_EXAMPLE / "volatilerse.yaml").read_text())
     analysis = Session(NAMESPACE, NAME, request["spec"]["className"])
     _namespace()
     _clear(analysis)
-    _show("\nkubectl apply -n alice -f examples/dimuon/volatilerse.yaml -f examples/dimuon/job.yaml\n")
-    for body in (_script(), request, job):
-        installation.apply([{**body, "metadata": {**body["metadata"], "namespace": NAMESPACE}}])
+    _show(f"\nkubectl {' '.join(_APPLY)}\n")
+    cluster.kubectl(*_APPLY[:-1], str(CHECKOUT / _APPLY[-1]))
     try:
         applied = _moment(wait_for("the VolatileRSE", analysis.body)["metadata"]["creationTimestamp"])
         _watch(analysis)
@@ -96,11 +97,6 @@ def _records() -> Iterator[dict[str, Any]]:
         claim = body["spec"]["claims"][0]
         if (claim["namespace"], claim["name"]) == (NAMESPACE, NAME):
             yield body
-
-
-def _script() -> dict[str, Any]:
-    data = {"analysis.py": (_EXAMPLE / "analysis.py").read_text()}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{NAME}-analysis"}, "data": data}
 
 
 def _watch(analysis: Session) -> None:

@@ -6,8 +6,9 @@ import subprocess
 
 from testbed import cluster
 from testbed.layout import NODE
+from testbed.progress import StepError
 
-__all__ = ["to_cluster"]
+__all__ = ["alias", "to_cluster"]
 
 
 def to_cluster(*images: str) -> None:
@@ -18,3 +19,22 @@ def to_cluster(*images: str) -> None:
     missing = [image for image in images if f"docker.io/{image}" not in present]
     if missing:
         cluster.load(*missing)
+
+
+def alias(image: str, name: str) -> None:
+    """Have the node know an image that it has by another name, too; the name may have been another image's.
+
+    Parameters
+    ----------
+    image
+        With its tag.
+    name
+        With its tag, as manifests say it.
+    """
+    argv = ["docker", "exec", NODE, "ctr", "-n", "k8s.io", "images", "tag", "--force"]
+    done = subprocess.run(
+        [*argv, f"docker.io/{image}", f"docker.io/{name}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        message = f"the node's {image} could not be named {name}: {done.stderr.strip()}"
+        raise StepError(message)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from testbed import containers, loading
 from testbed.layout import CHECKOUT
 
-__all__ = ["ROOT_PYTHON", "UPROOT_PYTHON", "image", "manifest"]
+__all__ = ["NAME", "ROOT_PYTHON", "UPROOT_PYTHON", "image"]
+
+NAME = "vrse-testbed/session:example"
+"""What the examples call the image of this content."""
 
 ROOT_PYTHON, UPROOT_PYTHON = "/opt/root/bin/python", "/opt/uproot/bin/python"
 """Never both in one process: each brings its own XRootD client, and two of them crash."""
@@ -17,9 +18,5 @@ def image() -> str:
     """Give the image's tag, built from this content and known to the cluster."""
     tag = containers.build("session", CHECKOUT / "images" / "session")
     loading.to_cluster(tag)
+    loading.alias(tag, NAME)
     return tag
-
-
-def manifest(path: Path) -> str:
-    """Give a manifest of the examples with the image's tag of this content."""
-    return path.read_text().replace("vrse-testbed/session:latest", image())

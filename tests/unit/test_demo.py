@@ -153,8 +153,7 @@ def test_logs_are_saved_whatever_went_wrong(
 
     monkeypatch.setattr(demo, "LOGS", tmp_path)
     monkeypatch.setattr(installation, "up", lambda: None)
-    monkeypatch.setattr(installation, "apply", lambda _: None)
-    monkeypatch.setattr(session, "manifest", lambda path: path.read_text())
+    monkeypatch.setattr(session, "image", lambda: session.NAME)
     monkeypatch.setattr(demo, "_namespace", lambda: None)
     monkeypatch.setattr(demo, "_clear", lambda _: None)
     monkeypatch.setattr(cluster, "kubectl", lambda *_: "text of a log")
