@@ -4,6 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # Who may run beside whom is in tests/conftest.py.
 SIDE_BY_SIDE := -n 2
+FORCED = $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
 .PHONY: help release demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-kills test-faults up down
@@ -33,13 +34,13 @@ test-unit: venv ## unit tests only
 	@$(PYTEST) -m "not slow" tests/unit
 
 demo: venv ## the main job from nothing, shown
-	@$(BIN)/python -m testbed demo
+	@$(BIN)/python -m testbed demo $(FORCED)
 
 up: venv ## start the testbed: cluster, Rucio, sites
-	@$(BIN)/python -m testbed up
+	@$(BIN)/python -m testbed up $(FORCED)
 
-down: ## remove the testbed; FORCE=1: also while outputs are not safe
-	@$(PYTHON) -m testbed down $(if $(FORCE),--force)
+down: ## remove the testbed; FORCE=1: also while it is in use, or outputs are not safe
+	@$(PYTHON) -m testbed down $(FORCED)
 
 test-fast: up ## unit and end-to-end tests against a testbed that stays
 	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" tests
@@ -65,5 +66,5 @@ test-faults: up ## everything that may fail around a session fails, on the clust
 		tests/e2e/test_outputs.py
 
 test: venv lint ## all but the long tests, on a testbed made anew and removed afterwards
-	@$(BIN)/python -m testbed up --fresh
-	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long" --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --force >/dev/null 2>&1 || true; exit $$status
+	@$(BIN)/python -m testbed up --fresh --holder $$PPID $(FORCED)
+	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long" --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --discard >/dev/null 2>&1 || true; exit $$status

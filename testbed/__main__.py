@@ -9,13 +9,32 @@ import shutil
 import subprocess
 import sys
 
-from testbed import baseimages, cluster, engine
+from testbed import baseimages, cluster, engine, holding
 from testbed.layout import LABEL, LOGS, STATE
 from testbed.progress import StepError
 
 
-def up(*, fresh: bool) -> None:
-    """Bring everything up; repeated, it resumes where it stopped."""
+def up(command: str, *, fresh: bool, holder: int | None = None, force: bool = False) -> None:
+    """Bring everything up; repeated, it resumes where it stopped.
+
+    Parameters
+    ----------
+    command
+        What people call it.
+    fresh
+        Make anew all that carries state.
+    holder
+        The process that uses the testbed; by default this one.
+    force
+        Whatever other processes use it.
+
+    Raises
+    ------
+    StepError
+        Another clone uses the testbed, or a step failed.
+    """
+    for left in holding.take(command, holder, alone=fresh, force=force):
+        print(f"testbed: what {left} has left is taken over: that process has ended")
     engine.ensure()
     if fresh or cluster.is_foreign():
         down()
@@ -109,23 +128,30 @@ def main() -> int:
     """Run one command; give its exit code."""
     parser = argparse.ArgumentParser(prog="testbed", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up").add_argument("--fresh", action="store_true", help="make anew all that carries state")
-    commands.add_parser("demo", help="the main job, shown")
+    beginning = commands.add_parser("up")
+    beginning.add_argument("--fresh", action="store_true", help="make anew all that carries state")
+    beginning.add_argument("--holder", type=int, help="process that uses it, by default this one")
+    showing = commands.add_parser("demo", help="the main job, shown")
     ending = commands.add_parser("down")
-    ending.add_argument("--force", action="store_true", help="also while outputs are not safe")
+    ending.add_argument("--discard", action="store_true", help="also while outputs are not safe")
+    for parts in (beginning, showing, ending):
+        parts.add_argument("--force", action="store_true", help="whatever others use it for, and outputs are not safe")
     commands.add_parser("status")
     arguments = parser.parse_args()
     try:
         match arguments.command:
             case "up":
-                up(fresh=arguments.fresh)
+                command = "make test" if arguments.fresh else "make up"
+                up(command, fresh=arguments.fresh, holder=arguments.holder, force=arguments.force)
             case "demo":
-                up(fresh=False)
+                up("make demo", fresh=False, force=arguments.force)
                 importlib.import_module("testbed.demo").run()
             case "down":
-                if not arguments.force:
+                holding.take("make down", alone=True, force=arguments.force)
+                if not (arguments.force or arguments.discard):
                     refuse_while_unsafe()
                 down()
+                holding.leave()
             case _:
                 status()
     except (StepError, subprocess.SubprocessError) as error:

@@ -26,7 +26,7 @@ from typing import Any
 
 import requests
 
-from testbed import buffer, cluster, grid, installation, trust
+from testbed import buffer, cluster, grid, holding, installation, trust
 from testbed.layout import CHECKOUT, CLIENT, NETWORK, RUCIO, SITES, STATE
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
@@ -511,7 +511,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure."""
     parser = argparse.ArgumentParser(prog="python -m testbed.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, "table"], default=[*PARTS, "table"])
-    for part in parser.parse_args(argv).parts:
+    parts = parser.parse_args(argv).parts
+    holding.join("make bench")
+    for part in parts:
         if part == "table":
             (CHECKOUT / "docs" / "benchmarks.md").write_text(table(_known()))
             continue

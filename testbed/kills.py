@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from testbed import asking, cluster, grid, installation, writer
+from testbed import asking, cluster, grid, holding, installation, writer
 from testbed.layout import DAEMONS, DATABASE, NODE, RUCIO, SITES
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
@@ -265,6 +265,7 @@ def main() -> int:
     for name in ("pause", "pace"):
         parser.add_argument(f"--{name}", type=float, default=getattr(default, name))
     plan = Plan(**vars(parser.parse_args()))
+    holding.join("make test-kills")
     installation.up()
     try:
         outcome = run(plan)

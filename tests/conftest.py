@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from testbed import holding
 from testbed.layout import STATE
 
 TESTBED = ("tests/contract/", "tests/e2e/")
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 0 if item.nodeid.startswith(TESTBED) else 1
 
     items.sort(key=order)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell other clones that this testbed is in use."""
+    if any(item.nodeid.startswith(TESTBED) for item in session.items) and not session.config.option.collectonly:
+        holding.join("pytest")
 
 
 class Turns:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from testbed import __main__ as command
-from testbed import asking, cluster, demo, engine, grid, installation, session
+from testbed import asking, cluster, demo, engine, grid, holding, installation, session
 from testbed.progress import StepError
 
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"
@@ -194,8 +194,10 @@ def test_what_files_still_have_on_an_rse(
 
 
 def test_an_interrupted_command_ends_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(holding, "HOLDERS", tmp_path / "holders.json")
+
     def interrupt() -> None:
         raise KeyboardInterrupt
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import testbed.__main__ as testbed
-from testbed import cluster
+from testbed import cluster, holding
 from testbed.progress import StepError
 
 WRITTEN = {"session": {"readyAt": "2026-01-01T00:00:00Z", "endedAt": "2026-01-01T01:00:00Z"}}
 SAFE = {**WRITTEN, "safeAt": "2026-01-01T02:00:00Z"}
+
+
+@pytest.fixture(autouse=True)
+def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(holding, "HOLDERS", tmp_path / "holders.json")
 
 
 def down(
