@@ -113,7 +113,8 @@ def _default(node: Mapping[str, Any]) -> str:
 def _description(node: Mapping[str, Any], others: Mapping[str, Any]) -> str:
     said = [node["description"]] if "description" in node else []
     if "pattern" in node:
-        said.append(f"Format: `{node['pattern']}`")
+        rules = [rule["message"] for rule in node.get("x-kubernetes-validations", ())]
+        said.append("; ".join([f"Format: `{node['pattern']}`", *rules]))
     if same := _same_as(node, others):
         said.append(f"Fields: the spec of [{same}]({same.lower()}.md).")
     return " ".join(said)
