@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2
 FORCED = $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help release demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-kills test-faults up down
+.PHONY: help release demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ test-matrix: venv ## strike every effect and every single write of every way tha
 
 test-model: venv ## explore what may happen to one session, for ten minutes
 	@MODEL_SECONDS=600 $(PYTEST) -s tests/model --timeout 900
+
+test-fuzz: venv ## what nobody writes or answers, in every field and every answer: hours (CASES=100 SEED=7 draws some for each test)
+	@VRSE_FUZZ=$(or $(CASES),whole) VRSE_FUZZ_SEED=$(or $(SEED),1) $(PYTEST) $(SIDE_BY_SIDE) tests/unit/fuzz --timeout 0
 
 test-kills: up ## 10 sessions, 2,000 files, 100 random kills: what is lost? (KILLS="--seed 2 --kills 20" changes it)
 	@$(BIN)/python -m testbed.kills $(KILLS)

@@ -22,9 +22,10 @@ _FAILED = 1
 
 def suites(name: str) -> list[str]:
     """Give the files that may catch a bug; what takes long comes last."""
-    folders = ("agent",) if name in AGENT else ("domain", "reconcile", "telemetry")
+    folders = ("agent",) if name in AGENT else ("domain", "reconcile", "telemetry", "fuzz")
     files = [path for folder in folders for path in (_UNIT / folder).glob("test_*.py")]
-    return [str(path) for path in sorted(files, key=lambda path: (path.name in _LONGEST, path))]
+    ordered = sorted(files, key=lambda path: (path.parent.name == "fuzz", path.name in _LONGEST, path))
+    return [str(path) for path in ordered]
 
 
 def seed(name: str) -> tuple[str, int, float, str]:

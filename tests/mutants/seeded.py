@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import SecretStr
 
 import volatile_rse.reconcile.service as rounds
+from volatile_rse.adapters import agent_client, kubernetes
+from volatile_rse.adapters.rucio import server
 from volatile_rse.agent import (
     batch,
     copying,
@@ -627,6 +629,39 @@ def a_list_at_hand_is_not_taken() -> None:
 @mutant
 def a_discard_leaves_no_time_for_a_try() -> None:
     decided_by("_tried_from", lambda _real: lambda begun, _record: begun)
+
+
+@mutant
+def an_answer_of_rucio_is_taken_as_it_comes() -> None:
+    swap(server, "fault_of", lambda _real: lambda _method, _answer: "")
+
+
+@mutant
+def an_answer_of_the_api_server_is_taken_as_it_comes() -> None:
+    swap(kubernetes, "_sound", lambda _real: lambda body, _verb, _about: body)
+
+
+@mutant
+def a_name_may_lead_anywhere() -> None:
+    swap(kubernetes, "quote", lambda real: lambda part, **_named: real(part, safe="/", errors="surrogatepass"))
+
+
+@mutant
+def pages_of_an_agent_have_no_end() -> None:
+    def page(self: Any, model: Any, listing: str, after: int) -> Any:
+        return self._parsed(model, self._call("GET", listing, query={"after": after, "limit": 1000}))
+
+    swap(agent_client.AgentClient, "_page", lambda _real: page)
+
+
+@mutant
+def what_stands_in_a_status_is_believed() -> None:
+    swap(reconciler, "_said_before", lambda _real: lambda body: body.get("status") or {})
+
+
+@mutant
+def a_record_of_the_far_future_is_young() -> None:
+    swap(reconciler, "later", lambda _real: lambda moment, span: moment + span)
 
 
 @of_agent

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.fuzz.fields import Field, fields_of
+from tests.unit.fuzz.fields import Field, Path, fields_of
 from tests.unit.fuzz.hostile import ABSENT, Value, of_type, shown, worst
 from tests.unit.fuzz.story import at, chosen, ends, is_whole, mended, planted, ref_of, told
 
@@ -38,7 +38,7 @@ _METADATA: tuple[tuple[str, Value], ...] = (
     ("managedFields", [{"manager": "x" * 1000}] * 100),
 )
 """What others than the operator write into the metadata; the API server itself keeps its form."""
-_SHARE = 10
+_SHARE = 8
 """Cases of a part at a moment in the short form."""
 
 
@@ -79,6 +79,26 @@ def test_no_field_keeps_a_buffer_from_its_end(kind: str, part: str, moment: str,
         if faults:
             wrong[f"{field} is {shown(value)}"] = faults
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment", "path", "value"),
+    [
+        ("VolatileRSE", "asked", ("spec", "session", "ttl"), "99999999999d"),
+        ("VolatileRSE", "asked", ("spec",), ABSENT),
+        ("VolatileRSE", "serving", ("status", "conditions"), "x"),
+        ("VolatileRSE", "serving", ("status", "conditions", 0), {"type": 7}),
+        ("VolatileRSE", "serving", ("status", "outputs"), "x"),
+        ("VolatileRSEClass", "asked", ("spec", "recordRetention"), "9999999d"),
+        ("RucioConnection", "serving", ("spec",), ABSENT),
+        ("RSERecord", "preparing", ("metadata", "creationTimestamp"), "9999-12-31T23:59:59Z"),
+        ("RSERecord", "serving", ("spec", "claims", 0, "request", "session", "endGrace"), "99999999999d"),
+    ],
+)
+def test_what_was_found_once_keeps_no_buffer_from_its_end(kind: str, moment: str, path: Path, value: Value) -> None:
+    world = at(moment)
+    planted(world, kind, path, value)
+    assert not [*ends(world), *world.faults]
 
 
 @pytest.mark.parametrize(
