@@ -23,14 +23,15 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from volatile_rse.api.conditions import Reason
+from volatile_rse.domain.clocks import BACKDATED
 from volatile_rse.ports.credentials import Authority, KeyPair, TokenClaims
 from volatile_rse.ports.errors import RefusedError
 
 __all__ = ["ClientPair", "LocalAuthority", "hashed_name"]
 
 _AUTHORITY_LIFETIME = timedelta(days=3650)
-_SKEW = timedelta(minutes=5)
-"""Clocks of other machines may be behind by this much."""
+_CERTIFIED = timedelta(days=1)
+"""A certificate begins so long before it is issued: by one that has not begun nobody could ask for a clock."""
 _SCALAR, _SURPLUS = 32, 8
 """Bytes of a private key of P-256, and more from which one is derived."""
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -77,7 +78,7 @@ class LocalAuthority(Authority):
         subject = _name(f"{name} {uuid.uuid4().hex[:8]}")
         end = now() + _AUTHORITY_LIFETIME
         builder = (
-            _builder(subject, subject, key.public_key(), now() - _SKEW, end)
+            _builder(subject, subject, key.public_key(), now() - _CERTIFIED, end)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage("key_cert_sign", "crl_sign", "digital_signature"), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
@@ -104,8 +105,7 @@ class LocalAuthority(Authority):
     def token(self, claims: TokenClaims) -> str:
         """Sign a token of the WLCG profile 1.0."""
         signer = self._token_key(claims.issuer)
-        # Dated back: XRootD refuses what begins by its clock in a second.
-        now = self._now() - _SKEW
+        now = self._now() - BACKDATED
         payload = {
             "wlcg.ver": "1.0",
             "iss": claims.issuer,
@@ -154,7 +154,7 @@ class LocalAuthority(Authority):
         issuer = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer)
         builder = (
-            _builder(_name(name), self._certificate.subject, key.public_key(), now - _SKEW, end)
+            _builder(_name(name), self._certificate.subject, key.public_key(), now - _CERTIFIED, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)

@@ -10,7 +10,8 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 from volatile_rse.adapters.https import bearer
@@ -63,11 +64,15 @@ class FakeBuffer(Buffer):
         Items of a page.
     """
 
-    def __init__(self, capacity: int = 1 << 30, page: int = 1000) -> None:
+    def __init__(self, capacity: int = 1 << 30, page: int = 1000) -> None:  # noqa: PLR0915 (switches of tests)
         self.down = False
         """The pod does not answer while this is set."""
         self.issuers: set[str] | None = None
         """Issuers whose tokens the door takes; None means every one's."""
+        self.now: Callable[[], datetime] | None = None
+        """The right time; None: it has no clock, and tokens count whenever they are shown."""
+        self.skew = timedelta()
+        """Its clock is ahead of the right time by this much."""
         self.broken: dict[str, str] = {}
         """Path or PFN -> error: staging, sealing or copying it fails while it stands here."""
         self.unlisted: str | None = None
@@ -167,9 +172,10 @@ class FakeBuffer(Buffer):
 
     def lose_volume(self) -> None:
         """Replace the volume: all is gone but what was copied away, and the agent begins anew."""
-        sites, volume = self.sites, int(self.volume) + 1
+        sites, volume, now, skew = self.sites, int(self.volume) + 1, self.now, self.skew
         self.__init__(self._capacity, self._page)  # type: ignore[misc]
         self.sites.update(sites)
+        self.now, self.skew = now, skew
         self.volume = f"{volume:032}"
 
     def restart(self) -> None:
@@ -189,6 +195,11 @@ class FakeBuffer(Buffer):
         )
 
     @property
+    def clock(self) -> int | None:
+        """What its clock shows, in seconds of Unix time."""
+        return None if self.now is None else int((self.now() + self.skew).timestamp())
+
+    @property
     def gate(self) -> GateState:
         """What is."""
         return self._actual
@@ -200,6 +211,7 @@ class FakeBuffer(Buffer):
         self._answers("report")
         return Report(
             version=self._version,
+            clock=self.clock,
             volume=self.volume,
             manifest=self._manifest.digest if self._manifest else None,
             sites=sorted(self._manifest.credentials) if self._manifest else [],
@@ -527,6 +539,8 @@ class FakeEndpoints(Endpoints):
 def _permits(buffer: FakeBuffer, token: str, right: str, path: str) -> bool:
     """Do as XRootD does: garbage, a stranger's token and one of other rights are all refused in the same way."""
     claims = _claims(token)
+    if not _counts(claims, buffer.clock):
+        return False
     if buffer.issuers is not None and claims.get("iss") not in buffer.issuers:
         return False
     if buffer.gate.mode == "fenced" and not path.startswith(_NOT_FENCED):
@@ -534,6 +548,14 @@ def _permits(buffer: FakeBuffer, token: str, right: str, path: str) -> bool:
     scopes = [scope.partition(":") for scope in str(claims.get("scope", "")).split()]
     folders = [folder for what, _, folder in scopes if what == f"storage.{right}"]
     return any(f"{path.rstrip('/')}/".startswith(f"{folder}/") for folder in folders)
+
+
+def _counts(claims: Mapping[str, object], clock: int | None) -> bool:
+    """Do as XRootD's token library does, which forgives not a second in what ``iat`` says."""
+    begin, end = claims.get("iat"), claims.get("exp")
+    if clock is None or not isinstance(begin, int) or not isinstance(end, int):
+        return clock is None
+    return begin <= clock < end
 
 
 def _claims(token: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from volatile_rse.agent import ballast, listing
@@ -146,6 +147,7 @@ class Buffer:
         seen = self.inventory.seen if seal is None else None
         return Report(
             version=version,
+            clock=int(time.time()),
             volume=self._volume,
             manifest=manifest.digest if manifest else None,
             sites=sorted(manifest.credentials) if manifest else [],

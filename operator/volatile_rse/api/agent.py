@@ -406,6 +406,8 @@ class Report(ApiModel):
     """Made with the volume: another one means that the storage was lost and begun anew."""
     manifest: Annotated[str, Field(max_length=64)] | None = None
     """Digest of the manifest in force; absent: this agent has none yet, or has restarted."""
+    clock: Count | None = None
+    """Unix time where it runs, in whole seconds; absent: an agent that does not tell."""
     sites: list[Annotated[str, Field(max_length=253)]] = []
     """Hosts that the manifest in force has ``credentials`` for."""
     desired: GateState

@@ -96,6 +96,7 @@ class Reason(StrEnum):
     BUFFER_UNREACHABLE = "BufferUnreachable"
     BUFFER_REFUSED = "BufferRefused"
     BUFFER_IMPLAUSIBLE = "BufferImplausible"
+    CLOCK_SKEW = "ClockSkew"
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_REFUSED = "ClusterRefused"
     CHANGED_MEANWHILE = "ChangedMeanwhile"
@@ -239,7 +240,9 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.ADMIN, "Ask the named account to remove its replication rule, which also locks files elsewhere."
     ),
     Reason.BUFFER_UNREACHABLE: Remedy(
-        Actor.ADMIN, "Look at the storage pod that the record names: its agent does not answer."
+        Actor.ADMIN,
+        "Look at the storage pod that the record names: its agent does not answer. Where it refuses the operator's "
+        "certificate, or the operator the agent's, compare the clocks of their nodes.",
     ),
     Reason.BUFFER_REFUSED: Remedy(
         Actor.ADMIN,
@@ -250,6 +253,11 @@ REMEDIES: dict[Reason, Remedy] = {
         "Look into the storage pod that the record names: its agent tells what cannot be, and nothing is done by it. "
         "Keep its volume; delete the pod to have another agent look at it. What stays unbelievable can be given up by "
         "spec.teardown.discard, without the VolatileRSE by spec.discard of the record, once the deadline is over.",
+    ),
+    Reason.CLOCK_SKEW: Remedy(
+        Actor.ADMIN,
+        "Set the clocks of that node and of the operator's right (NTP): nothing else has to be changed, and what was "
+        "refused is tried again by itself.",
     ),
     Reason.CLUSTER_UNREACHABLE: Remedy(Actor.ADMIN, "Bring the Kubernetes API server back."),
     Reason.CLUSTER_REFUSED: Remedy(

@@ -67,6 +67,7 @@ STALLING = frozenset(
 
 _KEPT_BACK = (
     Reason.FENCE_LATE,
+    Reason.CLOCK_SKEW,
     Reason.FENCE_UNPROVEN,
     Reason.SEALING_FAILED,
     Reason.DATASET_REFUSED,
@@ -213,6 +214,8 @@ def _usable(facts: Facts, record: Record, plan: Plan) -> _Said:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if _serves(facts, record):
         return _Said(type_, "True", Reason.USABLE, "Read just now with the session's rights, inside and outside.")
+    if facts.unusable and (problem := _find(plan, Reason.CLOCK_SKEW)):
+        return _Said(type_, "False", *_because(problem))
     if facts.unusable and not _is_starting(facts):
         return _Said(type_, "False", *_because(Problem(Reason.READ_FAILED, facts.unusable)))
     return _Said(type_, "False", *_why_not(record, plan))

@@ -203,3 +203,12 @@ def test_a_client_certificate_is_renewed_long_before_its_end(tmp_path: Path) -> 
 def test_certificates_of_authorities_may_have_comments_in_any_language(authority: LocalAuthority) -> None:
     with https.session(f"# F\u0151tan\u00fas\u00edtv\u00e1ny\n{authority.bundle()}") as session:
         assert session.adapters["https://"]._context.get_ca_certs()  # type: ignore[attr-defined]
+
+
+def test_certificates_begin_a_day_before_they_are_issued(authority: LocalAuthority) -> None:
+    """Whoever refused them for a clock that is behind could not be asked what it shows."""
+    issued = [authority.bundle(), authority.server(["a"], timedelta(days=2)).certificate]
+    issued.append(authority.client("a", timedelta(days=2)).certificate)
+    for certificate in issued:
+        begin = x509.load_pem_x509_certificate(certificate.encode()).not_valid_before_utc
+        assert datetime.now(UTC) - begin > timedelta(hours=23)

@@ -315,10 +315,11 @@ class Small:
 
     def world(self) -> World:
         inside = hosts_of(self.settings, name_of(self.record_id, Piece.SERVICE))[0]
+        self.buffer.now = self.clock.now
         return World(
             settings=self.settings,
             cluster=self.cluster,
-            authority=LocalAuthority(*CLUSTER_AUTHORITY),
+            authority=LocalAuthority(*CLUSTER_AUTHORITY, self.clock.now),
             endpoints=FakeEndpoints({inside: self.buffer, "buffers.example.org": self.buffer}, self.shown),
             clock=self.clock,
             connect=self._connect,

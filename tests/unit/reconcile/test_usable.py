@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
+
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.builders.objects import hosts_of, name_of
@@ -32,3 +36,60 @@ def test_an_endpoint_that_does_not_answer_at_first_is_no_fault_and_one_that_stay
     small.world = world  # type: ignore[method-assign]
     small.forget()
     small.until(small.has_session)
+
+
+@pytest.mark.parametrize("skew", [-2, 2, -239, 539])
+def test_clocks_that_are_a_little_apart_do_no_harm(skew: int) -> None:
+    small = Small()
+    small.buffer.skew = timedelta(seconds=skew)
+    small.request()
+    small.until(small.has_session)
+    assert "clock" not in small.message
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.end_pod()
+    small.until(lambda: "sealed" in small.truth.get("steps", {}))
+
+
+@pytest.mark.parametrize(("skew", "side"), [(-303, "behind"), (602, "ahead of")])
+def test_a_clock_that_is_far_off_is_named_until_it_is_set_right(skew: int, side: str) -> None:
+    small = Small()
+    small.buffer.skew = timedelta(seconds=skew)
+    small.request()
+    small.until(lambda: small.condition("Usable").get("reason") == "ClockSkew")
+    for _ in range(12):
+        small.step()
+    for condition in ("Usable", "Ready"):
+        assert small.condition(condition)["reason"] == "ClockSkew"
+        assert f" s {side} the operator's" in small.condition(condition)["message"]
+        assert "ADMIN must act: Set the clocks" in small.condition(condition)["message"]
+    assert not small.has_session()
+    small.buffer.skew = timedelta()
+    small.until(small.has_session)
+    assert "clock" not in small.message
+
+
+def test_a_clock_that_goes_wrong_in_the_session_holds_its_fence_and_says_so() -> None:
+    small = Small()
+    small.begin()
+    small.write("kept/a")
+    small.buffer.skew = timedelta(hours=-1)
+    small.until(lambda: small.condition("Usable").get("reason") == "ClockSkew")
+    small.end_pod()
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "ClockSkew")
+    small.buffer.skew = timedelta()
+    small.until(lambda: small.is_kept("kept/a"))
+
+
+def test_a_clock_that_nobody_needs_is_not_spoken_of() -> None:
+    """What is sealed needs no token of the buffer's any more."""
+    small = Small()
+    small.begin()
+    small.write("kept/a")
+    small.fail_copies(1000)
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    small.buffer.skew = timedelta(hours=-1)
+    for _ in range(5):
+        small.step()
+    assert "clock" not in small.message

@@ -11,6 +11,7 @@ from volatile_rse.builders.objects import hosts_of, name_of
 from volatile_rse.builders.session import listing_of, outbox, publishing, store_path, token_scope
 from volatile_rse.builders.storage import operator_issuer, session_audience, session_issuer
 from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.clocks import PROBING
 from volatile_rse.domain.facts import Piece, Record
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.times import later
@@ -25,8 +26,6 @@ _SAMPLES = 4
 """Inputs of which one file each is read to prove that the session can."""
 _GRACE = timedelta(hours=1)
 """A token outlives the session's longest life by this much: a connection keeps the one that it began with."""
-_PROBING = timedelta(minutes=10)
-"""Life of a token of a probe: an expired one would be refused for that."""
 _STORE = "/store/"
 _READ_STORE = "storage.read:/store"
 _WRITE_PROBE = f"storage.modify:{PROBE.rpartition('/')[0]}"
@@ -94,8 +93,8 @@ def writable(look: Look) -> bool:
 def _control(look: Look) -> None:
     """See that the server knows both issuers and the time, and takes what it must: a read and a write."""
     host, spec, endpoints = _inside(look), look.spec, look.world.endpoints
-    reading = _token(look.world, look.record, session_issuer(spec), _READ_STORE, _PROBING)
-    writing = _token(look.world, look.record, operator_issuer(spec), _WRITE_PROBE, _PROBING)
+    reading = _token(look.world, look.record, session_issuer(spec), _READ_STORE, PROBING)
+    writing = _token(look.world, look.record, operator_issuer(spec), _WRITE_PROBE, PROBING)
     wrong = []
     if endpoints.is_refused(host, DAVS_PORT, _STORE, reading):
         wrong.append(f"to read {_STORE} with a token of the session's issuer")
@@ -109,7 +108,7 @@ def _control(look: Look) -> None:
 def _session_probe(look: Look) -> str:
     """Sign a token of the session's issuer with the session's rights, good now."""
     return _token(
-        look.world, look.record, session_issuer(look.spec), token_scope(look.claim, look.record.status.scopes), _PROBING
+        look.world, look.record, session_issuer(look.spec), token_scope(look.claim, look.record.status.scopes), PROBING
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from volatile_rse.api.agent import CopyState, InputState, OutputState
+from volatile_rse.api.agent import CopyState, InputState, OutputState, Report
 from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import agent_host
+from volatile_rse.domain.clocks import problem_of_skew, skew_of
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
 from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.reconcile.gather.look import Look, guarded
@@ -22,6 +24,8 @@ __all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "report", "tol
 _PAGES = 1000
 """Of a listing, each of a thousand files: the operator has no room for more."""
 _LISTING = timedelta(minutes=5)
+_TOKENS = {Stage.SERVING, Stage.FENCING}
+"""Stages in which tokens are shown to the buffer."""
 
 
 def buffer_of(world: World, record: Record, facts: Facts) -> Buffer:
@@ -45,7 +49,9 @@ def report(look: Look) -> None:
     if pod is None or pod.over or not pod.address:
         return
     try:
+        before = look.world.clock.now()
         told = _buffer(look).report()
+        _compare_clocks(look, told, before)
         believe(look, doubt_report(look.record, told))
         look.set(report=told)
     except PortError as error:
@@ -88,6 +94,15 @@ def believe(look: Look, doubt: str) -> None:
     if doubt:
         message = f"The agent of {look.record.name} cannot be believed: {doubt}."
         raise RefusedError(Reason.BUFFER_IMPLAUSIBLE, message)
+
+
+def _compare_clocks(look: Look, told: Report, before: datetime) -> None:
+    """Tell of a clock that is too far off, wherever tokens are shown to the buffer."""
+    if told.clock is None or look.stage not in _TOKENS:
+        return
+    skew = skew_of(told.clock, before, look.world.clock.now())
+    if problem := problem_of_skew(look.record.name, skew):
+        look.problems.append(problem)
 
 
 def _buffer(look: Look) -> Buffer:
