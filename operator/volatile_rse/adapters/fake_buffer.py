@@ -69,6 +69,8 @@ class FakeBuffer(Buffer):
         """The pod does not answer while this is set."""
         self.issuers: set[str] | None = None
         """Issuers whose tokens the door takes; None means every one's."""
+        self.shut: dict[int, str] = {}
+        """Port -> why nobody is answered there, while it stands here."""
         self.now: Callable[[], datetime] | None = None
         """The right time; None: it has no clock, and tokens count whenever they are shown."""
         self.skew = timedelta()
@@ -92,6 +94,8 @@ class FakeBuffer(Buffer):
         self.staging_rate: int | None = None
         self.inodes = self.inodes_free = 1_000_000
         self.xrootd_restarts = 0
+        self.lacks: list[str] = []
+        """What the file system of its volume cannot: nothing of that volume is ever staged or sealed."""
         self.knows = ["outputs", "continuous", "sourceless", "listing"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
@@ -145,6 +149,8 @@ class FakeBuffer(Buffer):
 
     def advance(self) -> None:
         """Do all that is wanted."""
+        if self.lacks and self._manifest is not None:
+            self.broken |= {path: f"[Errno 95] Operation not supported: {path!r}" for path in self._sources}
         if self._desired != self._actual and not self.unfenced:
             self._actual = self._desired
             self._next()
@@ -212,6 +218,7 @@ class FakeBuffer(Buffer):
         return Report(
             version=self._version,
             clock=self.clock,
+            lacks=self.lacks,
             volume=self.volume,
             manifest=self._manifest.digest if self._manifest else None,
             sites=sorted(self._manifest.credentials) if self._manifest else [],
@@ -517,6 +524,15 @@ class FakeEndpoints(Endpoints):
             return error.what
         return None if path.endswith("/") or self._open(host, port).holds(path) else f"GET {path} gave 404"
 
+    def can_read_by_root(self, host: str, port: int, paths: Sequence[str], token: str) -> str | None:
+        """Do the same for several."""
+        found = (self.can_read(host, port, path, token) for path in paths)
+        said = next((why for why in found if why is not None), None)
+        words = {"https://": "root://", "GET ": f"open root://{host}:{port}/", "gave 403": "gave 3010", "404": "3011"}
+        for davs, root in words.items():
+            said = said and said.replace(davs, root)
+        return said
+
     def is_refused(self, host: str, port: int, path: str, token: str) -> bool:
         """Tell whether the token may not read there."""
         bearer(token)
@@ -530,8 +546,10 @@ class FakeEndpoints(Endpoints):
 
     def _open(self, host: str, port: int) -> FakeBuffer:
         buffer = self._buffers.get(host)
+        door = f"https://{host}:{port}"
+        if buffer is not None and port in buffer.shut:
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, f"{door} got no answer: {buffer.shut[port]}")
         if buffer is None or buffer.down or buffer.gate.mode == "down":
-            door = f"https://{host}:{port}"
             raise _unreachable(door)
         return buffer
 

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from volatile_rse.agent import ballast, listing
+from volatile_rse.agent import abilities, ballast, listing
 from volatile_rse.agent.copying import Copying
 from volatile_rse.agent.gate import Gate, GateError
 from volatile_rse.agent.inventory import Inventory, with_live
@@ -49,6 +49,7 @@ class Buffer:
     def __init__(self, places: Places, *, first: float = 1.0) -> None:
         places.make()
         self.places = places
+        self._lacks = abilities.lacking(places)
         self.ledger = _ledger(places)
         self.gate = Gate(places)
         self.troubles = Troubles(self.ledger.bump)
@@ -168,6 +169,7 @@ class Buffer:
             xrootd_restarts=restarts(self.places),
             partial_files=partial_files,
             partial_bytes=partial_bytes,
+            lacks=self._lacks,
         )
 
     def _failures(self) -> list[Failure]:

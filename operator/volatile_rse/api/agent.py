@@ -431,3 +431,5 @@ class Report(ApiModel):
     """Inputs of which a part has arrived: what is to come of them needs no inode more."""
     partial_bytes: Count = 0
     """What has arrived of them: it takes space, and is not asked for again."""
+    lacks: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=20)] = []
+    """What a buffer needs of its volume's file system, and this one cannot, each with the error."""

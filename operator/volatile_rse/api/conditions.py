@@ -113,6 +113,7 @@ class Reason(StrEnum):
     QUOTA_LOW = "QuotaLow"
     STORAGE_PENDING = "StoragePending"
     SESSION_OVER = "SessionOver"
+    STORAGE_UNSUITABLE = "StorageUnsuitable"
     STORAGE_LOST = "StorageLost"
     STAGING_STALLED = "StagingStalled"
     DURABILITY_TOO_LOW = "DurabilityTooLow"
@@ -316,6 +317,12 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.STORAGE_PENDING: Remedy(
         Actor.ADMIN, "Look at the storage pod that the record names; `kubectl describe` tells why it does not start."
+    ),
+    Reason.STORAGE_UNSUITABLE: Remedy(
+        Actor.ADMIN,
+        "Give the class a StorageClass whose volumes have a local file system with all of that (ext4, XFS; not NFS or "
+        "CIFS), or a memory volume on nodes with Linux 6.6 or later. The VolatileRSE is then made anew: this one keeps "
+        "its class as it was.",
     ),
     Reason.STORAGE_LOST: Remedy(
         Actor.USER,

@@ -63,8 +63,9 @@ def serving(facts: Facts, record: Record) -> Plan:
     """Have all that a session needs, and hand it over when it is usable."""
     usable = is_usable(facts, record)
     session = session_after(facts, record, usable=usable)
+    unfit = _unsuitable(facts, record)
     room = _no_room(facts, record)
-    work = () if room else send_work(facts)
+    work = () if unfit or room else send_work(facts)
     effects = [
         # Its list was deleted by somebody, and is asked for anew.
         *([do.FreezeInputs(facts.resolved)] if facts.resolved is not None else ()),
@@ -88,7 +89,7 @@ def serving(facts: Facts, record: Record) -> Plan:
         effects.insert(0, remember(record, session=truth, volume=volume))
     elif address := find_address(facts, record):
         effects.append(address)
-    problems = [*room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
+    problems = [*unfit, *room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
     if handing_over and any(each.by for each in facts.session.changed):
         problems.append(changed_objects(record.spec.claims[0].namespace, facts.session.changed))
     if facts.session.foreign:
@@ -129,6 +130,27 @@ def _published(facts: Facts, record: Record) -> tuple[list[do.Effect], str]:
     copying = copying_of(own_of(groups, facts.versions), facts.copies, chosen_of(record.status))
     steps = next_steps(facts, record, groups, copying)
     return steps, "the copies of what was published" if steps or copying.moving or copying.wanted else ""
+
+
+def _unsuitable(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Name what the volume cannot, before anything is staged on it: nothing of a session could be kept there.
+
+    One that has begun has what it has, and goes on as far as it can.
+    """
+    if facts.report is None or not facts.report.lacks or record.status.session.ready_at is not None:
+        return ()
+    medium, class_ = record.spec.class_snapshot.storage.volume, request_of(record).class_name
+    if medium is None:
+        named = "is in the memory of its node"
+    elif medium.storage_class_name is None:
+        named = "is of the cluster's default StorageClass"
+    else:
+        named = f"is of StorageClass {medium.storage_class_name!r}"
+    what = (
+        f"The volume of {record.name} {named}, as class {class_!r} has it, and its file system cannot do what a buffer "
+        f"needs: {'; '.join(facts.report.lacks)}. Nothing is staged there, and no session begins."
+    )
+    return (Problem(Reason.STORAGE_UNSUITABLE, what),)
 
 
 def _no_room(facts: Facts, record: Record) -> tuple[Problem, ...]:
@@ -177,7 +199,7 @@ def _stalled(facts: Facts, record: Record) -> tuple[Problem, ...]:
 
 def is_usable(facts: Facts, record: Record) -> bool:
     """Tell whether the session can read the inputs that it cannot start without, through its endpoint, now."""
-    if facts.report is None or facts.manifest is not None or facts.unusable != "":
+    if facts.report is None or facts.manifest is not None or facts.unusable != "" or _unsuitable(facts, record):
         return False
     if not all(_enough(facts, record, entry.name) for entry in record.status.inputs or ()):
         return False

@@ -57,6 +57,7 @@ STALLING = frozenset(
         Reason.INPUTS_CHANGED,
         Reason.LAST_COPY,
         Reason.LAST_COPY_OF_INPUT,
+        Reason.STORAGE_UNSUITABLE,
         Reason.STORAGE_LOST,
         Reason.CATALOGUE_REVERTED,
         Reason.FOREIGN_RULE,
@@ -213,8 +214,9 @@ def _usable(facts: Facts, record: Record, plan: Plan) -> _Said:
     if record.status.session.ended_at is not None:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if _serves(facts, record):
-        return _Said(type_, "True", Reason.USABLE, "Read just now with the session's rights, inside and outside.")
-    if facts.unusable and (problem := _find(plan, Reason.CLOCK_SKEW)):
+        said = "Read just now with the session's rights, inside and outside, by https and by root."
+        return _Said(type_, "True", Reason.USABLE, said)
+    if problem := _find(plan, Reason.STORAGE_UNSUITABLE) or (facts.unusable and _find(plan, Reason.CLOCK_SKEW)) or None:
         return _Said(type_, "False", *_because(problem))
     if facts.unusable and not _is_starting(facts):
         return _Said(type_, "False", *_because(Problem(Reason.READ_FAILED, facts.unusable)))
@@ -239,7 +241,7 @@ def _storage(facts: Facts, record: Record, plan: Plan) -> _Said:
     type_ = ConditionType.STORAGE_READY
     if record.status.freed_at is not None:
         return _Said(type_, "False", Reason.COMPLETED, "The storage has been freed.")
-    if problem := _find(plan, Reason.BUFFER_UNREACHABLE):
+    if problem := _find(plan, Reason.BUFFER_UNREACHABLE) or _find(plan, Reason.STORAGE_UNSUITABLE):
         return _Said(type_, "False", *_because(problem))
     pod = facts.storage.pod
     if pod is not None and pod.ready:
