@@ -19,7 +19,7 @@ from prometheus_client import start_http_server
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import ClientPair, LocalAuthority, hashed_name
 from volatile_rse.adapters.clock import SystemClock
-from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.adapters.endpoints import XrootdEndpoints
 from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
@@ -208,7 +208,7 @@ def _world(cluster: Cluster, settings: Settings, private: Path, metrics: Metrics
         settings=settings,
         cluster=cluster,
         authority=authority,
-        endpoints=HttpsEndpoints(authority.bundle()),
+        endpoints=XrootdEndpoints(authority.bundle()),
         clock=SystemClock(),
         connect=connect,
         buffer=buffer,

@@ -19,7 +19,7 @@ from tests.e2e import buffer_containers as containers
 from tests.e2e.buffer_containers import CLAIM, OUTBOX, PUBLISH, RECORD
 from tests.e2e.flows import docker, headers
 from volatile_rse.adapters.authority import LocalAuthority
-from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.adapters.endpoints import XrootdEndpoints
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.api.agent import (
     DATA,
@@ -62,6 +62,8 @@ class Around(Protocol):
 
     @property
     def port(self) -> int: ...
+    @property
+    def root(self) -> int: ...
     def minted(self, rights: str, issuer: str = containers.ISSUER) -> str: ...
     def credentials(self) -> tuple[dict[str, SiteTokens], str | None]: ...
     def url(self, name: str) -> str: ...
@@ -94,6 +96,10 @@ class FakeAround(Around):
     @property
     def port(self) -> int:
         return 1
+
+    @property
+    def root(self) -> int:
+        return 2
 
     def credentials(self) -> tuple[dict[str, SiteTokens], str | None]:
         token = SecretStr("token")
@@ -160,7 +166,7 @@ class RealAround(Around):
     def __init__(self, live: containers.Buffer) -> None:
         self._live = live
         self.buffer = live.client
-        self.door = HttpsEndpoints(live.bundle.read_text())
+        self.door = XrootdEndpoints(live.bundle.read_text())
         self.token = live.token
         self._facts = grid.grid()
         self._folder = f"/store/user/alice/contract-{uuid.uuid4().hex}"
@@ -172,6 +178,10 @@ class RealAround(Around):
     @property
     def port(self) -> int:
         return self._live.davs
+
+    @property
+    def root(self) -> int:
+        return self._live.root
 
     def credentials(self) -> tuple[dict[str, SiteTokens], str | None]:
         host = self._facts.davs[SITE].removeprefix("https://").partition(":")[0]
@@ -550,11 +560,18 @@ def test_the_door_tells_what_a_session_may(around: Around) -> None:
     def writable(path: str, token: str) -> bool:
         return around.door.can_write(HOST, around.port, path, token)
 
+    def unreadable_by_root(token: str, *paths: str) -> str:
+        return around.door.can_read_by_root(HOST, around.root, paths, token) or ""
+
     buffer.send_manifest(manifest(around, file))
     around.settle(lambda: buffer.report().inputs[0].staged == 1)
     assert unreadable(file.path, around.token) == ""
     assert unreadable("/store/", around.token) == ""
     assert "gave 404" in unreadable("/store/user/alice/absent", around.token)
+    assert unreadable_by_root(around.token, file.path, "/store/", f"{OUTBOX}/") == ""
+    absent = unreadable_by_root(around.token, file.path, "/store/user/alice/absent")
+    assert absent.startswith(f"open root://{HOST}:{around.root}//store/user/alice/absent gave 3011"), absent
+    assert "gave 3010" in unreadable_by_root(around.token, "/outbox/another/x")
     assert writable(f"{OUTBOX}/", around.token)
     assert not writable("/store/user/alice/", around.token)
     assert not writable("/outbox/another/", around.token)
@@ -562,11 +579,14 @@ def test_the_door_tells_what_a_session_may(around: Around) -> None:
     fenced(around)
     assert not writable(f"{OUTBOX}/", around.token)
     assert unreadable(file.path, around.token) == ""
+    assert unreadable_by_root(around.token, file.path) == ""
+    assert "gave 3010" in unreadable_by_root(around.token, f"{OUTBOX}/")
     # What can be no token is refused unseen: HTTP libraries raise what they like for it, and repeat it.
     for token in ("", "two words", "to\nken", "\N{GREEK SMALL LETTER TAU}oken", "t\x00", "\u202etoken"):
         calls: list[Callable[[], object]] = [
             lambda token=token: unreadable("/store/", token),  # type: ignore[misc]
             lambda token=token: around.door.is_refused(HOST, around.port, "/store/", token),  # type: ignore[misc]
+            lambda token=token: unreadable_by_root(token, file.path),  # type: ignore[misc]
             lambda token=token: writable(f"{OUTBOX}/", token),  # type: ignore[misc]
             lambda token=token: around.door.size(around.url("x"), token, None),  # type: ignore[misc]
         ]

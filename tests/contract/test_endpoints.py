@@ -1,15 +1,23 @@
-"""What the door of a real XRootD tells about a token."""
+"""What the doors of a real XRootD tell about a token."""
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
 
 from testbed import pki, sites
 from testbed.layout import SITES
-from volatile_rse.adapters.endpoints import HttpsEndpoints
+from tests.e2e.buffer_containers import AUDIENCE, ISSUER, OUTBOX, RIGHTS, Buffer, live_buffer
+from tests.e2e.flows import docker
+from volatile_rse.adapters import xroot
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.endpoints import XrootdEndpoints
+from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.ports.errors import UnreachableError
 
 pytestmark = pytest.mark.grid
@@ -19,8 +27,8 @@ READ, WRITE = "storage.read:/store", "storage.read:/store storage.modify:/store"
 
 
 @pytest.fixture(scope="module")
-def door() -> HttpsEndpoints:
-    return HttpsEndpoints(pki.CA.read_text())
+def door() -> XrootdEndpoints:
+    return XrootdEndpoints(pki.CA.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def folder() -> str:
 
 
 @pytest.mark.parametrize("name", ["a file", "empty", ""])
-def test_what_is_there_can_be_read(door: HttpsEndpoints, folder: str, name: str) -> None:
+def test_what_is_there_can_be_read(door: XrootdEndpoints, folder: str, name: str) -> None:
     port = sites.davs_port(HOST)
     assert door.can_read("localhost", port, f"{folder}/{name}", pki.token("alice", HOST, READ)) is None
     why = door.can_read("localhost", port, f"{folder}/{name}", "garbage")
@@ -44,14 +52,14 @@ def test_what_is_there_can_be_read(door: HttpsEndpoints, folder: str, name: str)
 
 
 @pytest.mark.parametrize("name", ["absent", "absent/"])
-def test_what_is_not_there_cannot(door: HttpsEndpoints, folder: str, name: str) -> None:
+def test_what_is_not_there_cannot(door: XrootdEndpoints, folder: str, name: str) -> None:
     token = pki.token("alice", HOST, READ)
     why = door.can_read("localhost", sites.davs_port(HOST), f"{folder}/{name}", token)
     assert why is not None
     assert "gave 404" in why
 
 
-def test_a_probe_tells_writers_from_readers_and_leaves_nothing(door: HttpsEndpoints, folder: str) -> None:
+def test_a_probe_tells_writers_from_readers_and_leaves_nothing(door: XrootdEndpoints, folder: str) -> None:
     port, writer = sites.davs_port(HOST), pki.token("alice", HOST, WRITE)
     for token, may in ((writer, True), (pki.token("alice", HOST, READ), False), ("garbage", False)):
         assert door.can_write("localhost", port, f"{folder}/", token) == may
@@ -62,7 +70,7 @@ def test_a_probe_tells_writers_from_readers_and_leaves_nothing(door: HttpsEndpoi
     assert "probe" not in listing.text
 
 
-def test_the_size_of_a_file_is_what_the_site_says(door: HttpsEndpoints, folder: str) -> None:
+def test_the_size_of_a_file_is_what_the_site_says(door: XrootdEndpoints, folder: str) -> None:
     token, trust = pki.token("alice", HOST, READ), pki.CA.read_text()
     site = f"davs://localhost:{sites.davs_port(HOST)}{folder}"
     assert door.size(f"{site}/a file", token, trust) == 1000
@@ -71,3 +79,58 @@ def test_the_size_of_a_file_is_what_the_site_says(door: HttpsEndpoints, folder: 
     for wrong in ({"token": "garbage", "trust": trust}, {"token": token, "trust": None}):
         with pytest.raises(UnreachableError):
             door.size(f"{site}/a file", **wrong)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buffer]:
+    """Give a buffer with a file, as its pod has it: HAProxy before XRootD."""
+    with live_buffer(tmp_path_factory.mktemp("live")) as made:
+        assert made.call("PUT", f"{OUTBOX}/a file", data=b"x" * 1000).status_code == 201
+        assert made.call("PUT", f"{OUTBOX}/empty", data=b"").status_code == 201
+        yield made
+
+
+def by_root(live: Buffer, *paths: str, token: str = "", bundle: str = "", host: str = "localhost") -> str:
+    doors = XrootdEndpoints(bundle or live.bundle.read_text())
+    return doors.can_read_by_root(host, live.root, paths or (f"{OUTBOX}/a file",), token or live.token) or ""
+
+
+def test_files_and_directories_are_read_by_root(live: Buffer) -> None:
+    assert by_root(live, f"{OUTBOX}/a file", f"{OUTBOX}/empty", f"{OUTBOX}/") == ""
+    assert "absent gave 3011" in by_root(live, f"{OUTBOX}/absent")
+    assert "absent/ gave 3011" in by_root(live, f"{OUTBOX}/absent/")
+    assert f"open root://localhost:{live.root}/{OUTBOX} gave 3016" in by_root(live, OUTBOX)
+
+
+def test_wrong_tokens_are_refused_by_root(live: Buffer) -> None:
+    for token in ("garbage", f"{live.token[:-8]}AAAAAAAA", LocalAuthority(*LocalAuthority.create()).token(_claims())):
+        why = by_root(live, token=token)
+        assert why.startswith(f"token at root://localhost:{live.root} gave 3030 "), why
+        assert token[-40:] not in why
+    for rights in ("storage.read:/store", f"storage.modify:{OUTBOX}"):
+        assert f"{OUTBOX}/a file gave 3010" in by_root(live, token=live.mint(rights))
+
+
+def test_no_token_is_shown_by_root_to_who_is_not_the_buffer(live: Buffer) -> None:
+    why = by_root(live, bundle=LocalAuthority.create()[0])
+    assert why.startswith(f"TLS of root://localhost:{live.root} got no answer")
+    assert "CERTIFICATE_VERIFY_FAILED" in why
+    assert "CERTIFICATE_VERIFY_FAILED" in by_root(live, host="127.0.0.1")
+
+
+def test_a_buffer_that_stands_still_is_not_waited_for_by_root(live: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xroot, "_SECONDS", 1.0)
+    docker("pause", f"{live.name}-xrootd")
+    begin = time.monotonic()
+    try:
+        why = by_root(live)
+    finally:
+        docker("unpause", f"{live.name}-xrootd")
+    assert time.monotonic() - begin < 5
+    assert "got no answer" in why
+    monkeypatch.setattr(xroot, "_SECONDS", 10.0)
+    assert by_root(live) == ""
+
+
+def _claims() -> TokenClaims:
+    return TokenClaims(ISSUER, "alice", AUDIENCE, RIGHTS, datetime.now(UTC) + timedelta(hours=1))

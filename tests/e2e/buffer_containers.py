@@ -26,6 +26,7 @@ from volatile_rse.api.agent import (
     DATA,
     DAVS_PORT,
     PROBE,
+    ROOT_PORT,
     RUN,
     TLS,
     UID,
@@ -75,6 +76,11 @@ class Buffer:
     def davs(self) -> int:
         """Another one after a restart."""
         return published(f"{self.name}-xrootd", DAVS_PORT)
+
+    @property
+    def root(self) -> int:
+        """Another one after a restart."""
+        return published(f"{self.name}-xrootd", ROOT_PORT)
 
     @property
     def bundle(self) -> Path:
@@ -134,14 +140,14 @@ def folder(path: Path, files: dict[str, str]) -> str:
     return str(path)
 
 
-def run(name: str, program: str, mounts: dict[str, str], port: int) -> int:
-    """Start a container as restricted as the pod's."""
+def run(name: str, program: str, mounts: dict[str, str], *ports: int) -> int:
+    """Start a container as restricted as the pod's; give where the first of its ports is."""
     options = ["--user", f"{UID}:{UID}", "--read-only", "--cap-drop", "ALL", "--network", layout.NETWORK]
     options += [part for path in ("/tmp", RUN) for part in ("--tmpfs", f"{path}:uid={UID},mode=700")]  # noqa: S108
     options += [part for path, source in mounts.items() for part in ("--volume", f"{source}:{path}")]
-    docker("run", "--detach", "--name", name, "--publish", f"127.0.0.1::{port}", *options, buffer.image(),
-           "python3", "-m", program)  # fmt: skip
-    return published(name, port)
+    options += [part for port in ports for part in ("--publish", f"127.0.0.1::{port}")]
+    docker("run", "--detach", "--name", name, *options, buffer.image(), "python3", "-m", program)
+    return published(name, ports[0])
 
 
 def published(name: str, port: int) -> int:
@@ -167,7 +173,7 @@ def live_buffer(tmp: Path, size: int | None = None) -> Iterator[Buffer]:
         docker("volume", "create", name, *(part for pair in options.items() for part in ("--opt", "=".join(pair))))
     try:
         config = {CONFIG: folder(tmp / "config", buffer_files(server))}
-        run(f"{name}-xrootd", "volatile_rse.agent.supervisor", {**mounts, **config}, DAVS_PORT)
+        run(f"{name}-xrootd", "volatile_rse.agent.supervisor", {**mounts, **config}, DAVS_PORT, ROOT_PORT)
         agent = run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
         client = AgentClient(("127.0.0.1", agent), "localhost", authority.bundle(), authority.client("operator", hour))
         made = Buffer(name, client, tmp, minted(authority, RIGHTS), authority)

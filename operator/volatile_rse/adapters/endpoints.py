@@ -1,20 +1,21 @@
-"""A buffer's davs door, used as its session does."""
+"""A buffer's doors, used as its session does."""
 
 from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 import requests
 
-from volatile_rse.adapters import https
+from volatile_rse.adapters import https, xroot
 from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.buffer import Endpoints
 from volatile_rse.ports.errors import UnreachableError
 
-__all__ = ["HttpsEndpoints"]
+__all__ = ["XrootdEndpoints"]
 
 _TIMEOUT = 10
 """Seconds that a door may be silent."""
@@ -47,8 +48,8 @@ class _Answer:
         return f"{self.call} gave {self.status} {self.words}".rstrip()
 
 
-class HttpsEndpoints(Endpoints):
-    """XRootD over HTTPS.
+class XrootdEndpoints(Endpoints):
+    """XRootD over HTTPS and the root protocol.
 
     Parameters
     ----------
@@ -85,6 +86,10 @@ class HttpsEndpoints(Endpoints):
         except UnreachableError as error:
             return error.what
         return None if answer.ok or answer.status == _EMPTY else str(answer)
+
+    def can_read_by_root(self, host: str, port: int, paths: Sequence[str], token: str) -> str | None:
+        """Do the same for several by the root protocol, over one connection."""
+        return xroot.unreadable((host, port), paths, token, self._bundle)
 
     def is_refused(self, host: str, port: int, path: str, token: str) -> bool:
         """Do the same, and tell a refusal from everything else.

@@ -25,7 +25,7 @@ from volatile_rse.api.text import visible
 from volatile_rse.ports.credentials import KeyPair
 from volatile_rse.ports.errors import RefusedError
 
-__all__ = ["BoundedTls", "bearer", "bound_context", "bounded", "left", "netloc", "session", "told"]
+__all__ = ["BoundedTls", "bearer", "bound_context", "bounded", "left", "netloc", "session", "tls_context", "told"]
 
 _TOKEN = re.compile(r"[!-~]+")
 _HIDDEN = "(secret)"
@@ -142,7 +142,7 @@ def session(bundle: str | None, pair: KeyPair | None = None, name: str | None = 
     # Proxies, netrc and certificate bundles of the environment are meant for others.
     made.trust_env = False
     made.headers["Accept-Encoding"] = "identity"
-    made.mount("https://", BoundedTls(_context(bundle, pair), name))
+    made.mount("https://", BoundedTls(tls_context(bundle, pair), name))
     return made
 
 
@@ -176,7 +176,8 @@ def netloc(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _context(bundle: str | None, pair: KeyPair | None) -> ssl.SSLContext:
+def tls_context(bundle: str | None, pair: KeyPair | None = None) -> ssl.SSLContext:
+    """Make a context that trusts these authorities (PEM; None: the system's) and verifies names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if bundle is None:

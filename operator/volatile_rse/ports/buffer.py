@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from volatile_rse.api.agent import (
@@ -52,7 +53,7 @@ class Buffer(Protocol):
 
 
 class Endpoints(Protocol):
-    """A buffer as its session reaches it, and sites as the agent does: https with a token."""
+    """A buffer as its session reaches it, by https and by root, and sites as the agent does: with a token."""
 
     def size(self, url: str, token: str, trust: str | None) -> int | None:
         """Ask a site for a file's size; None: it says that there is none.
@@ -77,6 +78,15 @@ class Endpoints(Protocol):
         ------
         RefusedError
             CREDENTIAL_INVALID: what is given as a token can be none.
+        """
+
+    def can_read_by_root(self, host: str, port: int, paths: Sequence[str], token: str) -> str | None:
+        """Do the same for several by the root protocol, over one connection.
+
+        Raises
+        ------
+        RefusedError
+            As ``can_read``.
         """
 
     def is_refused(self, host: str, port: int, path: str, token: str) -> bool:

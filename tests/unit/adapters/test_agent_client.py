@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import LocalAuthority
-from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.adapters.endpoints import XrootdEndpoints
 from volatile_rse.api.agent import FenceRequest, Manifest, OutputRule, Report, SealRequest, SiteTokens
 from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.errors import RefusedError, UnreachableError
@@ -154,7 +154,7 @@ def test_the_environment_does_not_decide_whom_we_trust(
 )
 def test_endpoints_tell_what_a_token_may(agent: Agent, status: int, *, readable: bool, writable: bool) -> None:
     agent.status = status
-    door = HttpsEndpoints(AUTHORITY.bundle())
+    door = XrootdEndpoints(AUTHORITY.bundle())
     why = door.can_read("localhost", agent.port, "/store/a b", "t")
     assert (why is None) == readable
     assert why is None or f"gave {status}" in why
@@ -169,7 +169,7 @@ def test_endpoints_tell_what_a_token_may(agent: Agent, status: int, *, readable:
 def test_an_answer_that_does_not_tell_is_no_refusal(agent: Agent, status: int) -> None:
     agent.status = status
     with pytest.raises(UnreachableError, match=f"gave {status}"):
-        HttpsEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/c", "t")
+        XrootdEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/c", "t")
 
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9." + "e" * 300
@@ -178,11 +178,11 @@ TOKEN = "eyJhbGciOiJFUzI1NiJ9." + "e" * 300
 @pytest.mark.parametrize("token", [TOKEN, "short-token"])
 def test_what_a_server_repeats_of_a_token_is_not_told(agent: Agent, token: str) -> None:
     agent.status, agent.body = 403, f"\x1b[31mWho is Bearer {token}? \N{RIGHT-TO-LEFT OVERRIDE}".encode()
-    why = HttpsEndpoints(AUTHORITY.bundle()).can_read("localhost", agent.port, "/store/a", token) or ""
+    why = XrootdEndpoints(AUTHORITY.bundle()).can_read("localhost", agent.port, "/store/a", token) or ""
     assert why.endswith("gave 403 \\x1b[31mWho is Bearer (secret)" + ("? \\u202e" if token != TOKEN else ""))
     agent.status = 500
     with pytest.raises(UnreachableError) as caught:
-        HttpsEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/a/", token)
+        XrootdEndpoints(AUTHORITY.bundle()).can_write("localhost", agent.port, "/outbox/a/", token)
     assert token[:16] not in str(caught.value)
     manifest = Manifest(digest="a" * 64, claims=["c"], credentials={"site": SiteTokens(write=SecretStr(token))})
     with pytest.raises(RefusedError, match=r"Bearer \(secret\)") as refused:
@@ -193,7 +193,7 @@ def test_what_a_server_repeats_of_a_token_is_not_told(agent: Agent, token: str) 
 @pytest.mark.parametrize("trust", ["", "\N{GREEK SMALL LETTER TAU}", "no certificate"])
 def test_authorities_that_are_none_are_no_answer(agent: Agent, trust: str) -> None:
     with pytest.raises(UnreachableError):
-        HttpsEndpoints("").size(f"davs://localhost:{agent.port}/a", "t", trust)
+        XrootdEndpoints("").size(f"davs://localhost:{agent.port}/a", "t", trust)
 
 
 RECORDED = Path(__file__).with_name("report-v1.json")

@@ -14,7 +14,7 @@ from kubernetes.client import ApiClient, Configuration
 from tests.unit.adapters.slow_server import AUTHORITY, MANNERS, slow_server
 from volatile_rse.adapters import agent_client, endpoints, https, kubernetes
 from volatile_rse.adapters.agent_client import AgentClient
-from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.adapters.endpoints import XrootdEndpoints
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.adapters.rucio import server as rucio_server
 from volatile_rse.adapters.rucio.server import RucioServer
@@ -42,12 +42,12 @@ def report(port: int, folder: Path) -> None:
 
 def door(port: int, folder: Path) -> None:
     del folder
-    HttpsEndpoints(AUTHORITY.bundle()).can_write("localhost", port, "/outbox/x/", "token")
+    XrootdEndpoints(AUTHORITY.bundle()).can_write("localhost", port, "/outbox/x/", "token")
 
 
 def site(port: int, folder: Path) -> None:
     del folder
-    HttpsEndpoints(AUTHORITY.bundle()).size(f"davs://localhost:{port}/f", "token", AUTHORITY.bundle())
+    XrootdEndpoints(AUTHORITY.bundle()).size(f"davs://localhost:{port}/f", "token", AUTHORITY.bundle())
 
 
 def rucio(port: int, folder: Path) -> None:

@@ -14,7 +14,7 @@ from tests.unit.fuzz.answers import altered, places_of, values_for
 from tests.unit.fuzz.hostile import TEXTS, shown
 from volatile_rse.adapters import https
 from volatile_rse.adapters.agent_client import AgentClient
-from volatile_rse.adapters.endpoints import HttpsEndpoints
+from volatile_rse.adapters.endpoints import XrootdEndpoints
 from volatile_rse.api.agent import FenceRequest
 from volatile_rse.api.schema import ApiModel
 from volatile_rse.ports.buffer import Buffer
@@ -151,12 +151,12 @@ def test_pages_come_to_an_end(monkeypatch: pytest.MonkeyPatch, following: int) -
 @pytest.mark.parametrize("length", [*TEXTS, "²", "٣", "1" * 5000, "+1", "1_0", "0x10"])
 def test_a_length_is_a_number_or_none(monkeypatch: pytest.MonkeyPatch, length: str) -> None:
     with answering(monkeypatch, 200, b"", {"Content-Length": length}), suppress(PortError):
-        assert 0 <= (HttpsEndpoints("").size("davs://h/f", "token", None) or 0) < 1 << 63
+        assert 0 <= (XrootdEndpoints("").size("davs://h/f", "token", None) or 0) < 1 << 63
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "h:99999", "[::1", "h:x", "h\x00"])
 def test_no_url_token_or_trust_is_more_than_a_port_s_error(text: str) -> None:
-    doors = HttpsEndpoints("")
+    doors = XrootdEndpoints("")
     asks: tuple[Callable[[], object], ...] = (
         lambda: doors.size(f"davs://{text}/f", "token", None),
         lambda: doors.size("davs://127.0.0.1:1/f", text, None),

@@ -161,7 +161,8 @@ class Living(Small):
         service = self.cluster.get(Ref("Service", "bufs", name_of(self.record_id, Piece.SERVICE)))
         if service is None or read_service(service).drained:
             return False
-        return self._runs() and (host != _PUBLIC or port == read_service(service).davs_port)
+        ports = {read_service(service).davs_port, read_service(service).root_port}
+        return self._runs() and (host != _PUBLIC or port in ports)
 
     def takes(self, token: str) -> bool:
         """Tell whether XRootD knows the key of a token."""

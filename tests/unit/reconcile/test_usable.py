@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.adapters.fake_buffer import FakeEndpoints
+from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 from volatile_rse.builders.objects import hosts_of, name_of
 from volatile_rse.domain.facts import Piece
 
@@ -93,3 +94,25 @@ def test_a_clock_that_nobody_needs_is_not_spoken_of() -> None:
     for _ in range(5):
         small.step()
     assert "clock" not in small.message
+
+
+@pytest.mark.parametrize("side", ["inside", "outside"])
+@pytest.mark.parametrize("protocol", ["davs", "root"])
+def test_a_session_waits_for_each_door_and_is_told_which_one_is_shut(side: str, protocol: str) -> None:
+    """ROOT reads by root alone, and copies go by davs."""
+    small = Small()
+    small.request()
+    small.until(lambda: small.record.get("spec", {}).get("public"))
+    public = small.record["spec"]["public"]
+    doors = {"inside": {"davs": DAVS_PORT, "root": ROOT_PORT}}
+    doors["outside"] = {"davs": public["davsPort"], "root": public["rootPort"]}
+    port = doors[side][protocol]
+    small.buffer.shut[port] = "Connection refused"
+    small.until(lambda: small.condition("Usable").get("reason") == "ReadFailed")
+    scheme = "https" if protocol == "davs" else protocol
+    host = "buffers.example.org" if side == "outside" else f"vrse-{small.record_id}.bufs.svc"
+    assert f"{scheme}://{host}:{port} got no answer: Connection refused" in small.condition("Usable")["message"]
+    assert not small.has_session()
+    del small.buffer.shut[port]
+    small.until(small.has_session)
+    assert "by https and by root" in small.condition("Usable")["message"]

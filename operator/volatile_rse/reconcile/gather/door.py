@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from volatile_rse.api.agent import DAVS_PORT, PROBE
+from volatile_rse.api.agent import DAVS_PORT, PROBE, ROOT_PORT
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.builders.objects import hosts_of, name_of
@@ -39,7 +39,7 @@ def session_token(world: World, record: Record) -> str:
 
 
 def unusable(look: Look) -> str:
-    """Read as the session would, inside and outside: with its rights, of its issuer."""
+    """Read as the session would, inside and outside, by https and by root: with its rights, of its issuer."""
     public = look.spec.public
     if public is None or Piece.KEYS not in look.bodies:
         return "it has no address yet"
@@ -48,10 +48,14 @@ def unusable(look: Look) -> str:
     if report is not None and listing is not None and "listing" in report.knows:
         samples.append(listing.path)
     token = _session_probe(look)
-    for host, port in ((_inside(look), DAVS_PORT), (public.host, public.davs_port)):
-        for path in samples or [f"{outbox(look.claim)}/"]:
-            if why := look.world.endpoints.can_read(host, port, path, token):
+    samples = samples or [f"{outbox(look.claim)}/"]
+    doors = (_inside(look), DAVS_PORT, ROOT_PORT), (public.host, public.davs_port, public.root_port)
+    for host, davs, root in doors:
+        for path in samples:
+            if why := look.world.endpoints.can_read(host, davs, path, token):
                 return why
+        if why := look.world.endpoints.can_read_by_root(host, root, samples, token):
+            return why
     return ""
 
 
