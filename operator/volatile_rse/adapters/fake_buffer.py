@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -38,6 +37,7 @@ from volatile_rse.api.agent import (
     SealRequest,
     SealState,
     Space,
+    rule_of,
 )
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.text import WORDS, visible
@@ -369,7 +369,7 @@ class FakeBuffer(Buffer):
         request = SealRequest(generation=1, record_id=manifest.record_id, outputs=rules)
         for key in self._published:
             found = self._outputs[key]
-            if found.state in {"found", "failed"} and _rule(key, rules) is not None:
+            if found.state in {"found", "failed"} and rule_of(*key, rules) is not None:
                 self._outputs[key] = self._sort(key, found, request)
 
     def _inventory(self, request: SealRequest) -> None:
@@ -377,7 +377,7 @@ class FakeBuffer(Buffer):
         if self.sealing_steps:
             self.sealing_steps -= 1
             for key, found in work.items():
-                rule = _rule(key, request.outputs)
+                rule = rule_of(*key, request.outputs)
                 if rule is not None and found.output is None:
                     self._outputs[key] = found.model_copy(update={"version": self._next(), "output": rule.name})
             return
@@ -396,7 +396,7 @@ class FakeBuffer(Buffer):
         return self._seal.model_copy(update={"idle": self.sealing_idle})
 
     def _sort(self, key: tuple[str, str], found: OutputState, request: SealRequest) -> OutputState:
-        rule = _rule(key, request.outputs)
+        rule = rule_of(*key, request.outputs)
         if key in self._torn or rule is None:
             state: Literal["torn", "unmatched"] = "torn" if key in self._torn else "unmatched"
             output = rule.name if rule else None
@@ -466,7 +466,7 @@ class FakeBuffer(Buffer):
         """Tell which output takes a file, before the inventory by the manifest's rules."""
         if state.state != "found":
             return state.output
-        rule = _rule(key, self.rules)
+        rule = rule_of(*key, self.rules)
         return None if rule is None else rule.name
 
     def _copy_totals(self) -> CopyTotals:
@@ -600,19 +600,3 @@ def _bytes(states: Iterable[InputState | OutputState]) -> int:
 
 def _count(states: Iterable[InputState | OutputState | CopyState], which: str) -> int:
     return sum(state.state == which for state in states)
-
-
-def _rule(key: tuple[str, str], rules: Iterable[OutputRule]) -> OutputRule | None:
-    claim, path = key
-    for rule in rules:
-        if rule.claim == claim and any(_matches(pattern, path) for pattern in rule.patterns):
-            return rule
-    return None
-
-
-_GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
-def _matches(pattern: str, path: str) -> bool:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    return re.fullmatch("".join(_GLOB.get(part, re.escape(part)) for part in parts), path, re.DOTALL) is not None

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import signal
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volatile_rse.agent.places import sync
-from volatile_rse.api.agent import EXCLUDES, PATH_LENGTH, OutputRule
+from volatile_rse.api.agent import EXCLUDES, PATH_LENGTH, OutputRule, rule_of
+from volatile_rse.api.patterns import Reach, leads_below, reach_of
 from volatile_rse.api.text import visible
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "first_rule",
     "is_excluded",
     "is_written",
-    "matches",
     "reached",
     "rule_below",
     "shown",
@@ -33,7 +32,6 @@ __all__ = [
     "walk",
 ]
 
-_PART = re.compile(r"\*\*/|\*\*|.", re.DOTALL)
 _OWNER = stat.S_IRWXU
 _TOP = b"."
 """An outbox itself."""
@@ -237,22 +235,16 @@ def _text(path: bytes) -> str:
 
 
 def first_rule(claim: str, path: bytes, rules: Iterable[OutputRule]) -> OutputRule | None:
-    """Give the first output that takes a file."""
-    text = _text(path)
-    for rule in rules:
-        if rule.claim == claim and any(matches(pattern, text) for pattern in rule.patterns):
-            return rule
-    return None
+    """Give the output that takes a file."""
+    return rule_of(claim, _text(path), rules)
 
 
 def rule_below(claim: str, folder: bytes, rules: Iterable[OutputRule]) -> OutputRule | None:
     """Give the first output that takes a file, or takes files below it if it is a directory."""
     rules = list(rules)
-    below_it = "" if folder == _TOP else f"{_text(folder)}/"
+    above = "" if folder == _TOP else _text(folder)
     leading = (
-        rule
-        for rule in rules
-        if rule.claim == claim and any(_leads_below(pattern, below_it) for pattern in rule.patterns)
+        rule for rule in rules if rule.claim == claim and any(leads_below(pattern, above) for pattern in rule.patterns)
     )
     return first_rule(claim, folder, rules) or next(leading, None)
 
@@ -260,52 +252,4 @@ def rule_below(claim: str, folder: bytes, rules: Iterable[OutputRule]) -> Output
 def is_excluded(path: bytes) -> bool:
     """Tell whether a file is what programs leave lying about."""
     text = _text(path)
-    return any(matches(pattern, text) for pattern in EXCLUDES)
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Compare a path with a glob: ``**`` is any number of directories, ``*`` and ``?`` stay within a name.
-
-    All places that the pattern can have reached are followed at once. A regular expression would try them one after
-    another: a few stars, which anybody may write, keep it busy for hours.
-    """
-    reached = {0}
-    for part in _PART.findall(pattern):
-        reached = _onward(part, path, reached)
-        if not reached:
-            return False
-    return len(path) in reached
-
-
-def _leads_below(pattern: str, folder: str) -> bool:
-    """Tell whether a glob may match something below a directory, which is given with its last slash."""
-    reached = {0}
-    for part in _PART.findall(pattern):
-        before = len(folder) in reached
-        reached = _onward(part, folder, reached) if reached else reached
-        if before or (part == "**" and len(folder) in reached):
-            return True
-    return False
-
-
-def _onward(part: str, path: str, reached: set[int]) -> set[int]:
-    """Give the places of a path that one part of a pattern leads to."""
-    if part == "**/":
-        first = min(reached)
-        return reached.union(at for at in range(first + 1, len(path) + 1) if path[at - 1] == "/")
-    if part == "**":
-        return set(range(min(reached), len(path) + 1))
-    if part == "*":
-        return _within_names(path, reached)
-    if part == "?":
-        return {at + 1 for at in reached if path[at : at + 1] not in {"", "/"}}
-    return {at + 1 for at in reached if path[at : at + 1] == part}
-
-
-def _within_names(path: str, reached: set[int]) -> set[int]:
-    found: set[int] = set()
-    for start in sorted(reached):
-        if start not in found:
-            end = path.find("/", start)
-            found.update(range(start, (len(path) if end < 0 else end) + 1))
-    return found
+    return any(reach_of(pattern, text) is Reach.WHOLE for pattern in EXCLUDES)

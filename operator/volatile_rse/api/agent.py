@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from volatile_rse.api.addresses import FOLDER, FOLDER_LENGTH, FOLDERS
 from volatile_rse.api.names import fault_of_path, file_name, rse_path
+from volatile_rse.api.patterns import Reach, reach_of
 from volatile_rse.api.schema import ApiModel, DnsLabel, RelativePattern, Scope
 from volatile_rse.api.text import Words
 
@@ -53,6 +54,7 @@ __all__ = [
     "SiteTokens",
     "Space",
     "listed",
+    "rule_of",
 ]
 
 UID = 10940
@@ -163,7 +165,7 @@ class OutputRule(ApiModel):
     claim: ClaimUid
     name: DnsLabel
     patterns: Annotated[list[RelativePattern], Field(min_length=1, max_length=32)]
-    """Globs below the claim's outbox; ``**`` is any number of directories."""
+    """Globs below the claim's outbox (``patterns``)."""
     scope: Scope
     dataset: Name
     template: Annotated[str, Field(max_length=100)] | None = None
@@ -175,6 +177,17 @@ class OutputRule(ApiModel):
         """Give the name of a file that this output takes, and its path on the buffer."""
         name = file_name(self.template, record_id, (self.scope, self.dataset), self.name, path)
         return name, f"/store/{rse_path(self.layout or 'hash', self.scope, name)}"
+
+
+def rule_of(claim: str, path: str, rules: Iterable[OutputRule]) -> OutputRule | None:
+    """Give the output that takes a file: the first that means it, else the first that matches a directory above it."""
+    below: OutputRule | None = None
+    for rule in rules:
+        reach = max((reach_of(pattern, path) for pattern in rule.patterns if rule.claim == claim), default=Reach.NO)
+        if reach is Reach.WHOLE:
+            return rule
+        below = rule if below is None and reach is Reach.BELOW else below
+    return below
 
 
 class SiteTokens(ApiModel):

@@ -81,6 +81,7 @@ class Reason(StrEnum):
     NAMING_INVALID = "NamingInvalid"
     NAME_REFUSED = "NameRefused"
     PATH_ESCAPES_OUTBOX = "PathEscapesOutbox"
+    PATH_INVALID = "PathInvalid"
     CREDENTIAL_MISSING = "CredentialMissing"
     CREDENTIAL_INVALID = "CredentialInvalid"
     CREDENTIAL_MISMATCH = "CredentialMismatch"
@@ -125,6 +126,7 @@ class Reason(StrEnum):
     SESSION_ENDING = "SessionEnding"
     SESSION_OBJECT_CHANGED = "SessionObjectChanged"
     UNMATCHED_FILES = "UnmatchedFiles"
+    OUTPUT_EMPTY = "OutputEmpty"
     NOT_PUBLISHED = "NotPublished"
     CATALOGUE_REVERTED = "CatalogueReverted"
     VERSION_EXISTS = "VersionExists"
@@ -193,6 +195,11 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.NAME_REFUSED: Remedy(Actor.USER, "Create another VolatileRSE whose output is called as the message says."),
     Reason.PATH_ESCAPES_OUTBOX: Remedy(
         Actor.USER, "Write spec.outputs[].path relative to the outbox: no leading '/', no '..' component."
+    ),
+    Reason.PATH_INVALID: Remedy(
+        Actor.USER,
+        "Create another VolatileRSE whose spec.outputs[].path is written as the message says: no file would be taken "
+        "by this one. It is a glob as in bash (docs/user.md).",
     ),
     Reason.CREDENTIAL_MISSING: Remedy(
         Actor.ADMIN,
@@ -366,6 +373,11 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER,
         "Move the named files to where spec.outputs[].path takes them before the session ends, or have them declared "
         "in a new VolatileRSE: files of no output go with the buffer.",
+    ),
+    Reason.OUTPUT_EMPTY: Remedy(
+        Actor.USER,
+        "Compare spec.outputs[].path with the named files, and have them written again to a new VolatileRSE whose path "
+        "takes them: what no output took has gone with the buffer.",
     ),
     Reason.NOT_PUBLISHED: Remedy(
         Actor.USER,

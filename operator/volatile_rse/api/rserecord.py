@@ -164,9 +164,13 @@ class Outcome(StoredModel):
     """Their size."""
     datasets: Annotated[list[Annotated[str, Field(max_length=276)]], Field(max_length=32)] = []
     """DIDs that they were attached to."""
+    empty: Annotated[list[DnsLabel], Field(max_length=32)] = []
+    """Outputs that took nothing, while files that no output takes were left."""
+    unmatched: Count = 0
+    """Files that no output takes."""
     exceptions: Annotated[list[Words], Field(max_length=100)] = []
-    """What was lost, discarded or left behind: torn, failed, named by no output, skipped, excluded, in this order; the
-    last entry of a longer list says how many more there are."""
+    """What was lost, discarded or left behind: outputs that took nothing, then torn, failed, named by no output,
+    skipped, excluded, in this order; the last entry of a longer list says how many more there are."""
 
 
 class Discarded(StoredModel):

@@ -212,8 +212,27 @@ LABEL_KEY = (
 
 _LABEL_VALUE_LENGTH, _LABEL_PREFIX_LENGTH = 63, 253
 
-RelativePattern = Annotated[str, Field(min_length=1, max_length=255)]
-"""A glob below the session's outbox; that it does not escape the outbox is judged with a condition."""
+RelativePattern = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        # Said to the API server alone: a record of an earlier request must stay readable.
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    r"!self.matches(r'^[\s~!]|[^\\]\s$|[\x00-\x1f\x7f]')",
+                    "a path neither begins nor ends with a blank, begins with no ~ or !, and has no control characters",
+                ),
+                cel(
+                    r"self.matches(r'^([^\\\x22\x27`$;|&<>()]|\\.)*$')",
+                    "a path is a glob: write \\ before \" ' ` $ ; | & < > ( and ) where they mean themselves",
+                ),
+            ]
+        },
+    ),
+]
+"""A glob below the session's outbox (``patterns``); what the API server cannot judge of it is told by a condition."""
 
 
 def fault_of_label(key: str, value: str) -> str:

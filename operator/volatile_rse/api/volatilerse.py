@@ -128,9 +128,11 @@ class Output(ApiModel):
     name: DnsLabel
     """Names it in the status."""
     path: RelativePattern
-    """Glob below the session's outbox, for example ``histograms/**/*.root``.
+    """Glob below the session's outbox, as in bash: ``histograms``, ``**/*.root``, ``run{1..5}/*.{root,h5}``.
 
-    The first entry that matches a file takes it.
+    A directory takes all that is below it, ``**`` stands for any number of directories, and wildcards match dots, too.
+    The first entry that matches a file, or names a directory above it, takes it; what none takes so goes to the first
+    one whose wildcards match a directory above it.
     """
     scope: Scope
     """Of the files and the dataset; the class must grant it."""

@@ -28,6 +28,7 @@ __all__ = [
     "continuous_outputs",
     "copying_of",
     "did_of",
+    "empty_outputs",
     "is_output",
     "is_owed",
     "kept_again",
@@ -89,6 +90,11 @@ def continuous_outputs(record: RSERecordSpec) -> list[str]:
 def is_output(record: Record, did: Did) -> bool:
     """Tell what this session wrote from everything else: every template puts the record's id into a name."""
     return record.spec.record_id in did.name
+
+
+def empty_outputs(record: Record, taking: Collection[str | None]) -> list[Output]:
+    """Give the outputs that are not among those that have taken something."""
+    return [output for output in record.spec.claims[0].request.outputs if output.name not in taking]
 
 
 def sealed_files(states: Sequence[OutputState]) -> dict[str, list[File]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
 from typing import get_args
 
 from volatile_rse.api.conditions import REMEDIES, Reason
+from volatile_rse.api.patterns import fault_of_pattern, leaves_outbox
 from volatile_rse.api.schema import Durability, fault_of_label, parse_duration, parse_quantity
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import Quarantine, Tenancy, VolatileRSEClassSpec
@@ -66,7 +66,7 @@ def problems_of_request(
     problems = [] if connection_exists else [_unknown_connection(class_)]
     problems += _labels(spec)
     problems += _tenancy(namespace, spec, class_.tenancy)
-    problems += [problem for output in spec.outputs if (problem := _escapes(output))]
+    problems += [problem for output in spec.outputs if (problem := _path(output))]
     problems += _destinations(spec)
     problems += [
         Problem(Reason.NAMING_INVALID, f"VolatileRSEClass {spec.class_name!r}: {wrong}")
@@ -223,10 +223,10 @@ def _tenancy(namespace: str, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Pr
     ]
 
 
-def _escapes(output: Output) -> Problem | None:
-    path = PurePosixPath(output.path)
-    if not path.is_absolute() and ".." not in path.parts and "\0" not in output.path:
-        return None
-    return Problem(
-        Reason.PATH_ESCAPES_OUTBOX, f"spec.outputs[{output.name}].path {output.path!r} leaves the session's outbox."
-    )
+def _path(output: Output) -> Problem | None:
+    named = f"spec.outputs[{output.name}].path {output.path!r}"
+    if leaves_outbox(output.path):
+        return Problem(Reason.PATH_ESCAPES_OUTBOX, f"{named} leaves the session's outbox.")
+    if fault := fault_of_pattern(output.path):
+        return Problem(Reason.PATH_INVALID, f"{named} {fault}.")
+    return None

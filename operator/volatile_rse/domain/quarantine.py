@@ -11,7 +11,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Discarded, Outcome
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import WORDS, visible
-from volatile_rse.api.volatilerse import Discard
+from volatile_rse.api.volatilerse import Discard, Output
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.discard import (
@@ -23,7 +23,7 @@ from volatile_rse.domain.discard import (
     refused_consent,
 )
 from volatile_rse.domain.facts import Facts, Lost, Record
-from volatile_rse.domain.outputs import at_risk, did_of, is_output, is_owed, unknown_copies
+from volatile_rse.domain.outputs import at_risk, did_of, empty_outputs, is_output, is_owed, unknown_copies
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import EMPTIED, SEALED, stamp, when
@@ -63,10 +63,13 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
     left.sort(key=lambda state: _ORDER.index(state.state))
     told = [(state.state, f"{state.state}: {state.path} ({state.bytes} bytes)") for state in left]
     taken = {state.output for state in kept}
+    unmatched = [state for state in left if state.state == "unmatched"]
+    empty = empty_outputs(record, {state.output for state in listed}) if unmatched else []
     sent = unknown_copies(facts)
     in_vain = [pfn for state in kept for pfn in sent.get(Did(state.scope or "", state.name or ""), ())]
     said = [
         *record.status.losses,
+        *(_of_empty(output, unmatched) for output in empty),
         *(() if facts.outputs is not None else (f"discarded: what the buffer held; {_why_unlisted(facts)}",)),
         *(text for state, text in told if state != "excluded"),
         # Each of them is in the list of what was discarded, too.
@@ -82,8 +85,16 @@ def outcome_of(facts: Facts, record: Record, given_up: Iterable[OutputState] = (
         datasets=sorted(
             {f"{entry.scope}:{entry.dataset}" for entry in request_of(record).outputs if entry.name in taken}
         ),
+        empty=[output.name for output in empty],
+        unmatched=len(unmatched),
         exceptions=[visible(text, WORDS) for text in said],
     )
+
+
+def _of_empty(output: Output, unmatched: Sequence[OutputState]) -> str:
+    size, example = sum(state.bytes for state in unmatched), unmatched[0].path
+    left = f"{len(unmatched)} files ({size} bytes) of no output were left, such as {example}"
+    return f"empty: spec.outputs[{output.name}].path {output.path!r} took nothing, and {left}"
 
 
 def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:

@@ -15,7 +15,7 @@ from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.discard import is_unacknowledged
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.lifetime import latest_end, warns_at
-from volatile_rse.domain.outputs import at_risk, sealed_files, taken_paths
+from volatile_rse.domain.outputs import at_risk, empty_outputs, sealed_files, taken_paths
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.serving import is_usable
@@ -32,6 +32,7 @@ STALLING = frozenset(
         Reason.SCOPE_NOT_GRANTED,
         Reason.CAPACITY_OVER_LIMIT,
         Reason.PATH_ESCAPES_OUTBOX,
+        Reason.PATH_INVALID,
         Reason.NAMING_INVALID,
         Reason.NAME_REFUSED,
         Reason.INVALID_SPEC,
@@ -203,6 +204,8 @@ def _ready(facts: Facts, record: Record, plan: Plan) -> _Said:
         gone = record.status.discarded
         lost = "" if gone is None else f" {gone.files} were discarded by {gone.requested_by}."
         said = f"The session is over; {kept} output files are safe.{lost}{_lost(record) if _has_lost(record) else ''}"
+        empty = _empty(record)
+        said = f"{said} {empty.message}" if empty else said
         return _Said(type_, "True", Reason.COMPLETED, said)
     if _serves(facts, record):
         return _Said(type_, "True", Reason.USABLE, "The session can read its inputs and write its outputs.")
@@ -337,7 +340,7 @@ def _session(facts: Facts, record: Record) -> _Said:
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
     if truth.ready_at is None:
         return _Said(type_, "False", Reason.PENDING)
-    if warning := _warning(facts, record) or _refused(facts) or _taken(facts) or _missed(facts):
+    if warning := _warning(facts, record) or _refused(facts) or _taken(facts) or _missed(facts, record):
         return _Said(type_, "True" if facts.session.running else "False", *_because(warning))
     if facts.session.running:
         return _Said(type_, "True", Reason.SESSION_RUNNING)
@@ -358,7 +361,7 @@ def _warning(facts: Facts, record: Record) -> Problem | None:
     if begin is None or end is None or facts.now < begin:
         return None
     why = "its ttl" if state.started_at else "no pod has come, and its startTimeout or ttl"
-    also = [problem.what for problem in (_refused(facts), _taken(facts), _missed(facts)) if problem]
+    also = [problem.what for problem in (_refused(facts), _taken(facts), _missed(facts, record)) if problem]
     said = "".join(f" {what}" for what in also)
     return Problem(Reason.SESSION_ENDING, f"The session ends at {stamp(end)}: {why} is over then.{said}")
 
@@ -378,7 +381,7 @@ def _taken(facts: Facts) -> Problem | None:
     return next(iter(taken_paths(facts)), None)
 
 
-def _missed(facts: Facts) -> Problem | None:
+def _missed(facts: Facts, record: Record) -> Problem | None:
     """Warn of whole files that nothing takes, while the session can still move them."""
     report = facts.report
     if report is None:
@@ -387,7 +390,12 @@ def _missed(facts: Facts) -> Problem | None:
     if not files:
         return None
     named = ", ".join(visible(path, _PATH) for path in report.unmatched[:_SHOWN])
-    return Problem(Reason.UNMATCHED_FILES, f"No output takes {files} files that are there, for example {named}.")
+    said = f"No output takes {files} files that are there, for example {named}."
+    taking = {total.name for total in report.outputs if total.files}
+    if empty := empty_outputs(record, taking):
+        paths = ", ".join(f"spec.outputs[{output.name}].path {output.path!r}" for output in empty)
+        said = f"{said} Nothing that is there is taken by {paths}."
+    return Problem(Reason.UNMATCHED_FILES, said)
 
 
 def _unmatched(facts: Facts) -> UnmatchedStatus | None:
@@ -413,6 +421,9 @@ def _safe(facts: Facts, record: Record, plan: Plan) -> _Said:
         said = (
             "" if again is None else f" Rucio had forgotten some of them; they were registered again from {again} on."
         )
+        if problem := _empty(record):
+            # What other outputs have is safe all the same; a session of which nothing was kept is told from that.
+            return _Said(type_, "True" if kept else "False", problem.reason, f"{problem.message}{said}")
         said = f"{kept} files, verified at their destination.{said}{_lost(record)}"
         return _Said(type_, "True", Reason.SUCCEEDED, said)
     if problem := _find(plan, Reason.QUARANTINED):
@@ -458,6 +469,20 @@ def _has_lost(record: Record) -> bool:
 def _loss(record: Record) -> Problem:
     kept = record.status.outcome.files if record.status.outcome else 0
     return Problem(Reason.STORAGE_LOST, f"{kept} files are verified at their destination.{_lost(record)}")
+
+
+def _empty(record: Record) -> Problem | None:
+    """Tell of outputs that took nothing of a session that has left files."""
+    outcome = record.status.outcome
+    if outcome is None or not outcome.empty:
+        return None
+    named = [output for output in record.spec.claims[0].request.outputs if output.name in outcome.empty]
+    paths = ", ".join(f"spec.outputs[{output.name}].path {output.path!r}" for output in named)
+    what = (
+        f"{outcome.files} files are verified at their destination; nothing was taken by {paths}, and "
+        f"{outcome.unmatched} files that no output takes were left: status.outcome.exceptions of the record names them."
+    )
+    return Problem(Reason.OUTPUT_EMPTY, what)
 
 
 def _lost(record: Record) -> str:

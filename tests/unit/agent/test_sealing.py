@@ -3,15 +3,12 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.unit.agent.conftest import CLAIM, RECORD, adler32, fence, leave, request, seal
 from volatile_rse.agent import checksum, sealing
@@ -19,7 +16,7 @@ from volatile_rse.agent import places as places_module
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.ledger import Row, output_row
-from volatile_rse.agent.outbox import matches, rule_below
+from volatile_rse.agent.outbox import rule_below
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import OutputRule, OutputState, SealState
 from volatile_rse.api.names import hash_path, lfn_name
@@ -482,43 +479,3 @@ def test_names_of_a_template_are_sealed_where_rucio_looks_and_found_again(places
     again.sealing.order(order)
     again.sealing.join()
     assert outputs(again)["a/1.root"].model_copy(update={"version": before.version}) == before
-
-
-@pytest.mark.parametrize(
-    ("pattern", "path", "takes"),
-    [
-        ("**/*.root", "f.root", True),
-        ("**/*.root", "a/b/f.root", True),
-        ("*.root", "a/f.root", False),
-        ("a/**", "a/b/c", True),
-        ("a?c", "abc", True),
-        ("a?c", "a/c", False),
-        ("a.c", "abc", False),
-        ("[a]", "[a]", True),
-    ],
-)
-def test_globs(pattern: str, path: str, takes: bool) -> None:  # noqa: FBT001
-    assert matches(pattern, path) is takes
-
-
-_REGULAR = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
-@given(pattern=st.text("a?*/.", max_size=9), path=st.text("ab/.", max_size=9))
-def test_globs_mean_what_the_regular_expression_says(pattern: str, path: str) -> None:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    expression = "".join(_REGULAR.get(part, re.escape(part)) for part in parts)
-    assert matches(pattern, path) is (re.fullmatch(expression, path, re.DOTALL) is not None)
-
-
-@pytest.mark.timeout(10)
-@pytest.mark.parametrize(
-    ("pattern", "path"),
-    [
-        ("*a" * 127 + "x", "a" * 255),
-        ("**/" * 84 + "x", "a/" * 255),
-        ("**a" * 84 + "x", "a" * 255),
-    ],
-)
-def test_no_pattern_keeps_the_agent_busy(pattern: str, path: str) -> None:
-    assert not matches(pattern, path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.api.agent import OutputState
 
@@ -42,6 +44,89 @@ def test_a_session_is_warned_once_of_files_that_no_output_takes() -> None:
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
     assert [text.split(":")[0] for text in small.truth["outcome"]["exceptions"]] == ["unmatched"] * 2
+
+
+def _output(name: str, path: str) -> dict[str, object]:
+    return {
+        "name": name, "path": path, "scope": OUT.scope, "dataset": OUT.name, "destination": {"rseExpression": "SITE-B"},
+    }  # fmt: skip
+
+
+def test_an_output_that_takes_nothing_while_files_are_left_is_told_before_and_after_the_end() -> None:
+    small = Small()
+    small.request(outputs=[_output("hists", "hist/*.root")])
+    small.until(small.has_session)
+    small.start_pod()
+    small.write("hists/a.root", "hists/b.root")
+    small.until(lambda: small.condition("SessionActive").get("reason") == "UnmatchedFiles")
+    assert "spec.outputs[hists].path 'hist/*.root'" in small.condition("SessionActive")["message"]
+    small.end_pod()
+    small.until(small.is_closed)
+    first, *others = small.truth["outcome"]["exceptions"]
+    assert first == (
+        "empty: spec.outputs[hists].path 'hist/*.root' took nothing, and 2 files (24 bytes) of no output were left, "
+        "such as hists/a.root"
+    )
+    assert [text.split(":")[0] for text in others] == ["unmatched"] * 2
+    assert (small.truth["outcome"]["empty"], small.truth["outcome"]["unmatched"]) == (["hists"], 2)
+    told = small.condition("OutputsSafe")
+    assert (told["status"], told["reason"]) == ("False", "OutputEmpty"), "nothing was kept, and it looks as if all were"
+    assert "'hist/*.root'" in told["message"]
+    assert "USER must act" in told["message"]
+    assert "'hist/*.root'" in small.condition("Ready")["message"]
+    assert [event.type_ for event in small.cluster.events if event.reason == "OutputEmpty"] == ["Warning"]
+
+
+def test_what_other_outputs_have_is_safe_beside_one_that_took_nothing() -> None:
+    small = Small()
+    small.request(outputs=[_output("kept", "kept"), _output("hists", "hist")])
+    small.until(small.has_session)
+    small.start_pod()
+    small.write("kept/a", "hists/a.root")
+    small.until(lambda: small.condition("SessionActive").get("reason") == "UnmatchedFiles")
+    assert "spec.outputs[kept]" not in small.condition("SessionActive")["message"]
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+    told = small.condition("OutputsSafe")
+    assert (told["status"], told["reason"]) == ("True", "OutputEmpty")
+    assert small.truth["outcome"]["empty"] == ["hists"]
+
+
+def test_an_output_that_takes_nothing_is_not_told_of_where_nothing_was_left_but_what_others_take() -> None:
+    small = Small()
+    small.request(outputs=[_output("kept", "kept"), _output("hists", "hist")])
+    small.until(small.has_session)
+    small.start_pod()
+    small.write("kept/a")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.condition("OutputsSafe")["reason"] == "Succeeded"
+    assert small.truth["outcome"]["exceptions"] == []
+
+
+@pytest.mark.parametrize("path", [" kept", "**.root", "{kept", "$VRSE_OUTBOX/kept"])
+def test_a_path_that_is_no_glob_is_refused_before_anything_is_made(path: str) -> None:
+    small = Small()
+    small.request(outputs=[_output("kept", path)])
+    small.until(lambda: small.condition("Stalled").get("status") == "True")
+    told = small.condition("Stalled")
+    assert told["reason"] == "PathInvalid"
+    assert f"spec.outputs[kept].path {path!r}" in told["message"]
+    assert "USER must act" in told["message"]
+    assert not small.record
+
+
+@pytest.mark.parametrize("path", ["./kept/**", "kept/", "kept", "k{ept,itsch}", "[a-k]*/", "kept//**", "k*"])
+def test_a_path_takes_what_a_shell_user_means(path: str) -> None:
+    small = Small()
+    small.request(outputs=[_output("kept", path)])
+    small.until(small.has_session)
+    small.start_pod()
+    small.write("kept/a", "kept/b/c")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a", "kept/b/c")
 
 
 def test_what_is_missed_most_is_listed_first_and_nothing_is_cut_silently() -> None:
