@@ -131,7 +131,7 @@ def catalogue(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         account="ops",
         userpass=SecretKeys(secret_name="login"),
         ledger_scope="vrse",
-        budget=Budget(timeout=1, calls_per_second=1000),
+        budget=Budget(timeout=2, calls_per_second=1000),
     )
     return RucioCatalogue(RucioServer(spec, ("ops", "secret"), AUTHORITY.bundle(), tmp_path))
 
