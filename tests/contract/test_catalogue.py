@@ -485,6 +485,33 @@ def test_an_rse_is_made_and_completed(made: Made, catalogue: Catalogue) -> None:
         assert (before.complete, after.complete) == (False, True)
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["false", "False", "TRUE", "true", "3", "3.50", "1e5", "None", "null", "0", "", " x ", "ü" * 255, "a=b&c/d"],
+)
+def test_an_attribute_is_compared_as_rucio_stores_it(made: Made, catalogue: Catalogue, value: str) -> None:
+    plain = made.spec()
+    rse = dataclasses.replace(plain, attributes={**plain.attributes, "verify_checksum": value, "vrse_account": value})
+    made.buffer(spec=rse)
+    state = catalogue.rse(rse)
+    assert state is not None
+    assert state.complete, state.lacks
+    found = catalogue.buffer(rse.name)
+    assert found is not None
+    assert found.attributes["vrse_account"].lower() == value.lower()
+    other = catalogue.rse(dataclasses.replace(rse, attributes={**rse.attributes, "verify_checksum": "other"}))
+    assert other is not None
+    assert not other.complete
+    assert "verify_checksum" in " ".join(other.lacks)
+
+
+def test_a_value_that_rucio_has_no_room_for_is_its_failure(made: Made) -> None:
+    plain = made.spec()
+    rse = dataclasses.replace(plain, attributes={**plain.attributes, "region": "x" * 256})
+    with pytest.raises(UnreachableError):
+        made.buffer(spec=rse)
+
+
 def test_an_rse_may_be_deleted_on_only_if_allowed(made: Made, catalogue: Catalogue) -> None:
     rse, _ = made.buffer()
     for _ in range(2):

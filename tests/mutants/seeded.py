@@ -174,7 +174,7 @@ def a_session_after_its_end() -> None:
 
 @mutant
 def a_half_made_rse_is_taken_for_whole() -> None:
-    believe(Stage.SERVING, rse=lambda facts: facts.rse and replace(facts.rse, complete=True))
+    believe(Stage.SERVING, rse=lambda facts: facts.rse and replace(facts.rse, lacks=()))
 
 
 @mutant

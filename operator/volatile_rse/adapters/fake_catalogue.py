@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from volatile_rse.adapters.rucio.answers import checksum_of, lack_of, size_of
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import (
+    ATTRIBUTE_LENGTH,
     BufferRse,
     DatasetState,
     Did,
@@ -25,6 +26,7 @@ from volatile_rse.domain.catalogue import (
     RuleState,
     Standing,
     Term,
+    attribute_text,
     lasts,
 )
 from volatile_rse.domain.names import rse_path
@@ -47,7 +49,8 @@ class _Door:
 @dataclass(slots=True)
 class _Rse:
     host: str
-    attributes: dict[str, str]
+    attributes: dict[str, str | bool]
+    """As Rucio answers: truth values where ``true`` or ``false`` was written."""
     owner: str | None = None
     """Given in the call that creates a buffer's RSE; a permanent one has none."""
     doors: list[_Door] = field(default_factory=list)
@@ -156,7 +159,7 @@ class FakeCatalogue(Catalogue):
 
     def add_permanent(self, rse: str, host: str, attributes: Mapping[str, str] | None = None) -> None:
         """Add a permanent RSE."""
-        self._rses[rse] = _Rse(host, dict(attributes or {}))
+        self._rses[rse] = _Rse(host, {key: _stored(value) for key, value in (attributes or {}).items()})
 
     def add_elsewhere(self, rse: str, host: str, dataset: Did, file: File, pfn: str) -> None:
         """Add a file to a dataset, on a new RSE that is not deterministic: anybody may say where it is."""
@@ -344,7 +347,7 @@ class FakeCatalogue(Catalogue):
         known = self._rses.get(rse)
         if known is None or not known.volatile:
             return None
-        marks = {key: value for key, value in known.attributes.items() if key.startswith("vrse_")}
+        marks = {key: attribute_text(value) for key, value in known.attributes.items() if key.startswith("vrse_")}
         marks[_MARK] = known.owner or marks[_MARK]
         return BufferRse(rse, known.address, known.port("root"), known.port("davs"), marks, known.readable)
 
@@ -355,12 +358,10 @@ class FakeCatalogue(Catalogue):
         if known is None:
             return None
         _must_be_ours(rse, known)
-        complete = (
-            known.readable == rse.availability_read
-            and set(_doors(rse)) <= set(known.doors)
-            and rse.attributes.items() <= known.attributes.items()
-        )
-        return RseState(rse.name, complete=complete, deletable=known.deletable)
+        lacks = [] if known.readable == rse.availability_read else [f"availability_read is {known.readable}"]
+        lacks += [f"it has no protocol {door.scheme}" for door in _doors(rse) if door not in known.doors]
+        lacks += [f"its attribute {key} is {known.attributes.get(key)!r}" for key in _unlike(rse, known)]
+        return RseState(rse.name, tuple(lacks), deletable=known.deletable)
 
     def ensure_rse(self, rse: BufferRse) -> None:
         """Create the RSE."""
@@ -377,8 +378,8 @@ class FakeCatalogue(Catalogue):
             if known.deletable or known.readable != rse.availability_read:
                 known.readable, known.deletable = rse.availability_read, False
                 self._wrote()
-            for key in [key for key, value in rse.attributes.items() if known.attributes.get(key) != value]:
-                known.attributes[key] = rse.attributes[key]
+            for key in _unlike(rse, known):
+                known.attributes[key] = _stored(rse.attributes[key])
                 self._wrote()
             for door in [door for door in _doors(rse) if door not in known.doors]:
                 known.doors.append(door)
@@ -809,7 +810,7 @@ class FakeCatalogue(Catalogue):
     def _matching(self, part: str) -> Iterator[str]:
         key, equals, value = part.partition("=")
         for name, known in self._rses.items():
-            if known.attributes.get(key) == value if equals else part in {"*", name}:
+            if attribute_text(known.attributes.get(key)) == attribute_text(value) if equals else part in {"*", name}:
                 yield name
 
     def _pfn(self, rse: str, did: Did) -> str:
@@ -838,6 +839,29 @@ def _why_no_destination(known: _Rse) -> str:
 
 def _told(file: File) -> Mapping[str, object]:
     return {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
+
+
+def _stored(value: str) -> str | bool:
+    """Store an attribute as Rucio does.
+
+    Raises
+    ------
+    UnreachableError
+        Its database has no room for it, and the server fails.
+    """
+    if len(value) > ATTRIBUTE_LENGTH:
+        what = "Rucio failed on an attribute: value too long for type character varying(255)."
+        raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what)
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _unlike(rse: BufferRse, known: _Rse) -> list[str]:
+    """Name the attributes that are not as they must be."""
+    return [
+        key
+        for key, value in rse.attributes.items()
+        if key not in known.attributes or known.attributes[key] != _stored(value)
+    ]
 
 
 def _must_be_ours(rse: BufferRse, known: _Rse) -> None:

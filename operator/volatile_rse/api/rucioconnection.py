@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from volatile_rse.api.addresses import SERVER
+from volatile_rse.api.addresses import SERVER, server_url
 from volatile_rse.api.conditions import Condition
 from volatile_rse.api.schema import Account, ApiModel, DnsLabel, Scope
 from volatile_rse.api.text import EVENT, shown_within
 
 __all__ = ["Budget", "RucioConnectionSpec", "RucioConnectionStatus", "SecretKeys"]
 
-Url = Annotated[str, Field(pattern=SERVER, max_length=512)]
+Url = Annotated[str, Field(pattern=SERVER, max_length=512), AfterValidator(lambda url: server_url(url) or url)]
+"""In the one form of ``server_url``: without a slash at its end, the name in small letters, no default port."""
 
 
 class SecretKeys(ApiModel):

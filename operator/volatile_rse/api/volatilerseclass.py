@@ -22,6 +22,7 @@ from volatile_rse.api.schema import (
 )
 
 __all__ = [
+    "ATTRIBUTE_KEY",
     "SITE_TOKENS",
     "Amounts",
     "ContainerResources",
@@ -42,6 +43,9 @@ __all__ = [
     "VolatileRSEClassSpec",
     "Volume",
 ]
+
+ATTRIBUTE_KEY = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$"
+"""What Rucio's RSE expressions take, and what its client can write into a URL as it is."""
 
 _DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
@@ -298,7 +302,8 @@ class VolatileRSEClassSpec(ApiModel):
         dict[str, Annotated[str, Field(max_length=255)]],
         Field(max_length=16),
     ] = {}
-    """Attributes set on every RSE of this class, besides the operator's own ``vrse_*`` and ``lfn2pfn_algorithm``."""
+    """Attributes set on every RSE of this class, besides the operator's own ``vrse_*`` and ``lfn2pfn_algorithm``.
+    Values are texts, also ``"false"`` and ``"3"``: Rucio itself makes truth values of ``true`` and ``false``."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -311,6 +316,12 @@ class VolatileRSEClassSpec(ApiModel):
                     "!has(self.rseAttributes) || self.rseAttributes.all(key, "
                     "!key.startsWith('vrse_') && !(key in ['lfn2pfn_algorithm', 'ISP']))",
                     "vrse_*, lfn2pfn_algorithm and ISP say whose an RSE is and where its files are",
+                ),
+                cel(
+                    "!has(self.rseAttributes) || self.rseAttributes.all(key, "
+                    f"key.matches(r'{ATTRIBUTE_KEY}') && !self.rseAttributes[key].matches(r'[\\x00-\\x1f\\x7f]'))",
+                    "a key of rseAttributes is letters, digits, '_', '.' and '-' (255 at most, the first one no '.' or "
+                    "'-'), as in RSE expressions; no value has a control character",
                 ),
             ]
         }

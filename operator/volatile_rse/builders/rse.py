@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from volatile_rse.api.rserecord import RSERecordSpec
-from volatile_rse.domain.catalogue import BufferRse
+from volatile_rse.domain.catalogue import ATTRIBUTE_LENGTH, BufferRse
 from volatile_rse.domain.naming import layout_of
 
 __all__ = ["buffer_rse"]
@@ -24,7 +24,8 @@ def buffer_rse(record: RSERecordSpec) -> BufferRse:
             **({"lfn2pfn_algorithm": layout} if layout != "hash" else {}),
             "vrse_instance": record.adopted_from or record.instance,
             "vrse_record": record.record_id,
-            "vrse_claim": f"{claim.namespace}/{claim.name}",
+            # A name may be longer; it is a word to people, and the record's id is what counts.
+            "vrse_claim": f"{claim.namespace}/{claim.name}"[:ATTRIBUTE_LENGTH],
             "vrse_account": claim.account,
         },
     )

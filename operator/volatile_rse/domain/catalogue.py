@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from volatile_rse.domain.times import later
 
 __all__ = [
+    "ATTRIBUTE_LENGTH",
     "BufferRse",
     "DatasetState",
     "Did",
@@ -20,11 +21,25 @@ __all__ = [
     "RuleState",
     "Standing",
     "Term",
+    "attribute_text",
     "lasts",
 ]
 
 _LESS = timedelta(hours=1)
 """What a rule may lack of its time, a tenth at most: it counts down, and clocks differ."""
+
+
+ATTRIBUTE_LENGTH = 255
+"""Characters of an RSE attribute's value that Rucio's database has room for."""
+
+
+def attribute_text(value: object) -> str:
+    """Give the one form of an RSE attribute's value: Rucio stores texts, and answers with truth values for two of them.
+
+    ``True``, ``"True"`` and ``"true"`` are one value there, and what some databases have for an empty text is nothing.
+    """
+    text = "" if value is None else str(value)
+    return text.lower() if text.lower() in {"true", "false"} else text
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -163,10 +178,15 @@ class RseState:
     """An RSE as it is."""
 
     name: str
-    complete: bool
-    """Flags, attributes and protocols are all as BufferRse asks."""
+    lacks: tuple[str, ...]
+    """Flags, attributes and protocols that are not as BufferRse asks, and how they are."""
     deletable: bool
     """``availability_delete``: whether Rucio's reaper may touch it."""
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether all are as BufferRse asks."""
+        return not self.lacks
 
 
 @dataclass(frozen=True, slots=True)

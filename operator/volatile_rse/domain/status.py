@@ -276,7 +276,9 @@ def _rse(facts: Facts, record: Record, plan: Plan) -> _Said:
     if facts.rse is not None and facts.rse.complete:
         return _Said(type_, "True", Reason.SUCCEEDED, f"{record.spec.rse_name} is registered.")
     problem = _find(plan, Reason.CATALOGUE_REFUSED) or _find(plan, Reason.FOREIGN_OBJECT)
-    return _Said(type_, "False", *(_because(problem) if problem else (Reason.IN_PROGRESS, "It is being registered.")))
+    lacks = "" if facts.rse is None else f" As Rucio tells it, {'; '.join(facts.rse.lacks)}."
+    why = _because(problem) if problem else (Reason.IN_PROGRESS, f"It is being registered.{lacks}")
+    return _Said(type_, "False", *why)
 
 
 def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:

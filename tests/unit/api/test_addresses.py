@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from volatile_rse.api.addresses import folders_of, is_below, place_of, server_url
+from volatile_rse.api.rucioconnection import RucioConnectionSpec
 
 
 @pytest.mark.parametrize(
@@ -108,3 +109,18 @@ def test_a_file_is_below_a_folder_or_is_not(url: str, folders: str, below: bool)
 def test_a_list_of_folders_that_is_none(text: str) -> None:
     with pytest.raises(ValueError, match="folder"):
         folders_of(text)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://rucio.example.org", "https://rucio.example.org/", "https://Rucio.Example.org:443//"]
+)
+def test_a_connection_names_its_server_in_one_form(url: str) -> None:
+    spec = {"account": "ops", "userpass": {"secretName": "login"}, "ledgerScope": "vrse"}
+    read = RucioConnectionSpec.model_validate({**spec, "server": url, "authServer": url})
+    assert (read.server, read.auth_server) == ("https://rucio.example.org", "https://rucio.example.org")
+
+
+def test_the_path_of_a_server_stays() -> None:
+    spec = {"account": "ops", "userpass": {"secretName": "login"}, "ledgerScope": "vrse"}
+    read = RucioConnectionSpec.model_validate({**spec, "server": "https://rucio.example.org:8443/Rucio/"})
+    assert read.server == "https://rucio.example.org:8443/Rucio"

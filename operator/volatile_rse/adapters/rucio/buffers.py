@@ -11,7 +11,7 @@ from volatile_rse.adapters.rucio.rses import RucioRses
 from volatile_rse.adapters.rucio.server import RucioServer
 from volatile_rse.adapters.rucio.shapes import is_text
 from volatile_rse.api.conditions import Reason
-from volatile_rse.domain.catalogue import BufferRse, RseState
+from volatile_rse.domain.catalogue import BufferRse, RseState, attribute_text
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 __all__ = ["RucioBuffers"]
@@ -44,7 +44,11 @@ class RucioBuffers:
             return None
         doors = {door["scheme"]: (door["hostname"], int(door["port"])) for door in found["protocols"]}
         host, davs = doors.get("davs", ("", 0))
-        marks = {key: str(value) for key, value in attributes.items() if key.startswith("vrse_") and is_text(value)}
+        marks = {
+            key: attribute_text(value)
+            for key, value in attributes.items()
+            if key.startswith("vrse_") and (isinstance(value, bool) or is_text(value))
+        }
         # The mark that no crash leaves out counts.
         owner = attributes.get(OWNER)
         marks[MARK] = str(owner) if owner and is_text(owner) else str(marks.get(MARK))
@@ -55,15 +59,19 @@ class RucioBuffers:
         found = self._rses.get(rse.name)
         if found is None:
             return None
-        marked = self._is_marked(rse)
+        unlike = self._unlike(rse)
+        flags = {"availability_read": rse.availability_read, "availability_write": False}
         doors = {(door["scheme"], door["hostname"], door["port"]) for door in found["protocols"]}
-        complete = (
-            not found["availability_write"]
-            and found["availability_read"] == rse.availability_read
-            and {(scheme, rse.host, port) for scheme, port in _doors(rse)} <= doors
-            and marked
+        lacks = (
+            *(f"{flag} is {found[flag]}, not {wanted}" for flag, wanted in flags.items() if found[flag] != wanted),
+            *(
+                f"it has no protocol {scheme} at {rse.host}:{port}"
+                for scheme, port in _doors(rse)
+                if (scheme, rse.host, port) not in doors
+            ),
+            *unlike,
         )
-        return RseState(rse.name, complete=complete, deletable=bool(found["availability_delete"]))
+        return RseState(rse.name, lacks, deletable=bool(found["availability_delete"]))
 
     def ensure(self, rse: BufferRse) -> None:
         """Create the RSE and complete it."""
@@ -84,7 +92,7 @@ class RucioBuffers:
             self._complete_flags(rse, flags)
             attributes = self._rses.attributes(rse.name)
         for key, value in rse.attributes.items():
-            if attributes.get(key) != value:
+            if _differs(attributes, key, value):
                 self._server.call(rse.name, "add_rse_attribute", rse.name, key, value)
         for order, (scheme, port) in enumerate(_doors(rse)):
             door = {
@@ -144,8 +152,8 @@ class RucioBuffers:
         if wrong:
             self._server.call(rse.name, "update_rse", rse.name, wrong)
 
-    def _is_marked(self, rse: BufferRse) -> bool:
-        """Compare the attributes; right ones count for a while, as Rucio itself remembers them.
+    def _unlike(self, rse: BufferRse) -> tuple[str, ...]:
+        """Name the attributes that are wrong; right ones count for a while, as Rucio itself remembers them.
 
         Raises
         ------
@@ -154,18 +162,24 @@ class RucioBuffers:
         """
         known = self._marked.get(rse.name)
         if known is not None and known[0] == rse.attributes and time.monotonic() < known[1]:
-            return True
+            return ()
         attributes = self._rses.attributes(rse.name)
         _must_be_ours(rse, attributes)
-        if any(attributes.get(key) != value for key, value in rse.attributes.items()):
-            return False
+        if wrong := [key for key, value in rse.attributes.items() if _differs(attributes, key, value)]:
+            return tuple(
+                f"its attribute {key} is {attributes.get(key)!r}, not {rse.attributes[key]!r}" for key in wrong
+            )
         self._marked[rse.name] = rse.attributes, time.monotonic() + _MARKS_KNOWN_FOR
-        return True
+        return ()
 
     def _forget(self, rse: str) -> None:
         """Drop what was remembered of an RSE that is gone."""
         self._marked.pop(rse, None)
         self._rses.forget(rse)
+
+
+def _differs(attributes: Mapping[str, Any], key: str, value: str) -> bool:
+    return key not in attributes or attribute_text(attributes[key]) != attribute_text(value)
 
 
 def _must_be_ours(rse: BufferRse, attributes: Mapping[str, Any]) -> None:
