@@ -16,7 +16,7 @@ from volatile_rse.domain.times import earlier, later
 __all__ = ["certain_end", "is_end_due", "latest_end", "limits_of", "next_wake", "session_after", "warns_at"]
 
 _WATCHING = timedelta(seconds=10)
-"""Between two looks at a buffer whose session may publish, or ends with a Job: nobody watches these."""
+"""Between two looks at a buffer whose session may publish."""
 
 
 def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState:
@@ -93,6 +93,6 @@ def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | N
     times = [latest_end(state, record), warns_at(state, record)]
     if state.last_seen_at is not None:
         times.append(later(state.last_seen_at, limits.end_grace))
-    if facts.session.awaited or (state.ready_at is not None and continuous_outputs(record.spec)):
+    if state.ready_at is not None and continuous_outputs(record.spec):
         times.append(facts.now + _WATCHING)
     return min((time for time in times if time is not None and time > facts.now), default=None)

@@ -230,4 +230,5 @@ def _awaited(facts: Facts, record: Record) -> str:
         return "the inputs"
     if facts.unusable:
         return f"the endpoint: {facts.unusable}"
-    return ""
+    # Nobody watches Jobs: it is looked at as soon as whatever else is awaited.
+    return f"Job {facts.session.awaited}" if facts.session.awaited else ""

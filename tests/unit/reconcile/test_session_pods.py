@@ -12,6 +12,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.reading import read_session
+from volatile_rse.reconcile.reconciler import Reconciler
 
 POD, JOB = Ref("Pod", "alice", "job"), Ref("Job", "alice", "analysis")
 READY = "2026-01-02T00:00:00Z"
@@ -159,6 +160,7 @@ def test_a_job_that_backs_off_for_longer_than_the_grace_goes_on_with_its_session
     assert not small.truth["session"].get("endedAt")
     message = small.condition("SessionActive")["message"]
     assert "Job analysis" in message, "whoever waits for the end is told for what"
+    small.until(lambda: small.message == "Waiting for Job analysis.")
     start(small, name="again")
     small.until(lambda: small.condition("SessionActive")["status"] == "True")
     small.cluster.finish(Ref("Pod", "alice", "again"))
@@ -233,7 +235,7 @@ def test_a_job_that_cannot_be_read_has_not_ended(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(small.cluster, "get", refusing)
     wait(small, 6)
     assert not small.truth["session"].get("endedAt")
-    assert "403" in small.message
+    small.until(lambda: "403" in small.message)
     small.patch(REQUEST, endRequested=True)
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
@@ -257,6 +259,15 @@ def test_jobs_are_asked_for_only_when_the_end_is_due(monkeypatch: pytest.MonkeyP
     assert JOB not in asked
     wait(small, 5)
     assert JOB in asked
+
+
+def test_the_end_of_a_job_is_not_looked_for_once_a_minute() -> None:
+    small = with_job()
+    reconciler = Reconciler(small.world())
+    small.cluster.finish(POD, code=1)
+    wait(small, 5)
+    delays = [reconciler.visit(small.record_id, ("alice", "run")) for _ in range(8)]
+    assert all(delay is not None and delay <= 10 for delay in delays)
 
 
 def test_an_evicted_pod_of_yesterday_ends_no_session() -> None:
