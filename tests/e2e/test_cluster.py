@@ -177,7 +177,7 @@ def test_a_class_that_cannot_be_is_refused(change: dict[str, object], message: s
 def test_kubectl_explains_the_request() -> None:
     explained = cluster.kubectl("explain", "vrse.spec.session")
     assert "podSelector" in explained
-    assert "a retried Job is not an end" in " ".join(explained.split())
+    assert "a Job of the pods is awaited" in " ".join(explained.split())
     for kind, field in {"vrse": "endRequested", "rser": "adoptedFrom", "vrseclass": "tenancy"}.items():
         assert field in cluster.kubectl("explain", f"{kind}.spec")
 

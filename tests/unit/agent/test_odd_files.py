@@ -168,7 +168,7 @@ def test_names_with_control_characters_line_ends_and_turns_are_sealed_and_told_a
 def test_a_pattern_still_matches_what_is_shown_otherwise(buffer: Buffer) -> None:
     leave(buffer, "a\tb.root")
     fence(buffer)
-    seal(buffer, "a\tb.root")
+    seal(buffer, "a?b.root")
     assert outputs(buffer)[r"a\x09b.root"].state == "sealed"
 
 
