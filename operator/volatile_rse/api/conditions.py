@@ -117,6 +117,7 @@ class Reason(StrEnum):
     STORAGE_UNSUITABLE = "StorageUnsuitable"
     STORAGE_LOST = "StorageLost"
     STAGING_STALLED = "StagingStalled"
+    INPUTS_LATE = "InputsLate"
     DURABILITY_TOO_LOW = "DurabilityTooLow"
     QUARANTINED = "Quarantined"
     QUARANTINE_FULL = "QuarantineFull"
@@ -339,6 +340,12 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.STAGING_STALLED: Remedy(
         Actor.ADMIN,
         "See why the named files do not arrive; staging goes on, and the session starts once they are there.",
+    ),
+    Reason.INPUTS_LATE: Remedy(
+        Actor.USER,
+        "Create another VolatileRSE once what the message names is mended, by the admins of that site, of Rucio or of "
+        "the cluster where it is theirs: this one never begins, and nothing of its buffer stays. A longer deadline, or "
+        "onDeadline: Continue, waits longer.",
     ),
     Reason.DURABILITY_TOO_LOW: Remedy(
         Actor.USER,

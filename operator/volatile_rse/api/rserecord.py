@@ -128,7 +128,9 @@ class SessionTruth(StoredModel):
     ended_at: Time | None = None
     """When it ended, for good."""
     end_reason: Annotated[str, Field(max_length=64)] | None = None
-    """PodsGone, NobodyCame, TtlExpired, Requested or Deleted."""
+    """PodsGone, NobodyCame, TtlExpired, Requested, Deleted or InputsLate."""
+    end_message: Words | None = None
+    """What an end that nobody asked for was due to."""
 
 
 class FrozenInput(StoredModel):

@@ -105,8 +105,11 @@ class Input(ApiModel):
     minimum_percent: Annotated[int, Field(ge=0, le=100)] = 100
     """Share of the files without which the session cannot start; the others go on arriving. 0: nobody waits."""
     deadline: Duration = "30m"
-    """How long nothing may arrive, while files are missing without which the session cannot start, before that is
-    told as a failure. Staging goes on: whatever arrives extends it."""
+    """How long nothing may arrive, while files are missing without which the session cannot start: whatever arrives
+    extends it. It begins when the buffer is asked for them; with ``Fail`` when the request is taken up."""
+    on_deadline: Literal["Continue", "Fail"] = "Continue"
+    """What to do then. ``Continue``: it is told, and staging goes on. ``Fail``: the session never begins, and all of
+    the buffer is removed; this VolatileRSE is ``Stalled`` for good."""
     direct: Direct | None = None
     """Method: the buffer pulls the files itself (the only one, and the default)."""
 

@@ -48,7 +48,9 @@ def fencing(facts: Facts, record: Record) -> Plan:
         # No token was ever given: nobody can have written.
         now = stamp(facts.now)
         steps = {**record.status.steps, SEALED: now}
-        return Plan(effects=(remember(record, steps=steps, safe_at=now, outcome=Outcome(files=0, bytes=0)),))
+        said = record.status.session.end_message
+        outcome = Outcome(files=0, bytes=0, exceptions=[f"never begun: {said}"] if said else [])
+        return Plan(effects=(remember(record, steps=steps, safe_at=now, outcome=outcome),))
     effects = [*have_storage(facts, record), *hide_lost(facts, record)]
     report = facts.report
     if report is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import ChosenDestination, FrozenInput
+from volatile_rse.api.rserecord import ChosenDestination, FrozenInput, SessionTruth
 from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Record
@@ -19,7 +20,8 @@ from volatile_rse.domain.plan import SHOWN, Plan, changed_objects, foreign_objec
 from volatile_rse.domain.problems import Problem, problems_of_inputs
 from volatile_rse.domain.provision import find_address, have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.rights import scopes_of
-from volatile_rse.domain.stage import session_truth
+from volatile_rse.domain.session import EndReason
+from volatile_rse.domain.stage import UNASKED, session_truth, stamp, when
 from volatile_rse.domain.times import later
 from volatile_rse.domain.versions import own_of
 
@@ -35,16 +37,16 @@ def preparing(facts: Facts, record: Record) -> Plan:
     if session.ended_at is not None:
         return Plan(effects=(remember(record, session=session_truth(session)),))
     if facts.resolved is None or facts.chosen is None or facts.problems:
-        return Plan()
+        return _never_begun(facts, record, ()) or Plan()
     request = request_of(record)
     sizes = {name: sum(file.bytes for file in files) for name, files in facts.resolved.items()}
     # Each file once, as the agent stages it: a dataset may be named beside the container that has it.
     wrong = problems_of_inputs(request, sizes, sum(file.bytes for file in distinct(facts.resolved)))
     if wrong:
-        return Plan(problems=wrong)
+        return _never_begun(facts, record, wrong) or Plan(problems=wrong)
     files = sum(len(files) for files in facts.resolved.values())
     if over := problem_of_files(record.spec.claims[0].namespace, record, files, facts.owner_usage):
-        return Plan(problems=(over,))
+        return _never_begun(facts, record, (over,)) or Plan(problems=(over,))
     inputs = [
         FrozenInput(name=name, files=len(files), bytes=sizes[name], digest=digest_of(files))
         for name, files in facts.resolved.items()
@@ -81,15 +83,19 @@ def serving(facts: Facts, record: Record) -> Plan:
     handing_over = usable and record.status.session.ready_at and session.ended_at is None
     if handing_over and not facts.session.objects:
         effects += _issue(facts)
-    truth = session_truth(session)
+    problems = [*unfit, *room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
+    truth, steps = session_truth(session), _unasked(facts, record)
+    if session.ended_at is None and (late := _late(facts, record, problems)):
+        truth = late
     if truth != record.status.session:
         # Where nothing was to come, this is the first that is written of the volume.
         volume = record.status.volume or (facts.report.volume if facts.report else None)
         # First: it depends on no deed, and what is refused each time must not keep a session from its end.
         effects.insert(0, remember(record, session=truth, volume=volume))
+    elif steps != record.status.steps:
+        effects.insert(0, remember(record, steps=steps))
     elif address := find_address(facts, record):
         effects.append(address)
-    problems = [*unfit, *room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
     if handing_over and any(each.by for each in facts.session.changed):
         problems.append(changed_objects(record.spec.claims[0].namespace, facts.session.changed))
     if facts.session.foreign:
@@ -195,6 +201,77 @@ def _stalled(facts: Facts, record: Record) -> tuple[Problem, ...]:
     said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:SHOWN])
     what = f"Nothing of these inputs has arrived within their deadline: {', '.join(late)}. {said}".strip()
     return (Problem(Reason.STAGING_STALLED, what),)
+
+
+def _never_begun(facts: Facts, record: Record, wrong: Sequence[Problem]) -> Plan | None:
+    """Give up a session whose inputs are not even known after their deadline, where that is to end it."""
+    late = _late(facts, record, wrong)
+    return None if late is None else Plan(effects=(remember(record, session=late),))
+
+
+def _late(facts: Facts, record: Record, wrong: Sequence[Problem]) -> SessionTruth | None:
+    """Give the end of a session that never began, if inputs whose deadline is to end it have not come in time."""
+    if record.status.session.ready_at is not None:
+        return None
+    late = [
+        entry
+        for entry in request_of(record).inputs
+        if entry.on_deadline == "Fail"
+        and not _enough(facts, record, entry.name)
+        and _waited(facts, record, entry.name) >= parse_duration(entry.deadline)
+    ]
+    if not late:
+        return None
+    named = ", ".join(f"{entry.name} ({entry.deadline})" for entry in late)
+    said = f"Nothing of these inputs arrived within their deadline, and onDeadline is Fail: {named}."
+    why = _why_late(facts, wrong)
+    return record.status.session.model_copy(
+        update={
+            "ended_at": stamp(facts.now),
+            "end_reason": EndReason.INPUTS_LATE.value,
+            "end_message": visible(f"{said} {why}".strip(), WORDS),
+        }
+    )
+
+
+def _why_late(facts: Facts, wrong: Sequence[Problem]) -> str:
+    failures = () if facts.report is None else facts.report.failures[:SHOWN]
+    if failures:
+        return "; ".join(f"{failure.what}: {failure.error}" for failure in failures)
+    problems = [problem.what for problem in (*facts.problems, *wrong) if problem.reason is not Reason.STAGING_STALLED]
+    if problems:
+        return " ".join(problems[:SHOWN])
+    pod = facts.storage.pod
+    return "" if pod is None or pod.ready else f"The storage pod: {pod.message}."
+
+
+def _waited(facts: Facts, record: Record, name: str) -> timedelta:
+    """Tell for how long nothing of an input has arrived, as far as anybody knows."""
+    idle = _idle(facts, name)
+    if idle is not None:
+        return timedelta(seconds=idle)
+    # Before an agent has ever answered, nothing can have arrived since the record exists.
+    begun = record.created if record.status.volume is None else when(record.status.steps.get(UNASKED))
+    return timedelta() if begun is None else facts.now - begun
+
+
+def _idle(facts: Facts, name: str) -> int | None:
+    totals = () if facts.report is None else facts.report.inputs
+    return next((total.idle for total in totals if total.name == name), None)
+
+
+def _unasked(facts: Facts, record: Record) -> dict[str, str]:
+    """Give the steps with since when an agent that had answered tells nothing of inputs whose deadline ends a session.
+
+    It may be gone for good, with its node or its volume.
+    """
+    silent = (
+        record.status.volume is not None
+        and record.status.session.ready_at is None
+        and any(entry.on_deadline == "Fail" and _idle(facts, entry.name) is None for entry in request_of(record).inputs)
+    )
+    steps = {step: at for step, at in record.status.steps.items() if silent or step != UNASKED}
+    return {UNASKED: stamp(facts.now)} | steps if silent else steps
 
 
 def is_usable(facts: Facts, record: Record) -> bool:

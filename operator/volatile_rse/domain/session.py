@@ -19,6 +19,8 @@ class EndReason(StrEnum):
     TTL_EXPIRED = "TtlExpired"
     DELETED = "Deleted"
     REQUESTED = "Requested"
+    INPUTS_LATE = "InputsLate"
+    """It never began: what it could not begin without did not come in time."""
 
 
 @dataclass(frozen=True, slots=True)

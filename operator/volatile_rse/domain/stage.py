@@ -15,6 +15,7 @@ __all__ = [
     "EMPTIED",
     "REVERTED",
     "SEALED",
+    "UNASKED",
     "Stage",
     "has_expired",
     "session_state",
@@ -30,6 +31,9 @@ EMPTIED = "emptied"
 """Step: the storage was lost after its outputs were safe."""
 REVERTED = "reverted"
 """Step: Rucio no longer knew outputs that were safe, and their destination had them: they are kept anew."""
+
+UNASKED = "unasked"
+"""Step: the agent of a session that has not begun tells nothing of its inputs."""
 
 
 class Stage(StrEnum):

@@ -19,6 +19,7 @@ from volatile_rse.domain.outputs import at_risk, empty_outputs, sealed_files, ta
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.serving import is_usable
+from volatile_rse.domain.session import EndReason
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, session_state, stage_of, stamp
 from volatile_rse.domain.times import later
 
@@ -44,6 +45,7 @@ STALLING = frozenset(
         Reason.INPUT_UNPLACEABLE,
         Reason.TOO_MANY_SCOPES,
         Reason.INPUT_UNUSABLE,
+        Reason.INPUTS_LATE,
         Reason.NO_DESTINATION,
         Reason.DATASET_REFUSED,
         Reason.DURABILITY_TOO_LOW,
@@ -85,6 +87,16 @@ _KEPT_BACK = (
 """What keeps outputs from being safe; the first that holds is told."""
 
 
+_AWAITED = frozenset(
+    {
+        ConditionType.READY,
+        ConditionType.USABLE,
+        ConditionType.INPUTS_STAGED,
+        ConditionType.SESSION_ACTIVE,
+        ConditionType.OUTPUTS_SAFE,
+    }
+)
+"""What never comes of a session that did not begin."""
 _ROUTING = timedelta(seconds=10)
 """From a pod's readiness until every node leads to it, at most, where nothing is wrong."""
 _FAR = 365 * 86400
@@ -115,7 +127,8 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
     request, record = facts.request, facts.record
     if request is None:
         return None
-    said = _said(facts, record, plan)
+    never = _never_begun(record)
+    said = [_as_never_begun(entry, never) if never else entry for entry in _said(facts, record, plan)]
     conditions = [
         Condition(
             type=entry.type.value,
@@ -141,6 +154,24 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         unmatched=_unmatched(facts),
         conditions=conditions,
     )
+
+
+def _never_begun(record: Record | None) -> Problem | None:
+    """Tell why a session was given up that had not begun."""
+    session = None if record is None else record.status.session
+    if session is None or session.end_reason != EndReason.INPUTS_LATE:
+        return None
+    return Problem(Reason.INPUTS_LATE, session.end_message or "The session was given up before it began.")
+
+
+def _as_never_begun(entry: _Said, never: Problem) -> _Said:
+    """Have every condition that somebody may wait for say so, for good: that there is no output is no success."""
+    if entry.type is ConditionType.STALLED:
+        others = f" {entry.message}" if entry.status == "True" else ""
+        return _Said(entry.type, "True", never.reason, f"{never.message}{others}")
+    if entry.type not in _AWAITED or entry.reason is Reason.SESSION_OVER:
+        return entry
+    return _Said(entry.type, "False", *_because(never))
 
 
 def _said(facts: Facts, record: Record | None, plan: Plan) -> list[_Said]:
@@ -512,6 +543,8 @@ def _phase(facts: Facts, plan: Plan) -> str | None:
     if record is not None and record.status.quarantined_at is not None and record.status.safe_at is None:
         # Whatever it waits for; the condition Stalled says whether that needs somebody.
         return "Quarantined"
+    if _never_begun(record):
+        return "Failed"
     if any(problem.reason in STALLING for problem in plan.problems):
         return "Stalled"
     if record is None:

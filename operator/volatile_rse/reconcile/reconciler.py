@@ -390,7 +390,7 @@ class Reconciler:
     def _tell(self, body: Mapping[str, Any], new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
         """Write an Event where a condition that people wait for has changed, or is bad from the beginning."""
         before = {entry["type"]: entry for entry in old.get("conditions") or ()}
-        told: set[str] = set()
+        told: dict[str, str] = {}
         for type_ in _EVENTS:
             entry = next(entry for entry in new["conditions"] if entry["type"] == type_)
             was = before.get(type_, {})
@@ -401,10 +401,10 @@ class Reconciler:
                 continue
             # Good news need telling once, and each thing that is wrong.
             news = entry["reason"] if bad else entry["status"]
-            if news in told and (type_ in _TOLD_ALREADY or not was):
+            if news in told and (type_ in _TOLD_ALREADY or not was or entry["message"] == told[news]):
                 continue
             if (was.get("status"), was.get("reason")) != (entry["status"], entry["reason"]):
-                told.add(news)
+                told[news] = entry["message"]
                 kind = "Warning" if bad else "Normal"
                 about = f"{type_}={entry['status']}: {entry['message'] or entry['reason']}"
                 self._world.cluster.event(body, type_=kind, reason=entry["reason"], message=about)

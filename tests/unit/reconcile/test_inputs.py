@@ -239,3 +239,140 @@ def test_of_two_inputs_the_one_is_named_that_is_waited_for() -> None:
     small.request(inputs=[{"name": name, "did": str(IN), "minimumPercent": least[name]} for name in least])
     small.buffer.idle = {"all": 1800, "half": 1800}
     assert "within their deadline: all (30m). " in stalled(small)
+
+
+def has_failed(small: Small) -> bool:
+    return small.condition("Stalled").get("reason") == "InputsLate"
+
+
+def failing(**spec: object) -> dict[str, object]:
+    return {"name": "in", "did": str(IN), "deadline": "10m", "onDeadline": "Fail", **spec}
+
+
+def is_told_and_leaves_nothing(small: Small) -> None:
+    """Look at what a session leaves that was given up, before and after its VolatileRSE goes."""
+    small.until(small.is_closed)
+    for type_ in ("Ready", "Usable", "InputsStaged", "SessionActive", "OutputsSafe"):
+        told = small.condition(type_)
+        assert (told["status"], told["reason"]) == ("False", "InputsLate"), type_
+    assert "USER must act" in small.condition("Stalled")["message"]
+    assert (small.cluster.get(REQUEST) or {})["status"]["phase"] == "Failed"
+    assert [event.type_ for event in small.cluster.events if event.reason == "InputsLate"] == ["Warning"]
+    assert small.truth["session"]["endReason"] == "InputsLate"
+    assert "readyAt" not in small.truth["session"]
+    (said,) = small.truth["outcome"]["exceptions"]
+    assert said == f"never begun: {small.truth['session']['endMessage']}"
+    assert not small.has_session()
+    assert small.catalogue.buffer(small.rse) is None
+    assert not small.cluster.list("Pod", "bufs")
+    assert small.kept_volumes() == 0
+    small.delete()
+    small.until(lambda: small.is_gone)
+
+
+def test_a_session_whose_inputs_do_not_come_in_time_never_begins_where_that_was_asked_for() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request(inputs=[failing()])
+    small.buffer.idle = {"in": 599}
+    assert not stalled(small)
+    assert not has_failed(small)
+    small.buffer.idle = {"in": 600}
+    small.until(lambda: has_failed(small))
+    said = small.condition("Stalled")["message"]
+    assert f"in (10m). {store_path(FIRST.did)}: HTTP 503" in said
+    # What comes afterwards is late.
+    small.unreadable, small.buffer.idle = {}, {}
+    is_told_and_leaves_nothing(small)
+
+
+def test_by_default_a_deadline_is_told_and_nothing_ends() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request(inputs=[{"name": "in", "did": str(IN), "deadline": "10m"}])
+    small.buffer.idle = {"in": 6000}
+    assert stalled(small)
+    small.unreadable, small.buffer.idle = {}, {}
+    small.buffer.restart()
+    small.until(small.has_session)
+
+
+def test_a_deadline_that_would_end_it_counts_for_nothing_once_enough_is_there() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request(inputs=[failing(minimumPercent=50)])
+    small.until(small.has_session)
+    small.buffer.idle = {"in": 7200}
+    for _ in range(10):
+        small.step()
+    assert not has_failed(small)
+
+
+def test_one_of_two_inputs_may_be_late() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request(inputs=[failing(onDeadline="Continue"), failing(name="again", deadline="20m")])
+    small.buffer.idle = {"in": 900, "again": 900}
+    assert stalled(small)
+    small.buffer.idle = {"in": 1200, "again": 1200}
+    small.until(lambda: has_failed(small))
+    assert "onDeadline is Fail: again (20m)." in small.condition("Stalled")["message"]
+
+
+def test_inputs_that_cannot_even_be_resolved_are_late_too() -> None:
+    small = Small()
+    small.request(inputs=[failing(did="user.alice:nothing")])
+    small.until(lambda: small.condition("Stalled").get("reason") == "DIDNotFound")
+    small.clock.turn(timedelta(minutes=9))
+    small.step()
+    assert not has_failed(small)
+    small.clock.turn(timedelta(minutes=2))
+    small.until(lambda: has_failed(small))
+    assert "user.alice:nothing" in small.condition("Stalled")["message"]
+    is_told_and_leaves_nothing(small)
+
+
+def test_storage_that_never_starts_brings_no_inputs() -> None:
+    small = Small()
+    small.request(inputs=[failing()])
+    small.until(lambda: small.truth.get("inputs"))
+    small.buffer.down = True
+    small.step()
+    small.clock.turn(timedelta(minutes=11))
+    small.until(lambda: has_failed(small))
+    small.buffer.down = False
+    is_told_and_leaves_nothing(small)
+
+
+def test_an_agent_that_is_silent_for_the_whole_deadline_brings_no_inputs() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request(inputs=[failing()])
+    small.buffer.idle = {"in": 1}
+    small.until(lambda: small.truth.get("volume"))
+    small.clock.turn(timedelta(hours=3))
+    small.step()
+    small.buffer.down = True
+    small.step()
+    small.clock.turn(timedelta(minutes=9))
+    small.step()
+    assert not has_failed(small), "what had arrived until then counts"
+    small.buffer.down = False
+    small.step()
+    small.step()
+    assert "unasked" not in small.truth["steps"]
+    small.buffer.down = True
+    small.step()
+    small.clock.turn(timedelta(minutes=11))
+    small.until(lambda: has_failed(small))
+
+
+def test_whoever_dies_where_it_is_given_up_it_ends_in_the_same_way() -> None:
+    small = Small()
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.request(inputs=[failing()])
+    small.buffer.idle = {"in": 600}
+    for _ in range(60):
+        small.step()
+        small.forget()
+    is_told_and_leaves_nothing(small)
