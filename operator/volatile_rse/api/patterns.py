@@ -27,7 +27,7 @@ _SHELL = re.compile(r"[\"'`$;|&<>()]")
 _EDGES = re.compile(r"^\s|(?<!\\)\s$")
 _SEVERAL = re.compile(r"[*?\]][^\s,]*[\s,]+[^\s,]*[*?\[]")
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ENDS = re.compile(r"[\x00\n\r]")
 _RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})|([a-z])\.\.([a-z])|([A-Z])\.\.([A-Z])", re.ASCII)
 _POSIX = {
     "alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "blank": r" \t", "digit": "0-9", "lower": "a-z", "upper": "A-Z",
@@ -163,10 +163,10 @@ def _refuse_shell(pattern: str) -> None:
     """Refuse what a shell gives a meaning that a path cannot have."""
     plain = _ESCAPED.sub("", pattern)
     wrong = ""
-    if _CONTROL.search(pattern):
-        wrong = "has a control character: write ? for it"
-    elif _EDGES.search(pattern):
+    if _EDGES.search(pattern):
         wrong = "begins or ends with a blank, which a shell leaves out: write it without, or \\ before the blank"
+    elif _ENDS.search(pattern):
+        wrong = "has a line break or a NUL: write one path on one line, ? for a line break in a name"
     elif found := _SHELL.search(plain):
         wrong = (
             f"has {found[0]!r}, which means something else in a shell, and nothing here: write the path below the "

@@ -221,8 +221,8 @@ RelativePattern = Annotated[
         json_schema_extra={
             "x-kubernetes-validations": [
                 cel(
-                    r"!self.matches(r'^[\s~!]|[^\\]\s$|[\x00-\x1f\x7f]')",
-                    "a path neither begins nor ends with a blank, begins with no ~ or !, and has no control characters",
+                    r"!self.matches(r'^[\s~!]|[^\\]\s$|[\x00\n\r]')",
+                    "a path neither begins nor ends with a blank, begins with no ~ or !, and has one line",
                 ),
                 cel(
                     r"self.matches(r'^([^\\\x22\x27`$;|&<>()]|\\.)*$')",

@@ -165,10 +165,11 @@ def test_names_with_control_characters_line_ends_and_turns_are_sealed_and_told_a
     assert {read(buffer, state) for state in states.values()} == set(odd)
 
 
-def test_a_pattern_still_matches_what_is_shown_otherwise(buffer: Buffer) -> None:
+@pytest.mark.parametrize("pattern", ["a?b.root", "a\tb.root"])
+def test_a_pattern_still_matches_what_is_shown_otherwise(buffer: Buffer, pattern: str) -> None:
     leave(buffer, "a\tb.root")
     fence(buffer)
-    seal(buffer, "a?b.root")
+    seal(buffer, pattern)
     assert outputs(buffer)[r"a\x09b.root"].state == "sealed"
 
 

@@ -78,6 +78,7 @@ def taken(pattern: str) -> set[str]:
         ("run*/", "run1/a", Reach.WHOLE),
         ("run*/", "run1", Reach.NO),
         ("*", "a\nb", Reach.WHOLE),
+        ("a\tb", "a\tb", Reach.WHOLE),
         ("a", r"\xff", Reach.NO),
         ("**", "a", Reach.WHOLE),
     ],
@@ -91,7 +92,7 @@ def test_what_a_pattern_takes(pattern: str, path: str, reach: Reach) -> None:
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        (" h", "blank"), ("h ", "blank"), ("\th", "control"), ("a\nb", "control"), ("a\x00", "control"),
+        (" h", "blank"), ("h ", "blank"), ("h\n", "blank"), ("a\nb", "one line"), ("a\x00", "one line"),
         ("**.root", "**/*.root"), ("a**", "**/*.root"), ("***", "**/*.root"),
         ("[a", r"\["), ("[a/b]", r"\["), ("[", r"\["), ("[z-a]", "a-z"), ("[[=a=]]", "[:alpha:]"),
         ("[[:nothing:]]", "[:alpha:]"), ("[[:alpha]", "[:alpha:]"),
@@ -253,7 +254,7 @@ def refused_at_admission(pattern: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "pattern", [" h", "h ", "~/h", "!h", "'h'", '"h"', "$A/h", "a;b", "a|b", "!(a)", "h\n", "a\tb"]
+    "pattern", [" h", "h ", "~/h", "!h", "'h'", '"h"', "$A/h", "a;b", "a|b", "!(a)", "h\n", "a\nb"]
 )
 def test_what_the_api_server_can_judge_is_refused_there(pattern: str) -> None:
     assert refused_at_admission(pattern)
