@@ -217,6 +217,8 @@ def _late(facts: Facts, record: Record, wrong: Sequence[Problem]) -> SessionTrut
         entry
         for entry in request_of(record).inputs
         if entry.on_deadline == "Fail"
+        # Nobody waits for what a session may do without.
+        and entry.minimum_percent
         and not _enough(facts, record, entry.name)
         and _waited(facts, record, entry.name) >= parse_duration(entry.deadline)
     ]

@@ -308,6 +308,19 @@ def test_a_deadline_that_would_end_it_counts_for_nothing_once_enough_is_there() 
     assert not has_failed(small)
 
 
+def test_what_nobody_waits_for_ends_nothing() -> None:
+    small = Small()
+    small.request(inputs=[failing(minimumPercent=0)])
+    small.until(lambda: small.truth.get("inputs"))
+    small.buffer.down = True
+    small.step()
+    small.clock.turn(timedelta(minutes=11))
+    for _ in range(5):
+        small.step()
+    small.buffer.down = False
+    small.until(small.has_session)
+
+
 def test_one_of_two_inputs_may_be_late() -> None:
     small = Small()
     small.unreadable = {store_path(FIRST.did): "HTTP 503"}

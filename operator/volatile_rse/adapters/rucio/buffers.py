@@ -93,7 +93,7 @@ class RucioBuffers:
             attributes = self._rses.attributes(rse.name)
         for key, value in rse.attributes.items():
             if _differs(attributes, key, value):
-                self._server.call(rse.name, "add_rse_attribute", rse.name, key, value)
+                self._server.call(f"attribute {key} of {rse.name}", "add_rse_attribute", rse.name, key, value)
         for order, (scheme, port) in enumerate(_doors(rse)):
             door = {
                 "scheme": scheme,
