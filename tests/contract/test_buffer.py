@@ -47,7 +47,7 @@ from volatile_rse.ports.errors import RefusedError
 _LATER = datetime.now(UTC) + timedelta(hours=1)
 SCOPE, SITE, HOST = "user.alice", "SITE-A", "localhost"
 PLOTS = OutputRule(claim=CLAIM, name="plots", patterns=["plots/**/*.root"], scope=SCOPE, dataset="user.alice.plots")
-REST = OutputRule(claim=CLAIM, name="rest", patterns=["*"], scope=SCOPE, dataset="user.alice.rest")
+REST = OutputRule(claim=CLAIM, name="rest", patterns=["*.txt", "note*"], scope=SCOPE, dataset="user.alice.rest")
 NO_FAILURE = Failure(what="", error="")
 SEAL = SealRequest(generation=1, record_id=RECORD, outputs=[PLOTS, REST])
 
