@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["FAR", "earlier", "later", "stamp", "when"]
+__all__ = ["FAR", "earlier", "is_time", "later", "stamp", "when"]
 
 FAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
@@ -48,3 +48,11 @@ def when(text: str | None) -> datetime | None:
         return None
     time = datetime.fromisoformat(text)
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def is_time(value: object) -> bool:
+    """Tell whether a value is a time that Kubernetes would take."""
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False

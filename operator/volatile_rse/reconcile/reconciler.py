@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
+from pydantic import ValidationError
+
+from volatile_rse.api.conditions import REMEDIES, Actor, Condition, ConditionType, Reason
 from volatile_rse.api.text import MESSAGE, visible
 from volatile_rse.api.volatilerse import Endpoint, VolatileRSEStatus
 from volatile_rse.builders.objects import record_name
@@ -24,7 +26,7 @@ from volatile_rse.domain.planning import plan, plan_end
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, stage_of, when
 from volatile_rse.domain.status import status_of
-from volatile_rse.domain.times import later
+from volatile_rse.domain.times import is_time, later
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.ports.telemetry import Telemetry
@@ -442,7 +444,11 @@ def _said_before(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_condition(entry: Mapping[str, Any]) -> bool:
-    return all(isinstance(entry.get(key), str) for key in ("type", "status", "reason", "lastTransitionTime"))
+    """Tell whether the API server would take a condition, which may be written back as it stands."""
+    try:
+        return is_time(Condition.model_validate(entry).last_transition_time)
+    except ValidationError:
+        return False
 
 
 def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:

@@ -20,6 +20,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.limits import surplus
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
+from volatile_rse.domain.times import is_time
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.connections import Connections
@@ -407,7 +408,7 @@ class Service:
             reachable, reason, message = False, error.reason.value, visible(error.what, EVENT)
             found.unread["RucioConnection"] += error.reason is Reason.CONFIGURATION_INVALID
         old, generation = status_of(body), body["metadata"].get("generation", 0)
-        changed = old.get("reachable") is not reachable or "since" not in old
+        changed = old.get("reachable") is not reachable or not is_time(old.get("since"))
         since = stamp(self._world.clock.now()) if changed else old["since"]
         condition = Condition(
             type="Reachable",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -106,6 +107,10 @@ def ends(world: Two, **wraps: Wrap) -> list[str]:
         for later in (timedelta(hours=2), timedelta(minutes=20), timedelta(minutes=20)):
             world.clock.turn(later)
             world.run(_is_over, _SHORT)
+        world.run(_is_over, _LONG)
+    if not _is_over(world) and (missing := re.search(r"Secret ops/(\S+)", told(world))) and not world.faults:
+        # The name of a Secret that nobody has made is told, and an admin makes it.
+        world.add_secrets(world.victim, missing[1])
         world.run(_is_over, _LONG)
     return [*_wrong(world), *_wrong_of_other(world)]
 

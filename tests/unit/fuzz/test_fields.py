@@ -10,6 +10,8 @@ import pytest
 from tests.unit.fuzz.fields import Field, Path, fields_of
 from tests.unit.fuzz.hostile import ABSENT, Value, of_type, shown, worst
 from tests.unit.fuzz.story import at, chosen, ends, is_whole, mended, planted, ref_of, told
+from volatile_rse.api.conditions import Condition, ConditionType
+from volatile_rse.domain.times import is_time
 
 _AT: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("VolatileRSE", "spec", ("asked", "serving")),
@@ -24,9 +26,12 @@ _AT: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 _TRUTHS = (
     "status.session", "status.inputs", "status.steps", "status.safeAt", "status.freedAt", "status.closedAt",
     "status.destinations",
+    "spec.claims.0.account", "spec.claims.0.name", "spec.claims.0.uid", "spec.claims.0.request.outputs.0.dataset",
+    "spec.claims.0.request.outputs.0.name", "spec.claims.0.request.outputs.0.path",
+    "spec.claims.0.request.outputs.0.scope",
     "spec.recordId", "spec.instance", "spec.rseName", "spec.ledger",
 )  # fmt: skip
-"""What an operator has seen, and whose a buffer is: nobody but it writes that, and whoever forges it is believed."""
+"""What an operator has seen, whose a buffer is, what goes where: only it writes that, and who forges it is believed."""
 _METADATA: tuple[tuple[str, Value], ...] = (
     ("labels", {f"a/{number}": "x" * 63 for number in range(200)}),
     ("annotations", {"a": "\x00\x1b\u202e" * 1000, "volatilerse.io/x": "y" * 100_000}),
@@ -91,6 +96,7 @@ def test_no_field_keeps_a_buffer_from_its_end(kind: str, part: str, moment: str,
         ("VolatileRSE", "serving", ("status", "outputs"), "x"),
         ("VolatileRSEClass", "asked", ("spec", "recordRetention"), "9999999d"),
         ("RucioConnection", "serving", ("spec",), ABSENT),
+        ("RucioConnection", "serving", ("status", "since"), 10**30),
         ("RSERecord", "preparing", ("metadata", "creationTimestamp"), "9999-12-31T23:59:59Z"),
         ("RSERecord", "serving", ("spec", "claims", 0, "request", "session", "endGrace"), "99999999999d"),
     ],
@@ -99,6 +105,21 @@ def test_what_was_found_once_keeps_no_buffer_from_its_end(kind: str, moment: str
     world = at(moment)
     planted(world, kind, path, value)
     assert not [*ends(world), *world.faults]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lastTransitionTime", "yesterday"), ("status", "Perhaps"), ("reason", ""), ("type", 7), ("colour", "blue")],
+)
+def test_a_condition_that_the_api_server_would_not_take_is_not_written_back(key: str, value: Value) -> None:
+    world = at("serving")
+    for number in range(10):
+        planted(world, "VolatileRSE", ("status", "conditions", number, key), value)
+    world.run(lambda _world: False, 4)
+    status = (world.cluster.get(world.victim.ref) or {})["status"]
+    conditions = [Condition.model_validate(entry) for entry in status["conditions"]]
+    assert {entry.type for entry in conditions} == set(ConditionType)
+    assert all(is_time(entry.last_transition_time) for entry in conditions)
 
 
 @pytest.mark.parametrize(

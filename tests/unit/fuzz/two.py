@@ -37,6 +37,8 @@ _EVENTS = ("VolatileRSE", "RSERecord", "VolatileRSEClass", "RucioConnection", "P
 _SWEEP = timedelta(seconds=60)
 _SERVICE = "volatile_rse.reconcile.service"
 
+_TOKENS = {f"site-{letter}.example.org": "token" for letter in "ab"}
+
 Wrap = Callable[[Any], Any]
 """Puts something hostile before a port."""
 
@@ -287,21 +289,11 @@ class Two:
     # How it is set up.
 
     def _install(self, session: Session) -> None:
-        name, upper = session.name, session.name.upper()
+        name = session.name
         files = [File(Did(f"user.{name}", f"in.{number}"), 100 + number, f"{number:08}") for number in range(2)]
         self.catalogue.add_files(Did(f"user.{name}", "in"), "SITE-A", files)
-        for secret, type_, texts in (
-            (
-                f"login-{name}",
-                "Opaque",
-                {"username": upper, "password": "secret", "server": f"https://{name}.rucio.example.org"},
-            ),
-            (f"tokens-{name}", SITE_TOKENS, {f"site-{letter}.example.org": "token" for letter in "ab"}),
-        ):
-            metadata = {"namespace": "ops", "name": secret}
-            self.cluster.create(
-                {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": type_, "stringData": texts}
-            )
+        self._add_secret(f"login-{name}", "Opaque", self._login_of(session))
+        self._add_secret(f"tokens-{name}", SITE_TOKENS, _TOKENS)
         class_ = VolatileRSEClassSpec.example() | {
             "connectionName": name,
             "exposure": {"publicHost": f"{name}.example.org"},
@@ -322,6 +314,20 @@ class Two:
         self.cluster.create(body | {"spec": session.spec()})
         session.uid = (self.cluster.get(session.ref) or {})["metadata"]["uid"]
         session.record_id = identify(self.settings.instance, session.uid).record_id
+
+    def add_secrets(self, session: Session, name: str) -> None:
+        """Make what a buffer asks for by this name, whatever it is for."""
+        if self.cluster.get(Ref("Secret", "ops", name)) is None:
+            self._add_secret(name, SITE_TOKENS, {**self._login_of(session), **_TOKENS})
+
+    def _login_of(self, session: Session) -> dict[str, str]:
+        server = f"https://{session.name}.rucio.example.org"
+        return {"username": session.name, "password": "secret", "server": server}
+
+    def _add_secret(self, name: str, type_: str, texts: Mapping[str, str]) -> None:
+        metadata = {"namespace": "ops", "name": name}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": type_, "stringData": dict(texts)}
+        self.cluster.create(body)
 
     def _endpoints(self) -> Endpoints:
         hosts = {}
