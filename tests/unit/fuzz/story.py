@@ -108,9 +108,13 @@ def ends(world: Two, **wraps: Wrap) -> list[str]:
             world.clock.turn(later)
             world.run(_is_over, _SHORT)
         world.run(_is_over, _LONG)
-    if not _is_over(world) and (missing := re.search(r"Secret ops/(\S+)", told(world))) and not world.faults:
-        # The name of a Secret that nobody has made is told, and an admin makes it.
-        world.add_secrets(world.victim, missing[1])
+    if (
+        not _is_over(world)
+        and (missing := re.search(r"(?:Secret|ConfigMap) ops/(\S+)", told(world)))
+        and not world.faults
+    ):
+        # What a name leads to that nobody has made is told, and an admin makes it.
+        world.add_named(world.victim, missing[1])
         world.run(_is_over, _LONG)
     return [*_wrong(world), *_wrong_of_other(world)]
 

@@ -315,10 +315,13 @@ class Two:
         session.uid = (self.cluster.get(session.ref) or {})["metadata"]["uid"]
         session.record_id = identify(self.settings.instance, session.uid).record_id
 
-    def add_secrets(self, session: Session, name: str) -> None:
+    def add_named(self, session: Session, name: str) -> None:
         """Make what a buffer asks for by this name, whatever it is for."""
         if self.cluster.get(Ref("Secret", "ops", name)) is None:
             self._add_secret(name, SITE_TOKENS, {**self._login_of(session), **_TOKENS})
+            metadata = {"namespace": "ops", "name": name}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.crt": "authority"}}
+            self.cluster.create(body)
 
     def _login_of(self, session: Session) -> dict[str, str]:
         server = f"https://{session.name}.rucio.example.org"
