@@ -30,7 +30,7 @@ from testbed import buffer, cluster, grid, holding, installation, trust
 from testbed.layout import CHECKOUT, CLIENT, NETWORK, RUCIO, SITES, STATE
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
-from volatile_rse.domain.names import hash_path
+from volatile_rse.api.names import hash_path
 
 __all__ = ["main"]
 

@@ -472,7 +472,7 @@ def test_copies_are_verified_and_failed_ones_get_new_attempts(around: Around) ->
     buffer = around.buffer
     buffer.send_manifest(manifest(around))
     around.write("notes", b"notes")
-    around.write("more", b"more")
+    around.write("more.txt", b"more")
     fenced(around)
     states = sealed(around)
     unknown = states["notes"].model_copy(update={"name": "unknown"})
@@ -482,7 +482,7 @@ def test_copies_are_verified_and_failed_ones_get_new_attempts(around: Around) ->
     good, bad = around.url("copies/notes"), around.url("shut/more")
     opened = around.shut(bad)
     buffer.copy(order(states["notes"], good))
-    buffer.copy(order(states["more"], bad))
+    buffer.copy(order(states["more.txt"], bad))
     around.settle(lambda: buffer.report().copies.verified == 1)
     around.settle(lambda: buffer.report().copies.failed == 1)
     assert around.has(good) == (5, states["notes"].adler32)
@@ -497,9 +497,9 @@ def test_copies_are_verified_and_failed_ones_get_new_attempts(around: Around) ->
     assert (total.files, total.bytes, total.verified_bytes) == (2, 9, 5)
     opened()
     buffer.copy(order(states["notes"], good))
-    buffer.copy(order(states["more"], bad))
+    buffer.copy(order(states["more.txt"], bad))
     around.settle(lambda: buffer.report().copies.verified == 2)
-    assert around.has(bad) == (4, states["more"].adler32)
+    assert around.has(bad) == (4, states["more.txt"].adler32)
     assert next(copy for copy in buffer.copies().items if copy.pfn == good) == copies[good], "it was copied once"
 
 

@@ -11,7 +11,7 @@ import requests
 from testbed import grid
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import assert_nothing_left
-from volatile_rse.domain.names import hash_path
+from volatile_rse.api.names import hash_path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 

@@ -14,8 +14,8 @@ import requests
 from testbed import cluster, grid, installation
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import NANO, WRITE, assert_kept, assert_nothing_left, fresh_dataset, new_dataset, output
+from volatile_rse.api.names import hash_path
 from volatile_rse.api.schema import parse_quantity
-from volatile_rse.domain.names import hash_path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
 

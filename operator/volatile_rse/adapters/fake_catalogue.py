@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from volatile_rse.adapters.rucio.answers import checksum_of, lack_of, size_of
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.names import rse_path
 from volatile_rse.domain.catalogue import (
     ATTRIBUTE_LENGTH,
     BufferRse,
@@ -29,7 +30,6 @@ from volatile_rse.domain.catalogue import (
     attribute_text,
     lasts,
 )
-from volatile_rse.domain.names import rse_path
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 

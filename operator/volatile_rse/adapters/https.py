@@ -21,13 +21,12 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.text import visible
+from volatile_rse.api.text import is_token, visible
 from volatile_rse.ports.credentials import KeyPair
 from volatile_rse.ports.errors import RefusedError
 
 __all__ = ["BoundedTls", "bearer", "bound_context", "bounded", "left", "netloc", "session", "tls_context", "told"]
 
-_TOKEN = re.compile(r"[!-~]+")
 _HIDDEN = "(secret)"
 _SHORTEST, _BEGINNING = 4, 16
 """Characters of what can be hidden in a sentence, and of what is enough to know one that was cut off."""
@@ -154,7 +153,7 @@ def bearer(token: str) -> dict[str, str]:
     RefusedError
         CREDENTIAL_INVALID: it is none; HTTP libraries would fail each in its own way, and repeat it.
     """
-    if not _TOKEN.fullmatch(token):
+    if not is_token(token):
         raise RefusedError(Reason.CREDENTIAL_INVALID, "What is given as a token is none, which is one word of ASCII.")
     return {"Authorization": f"Bearer {token}"}
 

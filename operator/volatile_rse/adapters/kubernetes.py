@@ -26,7 +26,9 @@ from urllib3.util.ssl_ import create_urllib3_context
 from volatile_rse.adapters import https
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.crds import GROUP, KINDS, VERSION
+from volatile_rse.api.schema import LARGEST
 from volatile_rse.api.text import EVENT, visible
+from volatile_rse.domain.times import is_time
 from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
@@ -368,12 +370,7 @@ def _is_map_of_texts(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    if value is None:
-        return True
-    try:
-        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
-        return False
+    return value is None or is_time(value)
 
 
 def _are_owners(value: object) -> bool:
@@ -388,7 +385,7 @@ _METADATA: Mapping[str, Callable[[object], bool]] = {
     "uid": _is_text,
     "resourceVersion": _is_text,
     "namespace": lambda value: value is None or _is_text(value),
-    "generation": lambda value: value is None or (isinstance(value, int) and 0 <= value < 1 << 63),
+    "generation": lambda value: value is None or (isinstance(value, int) and 0 <= value <= LARGEST),
     "labels": _is_map_of_texts,
     "annotations": _is_map_of_texts,
     "finalizers": lambda value: value is None or (isinstance(value, list) and all(map(_is_text, value))),

@@ -9,12 +9,12 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from volatile_rse.adapters import https
+from volatile_rse.api.agent import HANDSHAKE
 
 __all__ = ["unreadable"]
 
@@ -24,7 +24,6 @@ _MOST = 64 << 10
 """Bytes of all answers."""
 _WORDS = 200
 _STREAM = b"\x00\x01"
-_HANDSHAKE = struct.pack(">5i", 0, 0, 0, 4, 2012)
 _ANSWER = struct.Struct(">2sHi")
 _TAIL = 16
 """Bytes of a request between its number and the length of what follows."""
@@ -67,7 +66,7 @@ def unreadable(where: tuple[str, int], paths: Sequence[str], token: str, bundle:
     https.bearer(token)
     doing = _Doing(f"root://{https.netloc(*where)}")
     try:
-        with _Line(where) as line:
+        with https.bounded(_SECONDS, _MOST), _Line(where) as line:
             _enter(line, doing, where[0], token, bundle)
             for path in paths:
                 _look(line, doing, path)
@@ -95,9 +94,8 @@ class _Line:
     """A connection whose whole life is bounded, and all that comes from it."""
 
     def __init__(self, where: tuple[str, int]) -> None:
-        self._until = time.monotonic() + _SECONDS
         self._room = _MOST
-        self._socket = socket.create_connection(where, timeout=_SECONDS)
+        self._socket = socket.create_connection(where, timeout=https.left())
 
     def __enter__(self) -> Self:
         return self
@@ -156,18 +154,14 @@ class _Line:
 
     def _hurry(self) -> None:
         """Give the next step the time that is left."""
-        left = self._until - time.monotonic()
-        if left <= 0:
-            message = f"it took more than {_SECONDS:g} s"
-            raise TimeoutError(message)
-        self._socket.settimeout(left)
+        self._socket.settimeout(https.left())
 
 
 def _enter(line: _Line, doing: _Doing, host: str, token: str, bundle: str) -> None:
     """Greet, go over to TLS, and log in; the token is shown to nobody whose certificate was not verified."""
     protocol = struct.pack(">iBB", _VERSION, _WANT_TLS, _EXPECT_LOGIN)
     # In one piece: what stands before XRootD looks at the beginning.
-    line.send(_HANDSHAKE)
+    line.send(HANDSHAKE)
     doing.call = "greeting"
     greeting = _STREAM + struct.pack(">H", _PROTOCOL) + protocol.ljust(_TAIL, b"\0") + bytes(4)
     line.send(greeting)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volatile_rse.agent.worker import worker
-from volatile_rse.agent.xrootd import HANDSHAKE, INNER
-from volatile_rse.api.agent import AGENT_PORT, CONNECTIONS, DAVS_PORT, ROOT_PORT
+from volatile_rse.agent.xrootd import INNER
+from volatile_rse.api.agent import AGENT_PORT, CONNECTIONS, DAVS_PORT, HANDSHAKE, ROOT_PORT
 
 __all__ = ["INTERNAL", "PUBLIC", "Front", "Port", "Refused", "configuration", "refusals", "told"]
 

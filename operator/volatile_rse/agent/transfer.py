@@ -15,6 +15,7 @@ import pycurl
 
 from volatile_rse.api.addresses import Place, is_below, place_of
 from volatile_rse.api.agent import Manifest, SiteTokens
+from volatile_rse.api.text import is_token
 
 __all__ = [
     "Access",
@@ -49,7 +50,6 @@ _CREATED = frozenset({200, 201, 204})
 _READS = frozenset({"GET", "HEAD"})
 _REMOVED = frozenset({200, 202, 204, 404})
 _STATUS = re.compile(rb"HTTP/[0-9.]{1,8} ([0-9]{3})\b")
-_TOKEN = re.compile(r"[!-~]+")
 _AROUND = "\ufeff \t\r\n"
 """What editors and ``echo`` leave around a token."""
 _REWRITE = "whoever keeps its Secret must write a token into it, letters, digits and signs of ASCII without a blank"
@@ -105,7 +105,7 @@ class Access:
             message = f"{shown} is not asked: it is in no folder that the token for {place.host} is for: {_WIDEN}"
             raise TransferError(message)
         token = given.get_secret_value().strip(_AROUND)
-        if _TOKEN.fullmatch(token) is None:
+        if not is_token(token):
             message = f"what was given as the token for {place.host} is none: {_REWRITE}"
             raise TransferError(message)
         return place, [f"Authorization: Bearer {token}"]

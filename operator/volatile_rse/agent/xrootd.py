@@ -16,16 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from volatile_rse.agent.places import Places
-from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
+from volatile_rse.api.agent import DAVS_PORT, HANDSHAKE, ROOT_PORT
 
-__all__ = ["HANDSHAKE", "INNER", "Server", "copy_tls", "inner_socket", "seed_keys"]
+__all__ = ["INNER", "Server", "copy_tls", "inner_socket", "seed_keys"]
 
 INNER = "127.0.0.2"
 """Where XRootD and the agent listen, on their own ports: XRootD's answers name them. HAProxy has all other addresses of
 the pod."""
 _log = logging.getLogger(__name__)
-HANDSHAKE = bytes(12) + (4).to_bytes(4, "big") + (2012).to_bytes(4, "big")
-"""What every client of XRootD begins with."""
 _FIRST = 3
 """Number of the first socket that a program is given."""
 _QUEUE = 1024

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from volatile_rse.api.addresses import FOLDER, FOLDER_LENGTH, FOLDERS
 from volatile_rse.api.names import fault_of_path, file_name, rse_path
 from volatile_rse.api.patterns import Reach, reach_of
-from volatile_rse.api.schema import ApiModel, DnsLabel, RelativePattern, Scope
+from volatile_rse.api.schema import LARGEST, ApiModel, DnsLabel, RelativePattern, Scope
 from volatile_rse.api.text import Words
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "DATA",
     "DAVS_PORT",
     "EXCLUDES",
+    "HANDSHAKE",
     "LONGEST_PAGE",
     "PATH_LENGTH",
     "PROBE",
@@ -57,6 +58,9 @@ __all__ = [
     "rule_of",
 ]
 
+HANDSHAKE = bytes(12) + (4).to_bytes(4, "big") + (2012).to_bytes(4, "big")
+"""What every client of XRootD begins with, by the root protocol."""
+
 UID = 10940
 """User of every container of the buffer; also the fsGroup of its pod."""
 ROOT_PORT = 1094
@@ -92,7 +96,7 @@ LONGEST_PAGE = 10_000
 """Items."""
 
 Adler32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
-Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 """As long as the schema of CMS allows; Rucio's generic one has 250."""
 ClaimUid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-__all__ = ["CONDITION", "EVENT", "MESSAGE", "WORDS", "VisibleFormatter", "Words", "shown_within", "visible"]
+__all__ = ["CONDITION", "EVENT", "MESSAGE", "WORDS", "VisibleFormatter", "Words", "is_token", "shown_within", "visible"]
 
 WORDS = 512
 """Characters of what went wrong with one file."""
@@ -21,6 +21,7 @@ EVENT = 1024
 _SHORT, _LONG = 0xFF, 0xFFFF
 _BROKEN = re.compile(r"\\(?:x[0-9a-f]?|u[0-9a-f]{0,3}|U[0-9a-f]{0,7})?\Z")
 _MORE = "…"
+_TOKEN = re.compile(r"[!-~]+")
 
 
 def visible(text: str, longest: int | None = None, keep: str = "") -> str:
@@ -51,6 +52,11 @@ def _escaped(sign: str) -> str:
     if code <= _SHORT:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= _LONG else f"\\U{code:08x}"
+
+
+def is_token(text: str) -> bool:
+    """Tell whether a text can be a token: one word of ASCII. In a header anything else could be more than one."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def shown_within(longest: int) -> BeforeValidator:

@@ -9,12 +9,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT, Listing, listed
+from volatile_rse.api.names import Layout, rse_path, scope_folder
 from volatile_rse.api.rserecord import Claim, RSERecordSpec
 from volatile_rse.builders.objects import CLAIM, MANAGED, RECORD, hosts_of, name_of, new_object, session_name
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.frozen import distinct
-from volatile_rse.domain.names import Layout, rse_path, scope_folder
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.settings import Settings
 

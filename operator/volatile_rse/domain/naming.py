@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from string import Formatter
 
+from volatile_rse.api.names import Layout
 from volatile_rse.api.volatilerseclass import Naming
-from volatile_rse.domain.names import Layout
 from volatile_rse.domain.rights import fault_of_scope
 
 __all__ = [

@@ -99,13 +99,12 @@ def _of_empty(output: Output, unmatched: Sequence[OutputState]) -> str:
 
 def keep_in_quarantine(facts: Facts, record: Record, decided: Plan) -> Plan:
     """Keep what is not safe in time, and give it up only by consent."""
-    ended = when(record.status.session.ended_at)
-    if ended is None or record.status.session.ready_at is None:
+    deadline = _deadline(record)
+    if deadline is None or record.status.session.ready_at is None:
         return decided
     if any(isinstance(effect, do.Remember) and effect.status.safe_at for effect in decided.effects):
         return decided
-    deadline = later(ended, parse_duration(request_of(record).teardown.deadline))
-    late = facts.now >= deadline
+    late = is_late(facts, record)
     given_up = _discarding(facts, record, decided, late=late)
     if given_up is not None:
         return given_up
@@ -127,8 +126,13 @@ def quarantined(facts: Facts, record: Record, decided: Plan) -> Plan:
 
 def is_late(facts: Facts, record: Record) -> bool:
     """Tell whether the deadline of a session's end is over."""
+    deadline = _deadline(record)
+    return deadline is not None and facts.now >= deadline
+
+
+def _deadline(record: Record) -> datetime | None:
     ended = when(record.status.session.ended_at)
-    return ended is not None and facts.now >= later(ended, parse_duration(request_of(record).teardown.deadline))
+    return None if ended is None else later(ended, parse_duration(request_of(record).teardown.deadline))
 
 
 def _discarding(facts: Facts, record: Record, decided: Plan, *, late: bool) -> Plan | None:

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.names import Layout, fault_of_path, rse_path
 from volatile_rse.api.volatilerseclass import Grant
 from volatile_rse.domain.catalogue import File
-from volatile_rse.domain.names import Layout, fault_of_path, rse_path
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.rights import fault_of_scope, may_read
 

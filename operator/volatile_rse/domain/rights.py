@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from volatile_rse.api.names import fault_of_path, scope_folder
 from volatile_rse.api.schema import SCOPE
 from volatile_rse.api.volatilerseclass import Grant, Tenancy
 from volatile_rse.domain.catalogue import File
-from volatile_rse.domain.names import fault_of_path, scope_folder
 
 __all__ = ["fault_of_scope", "grants_of", "may_read", "may_write", "scopes_of"]
 

@@ -52,7 +52,7 @@ def preparing(facts: Facts, record: Record) -> Plan:
         for name, files in facts.resolved.items()
     ]
     chosen = [
-        ChosenDestination(output=name, rses=list(rses), tight=facts.tight.get(name, "")[:512] or None)
+        ChosenDestination(output=name, rses=list(rses), tight=visible(facts.tight.get(name, ""), WORDS) or None)
         for name, rses in facts.chosen.items()
     ]
     # A session without inputs needs no list of them.

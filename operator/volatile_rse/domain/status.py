@@ -467,11 +467,7 @@ def _safe(facts: Facts, record: Record, plan: Plan) -> _Said:
     if problem := _kept_back(facts, record, plan):
         return _Said(type_, "False", *_because(problem))
     if record.status.session.ended_at is None:
-        low = [
-            f"spec.outputs[{entry.output}]: {entry.tight}." for entry in record.status.destinations or () if entry.tight
-        ]
-        why = _because(Problem(Reason.QUOTA_LOW, low[0])) if low else (Reason.PENDING, "The session has not ended.")
-        return _Said(type_, "False", *why)
+        return _Said(type_, "False", *_unended(record))
     return _Said(type_, "False", Reason.IN_PROGRESS, _awaiting(plan))
 
 

@@ -249,10 +249,10 @@ class _Hand:
     def make_drain(self, _effect: do.MakeDrain) -> None:
         host = self._spec.class_snapshot.exposure.public_host
         pair = self._world.authority.server([host], _LIFETIME)
-        data = tls_data(pair.certificate, pair.key, self._world.authority.bundle())
+        authorities = self._world.authority.bundle()
+        data = tls_data(pair.certificate, pair.key, authorities)
         bodies = drain_objects(self._settings, self._spec, data, not_after=self._not_after())
         certificate = self._cluster.get(Ref("Secret", self._settings.buffers, drain_name(host)))
-        authorities = self._world.authority.bundle()
         known = certificate is not None and is_good(certificate, authorities, self._world.clock.now())
         for body in bodies:
             # A server that is starting keeps its certificate.

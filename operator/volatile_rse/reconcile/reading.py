@@ -28,6 +28,7 @@ from volatile_rse.reconcile.stored import read_stored
 
 __all__ = [
     "bytes_told",
+    "claim_of",
     "data_of",
     "expires_soon",
     "goes_along",
@@ -206,21 +207,20 @@ def read_partly(body: Object) -> Record | None:
     Nothing else may be decided by it: what is missing is made up, or raises where it is asked for.
     """
     spec, metadata = spec_of(body), body.get("metadata") or {}
-    owner, claims = owner_of(body), spec.get("claims")
-    instance = spec.get("instance")
-    if owner is None or not isinstance(claims, list) or not isinstance(instance, str):
+    owner, told, instance = owner_of(body), claim_of(body), spec.get("instance")
+    if owner is None or not isinstance(instance, str):
         return None
     try:
         status = _truths(body)
     except ValueError:
         return None
-    request = claims[0].get("request")
+    request = told.get("request")
     asked: Object = request if isinstance(request, Mapping) else {}
     endless = f"{LONGEST.days}d"
     nobody = _made(Session, pod_selector=_made(LabelSelector, match_labels={}), ttl=endless, start_timeout=endless)
     claim = _made(
         Claim,
-        uid=str(claims[0].get("uid")),
+        uid=str(told.get("uid")),
         namespace=owner[0],
         name=owner[1],
         request=_made(
@@ -277,11 +277,18 @@ def record_id_of(body: Object) -> str:
 
 def owner_of(body: Object) -> tuple[str, str] | None:
     """Give namespace and name of a record's VolatileRSE, also of one that cannot be read."""
+    claim = claim_of(body)
+    namespace, name = claim.get("namespace"), claim.get("name")
+    if isinstance(namespace, str) and isinstance(name, str) and namespace and name:
+        return namespace, name
+    return None
+
+
+def claim_of(body: Object) -> Object:
+    """Give the claim of a record, also of one that cannot be read; nothing if it has none."""
     claims = spec_of(body).get("claims")
     claim = claims[0] if isinstance(claims, list) and claims else None
-    found = (claim.get("namespace"), claim.get("name")) if isinstance(claim, Mapping) else ()
-    named = tuple(part for part in found if isinstance(part, str) and part)
-    return (named[0], named[1]) if len(named) == len(("namespace", "name")) else None
+    return claim if isinstance(claim, Mapping) else {}
 
 
 def is_closed(body: Object) -> bool:

@@ -10,12 +10,12 @@ from pydantic import SecretStr
 
 from volatile_rse.api.addresses import folders_of
 from volatile_rse.api.agent import SiteTokens
+from volatile_rse.api.text import is_token
 from volatile_rse.reconcile.reading import texts_of
 
 __all__ = ["tokens_of"]
 
 _HOST = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-_TOKEN = re.compile(r"[!-~]+")
 _BOTH, _READ, _WRITE, _PATHS = "", "read", "write", "paths"
 _TOKENS = {_BOTH, _READ, _WRITE}
 _USES = {*_TOKENS, _PATHS}
@@ -61,7 +61,7 @@ def _site(keys: Mapping[str, Sequence[str]], texts: Mapping[str, str]) -> tuple[
     for use in _TOKENS & keys.keys():
         [key] = keys[use]
         token = texts.get(key, "").strip()
-        tokens[use] = SecretStr(token) if _TOKEN.fullmatch(token) else None
+        tokens[use] = SecretStr(token) if is_token(token) else None
         if tokens[use] is None:
             faults.append(f"the value of {key} is no token, which is one word of ASCII")
     both = tokens.get(_BOTH)

@@ -13,7 +13,7 @@ from volatile_rse.domain.facts import Usage
 from volatile_rse.domain.limits import RECENT
 from volatile_rse.domain.problems import Quarantined
 from volatile_rse.domain.times import later, when
-from volatile_rse.reconcile.reading import is_closed, record_id_of, spec_of, status_of
+from volatile_rse.reconcile.reading import claim_of, is_closed, record_id_of, spec_of, status_of
 
 __all__ = ["holder_of", "read_quarantined", "read_usage", "usage_of_others"]
 
@@ -22,12 +22,9 @@ Object = Mapping[str, Any]
 
 def holder_of(body: Object) -> tuple[str, str] | None:
     """Give namespace and account of a record; an account that cannot be read is empty."""
-    claims = spec_of(body).get("claims")
-    claim = claims[0] if isinstance(claims, list) and claims else None
-    if not isinstance(claim, Mapping) or not isinstance(claim.get("namespace"), str):
-        return None
-    account = claim.get("account")
-    return claim["namespace"], account if isinstance(account, str) else ""
+    claim = claim_of(body)
+    namespace, account = claim.get("namespace"), claim.get("account")
+    return (namespace, account if isinstance(account, str) else "") if isinstance(namespace, str) else None
 
 
 def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.api.agent import SiteTokens
+from volatile_rse.api.names import hash_path
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
@@ -36,7 +37,6 @@ from volatile_rse.builders.storage import (
 )
 from volatile_rse.builders.xrootd import drain_files
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.names import hash_path
 from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.credentials import TokenClaims
 

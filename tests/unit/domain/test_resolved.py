@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.names import Layout, hash_path, rse_path
 from volatile_rse.api.volatilerseclass import Grant, Tenancy
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.names import Layout, hash_path, rse_path
 from volatile_rse.domain.resolved import problems_of_files, problems_of_places
 from volatile_rse.domain.rights import fault_of_scope, grants_of, may_read, may_write
 

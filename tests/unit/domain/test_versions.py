@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from volatile_rse.api.names import file_name
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.names import file_name
 from volatile_rse.domain.versions import is_same, others_of, own_of, path_of, same_of, versions_in
 
 DATASETS = ["d", "dimuon_v3", "a.b-c", "/a/b/USER#x", "d" * 200]

@@ -13,7 +13,7 @@ from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.fake_cluster import Write
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.connections import Connections
-from volatile_rse.reconcile.gather import gather
+from volatile_rse.reconcile.gather import glimpse, look_closely
 from volatile_rse.reconcile.reconciler import Reconciler
 
 _REQUESTS = {
@@ -101,7 +101,7 @@ def test_what_is_remembered_counts_no_longer_where_something_is_destroyed() -> N
     connections = Connections(world)
 
     def seen() -> Any:
-        facts = gather(world, connections, small.record_id, None)
+        facts = look_closely(world, connections, glimpse(world, small.record_id, None))
         return facts.rse if facts.replicas is None and small.truth["phase"] == "Serving" else facts.replicas
 
     assert seen() is not None

@@ -200,24 +200,25 @@ def test_a_job_that_is_gone_or_another_one_keeps_no_session(jobs: int) -> None:
     assert small.truth["session"]["endReason"] == "PodsGone"
 
 
-def test_a_job_whose_last_pods_are_outlived_by_sidecars_is_awaited_by_nobody() -> None:
-    small = with_job(completions=2)
+def with_second_pod_outlived(completions: int) -> Small:
+    """Give a session whose first pod has succeeded, and whose second one a sidecar keeps from ending."""
+    small = with_job(completions=completions)
     small.cluster.finish(POD)
     small.cluster.set_status(JOB, {"succeeded": 1, "active": 1})
     start(small, "analysis", "proxy", name="second")
     small.until(lambda: small.condition("SessionActive")["status"] == "True")
     small.cluster.finish(Ref("Pod", "alice", "second"), "analysis")
+    return small
+
+
+def test_a_job_whose_last_pods_are_outlived_by_sidecars_is_awaited_by_nobody() -> None:
+    small = with_second_pod_outlived(completions=2)
     wait(small, 5)
     assert small.truth["session"]["endReason"] == "PodsGone"
 
 
 def test_a_sidecar_does_not_end_a_job_of_which_more_is_to_come() -> None:
-    small = with_job(completions=3)
-    small.cluster.finish(POD)
-    small.cluster.set_status(JOB, {"succeeded": 1, "active": 1})
-    start(small, "analysis", "proxy", name="second")
-    small.until(lambda: small.condition("SessionActive")["status"] == "True")
-    small.cluster.finish(Ref("Pod", "alice", "second"), "analysis")
+    small = with_second_pod_outlived(completions=3)
     wait(small, 6)
     assert not small.truth["session"].get("endedAt")
 

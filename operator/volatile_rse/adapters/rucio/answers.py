@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from volatile_rse.adapters.rucio.shapes import LARGEST
 from volatile_rse.api.names import hash_path, identity_path
+from volatile_rse.api.schema import LARGEST
 from volatile_rse.domain.catalogue import Did, File
 
 __all__ = [

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-__all__ = ["ANSWERS", "LARGEST", "fault_of", "is_text"]
+from volatile_rse.api.schema import LARGEST
 
-LARGEST = (1 << 63) - 1
-"""Of what Rucio's database holds as a number."""
+__all__ = ["ANSWERS", "fault_of", "is_text"]
 
 _LONGEST = 2048
 """Characters of a name; Rucio's columns have less."""

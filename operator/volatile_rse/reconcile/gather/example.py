@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from volatile_rse.api.addresses import place_of
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.names import file_name
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain.catalogue import Did
-from volatile_rse.domain.names import file_name
 from volatile_rse.domain.naming import file_template
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError

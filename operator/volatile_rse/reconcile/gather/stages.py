@@ -45,20 +45,9 @@ from volatile_rse.reconcile.reading import (
 from volatile_rse.reconcile.usage import read_quarantined, read_usage
 from volatile_rse.reconcile.world import World
 
-__all__ = ["gather", "glimpse", "look_closely", "look_least"]
+__all__ = ["glimpse", "look_closely", "look_least"]
 
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
-
-
-def gather(world: World, connections: Connections, record_id: str, known: tuple[str, str] | None) -> Facts:
-    """Ask what is the matter with one buffer.
-
-    Parameters
-    ----------
-    known
-        Namespace and name of its VolatileRSE, while there is no record that tells.
-    """
-    return look_closely(world, connections, glimpse(world, record_id, known))
 
 
 def look_closely(world: World, connections: Connections, facts: Facts) -> Facts:
