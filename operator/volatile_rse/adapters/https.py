@@ -25,11 +25,24 @@ from volatile_rse.api.text import is_token, visible
 from volatile_rse.ports.credentials import KeyPair
 from volatile_rse.ports.errors import RefusedError
 
-__all__ = ["BoundedTls", "bearer", "bound_context", "bounded", "left", "netloc", "session", "tls_context", "told"]
+__all__ = [
+    "BoundedTls",
+    "bearer",
+    "bound_context",
+    "bounded",
+    "expect",
+    "left",
+    "netloc",
+    "session",
+    "tls_context",
+    "told",
+]
 
 _HIDDEN = "(secret)"
 _SHORTEST, _BEGINNING = 4, 16
 """Characters of what can be hidden in a sentence, and of what is enough to know one that was cut off."""
+_DIGITS = 20
+"""Of a length: more tell of no more than these do, that it is too long."""
 _CONNECT = 10.0
 """Seconds for one address."""
 
@@ -52,7 +65,10 @@ class _Bound:
 
     def take(self, size: int) -> None:
         self.taken += size
-        if self.taken > self.most:
+        self.foresee(0)
+
+    def foresee(self, size: int) -> None:
+        if self.taken + size > self.most:
             message = f"its answer has more than {self.most} bytes"
             raise OSError(message)
 
@@ -91,6 +107,23 @@ def left() -> float:
         None are left.
     """
     return _CONNECT if _here.bound is None else _here.bound.left()
+
+
+def expect(length: str | None) -> None:
+    """Judge what an answer says of itself, before a reader asks for so much memory at once.
+
+    Parameters
+    ----------
+    length
+        Its header ``Content-Length``, if it has one.
+
+    Raises
+    ------
+    OSError
+        That is more than this thread's call may read.
+    """
+    if _here.bound is not None and length is not None and length.isdecimal():
+        _here.bound.foresee(int(length[:_DIGITS]))
 
 
 def bound_context(context: ssl.SSLContext) -> ssl.SSLContext:

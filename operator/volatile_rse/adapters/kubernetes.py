@@ -271,6 +271,7 @@ class KubernetesCluster(Cluster):
             )
             with https.bounded(_DEADLINE, _MOST):
                 response = self._client.call_api(*request, _request_timeout=_TIMEOUT)
+                https.expect(response.getheader("Content-Length"))  # type: ignore[no-untyped-call]
                 data = response.read()  # type: ignore[no-untyped-call]
         except (HTTPError, ApiException, OSError) as error:
             message = f"The API server did not answer {method} {about}: {error}"

@@ -22,7 +22,7 @@ def refusing(message: str) -> KubernetesCluster:
     said = json.dumps({"kind": "Status", "reason": "Forbidden", "message": message}).encode()
 
     def call_api(*_: Any, **__: Any) -> Any:
-        return SimpleNamespace(status=403, read=lambda: said)
+        return SimpleNamespace(status=403, read=lambda: said, getheader=lambda _: str(len(said)))
 
     setattr(client, "call_api", call_api)  # noqa: B010 (a method, as mypy sees it)
     return KubernetesCluster(client)
