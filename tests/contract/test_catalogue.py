@@ -417,7 +417,9 @@ def test_what_has_no_files_is_no_input(made: Made, catalogue: Catalogue) -> None
 
 
 @pytest.mark.parametrize(("size", "lack"), [(-7, "has a size of -7"), (0, "")])
-def test_an_input_whose_size_cannot_be_is_named(made: Made, catalogue: Catalogue, size: int, lack: str) -> None:
+def test_an_input_whose_size_cannot_be_is_told_beside_the_others(
+    made: Made, catalogue: Catalogue, size: int, lack: str
+) -> None:
     """Rucio takes any number as a size."""
     good, odd = made.files()
     odd = dataclasses.replace(odd, bytes=size)
@@ -425,11 +427,49 @@ def test_an_input_whose_size_cannot_be_is_named(made: Made, catalogue: Catalogue
     assert catalogue.registered(dataset) == {good.did, odd.did}
     assert catalogue.content(dataset) == (good, dataclasses.replace(odd, bytes=0))
     assert catalogue.unsafe([good, odd], ["SITE-A"]) == ()
-    if not lack:
-        assert catalogue.resolve(dataset) == (good, odd)
-        return
-    for did in (dataset, odd.did):
-        assert f"File {odd.did} of {did} {lack} in Rucio" in refused(Reason.INPUT_UNUSABLE, catalogue.resolve, did)
+    told = File(odd.did, 0, "", lack=lack) if lack else odd
+    assert catalogue.resolve(dataset) == (good, told)
+    assert catalogue.resolve(odd.did) == (told,)
+
+
+MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+SUMS = {
+    "md5": (("", MD5), ("", MD5), ""),
+    "upper case": (("", MD5.upper()), ("", MD5), ""),
+    "both": (("0000abcd", MD5), ("0000abcd", ""), ""),
+    "none": (("", ""), ("", ""), "has neither an adler32 nor an md5 checksum"),
+    "no adler32": (("no sum", ""), ("", ""), "has the adler32 checksum 'no sum', which is none"),
+    "no adler32 but md5": (("no sum", MD5), ("", MD5), ""),
+    "no md5": (("", "no sum"), ("", ""), "has the md5 checksum 'no sum', which is none"),
+}
+"""What a file is registered with (adler32, md5) -> what it is compared with, and what it lacks."""
+
+
+@pytest.mark.parametrize("case", SUMS)
+def test_an_input_is_told_with_the_checksum_that_it_has(made: Made, catalogue: Catalogue, case: str) -> None:
+    """Rucio takes a file with any text as a checksum, and without one."""
+    given, (adler32, md5), lack = SUMS[case]
+    good, odd = made.files()
+    registered = File(odd.did, odd.bytes, *given)
+    dataset = made.dataset("SITE-A", files=[good, registered])
+    told = File(odd.did, 0 if lack else odd.bytes, adler32, md5, lack)
+    assert catalogue.resolve(dataset) == (good, told)
+    assert catalogue.resolve(odd.did) == (told,)
+    assert set(catalogue.sources([good, told], "SITE-A")) == {good.did, odd.did}
+
+
+def test_a_file_with_md5_alone_is_registered_on_a_buffer_by_that(made: Made, catalogue: Catalogue) -> None:
+    """Rucio compares what it is told, and takes an adler32 that it has not for another one."""
+    odd = File(made.files(1)[0].did, 10, "", MD5)
+    made.dataset("SITE-A", files=[odd])
+    spec, ledger = made.buffer()
+    said = refused(Reason.CATALOGUE_REFUSED, catalogue.register, spec.name, ledger, [File(odd.did, 10, "0000abcd")])
+    assert str(odd.did) in said
+    for _ in range(2):
+        catalogue.register(spec.name, ledger, [odd])
+    assert catalogue.replicas(spec.name, ledger) == {odd.did: "A"}
+    other = dataclasses.replace(odd, md5="0" * 32)
+    assert str(odd.did) in refused(Reason.CATALOGUE_REFUSED, catalogue.register, spec.name, ledger, [other])
 
 
 def test_sources_are_permanent_and_of_the_expression(made: Made, catalogue: Catalogue) -> None:

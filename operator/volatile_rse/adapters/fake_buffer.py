@@ -96,7 +96,7 @@ class FakeBuffer(Buffer):
         self.xrootd_restarts = 0
         self.lacks: list[str] = []
         """What the file system of its volume cannot: nothing of that volume is ever staged or sealed."""
-        self.knows = ["outputs", "continuous", "sourceless", "listing"]
+        self.knows = ["outputs", "continuous", "sourceless", "listing", "md5"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
@@ -159,7 +159,10 @@ class FakeBuffer(Buffer):
                 if staged.state == "wanted" and staged.path in self.halfway:
                     self._partial[staged.path] = self.halfway.pop(staged.path)
                     continue
-                self._inputs[key] = self._work(staged, "wanted", "staged", staged.path, self._shut_in(staged.path))
+                arrived = self._work(staged, "wanted", "staged", staged.path, self._shut_in(staged.path))
+                # It compares with the one checksum, and finds out the other.
+                found = {"adler32": "0123abcd"} if arrived.md5 and arrived.state == "staged" else {}
+                self._inputs[key] = arrived.model_copy(update=found)
                 if self._inputs[key].state == "staged":
                     self._partial.pop(staged.path, None)
             for place, copy in self._copies.items():
@@ -254,7 +257,7 @@ class FakeBuffer(Buffer):
             if known is None or known.state == "failed":
                 self._inputs[file.path] = InputState(
                     version=self._next(), scope=file.scope, name=file.name, path=file.path, bytes=file.bytes,
-                    adler32=file.adler32, state="wanted",
+                    adler32=file.adler32, md5=file.md5, state="wanted",
                 )  # fmt: skip
         self._done("manifest")
 

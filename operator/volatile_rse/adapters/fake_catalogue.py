@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from volatile_rse.adapters.rucio.answers import checksum_of, lack_of, size_of
+from volatile_rse.adapters.rucio.answers import checksum_of, input_of, size_of
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import rse_path
 from volatile_rse.domain.catalogue import (
@@ -265,7 +265,7 @@ class FakeCatalogue(Catalogue):
             rule.locks |= {lock for lock in held if self._replicas.get((lock[1], lock[0])) == "A"}
         self._reap()
         for name, rse in self._rses.items():
-            rse.counted = sum(self._files[did].bytes for place, did in self._replicas if place == name)
+            rse.counted = sum(self._size(did) for place, did in self._replicas if place == name)
         self._collections = {did: found for did, found in self._collections.items() if not found.expired}
 
     # The port: inputs.
@@ -280,10 +280,7 @@ class FakeCatalogue(Catalogue):
         files = sorted(self._files[member] for member in self._members(did))
         if not files:
             raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
-        odd = [(file.did, lack) for file in files if (lack := lack_of(_told(file)))]
-        if odd:
-            raise RefusedError(Reason.INPUT_UNUSABLE, f"File {odd[0][0]} of {did} {odd[0][1]} in Rucio.")
-        return tuple(files)
+        return tuple(sorted(input_of(_told(file), file.md5 or None) for file in files))
 
     def sources(
         self, files: Collection[File], rse_expression: str, near: str | None = None, trusted: Collection[str] = ()
@@ -431,7 +428,7 @@ class FakeCatalogue(Catalogue):
         known = self._rses.get(rse)
         if known is None or known.space is None:
             return None
-        return known.space - sum(self._files[did].bytes for place, did in self._replicas if place == rse)
+        return known.space - sum(self._size(did) for place, did in self._replicas if place == rse)
 
     def _restriction(self, account: str, rse: str) -> Room | None:
         known = self._rses.get(rse)
@@ -461,7 +458,7 @@ class FakeCatalogue(Catalogue):
 
     def _used(self, account: str, rses: Collection[str]) -> int:
         rules = [rule for rule in self._rules.values() if rule.account == account]
-        return sum(self._files[did].bytes for rule in rules for did, place in rule.locks if place in rses)
+        return sum(self._size(did) for rule in rules for did, place in rule.locks if place in rses)
 
     def size(self, dataset: Did) -> int:
         """Add up the files of a dataset."""
@@ -698,16 +695,19 @@ class FakeCatalogue(Catalogue):
             raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {collection}: DataIdentifierNotFound.")
         return self._collections[collection]
 
+    def _size(self, did: Did) -> int:
+        return self._files[did].bytes or 0
+
     def _checksum(self, did: Did) -> str | None:
-        return self._files[did].adler32 if did in self._files else None
+        return checksum_of(_told(self._files[did])) if did in self._files else None
 
     def _may_lock(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> None:
         self._found(dataset)
-        size = sum(self._files[did].bytes for did in self._members(dataset))
+        size = sum(self._size(did) for did in self._members(dataset))
         for rse in rses:
             known, reason, why = self._known(rse), Reason.CATALOGUE_REFUSED, ""
             left, space = self._room(account, rse).bytes, self._space_left(rse)
-            here = sum(self._files[did].bytes for did in self._members(dataset) if (rse, did) in self._replicas)
+            here = sum(self._size(did) for did in self._members(dataset) if (rse, did) in self._replicas)
             if known.volatile or not known.writable:
                 why = "RSEWriteBlocked"
             elif known.staging_area and lifetime is None:
@@ -742,16 +742,22 @@ class FakeCatalogue(Catalogue):
         known = self._found(collection)
         if not known.open:
             raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused files for {collection}: it is closed.")
-        refused = [file.did for file in files if file.did in self._lost or self._files.get(file.did, file) != file]
+        refused = [file.did for file in files if file.did in self._lost or self._differs(file)]
         for file in files:
             if file.did not in refused:
-                self._files[file.did] = file
+                self._files.setdefault(file.did, file)
                 self._replicas.setdefault((rse, file.did), "A")
                 known.members.add(file.did)
         if refused:
             why = "UnsupportedOperation: LOST" if refused[0] in self._lost else "FileConsistencyMismatch"
             what = f"Rucio refused files for {collection} on {rse}: {why}: {refused[0]}."
             raise RefusedError(Reason.CATALOGUE_REFUSED, what)
+
+    def _differs(self, file: File) -> bool:
+        """Compare what is told of a file with what is known: what is not told is not compared."""
+        known = self._files.get(file.did, file)
+        told = ((file.adler32, known.adler32), (file.md5, known.md5))
+        return file.bytes != known.bytes or any(now and now != before for now, before in told)
 
     def _clean(self) -> None:
         for id_ in [id_ for id_, rule in self._rules.items() if self._has_ended(rule)]:

@@ -1,4 +1,4 @@
-"""Adler-32, and the attribute of a file in which XRootD keeps it."""
+"""Adler-32, and the attributes of a file in which XRootD keeps its checksums."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["EMPTY", "digits", "extend", "of_file", "remember", "remembered"]
+__all__ = ["EMPTY", "MD5", "digits", "extend", "of_file", "remember", "remembered"]
 
 EMPTY = 1
 """Of no bytes."""
-_ATTRIBUTE = "user.XrdCks.adler32"
+ADLER32, MD5 = "adler32", "md5"
+_BYTES = {ADLER32: 4, MD5: 16}
 _LAYOUT = struct.Struct(">16sqihbB64s")
-_NAME = b"adler32"
 _BLOCK = 1 << 20
 _SECTOR = 512
 """Bytes in which the kernel counts what a file takes."""
@@ -109,27 +109,33 @@ def _zeros(value: int, size: int) -> int:
     return (high + size * low) % _MODULUS << 16 | low
 
 
-def remember(file: Path | str | int, adler32: str) -> None:
+def remember(file: Path | str | int, checksum: str, kind: str = ADLER32) -> None:
     """Tell XRootD; to be done before the file is made read-only, and believed until its time of change moves.
 
     Parameters
     ----------
     file
         Its path, or a descriptor to which everything is written.
+    checksum
+        Hex digits.
     """
     changed = int(os.stat(file).st_mtime)
-    age = int(time.time()) - changed
-    value = _LAYOUT.pack(_NAME, changed, max(-(1 << 31), min(age, (1 << 31) - 1)), 0, 0, 4, bytes.fromhex(adler32))
-    os.setxattr(file, _ATTRIBUTE, value)
+    age = max(-(1 << 31), min(int(time.time()) - changed, (1 << 31) - 1))
+    value = _LAYOUT.pack(kind.encode(), changed, age, 0, 0, _BYTES[kind], bytes.fromhex(checksum))
+    os.setxattr(file, _attribute(kind), value)
 
 
-def remembered(path: Path | str) -> str | None:
+def remembered(path: Path | str, kind: str = ADLER32) -> str | None:
     """Tell what is remembered of the file as it is now."""
     try:
-        name, changed, _, _, _, length, value = _LAYOUT.unpack(os.getxattr(path, _ATTRIBUTE))
+        name, changed, _, _, _, length, value = _LAYOUT.unpack(os.getxattr(path, _attribute(kind)))
         current = int(os.stat(path).st_mtime)
     except (OSError, struct.error):
         return None
-    if name.rstrip(b"\0") != _NAME or changed != current or length != 4:  # noqa: PLR2004 (bytes of an Adler-32)
+    if name.rstrip(b"\0") != kind.encode() or changed != current or length != _BYTES[kind]:
         return None
-    return bytes(value[:4]).hex()
+    return bytes(value[:length]).hex()
+
+
+def _attribute(kind: str) -> str:
+    return f"user.XrdCks.{kind}"

@@ -119,7 +119,7 @@ class Staging:
             state: State = "staged" if self._present(file) else "wanted"
             if state == "wanted":
                 missing.append(file.path)
-            row = _row(file, state)
+            row = self._staged(file) if state == "staged" else _row(file, state)
             known = before.get(file.path)
             if known is None or known.model_copy(update={"version": 0}) != row.state:
                 rows.append(row)
@@ -130,9 +130,18 @@ class Staging:
         try:
             status = os.stat(path, follow_symlinks=False)
             is_whole = stat.S_ISREG(status.st_mode) and status.st_size == file.bytes
-            return is_whole and checksum.remembered(path) == file.adler32
         except OSError:
             return False
+        if file.md5 is not None:
+            return is_whole and checksum.remembered(path, checksum.MD5) == file.md5 and self._found(file) is not None
+        return is_whole and self._found(file) == file.adler32
+
+    def _staged(self, file: InputFile) -> Row:
+        return _row(file, "staged", adler32=None if file.md5 is None else self._found(file))
+
+    def _found(self, file: InputFile) -> str | None:
+        """Tell which adler32 a file has that is there."""
+        return checksum.remembered(self._target(file))
 
     def _work(self, path: str) -> Steps:
         """Try every source once."""
@@ -144,7 +153,7 @@ class Staging:
             return _SETTLES
         if self._present(file):
             # It arrived while a new manifest came.
-            self._ledger.put([_row(file, "staged")])
+            self._ledger.put([self._staged(file)])
             return None
         errors = []
         for source in file.sources:
@@ -206,8 +215,8 @@ class Staging:
             else:
                 named.append(file)
         with self._lock:
-            wanted = [now for file in named if (now := self._files.get(file.path)) and now.adler32 == file.adler32]
-            self._ledger.put([_row(file, "staged") for file in wanted])
+            wanted = [now for file in named if (now := self._files.get(file.path)) and _sums(now) == _sums(file)]
+            self._ledger.put([self._staged(file) for file in wanted])
             self._settling.difference_update(file.path for file in files)
         if named:
             _log.info("%d files are staged, the last is %s", len(named), named[-1].path)
@@ -291,14 +300,24 @@ class _Download:
         self._pieces: list[bytes] = []
         """What has arrived and is not written yet: libcurl gives 16 KiB at a time, each as dear as a greater piece."""
         self._held = 0
-        self._sum = checksum.EMPTY
+        self._begin_sums()
         self._stream = open(partial, "r+b" if arrived else "wb", buffering=_PIECE)  # noqa: SIM115 (closed by close)
+
+    def _begin_sums(self) -> None:
+        """Of adler32 everybody else is told; md5 is taken where the catalogue has nothing else."""
+        self._sum = checksum.EMPTY
+        self._md5 = None if self._file.md5 is None else hashlib.md5(usedforsecurity=False)
+
+    def _add(self, data: bytes) -> None:
+        self._sum = checksum.extend(self._sum, data)
+        if self._md5 is not None:
+            self._md5.update(data)
 
     def read_again(self) -> Steps:
         """Add up what an earlier attempt left: nothing else vouches for it."""
         left = self._size
         while left and (data := self._stream.read(min(left, _PIECE))):
-            self._sum = checksum.extend(self._sum, data)
+            self._add(data)
             left -= len(data)
             yield None
         return None
@@ -314,7 +333,8 @@ class _Download:
             # Nothing is held yet.
             self._stream.seek(0)
             self._stream.truncate()
-            self._size, self._sum = 0, checksum.EMPTY
+            self._size = 0
+            self._begin_sums()
         self._begun = True
         if self._size + len(data) > self._file.bytes:
             message = f"the site has more than the {self._file.bytes} bytes of the catalogue"
@@ -339,7 +359,7 @@ class _Download:
             return
         data = b"".join(pieces)
         self._stream.write(data)
-        self._sum = checksum.extend(self._sum, data)
+        self._add(data)
         self._progress.arrived(self._file.entries, len(data))
 
     def close(self) -> None:
@@ -359,7 +379,9 @@ class _Download:
         self._stream.flush()
         self.check(source)
         descriptor = self._stream.fileno()
-        checksum.remember(descriptor, self._file.adler32)
+        checksum.remember(descriptor, checksum.digits(self._sum))
+        if self._file.md5 is not None:
+            checksum.remember(descriptor, self._file.md5, checksum.MD5)
         os.fchmod(descriptor, 0o444)
 
     def check(self, source: str) -> None:
@@ -367,18 +389,29 @@ class _Download:
         if self._size < self._file.bytes:
             message = f"{source} ended after {self._size} of {self._file.bytes} bytes"
             raise TransferError(message)
-        found = checksum.digits(self._sum)
-        if found != self._file.adler32:
+        found, wanted, kind = checksum.digits(self._sum), self._file.adler32, "adler32"
+        if self._md5 is not None:
+            found, wanted, kind = self._md5.hexdigest(), self._file.md5, "md5"
+        if found != wanted:
             os.unlink(self._partial)
-            message = (
-                f"{source} has adler32 {found}, not {self._file.adler32}: the site's operators must check the file"
-            )
+            message = f"{source} has {kind} {found}, not {wanted}: the site's operators must check the file"
             raise TransferError(message)
 
 
-def _row(file: InputFile, state: State, error: str | None = None) -> Row:
+def _sums(file: InputFile) -> tuple[str | None, str | None]:
+    return file.adler32, file.md5
+
+
+def _row(file: InputFile, state: State, error: str | None = None, *, adler32: str | None = None) -> Row:
+    """Tell of a file.
+
+    Parameters
+    ----------
+    adler32
+        What it was found to have, where the catalogue has none.
+    """
     made = InputState(
-        version=0, scope=file.scope, name=file.name, path=file.path, bytes=file.bytes, adler32=file.adler32,
-        state=state, error=error,
+        version=0, scope=file.scope, name=file.name, path=file.path, bytes=file.bytes,
+        adler32=file.adler32 or adler32, md5=file.md5, state=state, error=error,
     )  # fmt: skip
     return input_row(made, file.entries)

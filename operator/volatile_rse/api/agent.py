@@ -96,6 +96,7 @@ LONGEST_PAGE = 10_000
 """Items."""
 
 Adler32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 """As long as the schema of CMS allows; Rucio's generic one has 250."""
@@ -125,8 +126,12 @@ class Located(Protocol):
         """Its size."""
 
     @property
-    def adler32(self) -> str:
-        """Its checksum."""
+    def adler32(self) -> str | None:
+        """Its checksum; None or empty: the catalogue has another one only."""
+
+    @property
+    def md5(self) -> str | None:
+        """That one."""
 
 
 class InputFile(ApiModel):
@@ -138,11 +143,21 @@ class InputFile(ApiModel):
     """Names of the inputs that this file belongs to."""
     path: StorePath
     bytes: Count
-    adler32: Adler32
+    adler32: Adler32 | None = None
+    """What it is compared with; absent: ``md5`` is there, which only an agent whose report knows ``md5`` takes."""
+    md5: Md5 | None = None
+    """The same, where the catalogue has nothing else."""
     sources: Annotated[list[DavsUrl], Field(max_length=64)] = []
     """Tried in this order. None: it fails for that reason; only an agent whose report knows ``sourceless`` takes it."""
 
     _path = field_validator("path")(_stays_below)
+
+    @model_validator(mode="after")
+    def _one_checksum(self) -> Self:
+        if (self.adler32 is None) == (self.md5 is None):
+            message = f"{self.scope}:{self.name} has to have one checksum, adler32 or md5"
+            raise ValueError(message)
+        return self
 
 
 class Listing(ApiModel):
@@ -158,7 +173,8 @@ class Listing(ApiModel):
 def listed(root: str, did: str, entries: Sequence[str], file: Located) -> str:
     """Write one line of the list."""
     what = {
-        "did": did, "inputs": list(entries), "url": f"{root}/{file.path}", "bytes": file.bytes, "adler32": file.adler32,
+        "did": did, "inputs": list(entries), "url": f"{root}/{file.path}", "bytes": file.bytes,
+        **({"adler32": file.adler32} if file.adler32 else {"md5": file.md5}),
     }  # fmt: skip
     return f"{json.dumps(what)}\n"
 
@@ -300,7 +316,10 @@ class InputState(ApiModel):
     name: Name
     path: StorePath
     bytes: Count
-    adler32: Adler32
+    adler32: Adler32 | None = None
+    """As the catalogue has it; of a file with ``md5``, what it was found to have when it arrived."""
+    md5: Md5 | None = None
+    """What it was compared with, where the catalogue has nothing else."""
     state: Literal["wanted", "staged", "failed"]
     error: Words | None = None
 

@@ -168,16 +168,17 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.INPUTS_TOO_LARGE: Remedy(Actor.USER, "Ask for more capacity, or for fewer inputs."),
     Reason.INPUT_UNPLACEABLE: Remedy(
         Actor.USER,
-        "Leave the named files out: put the others into a dataset of your own, and name that in a new VolatileRSE. Two "
-        "files with one path go into two VolatileRSEs.",
+        "Leave the named files out: put the others into a dataset of your own, and name that in a new VolatileRSE, or "
+        "ask for a lower minimumPercent there. Two files with one path go into two VolatileRSEs.",
     ),
     Reason.TOO_MANY_SCOPES: Remedy(
         Actor.USER, "Divide the inputs among several VolatileRSEs, so that the files of each are in fewer scopes."
     ),
     Reason.INPUT_UNUSABLE: Remedy(
         Actor.USER,
-        "Leave the named file out: name the others, or a dataset without it, in a new VolatileRSE; or have whoever "
-        "registered it correct it in Rucio, which lets this one go on.",
+        "Go without the named files: ask for a lower minimumPercent in a new VolatileRSE, or name a dataset without "
+        "them. Or have whoever registered them correct them in Rucio, with a size and an adler32 or md5 checksum: that "
+        "lets this one go on.",
     ),
     Reason.CAPACITY_OVER_LIMIT: Remedy(
         Actor.USER, "Ask for less capacity in a new VolatileRSE, or ask an admin for a larger class."

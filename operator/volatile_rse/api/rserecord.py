@@ -144,6 +144,10 @@ class FrozenInput(StoredModel):
     """Their size."""
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
     """SHA-256 of the sorted list of files with sizes and checksums."""
+    unusable: Count = 0
+    """How many of them can be no inputs, as Rucio has them: they count as missing."""
+    lacks: Words | None = None
+    """Some of those, each with what it lacks."""
 
 
 class ChosenDestination(StoredModel):

@@ -118,7 +118,8 @@ def manifest(
             entries=entries,
             path=store_path(file.did, layout_of(record.class_snapshot.naming)),
             bytes=file.bytes,
-            adler32=file.adler32,
+            adler32=file.adler32 or None,
+            md5=file.md5 or None,
             # Those that can be read come first: the others are for the words of a file that comes from nowhere.
             sources=sorted(sources[file.did], key=lambda url: access.fault(url, writes=False) is not None)[:_SOURCES],
         )

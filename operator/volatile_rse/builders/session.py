@@ -105,6 +105,11 @@ class _Located:
     path: str
     bytes: int
     adler32: str
+    md5: str
+
+
+def _located(file: File, layout: Layout) -> _Located:
+    return _Located(store_path(file.did, layout), file.bytes, file.adler32, file.md5)
 
 
 def session_secret(record: RSERecordSpec, token: str) -> dict[str, Any]:
@@ -136,8 +141,7 @@ def session_config(
     root, davs = endpoint(settings, record)
     layout = layout_of(record.class_snapshot.naming)
     lines = "".join(
-        listed(root, str(file.did), entries, _Located(store_path(file.did, layout), file.bytes, file.adler32))
-        for file, entries in distinct(inputs).items()
+        listed(root, str(file.did), entries, _located(file, layout)) for file, entries in distinct(inputs).items()
     )
     data = {
         **authorities,

@@ -66,7 +66,11 @@ class File:
     did: Did
     bytes: int
     adler32: str
-    """Eight lower-case hex digits."""
+    """Eight lower-case hex digits; empty: it has none."""
+    md5: str = ""
+    """Thirty-two lower-case hex digits, where that is all there is."""
+    lack: str = ""
+    """Why it can be no input, with what it lacks; empty: it can. It is listed all the same, as one that is missing."""
 
 
 @dataclass(frozen=True, slots=True)

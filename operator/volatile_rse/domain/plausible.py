@@ -15,9 +15,20 @@ from volatile_rse.domain.facts import Record
 from volatile_rse.domain.outputs import is_output
 from volatile_rse.domain.stage import SEALED
 
-__all__ = ["doubt_files", "doubt_inputs", "doubt_memory", "doubt_outputs", "doubt_report"]
+__all__ = [
+    "NO_CHECKSUM",
+    "doubt_file",
+    "doubt_inputs",
+    "doubt_memory",
+    "doubt_names",
+    "doubt_outputs",
+    "doubt_report",
+    "staged_file",
+]
 
-_ADLER32 = re.compile(r"[0-9a-f]{8}", re.ASCII)
+
+NO_CHECKSUM = "has neither an adler32 nor an md5 checksum"
+_ADLER32, _MD5 = re.compile(r"[0-9a-f]{8}", re.ASCII), re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SHOWN = 80
 """Characters of what somebody else has written."""
 
@@ -36,27 +47,40 @@ def doubt_report(record: Record, report: Report) -> str:
     return _doubt_origin(record, ((total.claim, total.name) for total in report.outputs))
 
 
-def doubt_files(files: Iterable[File]) -> str:
-    """Say which file of the catalogue cannot be one, since anybody may register anything there; empty: none."""
+def doubt_names(files: Iterable[File]) -> str:
+    """Say which file of the catalogue has no name: an answer that holds one is none. Empty: all have one."""
     for file in files:
-        if not (
-            isinstance(file.did.scope, str) and isinstance(file.did.name, str) and file.did.scope and file.did.name
-        ):
+        if not isinstance(file.did.scope, str) or not isinstance(file.did.name, str):
             return f"{str(file.did)[:_SHOWN]!r} is no name of a file"
-        if isinstance(file.bytes, bool) or not isinstance(file.bytes, int) or not 0 <= file.bytes <= LARGEST:
-            return f"{file.did} has {str(file.bytes)[:_SHOWN]} bytes"
-        if not isinstance(file.adler32, str) or not _ADLER32.fullmatch(file.adler32):
-            return f"{file.did} has the adler32 {str(file.adler32)[:_SHOWN]!r}"
     return ""
+
+
+def doubt_file(file: File) -> str:
+    """Say why a file of the catalogue can be no input, since anybody may register anything there; empty: it can."""
+    if file.lack:
+        return file.lack
+    if isinstance(file.bytes, bool) or not isinstance(file.bytes, int) or not 0 <= file.bytes <= LARGEST:
+        return f"has {str(file.bytes)[:_SHOWN]} bytes"
+    if file.adler32 and not (isinstance(file.adler32, str) and _ADLER32.fullmatch(file.adler32)):
+        return f"has the adler32 {str(file.adler32)[:_SHOWN]!r}"
+    if file.md5 and not (isinstance(file.md5, str) and _MD5.fullmatch(file.md5)):
+        return f"has the md5 {str(file.md5)[:_SHOWN]!r}"
+    return "" if file.adler32 or file.md5 else NO_CHECKSUM
 
 
 def doubt_inputs(frozen: Mapping[str, Sequence[File]], states: Iterable[InputState]) -> str:
     """Say which file that is staged is none of the frozen list; without a list nothing is known."""
     known = {file for files in frozen.values() for file in files}
     for state in states if known else ():
-        if state.state == "staged" and File(Did(state.scope, state.name), state.bytes, state.adler32) not in known:
+        if state.state == "staged" and staged_file(state) not in known:
             return f"it has staged {state.scope}:{state.name}, which is not on the list with this size and checksum"
     return ""
+
+
+def staged_file(state: InputState) -> File:
+    """Give an input as the catalogue has it: what else the agent has found out of it is no part of that."""
+    adler32 = "" if state.md5 else state.adler32
+    return File(Did(state.scope, state.name), state.bytes, adler32 or "", state.md5 or "")
 
 
 def doubt_outputs(record: Record, states: Sequence[OutputState]) -> str:

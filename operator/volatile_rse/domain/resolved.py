@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Collection, Iterable, Mapping
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import Layout, fault_of_path, rse_path
 from volatile_rse.api.volatilerseclass import Grant
-from volatile_rse.domain.catalogue import File
+from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.rights import fault_of_scope, may_read
 
-__all__ = ["problems_of_files", "problems_of_places"]
+__all__ = ["faults_of_places", "problem_of_lacks", "problems_of_files", "problems_of_places", "said_of_lacks"]
 
 _SCOPES, _FILES = 5, 2
 """Scopes that a message names, and files of each."""
@@ -46,8 +45,41 @@ def problems_of_files(asked: str, files: Iterable[File], grants: Collection[Gran
     return (Problem(Reason.SCOPE_NOT_GRANTED, what),)
 
 
-def problems_of_places(files: Iterable[File], layout: Layout, listing: str | None = None) -> tuple[Problem, ...]:
-    """Name the files that have no place of their own on the buffer.
+def problem_of_lacks(asked: str, server: str, files: Collection[File], percent: int) -> Problem:
+    """Name the files that can be no inputs, whoever asks for them: too many of them are.
+
+    Parameters
+    ----------
+    asked
+        The input, and the DID that it names.
+    """
+    odd = sum(bool(file.lack) for file in files)
+    what = (
+        f"{asked}: {odd} of {len(files)} files cannot be inputs, and minimumPercent is {percent}. As Rucio at {server} "
+        f"has them, {said_of_lacks(files)}."
+    )
+    return Problem(Reason.INPUT_UNUSABLE, what)
+
+
+def said_of_lacks(files: Iterable[File]) -> str:
+    """Name some of the files that can be no inputs, each with what it lacks; empty: there are none."""
+    said = [f"{_named(file.did)} {file.lack}" for file in sorted(files) if file.lack]
+    more = f"; {len(said) - _FAULTS} more" if len(said) > _FAULTS else ""
+    return f"{'; '.join(said[:_FAULTS])}{more}"
+
+
+def problems_of_places(faults: Mapping[File, str]) -> tuple[Problem, ...]:
+    """Name the files that have no place of their own on the buffer, as ``faults_of_places`` found them."""
+    if not faults:
+        return ()
+    said = [f"{_named(file.did)} {fault}" for file, fault in faults.items()]
+    more = f"; {len(said) - _FAULTS} more" if len(said) > _FAULTS else ""
+    what = f"The buffer has no place of its own for {len(said)} of the input files: {'; '.join(said[:_FAULTS])}{more}."
+    return (Problem(Reason.INPUT_UNPLACEABLE, what),)
+
+
+def faults_of_places(files: Iterable[File], layout: Layout, listing: str | None = None) -> dict[File, str]:
+    """Say of the files that have no place of their own on the buffer why; of two for one place the first has it.
 
     Rucio's paths are not unique: the folder of ``group.x`` holds that of ``group.x.y``, and a name may have ``/``.
 
@@ -58,34 +90,46 @@ def problems_of_places(files: Iterable[File], layout: Layout, listing: str | Non
     listing
         Path of the list of inputs below the RSE's prefix, if the buffer has one.
     """
-    said = list(_faults(dict.fromkeys(files), layout, {} if listing is None else {listing: "the list of inputs"}))
-    if not said:
-        return ()
-    more = f"; {len(said) - _FAULTS} more" if len(said) > _FAULTS else ""
-    what = f"The buffer has no place of its own for {len(said)} of the input files: {'; '.join(said[:_FAULTS])}{more}."
-    return (Problem(Reason.INPUT_UNPLACEABLE, what),)
-
-
-def _faults(files: Iterable[File], layout: Layout, places: dict[str, str]) -> Iterator[str]:
+    faults: dict[File, str] = {}
     of_scopes: dict[str, str] = {}
-    for file in files:
-        scope, named = file.did.scope, str(file.did)
+    places: dict[str, File | None] = {} if listing is None else {listing: None}
+    for file in dict.fromkeys(files):
+        scope = file.did.scope
         if scope not in of_scopes:
             of_scopes[scope] = fault_of_scope(scope)
         path = rse_path(layout, scope, file.did.name)
-        other = places.get(path)
-        places[path] = named
         if fault := of_scopes[scope] or fault_of_path(path) or _fault_of_name(file.did.name):
-            yield f"the path of {named} {fault}"
-        elif other == named:
-            yield f"{named} is listed with two sizes or checksums"
-        elif other is not None:
-            yield f"{named} has the path of {other}"
+            faults[file] = f"has a path that {fault}"
+        elif path not in places:
+            places[path] = file
+        elif (other := places[path]) is not None and other.did == file.did:
+            faults[file] = "is listed with two sizes or checksums"
+        else:
+            faults[file] = f"has the path of {_held_by(other)}"
+    return faults | _nested(places)
+
+
+def _nested(places: Mapping[str, File | None]) -> dict[File, str]:
+    """Find the files whose path lies below another one's: where that is a file, nothing can be below it."""
+    faults: dict[File, str] = {}
+    above: tuple[str, File | None] = "", None
     # The lowest of all characters for "/": what is below a path comes right after it.
-    for one, other in pairwise(sorted(path.replace("/", "\0") for path in places)):
-        if other.startswith(f"{one}\0"):
-            above, below = (places[path.replace("\0", "/")] for path in (one, other))
-            yield f"{below} is below the path of {above}"
+    for path, file in sorted((path.replace("/", "\0"), file) for path, file in places.items()):
+        if above[0] and path.startswith(f"{above[0]}\0"):
+            if file is not None:
+                faults[file] = f"is below the path of {_held_by(above[1])}"
+        else:
+            above = path, file
+    return faults
+
+
+def _held_by(file: File | None) -> str:
+    return "the list of inputs" if file is None else str(file.did)
+
+
+def _named(did: Did) -> str:
+    """Show a name that may be no text."""
+    return ascii(str(did))[1:-1]
 
 
 def _fault_of_name(name: str) -> str:

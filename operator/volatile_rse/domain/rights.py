@@ -35,8 +35,8 @@ def may_read(grants: Collection[Grant], scope: str) -> bool:
 
 
 def scopes_of(inputs: Mapping[str, Iterable[File]]) -> tuple[str, ...]:
-    """Give the scopes of all files of all inputs, sorted."""
-    return tuple(sorted({file.did.scope for files in inputs.values() for file in files}))
+    """Give the scopes of all files of all inputs that can be staged, sorted."""
+    return tuple(sorted({file.did.scope for files in inputs.values() for file in files if not file.lack}))
 
 
 def fault_of_scope(scope: str) -> str:

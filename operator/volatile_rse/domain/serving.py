@@ -10,15 +10,17 @@ from volatile_rse.api.rserecord import ChosenDestination, FrozenInput, SessionTr
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import WORDS, visible
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Facts, Record
-from volatile_rse.domain.frozen import digest_of, distinct, least_of
+from volatile_rse.domain.frozen import digest_of, distinct, least_of, usable
 from volatile_rse.domain.lifetime import next_wake, session_after
 from volatile_rse.domain.limits import problem_of_files
 from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refused_datasets, sealed_files, taken_paths
 from volatile_rse.domain.plan import SHOWN, Plan, changed_objects, foreign_object, remember, request_of
+from volatile_rse.domain.plausible import staged_file
 from volatile_rse.domain.problems import Problem, problems_of_inputs
 from volatile_rse.domain.provision import find_address, have_rse, have_storage, hide_lost, send_work
+from volatile_rse.domain.resolved import said_of_lacks
 from volatile_rse.domain.rights import scopes_of
 from volatile_rse.domain.session import EndReason
 from volatile_rse.domain.stage import UNASKED, session_truth, stamp, when
@@ -48,7 +50,14 @@ def preparing(facts: Facts, record: Record) -> Plan:
     if over := problem_of_files(record.spec.claims[0].namespace, record, files, facts.owner_usage):
         return _never_begun(facts, record, (over,)) or Plan(problems=(over,))
     inputs = [
-        FrozenInput(name=name, files=len(files), bytes=sizes[name], digest=digest_of(files))
+        FrozenInput(
+            name=name,
+            files=len(files),
+            bytes=sizes[name],
+            digest=digest_of(files),
+            unusable=len(files) - len(usable(files)),
+            lacks=visible(said_of_lacks(files), WORDS) or None,
+        )
         for name, files in facts.resolved.items()
     ]
     chosen = [
@@ -117,9 +126,9 @@ def _arrived(facts: Facts, record: Record) -> Iterable[do.Effect]:
     if facts.inputs is None or facts.registered is None or facts.rse is None or not facts.rse.complete:
         return
     files = [
-        File(did, state.bytes, state.adler32)
+        staged_file(state)
         for state in facts.inputs
-        if state.state == "staged" and (did := Did(state.scope, state.name)) not in facts.registered
+        if state.state == "staged" and Did(state.scope, state.name) not in facts.registered
     ]
     room = max(record.spec.class_snapshot.max_registered_replicas - len(facts.registered), 0)
     if files[:room]:

@@ -320,6 +320,7 @@ def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:
         Reason.DID_NOT_FOUND,
         Reason.NO_REPLICA,
         Reason.INPUTS_TOO_LARGE,
+        Reason.INPUT_UNPLACEABLE,
         Reason.INPUT_UNUSABLE,
         Reason.INPUTS_CHANGED,
     ]
@@ -335,15 +336,27 @@ def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:
     files, staged = (sum(entry.files for entry in record.status.inputs or ()), _staged_files(facts))
     failed = sum(total.failed for total in facts.report.inputs)
     said = "; ".join(f"{failure.what}: {failure.error}" for failure in facts.report.failures[:3])
-    what = f"{failed} of {files} files cannot be staged: {said}."
+    what = f" {failed} of {files} files cannot be staged: {said}." if failed else ""
+    what += _unusable(record)
     if staged < files and record.status.session.ready_at is not None:
-        enough = f"{_whole(staged, files)}, which is enough to begin with."
-        return _Said(type_, "True", Reason.IN_PROGRESS, f"{enough} {what}" if failed else enough)
+        return _Said(
+            type_, "True", Reason.IN_PROGRESS, f"{_whole(staged, files)}, which is enough to begin with.{what}"
+        )
     if failed:
-        return _Said(type_, "False", *_because(Problem(Reason.STAGING_FAILED, what)))
+        return _Said(type_, "False", *_because(Problem(Reason.STAGING_FAILED, what.strip())))
     if staged >= files:
         return _Said(type_, "True", Reason.SUCCEEDED, "Every input is on the buffer.")
-    return _Said(type_, "False", Reason.IN_PROGRESS, f"{_whole(staged, files)}.")
+    return _Said(type_, "False", Reason.IN_PROGRESS, f"{_whole(staged, files)}.{what}")
+
+
+def _unusable(record: Record) -> str:
+    """Tell of the files that the session goes without, since they can be no inputs as Rucio has them."""
+    entries = [entry for entry in record.status.inputs or () if entry.unusable]
+    if not entries:
+        return ""
+    said = "; ".join(entry.lacks for entry in entries[:3] if entry.lacks)
+    whose = "Whoever registered them must correct them in Rucio, for a new VolatileRSE."
+    return f" {sum(entry.unusable for entry in entries)} files are missing for good: {said}. {whose}"
 
 
 def _whole(staged: int, files: int) -> str:
@@ -568,7 +581,7 @@ def _inputs(facts: Facts, record: Record) -> list[InputStatus] | None:
             name=entry.name,
             files=entry.files,
             staged=totals[entry.name].staged if entry.name in totals else 0,
-            failed=totals[entry.name].failed if entry.name in totals else 0,
+            failed=entry.unusable + (totals[entry.name].failed if entry.name in totals else 0),
             bytes=entry.bytes,
             registered=_registered(facts, record, entry.name),
             eta=_eta(facts, entry.name),

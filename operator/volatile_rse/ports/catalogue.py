@@ -36,13 +36,15 @@ class Catalogue(Protocol):
     # Inputs.
 
     def resolve(self, did: Did) -> tuple[File, ...]:
-        """List the files of a file, dataset or container, sorted, each once.
+        """List the files of a file, dataset or container, sorted, each once; also those that can be no input.
+
+        Such a file has no size, no checksum or no name that is text: ``lack`` says what. One without an adler32 has its
+        md5, if there is that.
 
         Raises
         ------
         RefusedError
-            DID_NOT_FOUND: there is none, or it has no file. INPUT_UNUSABLE: a file of it has no size, no checksum or
-            no name that a buffer can have; it is named.
+            DID_NOT_FOUND: there is none, or it has no file.
         """
 
     def sources(

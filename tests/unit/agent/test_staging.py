@@ -45,6 +45,57 @@ def test_a_file_arrives_read_only_with_its_checksum(buffer: Buffer, site: Site) 
     assert (total.name, total.files, total.staged, total.staged_bytes) == ("data", 1, 1, len(DATA))
 
 
+def by_md5(site: Site, data: bytes, md5: str | None = None) -> InputFile:
+    """Give a file of which the catalogue knows no adler32."""
+    told = md5 or hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return InputFile.model_validate(input_file(site, data).model_dump() | {"adler32": None, "md5": told})
+
+
+def test_a_file_is_compared_by_md5_where_that_is_all_there_is(buffer: Buffer, site: Site) -> None:
+    file = by_md5(site, DATA)
+    site.cut[file.path] = 100_000
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    path = buffer.places.on_disk(file.path)
+    assert path.read_bytes() == DATA
+    # XRootD is asked for this one.
+    assert checksum.remembered(path) == state(buffer, file).adler32 == adler32(DATA)
+    assert state(buffer, file).md5 == file.md5
+    assert len(site.log) == 2
+    before = state(buffer, file).version
+    buffer.take(manifest(site, file, digest="2" * 64))
+    staged(buffer, file)
+    assert (len(site.log), state(buffer, file).version) == (2, before), "it was fetched or told again"
+
+
+@pytest.mark.parametrize("data", [b"", DATA])
+def test_a_file_with_another_md5_is_not_staged(buffer: Buffer, site: Site, data: bytes) -> None:
+    file = by_md5(site, data, "0" * 32)
+    buffer.take(manifest(site, file))
+    until(lambda: state(buffer, file).state == "failed", 30)
+    assert f"has md5 {hashlib.md5(data).hexdigest()}, not {'0' * 32}" in str(state(buffer, file).error)  # noqa: S324
+    assert not buffer.places.on_disk(file.path).exists()
+
+
+def test_a_file_that_is_told_by_another_checksum_now_is_compared_by_that(buffer: Buffer, site: Site) -> None:
+    file = by_md5(site, DATA)
+    buffer.take(manifest(site, file))
+    staged(buffer, file)
+    again = input_file(site, DATA)
+    buffer.take(manifest(site, again, digest="2" * 64))
+    staged(buffer, again)
+    assert state(buffer, again).md5 is None
+    buffer.take(manifest(site, by_md5(site, DATA, "0" * 32), digest="3" * 64))
+    until(lambda: state(buffer, file).state == "failed", 30)
+
+
+@pytest.mark.parametrize("sums", [{}, {"adler32": "00000001", "md5": "0" * 32}])
+def test_a_file_has_one_checksum(site: Site, sums: dict[str, str]) -> None:
+    told = input_file(site, b"x").model_dump() | {"adler32": None} | sums
+    with pytest.raises(ValueError, match="has to have one checksum, adler32 or md5"):
+        InputFile.model_validate(told)
+
+
 def test_an_empty_file_arrives(buffer: Buffer, site: Site) -> None:
     file = input_file(site, b"")
     buffer.take(manifest(site, file))

@@ -10,7 +10,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import Layout, hash_path, rse_path
 from volatile_rse.api.volatilerseclass import Grant, Tenancy
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.resolved import problems_of_files, problems_of_places
+from volatile_rse.domain.resolved import faults_of_places, problem_of_lacks, problems_of_files, problems_of_places
 from volatile_rse.domain.rights import fault_of_scope, grants_of, may_read, may_write
 
 
@@ -77,12 +77,12 @@ def test_of_very_many_scopes_some_are_named() -> None:
         (("cms:a", "cms:a/b"), "cms:a/b is below the path of cms:a"),
         (("cms:a", "cms:a.b", "cms:a/b/c"), "cms:a/b/c is below the path of cms:a"),
         (("user:al/f", "user.al:f"), "user.al:f has the path of user:al/f"),
-        (("cms:a/../../x/f",), "the path of cms:a/../../x/f has an empty part, or one that is . or .."),
-        (("cms:a/./f",), "the path of cms:a/./f has an empty part, or one that is . or .."),
+        (("cms:a/../../x/f",), "cms:a/../../x/f has a path that has an empty part, or one that is . or .."),
+        (("cms:a/./f",), "cms:a/./f has a path that has an empty part, or one that is . or .."),
         (("cms:a\nb",), "has a control character"),
-        (("..:f",), "the path of ..:f has an empty part, or one that is . or .."),
-        (("user..x:f",), "the path of user..x:f has an empty part, or one that is . or .."),
-        (("user.:f",), "the path of user.:f has an empty part, or one that is . or .."),
+        (("..:f",), "..:f has a path that has an empty part, or one that is . or .."),
+        (("user..x:f",), "user..x:f has a path that has an empty part, or one that is . or .."),
+        (("user.:f",), "user.:f has a path that has an empty part, or one that is . or .."),
         (("cms:.inputs-r.jsonl",), "cms:.inputs-r.jsonl has the path of the list of inputs"),
         (("cms:.inputs-r.jsonl/f",), "cms:.inputs-r.jsonl/f is below the path of the list of inputs"),
         ((f"{'s' * 26}:f",), "begins with a scope that Rucio's generic schema does not have"),
@@ -90,7 +90,7 @@ def test_of_very_many_scopes_some_are_named() -> None:
     ],
 )
 def test_a_file_without_a_place_of_its_own_is_named(dids: tuple[str, ...], said: str) -> None:
-    (problem,) = problems_of_places(files(*dids), "identity", "cms/.inputs-r.jsonl")
+    (problem,) = problems_of_places(faults_of_places(files(*dids), "identity", "cms/.inputs-r.jsonl"))
     assert problem.reason is Reason.INPUT_UNPLACEABLE
     assert said in problem.what
     assert "for 1 of the input files" in problem.what
@@ -98,14 +98,33 @@ def test_a_file_without_a_place_of_its_own_is_named(dids: tuple[str, ...], said:
 
 def test_a_file_that_is_told_with_two_sizes_is_named() -> None:
     one = Did("cms", "f")
-    (problem,) = problems_of_places([File(one, 1, "00000001"), File(one, 2, "00000001")], "hash")
+    (problem,) = problems_of_places(faults_of_places([File(one, 1, "00000001"), File(one, 2, "00000001")], "hash"))
     assert "cms:f is listed with two sizes or checksums" in problem.what
+
+
+def test_of_two_files_for_one_place_the_first_has_it_and_what_is_below_a_file_has_none() -> None:
+    listed = files("cms:a", "cms:a/b", "cms:a/b/c", "cms:/a", "cms:d")
+    assert {str(file.did): said for file, said in faults_of_places(listed, "identity").items()} == {
+        "cms:a/b": "is below the path of cms:a",
+        "cms:a/b/c": "is below the path of cms:a",
+        "cms:/a": "has the path of cms:a",
+    }
+
+
+def test_files_that_can_be_no_inputs_are_named_with_what_they_lack() -> None:
+    odd = [File(Did("cms", f"odd.{number}"), 0, "", lack="has no size") for number in range(5)]
+    problem = problem_of_lacks("spec.inputs[in]: cms:ds", "https://r.example.org", [*files("cms:a"), *odd], 60)
+    assert problem.reason is Reason.INPUT_UNUSABLE
+    assert problem.what == (
+        "spec.inputs[in]: cms:ds: 5 of 6 files cannot be inputs, and minimumPercent is 60. As Rucio at "
+        "https://r.example.org has them, cms:odd.0 has no size; cms:odd.1 has no size; cms:odd.2 has no size; 2 more."
+    )
 
 
 def test_a_file_of_a_scope_within_another_scopes_folder_can_be_made_to_have_its_path() -> None:
     within, above = colliding()
     assert hash_path(*within) == hash_path(*above)
-    (problem,) = problems_of_places(files(":".join(within), ":".join(above)), "hash")
+    (problem,) = problems_of_places(faults_of_places(files(":".join(within), ":".join(above)), "hash"))
     assert "has the path of" in problem.what
 
 
@@ -126,7 +145,7 @@ def test_usual_files_have_places_of_their_own(layout: Layout) -> None:
         "user.alice:a", "user.alice:b", "group.x:a", "group.x.y:a", "cms:/store/mc/a.root", "cms:/store/mc/b.root",
         "mc16_13TeV:f.root", "data.x:f", "user.alice:a-b", "user.alice:a.b",
     )  # fmt: skip
-    assert problems_of_places([*usual, *usual], layout, "cms/.inputs-r.jsonl") == ()
+    assert faults_of_places([*usual, *usual], layout, "cms/.inputs-r.jsonl") == {}
 
 
 @pytest.mark.parametrize("scope", ["user.alice", "group.x.y", "cms", "a.b", "a..b", "user_x", "users.y", "-"])

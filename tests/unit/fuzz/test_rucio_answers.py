@@ -16,12 +16,12 @@ from tests.unit.fuzz.answers import altered, places_of, values_for
 from tests.unit.fuzz.hostile import shown
 from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.adapters.rucio import catalogue as adapter
+from volatile_rse.adapters.rucio.answers import input_of, lacking
 from volatile_rse.adapters.rucio.shapes import ANSWERS
-from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import BufferRse, Did, File, LedgerOwner, Standing
 from volatile_rse.ports.catalogue import Catalogue
-from volatile_rse.ports.errors import PortError, RefusedError
+from volatile_rse.ports.errors import PortError
 
 OUT, LEDGER, FILE = Did("user.alice", "out"), Did("vrse", "l"), Did("user.alice", "f")
 BUFFER = BufferRse("VRSE-A", "host", 1, 2, {"vrse_instance": "i"})
@@ -36,7 +36,11 @@ _DOOR = {
     "domains": {"wan": {"read": 1, "write": 1}}, "extended_attributes": None,
 }  # fmt: skip
 _RIGHT: Mapping[str, Any] = {
-    "list_files": [{"scope": "user.alice", "name": "f", "bytes": 1, "adler32": "00000001"}],
+    "list_files": [
+        {"scope": "user.alice", "name": "f", "bytes": 1, "adler32": "00000001"},
+        {"scope": "user.alice", "name": "h", "bytes": 1, "adler32": None},
+    ],
+    "get_metadata_bulk": [{"scope": "user.alice", "name": "h", "bytes": 1, "adler32": None, "md5": "0" * 32}],
     "list_content": [{"scope": "user.alice", "name": "f", "bytes": 1, "adler32": "00000001", "type": "FILE"}],
     "get_did": {"type": "DATASET", "account": "alice", "open": True, "length": 1, "bytes": 1},
     "get_metadata": {"vrse_instance": "i", "vrse_record": "r", "vrse_maker": "m"},
@@ -113,19 +117,21 @@ _CALLS: Mapping[str, Callable[[Catalogue], object]] = {
 class Client:
     """Answers as it is told; streams are iterators, as those of Rucio's client are."""
 
-    def __init__(self, method: str = "", answer: object = None) -> None:
+    def __init__(self, method: str = "", answer: object = None, **others: object) -> None:
         self._altered = method, answer
+        self._right = {**_RIGHT, **others}
         self.asked: list[str] = []
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def call(*args: object, **_named: object) -> Any:
             self.asked.append(method)
-            answer: Any = self._altered[1] if method == self._altered[0] else _RIGHT.get(method, True)
+            answer: Any = self._altered[1] if method == self._altered[0] else self._right.get(method, True)
             if args == ("SITE-B",) and method == "list_rse_attributes" and method != self._altered[0]:
                 answer = {"tier": "2"}
             if isinstance(answer, BaseException):
                 raise answer
-            streams = method.startswith("list_") and method != "list_rse_attributes" and isinstance(answer, list)
+            listing = method == "get_metadata_bulk" or (method[:5] == "list_" and method != "list_rse_attributes")
+            streams = listing and isinstance(answer, list)
             return iter(answer) if streams else answer
 
         return call
@@ -161,9 +167,12 @@ def is_sound(value: object) -> bool:
         case list() | tuple() | set() | frozenset():
             return all(is_sound(entry) for entry in value)
         case File():
-            named = re.fullmatch(r"[0-9a-f]{8}", value.adler32) is not None
+            if value.lack:
+                # Its name may be no text: nobody is asked for it.
+                return is_sound(value.lack) and (value.bytes, value.adler32, value.md5) == (0, "", "")
             str(value.did).encode()
-            return named and 0 <= value.bytes <= LARGEST
+            sums = f"{value.adler32}:{value.md5}"
+            return re.fullmatch(r"[0-9a-f]{8}:|:[0-9a-f]{32}", sums) is not None and 0 <= value.bytes <= LARGEST
         case Standing():
             return is_sound(value.states) and is_sound(value.last)
         case _:
@@ -233,21 +242,20 @@ def test_what_the_client_itself_cannot_read_is_a_port_s_error(server: RucioServe
         ("bytes", -7, "has a size of -7"),
         ("bytes", 1 << 63, "has a size of 9223372036854775808"),
         ("bytes", None, "has no size"),
-        ("adler32", "", "has no size or no adler32 checksum"),
+        ("adler32", "", "has neither an adler32 nor an md5 checksum"),
+        ("adler32", None, "has neither an adler32 nor an md5 checksum"),
         ("adler32", "md5:0", "has the adler32 checksum 'md5:0', which is none"),
         ("name", "a\ud800", "has a name that is no text"),
     ],
 )
-def test_an_input_that_cannot_be_one_is_named_with_its_lack(
+def test_an_input_that_cannot_be_one_is_told_with_its_lack(
     server: RucioServer, field: str, value: object, lack: str
 ) -> None:
-    (good,) = _RIGHT["list_files"]
-    bad = good | {"name": "g", field: value}
-    with pytest.raises(
-        RefusedError, match=re.escape(f"File user.alice:{ascii(bad['name'])[1:-1]} of user.alice:out {lack}")
-    ) as told:
-        asked_by(server, "resolve", Client("list_files", [good, bad]))
-    assert told.value.reason is Reason.INPUT_UNUSABLE
+    good, other = _RIGHT["list_files"]
+    bad = other | {"adler32": "00000001", field: value}
+    with_no_md5 = [bad | {"md5": None}]
+    found = asked_by(server, "resolve", Client("list_files", [good, bad], get_metadata_bulk=with_no_md5))
+    assert found == tuple(sorted([input_of(good), lacking(Did("user.alice", bad["name"]), lack)]))
 
 
 @pytest.fixture(autouse=True)

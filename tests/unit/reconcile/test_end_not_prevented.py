@@ -363,9 +363,9 @@ def test_a_file_that_cannot_be_is_named_and_its_buffer_ends(odd: str) -> None:
     small.request()
     small.until(lambda: small.condition("Stalled").get("status") == "True")
     stalled = small.condition("Stalled")
-    assert stalled["reason"] == "InputUnusable"
-    assert "spec.inputs[in]: Rucio at https://rucio.example.org says that " in stalled["message"]
-    assert small.condition("InputsStaged")["reason"] == "InputUnusable"
+    assert stalled["reason"] == ("InputUnplaceable" if odd == "name=empty" else "InputUnusable")
+    assert odd == "name=empty" or "Rucio at https://rucio.example.org " in stalled["message"]
+    assert small.condition("InputsStaged")["reason"] == stalled["reason"]
     small.delete()
     goes_wholly(small, Service(small.world(), threads=0))
 

@@ -154,7 +154,7 @@ def test_a_file_whose_name_is_no_path_is_refused_before_a_byte_moves(name: str) 
     small = Small()
     small.catalogue.add_files(IN, "SITE-A", [File(Did("user.alice", name), 1, "00000001")])
     small.request()
-    assert "for 1 of the input files: the path of user.alice:" in is_refused(small, "InputUnplaceable")
+    assert "for 1 of the input files: user.alice:" in is_refused(small, "InputUnplaceable")
 
 
 def test_files_of_two_inputs_with_one_path_are_refused_before_a_byte_moves() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,8 @@ from tests.unit.reconcile.test_calls import counting
 from volatile_rse.adapters.fake_buffer import FakeBuffer
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.facts import Piece
+from volatile_rse.domain.frozen import read_lines, write_lines
 from volatile_rse.ports.cluster import Ref
 
 IN = Did("user.alice", "in")
@@ -68,6 +73,143 @@ def test_an_agent_of_an_older_version_is_not_told_of_what_has_no_source() -> Non
     small.until(small.has_session)
     assert [state.name for state in small.buffer.inputs().items] == ["in.1"]
     assert "VRSE_INPUTS_URL" not in config_of(small)
+
+
+NONE = "has neither an adler32 nor an md5 checksum"
+LACKS: dict[str, tuple[dict[str, Any], str]] = {
+    "no checksum": ({"adler32": ""}, NONE),
+    "no size": ({"bytes": None}, "has no size"),
+    "a negative size": ({"bytes": -7}, "has a size of -7"),
+    "a size that is none": ({"bytes": 1 << 63}, "has a size of 9223372036854775808"),
+    "a checksum that is none": ({"adler32": "no sum"}, "has the adler32 checksum 'no sum', which is none"),
+    "a name that is no path": ({"did": Did("user.alice", "a/../b")}, "has a path that has an empty part"),
+    "a name that is no text": ({"did": Did("user.alice", "a\ud800")}, "has a name that is no text"),
+}
+
+
+def odd_beside_two(change: dict[str, Any], percent: int, on: str = "SITE-A") -> Small:
+    small = Small()
+    odd = replace(File(Did("user.alice", "in.odd"), 7, "00000007"), **change)
+    small.catalogue.add_files(IN, on, [odd])
+    small.request(inputs=[{"name": "in", "did": str(IN), "minimumPercent": percent}])
+    return small
+
+
+@pytest.mark.parametrize("case", LACKS)
+def test_a_file_that_can_be_no_input_is_one_missing_file(case: str) -> None:
+    change, lack = LACKS[case]
+    small = odd_beside_two(change, 60)
+    small.until(small.has_session)
+    assert sorted(state.name for state in small.buffer.inputs().items) == ["in.0", "in.1"]
+    said = small.condition("InputsStaged")["message"]
+    assert "2 of 3 files are staged, which is enough to begin with. 1 files are missing for good: user.alice:" in said
+    assert lack in said
+    assert "Whoever registered them must correct them in Rucio" in said
+    (entry,) = (small.cluster.get(REQUEST) or {})["status"]["inputs"]
+    assert (entry["files"], entry["staged"], entry["failed"]) == (3, 2, 1)
+    assert config_of(small)["inputs.jsonl"].count("\n") == 2
+    small.start_pod()
+    small.write("kept/a")
+    small.end_pod()
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+
+
+@pytest.mark.parametrize("case", LACKS)
+def test_a_file_that_can_be_no_input_is_named_where_too_few_others_are_left(case: str) -> None:
+    change, lack = LACKS[case]
+    small = odd_beside_two(change, 67)
+    small.until(lambda: small.condition("Stalled").get("status") == "True")
+    stalled = small.condition("Stalled")
+    is_path = "path" in lack
+    assert stalled["reason"] == ("InputUnplaceable" if is_path else "InputUnusable")
+    assert lack in stalled["message"]
+    assert is_path or "1 of 3 files cannot be inputs, and minimumPercent is 67" in stalled["message"]
+    assert "USER must act" in stalled["message"]
+    assert small.condition("InputsStaged")["reason"] == stalled["reason"]
+    assert "inputs" not in small.truth
+    small.delete()
+    small.until(lambda: small.is_gone)
+
+
+def test_what_lacks_a_checksum_and_what_has_no_source_are_missing_together() -> None:
+    small = Small(inputs=3)
+    small.catalogue.add_files(IN, "SITE-A", [File(Did("user.alice", "odd"), 7, "")])
+    small.catalogue.lose("SITE-A", FIRST.did)
+    small.request(inputs=[{"name": "in", "did": str(IN), "minimumPercent": 51}])
+    small.until(lambda: small.condition("Stalled").get("reason") == "NoReplica")
+    said = small.condition("Stalled")["message"]
+    assert "1 of 4 files have no replica on a permanent RSE of '*', for example user.alice:in.0" in said
+    assert f"1 more cannot be inputs, for example user.alice:odd, which {NONE}." in said
+
+
+def test_an_input_of_which_nothing_can_be_had_may_be_gone_without() -> None:
+    small = Small(inputs=0)
+    small.catalogue.add_files(IN, "SITE-A", [File(Did("user.alice", "odd"), 7, "")])
+    small.request(inputs=[{"name": "in", "did": str(IN), "minimumPercent": 0}])
+    small.until(small.has_session)
+    small.delete()
+    small.until(lambda: small.is_gone)
+
+
+def test_a_file_that_is_corrected_in_rucio_lets_a_session_go_on_that_waited() -> None:
+    small = odd_beside_two({"adler32": ""}, 100)
+    small.until(lambda: small.condition("Stalled").get("reason") == "InputUnusable")
+    small.catalogue._files[Did("user.alice", "in.odd")] = File(Did("user.alice", "in.odd"), 7, "00000007")
+    small.until(small.has_session, 120)
+
+
+def test_a_list_with_missing_files_that_is_lost_is_made_again_as_it_was() -> None:
+    small = odd_beside_two({"adler32": ""}, 60)
+    small.unreadable = {store_path(FIRST.did): "HTTP 503"}
+    small.until(lambda: small.truth.get("inputs") and small.buffer.inputs().items)
+    before = small.truth["inputs"]
+    assert (before[0]["unusable"], before[0]["lacks"]) == (1, f"user.alice:in.odd {NONE}")
+    small.drop(Piece.INPUTS)
+    small.unreadable = {}
+    small.until(small.has_session, 120)
+    assert small.truth["inputs"] == before
+
+
+def test_a_session_whose_inputs_lack_too_much_is_given_up_after_their_deadline() -> None:
+    small = Small()
+    small.catalogue.add_files(IN, "SITE-A", [File(Did("user.alice", "odd"), 7, "")])
+    small.request(inputs=[{"name": "in", "did": str(IN), "deadline": "10m", "onDeadline": "Fail"}])
+    small.until(lambda: small.condition("Stalled").get("reason") == "InputUnusable")
+    small.clock.turn(timedelta(minutes=11))
+    small.until(small.is_closed)
+    assert small.truth["session"]["endReason"] == "InputsLate"
+    assert NONE in small.truth["session"]["endMessage"]
+
+
+MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+
+
+def test_a_file_with_md5_alone_is_staged_and_registered_by_that() -> None:
+    small = odd_beside_two({"adler32": "", "md5": MD5}, 100)
+    small.until(small.has_session)
+    (found,) = [state for state in small.buffer.inputs().items if state.name == "in.odd"]
+    assert (found.state, found.md5, found.adler32) == ("staged", MD5, "0123abcd")
+    lines = [json.loads(line) for line in config_of(small)["inputs.jsonl"].splitlines()]
+    assert [line.get("md5") for line in lines] == [None, None, MD5]
+    small.until(lambda: Did("user.alice", "in.odd") in small.catalogue.registered(small.ledger))
+    small.delete()
+    small.until(lambda: small.is_gone)
+
+
+def test_an_agent_of_an_older_version_is_not_told_of_files_with_md5_alone() -> None:
+    small = odd_beside_two({"adler32": "", "md5": MD5}, 60)
+    small.buffer.knows = ["outputs", "continuous", "sourceless"]
+    small.until(small.has_session)
+    assert sorted(state.name for state in small.buffer.inputs().items) == ["in.0", "in.1"]
+
+
+def test_a_list_of_an_older_version_is_read() -> None:
+    line = '["in","user.alice","in.0",100,"00000000"]\n'
+    assert read_lines(line) == {"in": (FIRST,)}
+    assert write_lines({"in": [FIRST]}) == line
+    odd = (File(FIRST.did, 0, "", lack="has no size"), File(FIRST.did, 1, "", MD5))
+    assert read_lines(write_lines({"in": odd})) == {"in": odd}
 
 
 def config_of(small: Small) -> dict[str, str]:

@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 from volatile_rse.api.names import hash_path, identity_path
 from volatile_rse.api.schema import LARGEST
 from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.plausible import NO_CHECKSUM
 
 __all__ = [
     "by_write_door",
     "checksum_of",
-    "file_of",
+    "input_of",
     "is_past",
-    "lack_of",
+    "is_without_adler32",
+    "lacking",
     "leads_somewhere",
     "letter_of",
     "merged",
@@ -30,7 +32,7 @@ __all__ = [
 
 _PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[!-.0-~]+/[!-~]+"), 2048
 """What an agent takes as a source."""
-_ADLER32 = re.compile(r"[0-9a-fA-F]{1,8}")
+_ADLER32, _MD5 = re.compile(r"[0-9a-fA-F]{1,8}"), re.compile(r"[0-9a-fA-F]{32}")
 _SHOWN = 40
 _PLAIN_PROTOCOLS = {"rucio.rse.protocols.gfal", "rucio.rse.protocols.webdav"}
 """They make a PFN of scheme, host, port, prefix and path, and of nothing else."""
@@ -46,26 +48,56 @@ _LETTERS = {
 }
 
 
-def lack_of(entry: Mapping[str, Any]) -> str:
-    """Say why a file can be no input; empty: it can. Rucio takes any number as a size, and any text as a checksum."""
-    size, checksum = entry.get("bytes"), entry.get("adler32")
-    if size is None or not checksum:
-        return "has no size or no adler32 checksum"
-    if not isinstance(size, int) or not 0 <= size <= LARGEST:
-        return f"has a size of {ascii(size)[:_SHOWN]}"
-    if not isinstance(checksum, str) or not _ADLER32.fullmatch(checksum):
-        return f"has the adler32 checksum {ascii(checksum)[:_SHOWN]}, which is none"
+def input_of(entry: Mapping[str, Any], md5: object = None) -> File:
+    """Read a file as an input, with what it lacks. Rucio takes any number as a size, and any text as a checksum.
+
+    Parameters
+    ----------
+    md5
+        Its other checksum, as far as Rucio tells one.
+    """
+    did, adler32 = Did(entry["scope"], entry["name"]), entry.get("adler32")
+    if fault := _fault_of_text(did) or _fault_of_size(entry.get("bytes")):
+        return lacking(did, fault)
+    if isinstance(adler32, str) and _ADLER32.fullmatch(adler32):
+        return File(did, size_of(entry), checksum_of(entry))
+    if isinstance(md5, str) and _MD5.fullmatch(md5):
+        return File(did, size_of(entry), "", md5.lower())
+    sums = (("adler32", adler32), ("md5", md5))
+    told = [f"the {kind} checksum {ascii(sum_)[:_SHOWN]}" for kind, sum_ in sums if sum_]
+    return lacking(did, f"has {' and '.join(told)}, which is none" if told else NO_CHECKSUM)
+
+
+def is_without_adler32(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a file could be an input by another checksum."""
+    told = entry.get("adler32")
+    if _fault_of_text(Did(entry["scope"], entry["name"])) or _fault_of_size(entry.get("bytes")):
+        return False
+    return not isinstance(told, str) or _ADLER32.fullmatch(told) is None
+
+
+def lacking(did: Did, fault: str) -> File:
+    """Give a file that can be no input: nothing of it is ever fetched."""
+    return File(did, 0, "", lack=fault)
+
+
+def _fault_of_size(size: object) -> str:
+    if size is None:
+        return "has no size"
+    return "" if _is_size(size) else f"has a size of {ascii(size)[:_SHOWN]}"
+
+
+def _is_size(size: object) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= LARGEST
+
+
+def _fault_of_text(did: Did) -> str:
     try:
         # Whether it is a path on the buffer is judged where its inputs are.
-        f"{entry['scope']}:{entry['name']}".encode()
+        str(did).encode()
     except UnicodeEncodeError:
         return "has a name that is no text"
     return ""
-
-
-def file_of(entry: Mapping[str, Any]) -> File:
-    """Read a file that has a size and a checksum."""
-    return File(Did(entry["scope"], entry["name"]), int(entry["bytes"]), checksum_of(entry))
 
 
 def checksum_of(entry: Mapping[str, Any]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volatile_rse.adapters.rucio.answers import checksum_of, file_of, lack_of, size_of
+from volatile_rse.adapters.rucio.answers import checksum_of, input_of, is_without_adler32, size_of
 from volatile_rse.adapters.rucio.marks import RECORD
 from volatile_rse.adapters.rucio.server import RucioServer, parts
 from volatile_rse.adapters.rucio.shapes import is_text
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import DatasetState, Did, File
-from volatile_rse.ports.errors import RefusedError
+from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 __all__ = ["RucioDatasets"]
 
@@ -34,16 +34,23 @@ class RucioDatasets:
             name=did.name,
             tolerate={"DataIdentifierNotFound": Reason.DID_NOT_FOUND},
         )
-        odd = [(entry, lack) for entry in found if (lack := lack_of(entry))]
-        if odd:
-            (entry, lack), *others = odd
-            more = f"; {len(others)} more files of it cannot be inputs" if others else ""
-            named = ascii(f"{entry['scope']}:{entry['name']}")[1:-1]
-            what = f"File {named} of {did} {lack} in Rucio{more}."
-            raise RefusedError(Reason.INPUT_UNUSABLE, what)
         if not found:
             raise RefusedError(Reason.DID_NOT_FOUND, f"{did} does not exist in Rucio, or has no files.")
-        return tuple(sorted({file_of(entry) for entry in found}))
+        others = self._other_checksums([entry for entry in found if is_without_adler32(entry)])
+        return tuple(sorted({input_of(entry, others.get(_did(entry))) for entry in found}))
+
+    def _other_checksums(self, entries: Sequence[Mapping[str, Any]]) -> Mapping[Did, object]:
+        """Ask for what the listing does not have: it tells of no checksum but adler32."""
+        found: dict[Did, object] = {}
+        for part in parts(dict.fromkeys(map(_did, entries))):
+            dids = [{"scope": did.scope, "name": did.name} for did in part]
+            told = self._server.call(f"{len(part)} files", "get_metadata_bulk", dids)
+            found |= {_did(entry): entry.get("md5") for entry in told}
+            if silent := set(part) - found.keys():
+                # It listed them a moment ago.
+                what = f"Rucio tells nothing of {len(silent)} files that it lists, for example {min(silent)}."
+                raise UnreachableError(Reason.CATALOGUE_IMPLAUSIBLE, what)
+        return found
 
     def get(self, did: Did) -> dict[str, Any] | None:
         """Describe what stands under a name as Rucio does; None: nothing."""
@@ -126,11 +133,7 @@ class RucioDatasets:
 
     def _attach_part(self, collection: Did, rse: str, part: Sequence[File]) -> list[RefusedError]:
         """Attach what can be: Rucio takes all or nothing, so halves are tried until the refused files stand alone."""
-        dids = [
-            {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
-            for file in part
-        ]
-        body = [{"scope": collection.scope, "name": collection.name, "rse": rse, "dids": dids}]
+        body = [{"scope": collection.scope, "name": collection.name, "rse": rse, "dids": list(map(_told, part))}]
         about = f"{part[0].did if len(part) == 1 else f'{len(part)} files'} for {collection} on {rse}"
         call = "attach_dids_to_dids"
         if self._server.call(about, call, body, ignore_duplicate=True, tolerate=_ABOUT_FILES) is not None:
@@ -151,3 +154,13 @@ class RucioDatasets:
         """Tell whether a refusal can be about single files: a closed dataset refuses them all."""
         known = self.state(collection)
         return known is not None and known.is_dataset and known.open
+
+
+def _did(entry: Mapping[str, Any]) -> Did:
+    return Did(entry["scope"], entry["name"])
+
+
+def _told(file: File) -> dict[str, object]:
+    """Tell of a file what Rucio has of it: a checksum that it has not would be one that differs."""
+    told: dict[str, object] = {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes}
+    return told | {kind: sum_ for kind, sum_ in (("adler32", file.adler32), ("md5", file.md5)) if sum_}

@@ -169,6 +169,7 @@ ANSWERS: Mapping[str, Shape] = {
         {"open": _or_none(_FLAG), "bytes": _or_none(_FINITE)}, type=_TEXT, account=_TEXT, length=_or_none(_COUNT)
     ),
     "get_metadata": _OBJECT,
+    "get_metadata_bulk": _list(_fields({"md5": _or_none(_STRING)}, scope=_STRING, name=_STRING)),
     "list_dids": _list(_TEXT),
     "add_dids": _anything,
     "add_dataset": _anything,

@@ -13,6 +13,7 @@ from volatile_rse.builders.storage import operator_issuer, session_audience, ses
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.clocks import PROBING
 from volatile_rse.domain.facts import Piece, Record
+from volatile_rse.domain.frozen import usable
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.times import later
 from volatile_rse.ports.credentials import TokenClaims
@@ -66,7 +67,7 @@ def _samples(look: Look) -> list[Did]:
     }
     found = []
     for files in list((look.facts.frozen or {}).values())[:_SAMPLES]:
-        there = [file.did for file in files if staged is None or file.did in staged]
+        there = [file.did for file in usable(files) if staged is None or file.did in staged]
         found += there[:1]
     return found
 

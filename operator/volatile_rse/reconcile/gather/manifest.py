@@ -9,6 +9,7 @@ from volatile_rse.api.agent import Report
 from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
 from volatile_rse.builders.session import listing_of
 from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.frozen import usable
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, output_rules
 from volatile_rse.reconcile.gather import credentials, reports, resolving
 from volatile_rse.reconcile.gather.example import example_of
@@ -41,14 +42,14 @@ def due(look: Look, *, staging: bool) -> None:
         found = _found_since(look, report) if staging else {}
         if not found or report.manifest == with_sources(digest, found):
             return
-    inputs = (look.facts.frozen or {}) if staging else {}
+    inputs = _known_to(report, look.facts.frozen or {}) if staging else {}
     sources = look.ask(_sources, look, inputs)
     if sources is not None:
         needed, digest = work({place.host for pfns in sources.values() for pfn in pfns if (place := place_of(pfn))})
         digest = with_sources(digest, found) if found else digest
         if "sourceless" in report.knows:
             # It says of these, too, that they are missing, and why.
-            sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in files}
+            sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in usable(files)}
         made = manifest(look.spec, digest, inputs, sources, needed)
         later: dict[str, object] = {"outputs": list(rules)}
         if staging and "listing" in report.knows:
@@ -56,6 +57,13 @@ def due(look: Look, *, staging: bool) -> None:
         if rules and "continuous" in report.knows and (continuous := continuous_outputs(look.spec)):
             later |= {"continuous": continuous, "record_id": look.spec.record_id}
         look.set(manifest=made.model_copy(update=later))
+
+
+def _known_to(report: Report, inputs: Mapping[str, tuple[File, ...]]) -> Mapping[str, tuple[File, ...]]:
+    """Leave out what an older agent would refuse all of its work for."""
+    if "md5" in report.knows:
+        return inputs
+    return {name: tuple(file for file in files if not file.md5) for name, files in inputs.items()}
 
 
 def _destinations(look: Look) -> frozenset[str]:
@@ -84,6 +92,6 @@ def _found_since(look: Look, report: Report) -> Mapping[Did, tuple[str, ...]]:
 def _sources(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tuple[str, ...]]:
     found: dict[Did, tuple[str, ...]] = {}
     for entry in look.claim.request.inputs:
-        if files := inputs.get(entry.name):
+        if files := usable(inputs.get(entry.name, ())):
             found.update(resolving.sources(look, look.catalogue(), entry, files))
     return found

@@ -11,7 +11,7 @@ from volatile_rse.api.volatilerse import Input, Output
 from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.domain.catalogue import DatasetState, Did, File, Room
 from volatile_rse.domain.destinations import Need, full, preferred, problem_of_choice, tight
-from volatile_rse.domain.frozen import distinct, least_of
+from volatile_rse.domain.frozen import distinct, least_of, usable
 from volatile_rse.domain.problems import Problem, problem_of_dataset
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
@@ -71,20 +71,23 @@ def _shut_sources(
 ) -> set[credentials.Shut]:
     """Tell which sites would have to let in for an input; none if enough of its files can be had without them."""
     expression = entry.source_rse_expression
-    sources = look.ask(resolving.sources, look, catalogue, entry, files)
+    wanted = usable(files)
+    sources = look.ask(resolving.sources, look, catalogue, entry, wanted) if wanted else {}
     if sources is None:
         return set()
-    missing = [file.did for file in files if not sources.get(file.did)]
-    if len(files) - len(missing) < least_of(entry, len(files)):
+    missing = [file.did for file in wanted if not sources.get(file.did)]
+    if len(wanted) - len(missing) < least_of(entry, len(files)):
+        odd = [file for file in files if file.lack]
+        also = f" {len(odd)} more cannot be inputs, for example {odd[0].did}, which {odd[0].lack}." if odd else ""
         what = (
             f"spec.inputs[{entry.name}]: {len(missing)} of {len(files)} files have no replica on a permanent RSE "
-            f"of {expression!r}, for example {missing[0]}, and minimumPercent is {entry.minimum_percent}."
+            f"of {expression!r}, for example {missing[0]}, and minimumPercent is {entry.minimum_percent}.{also}"
         )
         look.problems.append(Problem(Reason.NO_REPLICA, what))
         return set()
     faults = [[access.fault(pfn, writes=False) for pfn in pfns] for pfns in sources.values()]
     shut = [told for told in faults if told and None not in told]
-    if len(files) - len(missing) - len(shut) >= least_of(entry, len(files)):
+    if len(wanted) - len(missing) - len(shut) >= least_of(entry, len(files)):
         return set()
     return {credentials.Shut("read", *fault) for told in shut for fault in told if fault is not None}
 

@@ -9,10 +9,11 @@ from volatile_rse.api.volatilerse import Input
 from volatile_rse.api.volatilerseclass import Tenancy
 from volatile_rse.builders.session import LONGEST_RIGHTS, listing_of, token_scope
 from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.frozen import is_enough, usable
 from volatile_rse.domain.naming import layout_of
-from volatile_rse.domain.plausible import doubt_files
+from volatile_rse.domain.plausible import doubt_file, doubt_names
 from volatile_rse.domain.problems import Problem
-from volatile_rse.domain.resolved import problems_of_files, problems_of_places
+from volatile_rse.domain.resolved import faults_of_places, problem_of_lacks, problems_of_files, problems_of_places
 from volatile_rse.domain.rights import grants_of, scopes_of
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
@@ -32,10 +33,12 @@ def resolved(look: Look, catalogue: Catalogue) -> Mapping[str, tuple[File, ...] 
     asked = look.claim.request.inputs
     found = {entry.name: look.ask(_allowed, look, catalogue, entry, tenancy) for entry in asked}
     known = {name: files for name, files in found.items() if files is not None}
-    if wrong := _unservable(look, known):
+    placed, wrong = _placed(look, known)
+    wrong = wrong or _too_many_scopes(look, placed)
+    if wrong:
         look.problems += wrong
         return dict.fromkeys(found)
-    return found
+    return {name: placed.get(name) for name in found}
 
 
 def sources(look: Look, catalogue: Catalogue, entry: Input, files: tuple[File, ...]) -> Mapping[Did, tuple[str, ...]]:
@@ -55,32 +58,61 @@ def _tenancy(look: Look) -> Tenancy:
 
 
 def _allowed(look: Look, catalogue: Catalogue, entry: Input, tenancy: Tenancy | None) -> tuple[File, ...] | None:
-    files = catalogue.resolve(Did.parse(entry.did))
-    if odd := doubt_files(files):
-        what = f"spec.inputs[{entry.name}]: Rucio at {look.spec.connection_snapshot.server} says that {odd}."
-        raise RefusedError(Reason.INPUT_UNUSABLE, what)
+    claim, server = look.claim, look.spec.connection_snapshot.server
+    asked = f"spec.inputs[{entry.name}]: {entry.did}"
+    listed = catalogue.resolve(Did.parse(entry.did))
+    if odd := doubt_names(listed):
+        raise RefusedError(Reason.INPUT_UNUSABLE, f"{asked}: Rucio at {server} says that {odd}.")
+    files = tuple(sorted({_judged(file) for file in listed}))
     if tenancy is None:
         return None
-    claim = look.claim
     whose = f"class {look.spec.class_name!r} does not grant to namespace {claim.namespace!r}"
     wrong = problems_of_files(
-        f"spec.inputs[{entry.name}]: {entry.did}",
-        files,
+        asked,
+        usable(files),
         grants_of(tenancy, claim.namespace, claim.account),
         f"{whose} with account {claim.account!r}",
     )
+    if not wrong and not is_enough(entry, files):
+        wrong = (problem_of_lacks(asked, server, files, entry.minimum_percent),)
     look.problems += wrong
     return None if wrong else files
 
 
-def _unservable(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> tuple[Problem, ...]:
-    """Find what no buffer can hold or no token can open, whoever asks for it."""
-    scopes = scopes_of(inputs)
-    listing = listing_of(look.world.settings, look.spec, scopes)
-    files = [file for listed in inputs.values() for file in listed]
+def _judged(file: File) -> File:
+    fault = doubt_file(file)
+    return _without(file, {file: fault} if fault else {})
+
+
+def _placed(
+    look: Look, inputs: Mapping[str, tuple[File, ...]]
+) -> tuple[Mapping[str, tuple[File, ...]], tuple[Problem, ...]]:
+    """Take those files for missing that no buffer has a place for; where too many are, say so."""
+    placed, faults = dict(inputs), dict[File, str]()
+    # The place of the session's own list follows from the files that are left.
+    while found := _unplaceable(look, placed):
+        faults |= found
+        placed = {name: tuple(sorted(_without(file, found) for file in listed)) for name, listed in placed.items()}
+    asked = {entry.name: entry for entry in look.claim.request.inputs}
+    if all(is_enough(asked[name], listed) for name, listed in placed.items()):
+        return placed, ()
+    return inputs, problems_of_places(faults)
+
+
+def _unplaceable(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> Mapping[File, str]:
+    listing = listing_of(look.world.settings, look.spec, scopes_of(inputs))
     own = None if listing is None else listing.path.removeprefix("/store/")
-    if wrong := problems_of_places(files, layout_of(look.spec.class_snapshot.naming), own):
-        return wrong
+    files = [file for listed in inputs.values() for file in usable(listed)]
+    return faults_of_places(files, layout_of(look.spec.class_snapshot.naming), own)
+
+
+def _without(file: File, faults: Mapping[File, str]) -> File:
+    return File(file.did, 0, "", lack=faults[file]) if file in faults else file
+
+
+def _too_many_scopes(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> tuple[Problem, ...]:
+    """Tell of rights that are longer than any token."""
+    scopes = scopes_of(inputs)
     length = len(token_scope(look.claim, scopes))
     if length <= LONGEST_RIGHTS:
         return ()
