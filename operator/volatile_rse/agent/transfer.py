@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pycurl
 
-from volatile_rse.api.addresses import Place, is_below, place_of
+from volatile_rse.api.addresses import Place, host_of, is_below, place_of
 from volatile_rse.api.agent import Manifest, SiteTokens
 from volatile_rse.api.text import is_token
 
@@ -75,7 +75,7 @@ class Access:
     @classmethod
     def of(cls, manifest: Manifest, folder: Path) -> Access:
         """Take it from a manifest; libcurl wants the certificates in a file, of this folder."""
-        sites = {host.lower(): tokens for host, tokens in manifest.credentials.items()}
+        sites = {host_of(host): tokens for host, tokens in manifest.credentials.items()}
         if manifest.trust is None:
             return cls(sites)
         path = folder / f"{hashlib.sha256(manifest.trust.encode()).hexdigest()}.pem"

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-__all__ = ["FOLDER", "FOLDERS", "FOLDER_LENGTH", "SERVER", "Place", "folders_of", "is_below", "place_of", "server_url"]
+__all__ = [
+    "FOLDER",
+    "FOLDERS",
+    "FOLDER_LENGTH",
+    "SERVER",
+    "Place",
+    "folders_of",
+    "host_of",
+    "is_below",
+    "place_of",
+    "server_url",
+]
 
 _HOST = r"([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(:[0-9]{1,5})?"
@@ -16,7 +27,9 @@ SERVER = rf"^https://{_HOST}{_PORT}(/[-A-Za-z0-9._~/]*)?$"
 FOLDER = r"^(:[0-9]{1,5})?/[-A-Za-z0-9._~/+=,@:]*$"
 """A folder of a site, with its port in front if it is that port's alone."""
 FOLDERS, FOLDER_LENGTH = 256, 1024
-_FILE = re.compile(rf"(?:davs|https)://{_HOST}{_PORT}(/[^?#]*)(\?[^#]*)?", re.IGNORECASE | re.ASCII)
+_FILE = re.compile(
+    rf"(?:davs|https)://(?P<host>{_HOST}\.?)(?P<port>{_PORT})(?P<path>/[^?#]*)(\?[^#]*)?", re.IGNORECASE | re.ASCII
+)
 _HTTPS = 443
 _DOTS = frozenset({".", ".."})
 
@@ -26,9 +39,15 @@ class Place:
     """Where a file is."""
 
     host: str
+    """In the form of ``host_of``."""
     port: int
     path: str
     """As it stands in the URL."""
+
+
+def host_of(text: str) -> str:
+    """Give the one form of a host's name, by which two are compared: small letters, without a dot at its end."""
+    return text.lower().removesuffix(".")
 
 
 def server_url(text: str) -> str | None:
@@ -37,13 +56,13 @@ def server_url(text: str) -> str | None:
     if found is None:
         return None
     port = _port(found[3])
-    return f"https://{found[1].lower()}{'' if port == _HTTPS else f':{port}'}{(found[4] or '').rstrip('/')}"
+    return f"https://{host_of(found[1])}{'' if port == _HTTPS else f':{port}'}{(found[4] or '').rstrip('/')}"
 
 
 def place_of(url: str) -> Place | None:
     """Read the URL of a file; None: it is none that every program reads in the same way."""
     found = _FILE.fullmatch(url)
-    return None if found is None else Place(found[1].lower(), _port(found[3]), found[4])
+    return None if found is None else Place(host_of(found["host"]), _port(found["port"]), found["path"])
 
 
 def folders_of(text: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ __all__ = [
     "Pods",
     "Quarantine",
     "Resources",
+    "Site",
     "SiteCredentials",
     "Storage",
     "Tenancy",
@@ -184,6 +185,16 @@ class SiteCredentials(ApiModel):
     """ConfigMap in the operator's namespace whose key ``ca.crt`` verifies the sites; absent: the system's bundle."""
 
 
+class Site(ApiModel):
+    """What is particular to one permanent site."""
+
+    host: Annotated[str, Field(pattern=_DNS_SUBDOMAIN, max_length=253)]
+    """Of its door, as Rucio's protocols name it."""
+    anonymous: bool = False
+    """Whether it gives files to everybody: they are read from it without a token, also where the Secret has one for
+    that. A token to write is shown all the same, and what was written with it is read back by it."""
+
+
 class Grant(ApiModel):
     """What some namespaces may use."""
 
@@ -281,6 +292,13 @@ class VolatileRSEClassSpec(ApiModel):
     pods: Pods = Pods()
     """Placement and resources of the storage pods."""
     site_credentials: SiteCredentials
+    sites: Annotated[
+        list[Site],
+        Field(
+            max_length=256, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["host"]}
+        ),
+    ] = []
+    """Permanent sites that are not as others are."""
     tenancy: Tenancy = Tenancy()
     max_capacity: Quantity | None = None
     """Largest capacity that a VolatileRSE may ask for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from volatile_rse.api.addresses import is_below, place_of
 from volatile_rse.api.agent import InputFile, Manifest, OutputRule, SiteTokens
@@ -33,6 +33,8 @@ class SiteAccess:
     """Host name -> its tokens."""
     trust: str | None
     """Certificates of the sites' authorities (PEM); None: the system's."""
+    anonymous: frozenset[str] = frozenset()
+    """Hosts that are read without a token."""
 
     def needed(self, sources: Collection[str], destinations: Collection[str]) -> SiteAccess:
         """Leave what one buffer needs: to read at its sources; to write, and to read that again, at its destinations.
@@ -42,15 +44,19 @@ class SiteAccess:
         found = {}
         for host in {*sources, *destinations}:
             given, is_destination = self.tokens.get(host, SiteTokens()), host in destinations
-            read = given.read or (given.write if is_destination else None)
+            read = None if host in self.anonymous else given.read
+            # What was written there is looked at by who may.
+            read = read or (given.write if is_destination else None)
             found[host] = given.model_copy(update={"read": read, "write": given.write if is_destination else None})
-        return SiteAccess(found, self.trust)
+        return replace(self, tokens=found)
 
     def fault(self, url: str, *, writes: bool) -> tuple[Reason, str] | None:
         """Say why there is no token for what a URL names: there is none for its host, or that is not for this URL."""
         place = place_of(url)
         if place is None:
             return Reason.CREDENTIAL_MISMATCH, url
+        if place.host in self.anonymous and not writes:
+            return None
         if (tokens := self.tokens.get(place.host)) is None or (tokens.write if writes else tokens.read) is None:
             return Reason.CREDENTIAL_MISSING, place.host
         outside = tokens.paths is not None and not is_below(place, tokens.paths)
@@ -60,7 +66,7 @@ class SiteAccess:
         """Give the token to ask about a file with; None: there is none for it."""
         if self.fault(url, writes=False) is not None or (place := place_of(url)) is None:
             return None
-        token = self.tokens[place.host].read
+        token = self.tokens.get(place.host, SiteTokens()).read
         return None if token is None else token.get_secret_value()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from volatile_rse.api.addresses import folders_of
+from volatile_rse.api.addresses import folders_of, host_of
 from volatile_rse.api.agent import SiteTokens
 from volatile_rse.api.text import is_token
 from volatile_rse.reconcile.reading import texts_of
@@ -31,6 +31,7 @@ def tokens_of(body: Mapping[str, Any]) -> tuple[dict[str, SiteTokens], tuple[str
     hosts: dict[str, dict[str, list[str]]] = {}
     for key in sorted(body.get("data") or {}):
         host, _, use = key.lower().partition("_")
+        host = host_of(host)
         if _HOST.fullmatch(host) and use in _USES:
             hosts.setdefault(host, {}).setdefault(use, []).append(key)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volatile_rse.api.addresses import folders_of, is_below, place_of, server_url
+from volatile_rse.api.addresses import folders_of, host_of, is_below, place_of, server_url
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 
 
@@ -44,6 +44,7 @@ def test_a_servers_url_has_one_form_or_is_none(text: str, one: str | None) -> No
         ("davs://Site-A.example.org:1094//store/f", "site-a.example.org", 1094),
         ("https://site-a.example.org/store/f?authz=x", "site-a.example.org", 443),
         ("davs://[::1]:8443/f", "[::1]", 8443),
+        ("DAVS://SITE-A.example.org.:8443/F", "site-a.example.org", 8443),
         ("davs://site_a:8443/f", "site_a", 8443),
     ],
 )
@@ -53,9 +54,15 @@ def test_a_files_url_says_where_it_is(url: str, host: str, port: int) -> None:
     assert (place.host, place.port) == (host, port)
 
 
+@pytest.mark.parametrize("text", ["Site-A.Example.org", "site-a.example.org", "SITE-A.EXAMPLE.ORG."])
+def test_a_host_has_one_name(text: str) -> None:
+    assert host_of(text) == "site-a.example.org"
+
+
 @pytest.mark.parametrize(
     "url",
     [
+        "davs://site..:8443/f",
         "davs://user@site/f",
         "davs://site-a@evil.org/f",
         "davs://evil.org\\@site-a/f",

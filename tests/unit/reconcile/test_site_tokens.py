@@ -184,6 +184,54 @@ def test_a_site_without_a_token_blocks_nothing_that_another_site_has() -> None:
     ] * 2
 
 
+CLASS = Ref("VolatileRSEClass", None, "standard")
+
+
+def test_a_site_that_is_said_to_be_anonymous_is_read_without_a_token() -> None:
+    small = Small()
+    small.cluster.merge(CLASS, {"spec": {"sites": [{"host": A, "anonymous": True}]}})
+    small.buffer.anonymous.add(A)
+    give(small, {B: "b"})
+    assert all_sent(small) == [{A: (None, None, None)}, {B: ("b", "b", None)}]
+    assert small.is_kept("kept/a")
+
+
+def test_a_token_that_an_anonymous_site_does_not_need_is_not_sent() -> None:
+    small = Small()
+    small.cluster.merge(CLASS, {"spec": {"sites": [{"host": A, "anonymous": True}]}})
+    small.buffer.anonymous.add(A)
+    give(small, {A: "a", f"{A}_paths": "/elsewhere", B: "b"})
+    assert all_sent(small)[0] == {A: (None, None, ["/elsewhere"])}
+
+
+def test_nothing_is_written_without_a_token_also_where_everybody_may_read() -> None:
+    small = Small()
+    small.cluster.merge(CLASS, {"spec": {"sites": [{"host": B, "anonymous": True}]}})
+    give(small, {A: "a"})
+    small.request()
+    small.until(lambda: small.condition("Stalled").get("reason") == "CredentialMissing")
+    assert f"to write at {B}" in small.condition("Stalled")["message"]
+    assert "spec.sites[].anonymous" in small.condition("Stalled")["message"]
+
+
+def test_what_was_written_to_an_anonymous_site_is_read_back_with_its_token() -> None:
+    small = Small()
+    small.cluster.merge(CLASS, {"spec": {"sites": [{"host": B, "anonymous": True}]}})
+    give(small, {A: "a", f"{B}_read": "br", f"{B}_write": "bw"})
+    assert all_sent(small)[-1] == {B: ("bw", "bw", None)}
+    assert {token for _, token in small.shown} == {"bw"}
+
+
+def test_hosts_are_the_same_in_whatever_letters() -> None:
+    small = Small()
+    for rse in ("SITE-A", "SITE-B"):
+        small.catalogue.alter(rse, host=f"{rse.title()}.Example.ORG.")
+    give(small, {A.upper(): "a", f"{B}.": "b"})
+    told = all_sent(small)
+    assert told == [{A: ("a", None, None)}, {B: ("b", "b", None)}]
+    assert small.is_kept("kept/a")
+
+
 def test_a_destination_without_a_token_blocks_nothing_that_another_one_takes() -> None:
     small = Small()
     small.catalogue.add_permanent("SITE-AA", "site-aa.example.org", {})

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from volatile_rse.api.addresses import host_of
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerseclass import SITE_TOKENS
 from volatile_rse.builders.manifest import SiteAccess
@@ -55,7 +56,9 @@ def access(look: Look) -> SiteAccess:
         raise RefusedError(Reason.CREDENTIAL_MISMATCH, what)
     tokens, look.no_tokens = tokens_of(secret)
     name = credentials.ca_config_map
-    return SiteAccess(tokens, None if name is None else authorities_of(look.world, name))
+    trust = None if name is None else authorities_of(look.world, name)
+    anonymous = frozenset(host_of(site.host) for site in look.spec.class_snapshot.sites if site.anonymous)
+    return SiteAccess(tokens, trust, anonymous=anonymous)
 
 
 def problems(look: Look, shut: Collection[Shut]) -> list[Problem]:
