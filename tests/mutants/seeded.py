@@ -1288,6 +1288,33 @@ def what_cannot_be_judged_is_overwritten() -> None:
 
 
 @of_agent
+def what_a_header_leaves_out_condemns_a_copy() -> None:
+    def seeded(real: Any) -> Any:
+        def said(answer: Any, pfn: str, output: Any) -> Any:
+            found = real(answer, pfn, output)
+            return found if found.is_right or found.wrong else copying._Said(wrong="it has no bytes")
+
+        return said
+
+    swap(copying, "_said", seeded)
+
+
+@of_agent
+def directories_are_not_made() -> None:
+    swap(copying, "_HOMELESS", lambda _real: frozenset())
+
+
+@of_agent
+def all_is_read_without_tls() -> None:
+    swap(transfer.Access, "reads_plainly", lambda _real: lambda *_: True)
+
+
+@of_agent
+def a_token_goes_wherever_a_site_sends_us() -> None:
+    swap(transfer.Access, "is_for", lambda _real: lambda *_: True)
+
+
+@of_agent
 def a_token_may_hold_a_header() -> None:
     swap(transfer, "_TOKEN", lambda _real: re.compile(r"(?s).*"))
 

@@ -168,7 +168,8 @@ def _opened(tokens: SiteTokens) -> dict[str, Any]:
     """Write tokens as they are."""
     secrets = {"read": tokens.read, "write": tokens.write}
     shown = {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
-    return shown if tokens.paths is None else {**shown, "paths": tokens.paths}
+    rest = tokens.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude=set(secrets))
+    return {**shown, **rest}
 
 
 def _order(model: ApiModel) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -30,6 +30,13 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _REFUSALS = {401, 403}
 _OK = range(200, 300)
 _GONE = 404
+_NO_HEAD = {400, 405, 501}
+"""What a site says that knows no HEAD."""
+_PACKED = 200
+_PARTIAL = 206
+_FIRST_BYTE = {"Range": "bytes=0-0"}
+_WHOLE = re.compile(r"bytes [0-9*][-0-9]{0,40}/([0-9]{1,18})")
+"""What a part is a part of."""
 _EMPTY = 416
 """An empty file has no first byte."""
 
@@ -48,6 +55,27 @@ class _Answer:
         return f"{self.call} gave {self.status} {self.words}".rstrip()
 
 
+def _told_size(
+    session: requests.Session, method: str, where: str, headers: Mapping[str, str]
+) -> tuple[int, int | None]:
+    """Give the status of an answer, and the size of the file that it tells."""
+    try:
+        with session.request(
+            method, where, headers=headers, timeout=_TIMEOUT, allow_redirects=False, stream=True
+        ) as answer:
+            status, told = answer.status_code, answer.headers
+    except requests.exceptions.ContentDecodingError:
+        # The length of what is packed is not the file's.
+        return _PACKED, None
+    if status in {_PARTIAL, _EMPTY}:
+        whole = _WHOLE.fullmatch(told.get("Content-Range", ""))
+        return status, None if whole is None else int(whole[1])
+    length = _LENGTH.fullmatch(told.get("Content-Length", ""))
+    if status not in _OK or length is None or (method == "HEAD" and int(length[0]) == 0):
+        return status, None
+    return status, int(length[0])
+
+
 class XrootdEndpoints(Endpoints):
     """XRootD over HTTPS and the root protocol.
 
@@ -62,22 +90,24 @@ class XrootdEndpoints(Endpoints):
 
     def size(self, url: str, token: str, trust: str | None) -> int | None:
         """Ask a site for a file's size; a refusal or a redirection tells nothing."""
-        call = f"HEAD {url}"
         where = "https://" + quote(url.partition("://")[2], safe="/:[]%", errors="surrogatepass")
-        headers = https.bearer(token)
+        status = 0
         try:
             with https.bounded(_DEADLINE, _MOST), https.session(trust) as session:
-                answer = session.head(where, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
+                # A HEAD has no body, and some give the length of that, or none: then the first byte is asked for.
+                for method, headers in (("HEAD", {}), ("GET", _FIRST_BYTE)):
+                    status, size = _told_size(session, method, where, https.bearer(token) | headers)
+                    if status == _GONE:
+                        return None
+                    if size is not None:
+                        return size
+                    if status not in _OK and status not in _NO_HEAD:
+                        break
         except _NO_ANSWER as error:
-            message = f"{call} got no answer: {https.told(error, token)}"
+            message = f"HEAD {url} got no answer: {https.told(error, token)}"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
-        length = answer.headers.get("Content-Length", "")
-        if answer.status_code == _GONE:
-            return None
-        if answer.status_code not in _OK or not _LENGTH.fullmatch(length):
-            message = f"{call} gave {answer.status_code}"
-            raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
-        return int(length)
+        message = f"{method} {url} gave {status} and no size"
+        raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
 
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read the first byte of a file, or look at a directory (a path that ends with ``/``)."""
@@ -131,7 +161,7 @@ class XrootdEndpoints(Endpoints):
         return True
 
     def _look(self, host: str, port: int, path: str, token: str) -> _Answer:
-        method, headers = ("PROPFIND", {"Depth": "0"}) if path.endswith("/") else ("GET", {"Range": "bytes=0-0"})
+        method, headers = ("PROPFIND", {"Depth": "0"}) if path.endswith("/") else ("GET", _FIRST_BYTE)
         return self._call(method, https.netloc(host, port) + quote(path, errors="surrogatepass"), token, headers)
 
     def _call(self, method: str, where: str, token: str, headers: dict[str, str] | None = None) -> _Answer:

@@ -98,7 +98,7 @@ class FakeBuffer(Buffer):
         self.xrootd_restarts = 0
         self.lacks: list[str] = []
         """What the file system of its volume cannot: nothing of that volume is ever staged or sealed."""
-        self.knows = ["outputs", "continuous", "sourceless", "listing", "md5"]
+        self.knows = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from volatile_rse.agent import checksum
 from volatile_rse.agent.batch import Batch
@@ -15,7 +16,21 @@ from volatile_rse.agent.errors import AgentError
 from volatile_rse.agent.ledger import Ledger, copy_key, copy_row
 from volatile_rse.agent.multi import Engine, Steps, backoff
 from volatile_rse.agent.places import Places
-from volatile_rse.agent.transfer import Access, Answer, Request, TransferError, delete, digest, get, head, put
+from volatile_rse.agent.transfer import (
+    Access,
+    Answer,
+    PlainError,
+    Request,
+    TransferError,
+    delete,
+    digest,
+    get,
+    head,
+    make_folder,
+    put,
+    read_again,
+    without_query,
+)
 from volatile_rse.agent.troubles import Troubles
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
 
@@ -31,9 +46,18 @@ _WORDS = 512
 _READ_BACK = 16 << 20
 """Bytes of the longest file that is read back. At times XRootD 5.8.1 hangs for a minute when it is asked for checksums
 of many files, each on a connection of its own; reading knows no such limit, and costs little here."""
-_OK = 200
+_OK = range(200, 300)
 _NOTHING = "there is no file"
 _ABSENT = 404
+_UNSUPPORTED = {400, 405, 501}
+"""What a site says that knows the question for a checksum not at all."""
+_HOMELESS = {403, 404, 409}
+"""What sites say to a PUT into a directory that is not there."""
+_HIGHER = {404, 409}
+"""What they say to a MKCOL there."""
+_EXISTS = 405
+_DEEPEST = 32
+"""Directories that are made for a file."""
 
 
 class Copying:
@@ -127,10 +151,10 @@ class Copying:
                 # XRootD believes a checksum that it computed of an earlier content of the same second.
                 yield delete(copy.pfn, access)
         with path.open("rb") as stream:
-            yield put(copy.pfn, access, stream, _size(path, output))
+            yield from _sent(copy.pfn, access, stream, _size(path, output))
         wrong = yield from _compared(copy.pfn, access, output)
         if wrong is not None:
-            message = f"{copy.pfn} after it was sent: {wrong}"
+            message = f"{without_query(copy.pfn)} after it was sent: {wrong}"
             raise TransferError(message)
         return None
 
@@ -170,19 +194,100 @@ def _size(path: Path, output: OutputState) -> int:
     return size
 
 
-def _compared(pfn: str, access: Access, output: OutputState) -> Generator[Request | None, Answer, str | None]:
-    """Have the site say what it has: a small file is read back, of a large one its checksum is asked for."""
-    if output.bytes > _READ_BACK:
-        return _difference((yield digest(pfn, access, output.bytes)), pfn, output)
-    read = _Read(output)
+def _sent(pfn: str, access: Access, stream: BinaryIO, size: int) -> Generator[Request | None, Answer, None]:
+    """Send a file; where a site makes no directories by itself, make them first."""
     try:
-        answer = yield get(pfn, access, output.bytes, read.take)
-    except TransferError:
-        if not read.is_longer:
+        yield put(pfn, access, stream, size)
+    except TransferError as error:
+        if error.status not in _HOMELESS:
             raise
-        # It was broken off: it may have no end.
-        return read.difference()
-    return _NOTHING if answer.status == _ABSENT else read.difference()
+        refused = error
+    else:
+        return
+    obstacle = yield from _obstacle_of_folders(pfn, access)
+    if obstacle is not None:
+        message = f"{refused}, and {obstacle}"
+        raise TransferError(message, refused.status)
+    yield put(pfn, access, stream, size)
+
+
+def _obstacle_of_folders(pfn: str, access: Access) -> Generator[Request | None, Answer, str | None]:
+    """Make the directories that are missing above a file, and tell what is in the way.
+
+    Others may make them at the same time: one that exists by now is as good as one that was made.
+    """
+    missing: list[str] = []
+    for folder in _folders_above(pfn)[:_DEEPEST]:
+        try:
+            status = (yield make_folder(folder, access)).status
+        except TransferError as error:
+            # Above it may be no place that the token is for.
+            return str(error)
+        if _is_made(status):
+            break
+        if status not in _HIGHER:
+            return f"MKCOL {folder} gave {status}"
+        missing.append(folder)
+    else:
+        return f"none of its directories is there: MKCOL {missing[-1]} gave {status}" if missing else "it is in none"
+    for folder in reversed(missing):
+        status = (yield make_folder(folder, access)).status
+        if not _is_made(status):
+            return f"MKCOL {folder} gave {status}"
+    return None
+
+
+def _is_made(status: int) -> bool:
+    return status in _OK or status == _EXISTS
+
+
+def _folders_above(pfn: str) -> list[str]:
+    """Give the URLs of the directories above a file, the nearest one first."""
+    server, _, path = without_query(pfn).partition("://")
+    host, *parts = path.split("/")
+    ends = [number for number in range(len(parts) - 1, 0, -1) if parts[number - 1]]
+    return [f"{server}://{'/'.join([host, *parts[:end]])}/" for end in ends]
+
+
+def _compared(pfn: str, access: Access, output: OutputState) -> Generator[Request | None, Answer, str | None]:
+    """Tell what is not as it must be at the destination.
+
+    Its bytes tell: a small file is read back. Of a large one the site is asked for size and checksum; where it does not
+    tell both, or says that they are wrong, that is read back, too: what a header says or leaves out condemns no file.
+    """
+    plain: PlainError | None = None
+    if output.bytes <= _READ_BACK:
+        try:
+            return (yield from _read_back(pfn, access, output))
+        except PlainError as error:
+            # Its bytes come without TLS alone, which nobody has allowed: then its word counts, as for a large file.
+            plain = error
+    said = _said((yield digest(pfn, access, output.bytes)), pfn, output)
+    if said.is_right or said.wrong == _NOTHING:
+        return said.wrong
+    if plain is None:
+        try:
+            return (yield from _read_back(pfn, access, output))
+        except PlainError as error:
+            plain = error
+    if said.wrong is not None:
+        return said.wrong
+    message = f"{plain}; and asked for its adler32 it tells none"
+    raise PlainError(message)
+
+
+def _read_back(pfn: str, access: Access, output: OutputState) -> Generator[Request | None, Answer, str | None]:
+    read, ask = _Read(output), read_again if output.bytes > _READ_BACK else get
+    try:
+        yield ask(pfn, access, output.bytes, read.take)
+    except TransferError as error:
+        if read.is_longer:
+            # It was broken off: it may have no end.
+            return read.difference()
+        if error.status == _ABSENT:
+            return _NOTHING
+        raise
+    return read.difference()
 
 
 class _Read:
@@ -221,22 +326,36 @@ class _Read:
         return None if found == self._output.adler32 else f"it has adler32 {found}, not {self._output.adler32}"
 
 
-def _difference(answer: Answer, pfn: str, output: OutputState) -> str | None:
-    """Tell what is not as it must be at the destination."""
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a site says of a file."""
+
+    is_right: bool = False
+    wrong: str | None = None
+    """What contradicts; None as well: it does not tell."""
+
+
+def _said(answer: Answer, pfn: str, output: OutputState) -> _Said:
+    """Judge an answer to the question for size and checksum."""
     if answer.status == _ABSENT:
-        return _NOTHING
-    if answer.status != _OK:
-        message = f"HEAD {pfn} gave {answer.status}"
-        raise TransferError(message)
-    size = answer.headers.get("content-length")
-    if size != str(output.bytes):
-        return f"it has {size} bytes, not {output.bytes}"
-    adler32 = _adler32(answer.headers.get("digest", ""))
-    if adler32 is None:
-        # It may be the right one, which others rely on by now: what cannot be judged is not removed.
-        message = f"HEAD {pfn} told no adler32: the site's operators must switch its checksums on"
-        raise TransferError(message)
-    return None if adler32 == output.adler32 else f"it has adler32 {adler32}, not {output.adler32}"
+        return _Said(wrong=_NOTHING)
+    if answer.status not in _OK and answer.status not in _UNSUPPORTED:
+        message = f"HEAD {without_query(pfn)} gave {answer.status}"
+        raise TransferError(message, answer.status)
+    if answer.status in _UNSUPPORTED:
+        return _Said()
+    size, adler32 = _length(answer.headers), _adler32(answer.headers.get("digest", ""))
+    if size is not None and size != output.bytes:
+        return _Said(wrong=f"it has {size} bytes, not {output.bytes}")
+    if adler32 is not None and adler32 != output.adler32:
+        return _Said(wrong=f"it has adler32 {adler32}, not {output.adler32}")
+    return _Said(is_right=size is not None and adler32 is not None)
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    """Read a file's size; None: of an answer without a body some give the length of that body, or of what is packed."""
+    found = re.fullmatch(r"[0-9]{1,18}", headers.get("content-length", ""))
+    return None if found is None or "content-encoding" in headers else int(found[0]) or None
 
 
 def _adler32(digest: str) -> str | None:

@@ -224,7 +224,7 @@ class Engine(Generic[_Key]):
             self._multi.add_handle(curl)
         except Exception as error:  # noqa: BLE001 (what libcurl does not take is a failure of this one request)
             _log.exception("%s cannot be asked", key)
-            self._unsent.append((key, TransferError(f"{request.method} {request.shown}: {error}")))
+            self._unsent.append((key, TransferError(f"{request}: {error}")))
             self._next_of(request)
         else:
             self._transfers[curl] = key, transfer
@@ -234,14 +234,19 @@ class Engine(Generic[_Key]):
         left = 1
         while left:
             left, fine, broken = self._multi.info_read()
-            for curl, error in [*((curl, None) for curl in fine), *((curl, said) for curl, _, said in broken)]:
+            for curl, number, error in [*((curl, pycurl.E_OK, None) for curl in fine), *broken]:
                 status = curl.getinfo(pycurl.RESPONSE_CODE)
+                moved = curl.getinfo(pycurl.REDIRECT_URL) if number == pycurl.E_TOO_MANY_REDIRECTS else None
                 key, transfer = self._release(curl)
-                steps = self._under_way[key]
                 try:
-                    step = partial(steps.send, transfer.outcome(error, status))
+                    if moved is not None:
+                        # It keeps its place among those that a host is asked one by one.
+                        self._send(key, transfer.request.onward(status, moved))
+                        continue
+                    step = partial(self._under_way[key].send, transfer.outcome(error, status))
                 except TransferError as failure:
-                    step = partial(steps.throw, failure)
+                    step = partial(self._under_way[key].throw, failure)
+                self._next_of(transfer.request)
                 self._advance(key, step)
 
     def _release(self, curl: pycurl.Curl) -> tuple[_Key, Transfer]:
@@ -250,7 +255,6 @@ class Engine(Generic[_Key]):
         # What it calls back holds open files.
         curl.reset()
         self._idle.append(curl)
-        self._next_of(transfer.request)
         return key, transfer
 
     def _next_of(self, request: Request) -> None:
@@ -277,7 +281,7 @@ class Engine(Generic[_Key]):
             # The first of each is under way: it leaves with its transfer.
             self._queues[host] = deque(item for n, item in enumerate(queue) if n == 0 or item[0] != key)
         for curl in [curl for curl, (owner, _) in self._transfers.items() if owner == key]:
-            self._release(curl)
+            self._next_of(self._release(curl)[1].request)
         if key in self._resting:
             self._resting.remove(key)
         try:

@@ -18,7 +18,7 @@ from volatile_rse.agent.ledger import Ledger, Row, input_row
 from volatile_rse.agent.multi import Engine, Steps, backoff
 from volatile_rse.agent.places import Places, sync, sync_all
 from volatile_rse.agent.progress import Progress
-from volatile_rse.agent.transfer import Access, TransferError, get
+from volatile_rse.agent.transfer import Access, TransferError, get, without_query
 from volatile_rse.agent.troubles import Troubles
 from volatile_rse.api.agent import InputFile, InputState
 
@@ -386,15 +386,16 @@ class _Download:
 
     def check(self, source: str) -> None:
         """Compare with the catalogue; a file that is wrong as a whole is dropped, a short one is kept."""
+        shown = without_query(source)
         if self._size < self._file.bytes:
-            message = f"{source} ended after {self._size} of {self._file.bytes} bytes"
+            message = f"{shown} ended after {self._size} of {self._file.bytes} bytes"
             raise TransferError(message)
         found, wanted, kind = checksum.digits(self._sum), self._file.adler32, "adler32"
         if self._md5 is not None:
             found, wanted, kind = self._md5.hexdigest(), self._file.md5, "md5"
         if found != wanted:
             os.unlink(self._partial)
-            message = f"{source} has {kind} {found}, not {wanted}: the site's operators must check the file"
+            message = f"{shown} has {kind} {found}, not {wanted}: the site's operators must check the file"
             raise TransferError(message)
 
 

@@ -6,20 +6,21 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import pycurl
 
-from volatile_rse.api.addresses import Place, host_of, is_below, place_of
+from volatile_rse.api.addresses import Place, host_of, is_below, place_of, plain_place_of
 from volatile_rse.api.agent import Manifest, SiteTokens
 from volatile_rse.api.text import is_token
 
 __all__ = [
     "Access",
     "Answer",
+    "PlainError",
     "Request",
     "Transfer",
     "TransferError",
@@ -27,7 +28,10 @@ __all__ = [
     "digest",
     "get",
     "head",
+    "make_folder",
     "put",
+    "read_again",
+    "without_query",
 ]
 
 _CONNECT = 15
@@ -45,7 +49,14 @@ _HEADER = 1 << 16
 """Bytes of an answer's header that are read."""
 _HASHED_PER_SECOND = 20_000_000
 """Bytes that a slow site reads for a checksum before it answers."""
+_AGAIN_PER_SECOND = 100_000_000
+"""Bytes of a large file that are read back, of one at a time for a host: other readers of the site come first."""
 _PIECE = 256 * 1024
+_HOPS = 5
+"""Redirections of one request."""
+_MOVED = frozenset({301, 302, 303, 307, 308})
+_MOVED_TO_READ = 303
+"""It sends whoever writes to something that is to be read."""
 _CREATED = frozenset({200, 201, 204})
 _READS = frozenset({"GET", "HEAD"})
 _REMOVED = frozenset({200, 202, 204, 404})
@@ -55,12 +66,32 @@ _AROUND = "\ufeff \t\r\n"
 _REWRITE = "whoever keeps its Secret must write a token into it, letters, digits and signs of ASCII without a blank"
 _WIDEN = "whoever keeps its Secret must add the folder there, or an administrator must mend the protocol of its RSE"
 _READDRESS = "an administrator must mend the protocol of its RSE in Rucio"
+_MEND_DOOR = "the site's operators must mend where it redirects to"
 _AS_IT_IS = "%:/?#[]@!$&'()*+,;=~"
 """What a URL may hold besides letters and digits; everything else is escaped, and escapes are not escaped again."""
 
 
 class TransferError(RuntimeError):
-    """A site did not give or take a file."""
+    """A site did not give or take a file.
+
+    Parameters
+    ----------
+    status
+        Of its answer; None: it gave none, or was not asked.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class PlainError(TransferError):
+    """A site gives a file without TLS alone, and must not be read so."""
+
+
+def without_query(url: str) -> str:
+    """Give a URL as it may be told: its query may hold a secret."""
+    return url.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +121,7 @@ class Access:
         TransferError
             It names no place that may be asked; or what was given is no token: in a header it could be more than one.
         """
-        shown, place = url.partition("?")[0], place_of(url)
+        shown, place = without_query(url), place_of(url)
         if place is None:
             message = f"{shown} is no address: {_READDRESS}"
             raise TransferError(message)
@@ -109,6 +140,15 @@ class Access:
             message = f"what was given as the token for {place.host} is none: {_REWRITE}"
             raise TransferError(message)
         return place, [f"Authorization: Bearer {token}"]
+
+    def is_for(self, door: Place, place: Place) -> bool:
+        """Tell whether the token for a place may be shown at another one, where that leads to."""
+        paths = self.sites[door.host].paths
+        return (place.host, place.port) == (door.host, door.port) and (paths is None or is_below(place, paths))
+
+    def reads_plainly(self, door: Place) -> bool:
+        """Tell whether what a site redirects to plain http is read there."""
+        return self.sites[door.host].plain_redirects
 
 
 @dataclass(slots=True)
@@ -144,6 +184,27 @@ def _nothing(_data: bytes, _begin: int) -> None:
     return
 
 
+def _unchanged() -> None:
+    return
+
+
+def _asked(url: str, *, plain: bool = False) -> str:
+    """Give a URL as libcurl takes it."""
+    return quote(f"http{'' if plain else 's'}{url[url.index(':') :]}", safe=_AS_IT_IS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where a request is sent."""
+
+    url: str
+    place: Place
+    authorization: Sequence[str] = field(repr=False)
+    is_plain: bool = False
+    hops: int = 0
+    """Redirections that led there."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """What is wanted of a site.
@@ -171,15 +232,76 @@ class Request:
     """Takes a piece, and where the answer as a whole begins: 0 if the site ignored the offset."""
     alone: bool = False
     """Not to be asked of this host together with another such request."""
-    host: str = field(init=False)
-    """The host that is asked first."""
-    authorization: Sequence[str] = field(init=False, repr=False)
+    begin: Callable[[], object] = _unchanged
+    """Called whenever it is sent."""
+    door: Place = field(init=False)
+    """The place that is asked first."""
+    address: _Address = field(init=False)
 
     def __post_init__(self) -> None:
         # Here, where whoever makes the request hears of it: it comes from outside.
-        place, authorization = self.access.authorization(self.url, writes=self.method not in _READS)
-        object.__setattr__(self, "host", place.host)
-        object.__setattr__(self, "authorization", authorization)
+        place, authorization = self.access.authorization(self.url, writes=self._writes)
+        object.__setattr__(self, "door", place)
+        object.__setattr__(self, "address", _Address(_asked(self.url), place, authorization))
+
+    @property
+    def host(self) -> str:
+        """The host that is asked first."""
+        return self.door.host
+
+    @property
+    def authorization(self) -> Sequence[str]:
+        """The header that shows the token, where it is sent now."""
+        return self.address.authorization
+
+    def onward(self, status: int, location: str) -> Request:
+        """Give the request that an answer redirects to.
+
+        The token is shown to the same host and port alone, below the folders that it is for, and never again once it
+        was not: else one site could make us write or read at another. Nothing is written without TLS.
+
+        Raises
+        ------
+        TransferError
+            It is not followed there.
+        """
+        url = location.partition("#")[0]
+        plain = plain_place_of(url)
+        place = plain or place_of(url)
+        if self.address.hops == _HOPS:
+            message = f"{self} has more than {_HOPS} redirects: {_MEND_DOOR}"
+            raise TransferError(message)
+        if place is None or (status == _MOVED_TO_READ and self._writes):
+            message = f"{self} gave {status}, which leads to no place where that can be done: {_MEND_DOOR}"
+            raise TransferError(message)
+        if plain is not None:
+            self._judge_plain(plain)
+        shown = self.authorization if plain is None and self.access.is_for(self.door, place) else ()
+        address = _Address(_asked(url, plain=plain is not None), place, shown, plain is not None, self.address.hops + 1)
+        made = replace(self)
+        object.__setattr__(made, "address", address)
+        return made
+
+    def _judge_plain(self, place: Place) -> None:
+        where = f"is redirected to plain http at {place.host}:{place.port}"
+        if self._writes:
+            message = f"{self} {where}, where nothing is written: the site's operators must give its servers TLS"
+            raise TransferError(message)
+        if not self.access.reads_plainly(self.door):
+            message = (
+                f"{self} {where}: the site's operators must give its servers TLS, or an administrator allows such "
+                f"reads by plainRedirects for {self.host} in spec.sites of the VolatileRSEClass"
+            )
+            raise PlainError(message)
+
+    @property
+    def _writes(self) -> bool:
+        return self.method not in _READS
+
+    def __str__(self) -> str:
+        """Say what is asked, of whom: of a redirection the host alone, as all else of its URL may be a secret."""
+        place, first = self.address.place, f"{self.method} {self.shown}"
+        return f"{first}, at {place.host}:{place.port}" if self.address.hops else first
 
     @property
     def deadline(self) -> int:
@@ -189,7 +311,7 @@ class Request:
     @property
     def shown(self) -> str:
         """The URL without its query, which may hold a secret."""
-        return self.url.partition("?")[0]
+        return without_query(self.url)
 
 
 def get(url: str, access: Access, size: int, receive: Callable[[bytes, int], None], offset: int = 0) -> Request:
@@ -198,6 +320,14 @@ def get(url: str, access: Access, size: int, receive: Callable[[bytes, int], Non
     if offset:
         options[pycurl.RANGE] = f"{offset}-"
     return Request("GET", url, access, options, offset=offset, receive=receive, size=size)
+
+
+def read_again(url: str, access: Access, size: int, receive: Callable[[bytes, int], None]) -> Request:
+    """Read a large file that was sent there: slowly, and no other of this host at the same time."""
+    return replace(
+        get(url, access, size, receive), alone=True,
+        options={pycurl.HTTPGET: 1, pycurl.FAILONERROR: 1, pycurl.MAX_RECV_SPEED_LARGE: _AGAIN_PER_SECOND},
+    )  # fmt: skip
 
 
 def head(url: str, access: Access) -> Request:
@@ -220,10 +350,16 @@ def put(url: str, access: Access, stream: BinaryIO, size: int) -> Request:
         pycurl.INFILESIZE_LARGE: size,
         pycurl.UPLOAD_BUFFERSIZE: _PIECE,
         pycurl.READFUNCTION: stream.read,
-        # After a redirection the file is sent from its begin.
+        # On a kept connection that has just been closed it is sent once more.
         pycurl.SEEKFUNCTION: lambda offset, whence: min(stream.seek(offset, whence), 0),
     }
-    return Request("PUT", url, access, options, fine=_CREATED, size=size)
+    # After a redirection the file is sent from its begin.
+    return Request("PUT", url, access, options, fine=_CREATED, size=size, begin=lambda: stream.seek(0))
+
+
+def make_folder(url: str, access: Access) -> Request:
+    """Make a directory, whose URL ends with a slash."""
+    return Request("MKCOL", url, access, {pycurl.CUSTOMREQUEST: "MKCOL"})
 
 
 def delete(url: str, access: Access) -> Request:
@@ -246,15 +382,16 @@ class Transfer:
         self._answer = Answer()
         self._error: Exception | None = None
         self._said = 0
-        curl.setopt(pycurl.URL, quote("https" + request.url[request.url.index(":") :], safe=_AS_IT_IS))
+        request.begin()
+        curl.setopt(pycurl.URL, request.address.url)
         curl.setopt(pycurl.NOSIGNAL, 1)
-        # Proxies of the environment are meant for others; a redirection never leaves https.
+        # Proxies of the environment are meant for others.
         curl.setopt(pycurl.PROXY, "")
-        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS)
-        curl.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP if request.address.is_plain else pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        # Where it goes on is ours to judge. So libcurl follows nowhere, and keeps the redirection's words from us.
         curl.setopt(pycurl.FOLLOWLOCATION, 1)
-        curl.setopt(pycurl.MAXREDIRS, 5)
+        curl.setopt(pycurl.MAXREDIRS, 0)
         curl.setopt(pycurl.CONNECTTIMEOUT, _CONNECT)
         curl.setopt(pycurl.LOW_SPEED_LIMIT, _NOTHING)
         curl.setopt(pycurl.LOW_SPEED_TIME, request.patience)
@@ -270,13 +407,12 @@ class Transfer:
             curl.setopt(pycurl.CAINFO, os.fspath(request.access.trust))
             # These and no others; GnuTLS would read all the system's certificates anew for each connection, in 40 ms.
             curl.unsetopt(pycurl.CAPATH)
-        # libcurl does not repeat the token to another host that it is redirected to.
         curl.setopt(pycurl.HTTPHEADER, [*request.authorization, *request.headers])
         for option, value in request.options.items():
             curl.setopt(option, value)
 
     def outcome(self, error: str | None, status: int) -> Answer:
-        """Give the answer.
+        """Give the answer, where it is no redirection.
 
         Parameters
         ----------
@@ -292,11 +428,11 @@ class Transfer:
         """
         self._answer.status, fine = status, self.request.fine
         if error is not None or self._error is not None:
-            message = f"{self.request.method} {self.request.shown}: {self._error or error}"
-            raise TransferError(message) from self._error
-        if fine and status not in fine:
-            message = f"{self.request.method} {self.request.shown} gave {status}"
-            raise TransferError(message)
+            message = f"{self.request}: {self._error or error}"
+            raise TransferError(message, status) from self._error
+        if status in _MOVED or (fine and status not in fine):
+            message = f"{self.request} gave {status}"
+            raise TransferError(message, status)
         return self._answer
 
     def _write(self, data: bytes) -> int:

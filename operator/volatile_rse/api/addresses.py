@@ -17,6 +17,7 @@ __all__ = [
     "host_of",
     "is_below",
     "place_of",
+    "plain_place_of",
     "server_url",
 ]
 
@@ -27,10 +28,13 @@ SERVER = rf"^https://{_HOST}{_PORT}(/[-A-Za-z0-9._~/]*)?$"
 FOLDER = r"^(:[0-9]{1,5})?/[-A-Za-z0-9._~/+=,@:]*$"
 """A folder of a site, with its port in front if it is that port's alone."""
 FOLDERS, FOLDER_LENGTH = 256, 1024
-_FILE = re.compile(
-    rf"(?:davs|https)://(?P<host>{_HOST}\.?)(?P<port>{_PORT})(?P<path>/[^?#]*)(\?[^#]*)?", re.IGNORECASE | re.ASCII
+_FILE, _PLAIN = (
+    re.compile(
+        rf"(?:{schemes})://(?P<host>{_HOST}\.?)(?P<port>{_PORT})(?P<path>/[^?#]*)(\?[^#]*)?", re.IGNORECASE | re.ASCII
+    )
+    for schemes in ("davs|https", "http")
 )
-_HTTPS = 443
+_HTTP, _HTTPS = 80, 443
 _DOTS = frozenset({".", ".."})
 
 
@@ -63,6 +67,12 @@ def place_of(url: str) -> Place | None:
     """Read the URL of a file; None: it is none that every program reads in the same way."""
     found = _FILE.fullmatch(url)
     return None if found is None else Place(host_of(found["host"]), _port(found["port"]), found["path"])
+
+
+def plain_place_of(url: str) -> Place | None:
+    """Read the URL of a file that is fetched without TLS; None: it is none that every program reads in the same way."""
+    found = _PLAIN.fullmatch(url)
+    return None if found is None else Place(host_of(found["host"]), _port(found["port"], _HTTP), found["path"])
 
 
 def folders_of(text: str) -> tuple[str, ...]:
@@ -109,5 +119,5 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part]
 
 
-def _port(text: str | None) -> int:
-    return int(text[1:]) if text else _HTTPS
+def _port(text: str | None, default: int = _HTTPS) -> int:
+    return int(text[1:]) if text else default

@@ -219,6 +219,9 @@ class SiteTokens(ApiModel):
     """Shown where a file is written or removed; absent: as above."""
     paths: Annotated[list[Folder], Field(max_length=FOLDERS)] | None = None
     """Folders that the tokens are for: nothing else of the site is asked with them. Absent: all."""
+    plain_redirects: bool = False
+    """What the site redirects to plain http is read there, without a token. Only for an agent whose report knows
+    ``plainRedirects``."""
 
 
 class Manifest(ApiModel):

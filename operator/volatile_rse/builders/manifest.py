@@ -35,6 +35,8 @@ class SiteAccess:
     """Certificates of the sites' authorities (PEM); None: the system's."""
     anonymous: frozenset[str] = frozenset()
     """Hosts that are read without a token."""
+    plain: frozenset[str] = frozenset()
+    """Hosts whose redirections to plain http are followed by who reads."""
 
     def needed(self, sources: Collection[str], destinations: Collection[str]) -> SiteAccess:
         """Leave what one buffer needs: to read at its sources; to write, and to read that again, at its destinations.
@@ -46,8 +48,8 @@ class SiteAccess:
             given, is_destination = self.tokens.get(host, SiteTokens()), host in destinations
             read = None if host in self.anonymous else given.read
             # What was written there is looked at by who may.
-            read = read or (given.write if is_destination else None)
-            found[host] = given.model_copy(update={"read": read, "write": given.write if is_destination else None})
+            read, write = read or (given.write if is_destination else None), given.write if is_destination else None
+            found[host] = given.model_copy(update={"read": read, "write": write, "plain_redirects": host in self.plain})
         return replace(self, tokens=found)
 
     def fault(self, url: str, *, writes: bool) -> tuple[Reason, str] | None:
@@ -95,7 +97,7 @@ def manifest_digest(
 
 def _told(host: str, tokens: SiteTokens) -> list[object]:
     secrets = [secret and secret.get_secret_value() for secret in (tokens.read, tokens.write)]
-    return [host, *secrets, tokens.paths]
+    return [host, *secrets, tokens.paths, *(["plain"] if tokens.plain_redirects else [])]
 
 
 def with_sources(digest: str, found: Mapping[Did, Sequence[str]]) -> str:

@@ -74,12 +74,12 @@ def client(agent: Agent, authority: LocalAuthority = AUTHORITY, name: str = "loc
 
 
 def test_a_manifest_carries_its_secrets_and_no_nulls(agent: Agent) -> None:
-    tokens = SiteTokens(read=SecretStr("token"), paths=["/cms"])
+    tokens = SiteTokens(read=SecretStr("token"), paths=["/cms"], plain_redirects=True)
     manifest = Manifest(digest="a" * 64, claims=["c"], credentials={"site": tokens, "open": SiteTokens()})
     client(agent).send_manifest(manifest)
     ((method, path, body),) = agent.seen
     assert (method, path) == ("PUT", "/v1/manifest")
-    shown = {"site": {"read": "token", "paths": ["/cms"]}, "open": {}}
+    shown = {"site": {"read": "token", "paths": ["/cms"], "plainRedirects": True}, "open": {}}
     assert body == {"digest": "a" * 64, "claims": ["c"], "credentials": shown}
     assert Manifest.model_validate(body) == manifest
 

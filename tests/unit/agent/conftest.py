@@ -21,6 +21,8 @@ from volatile_rse.agent.xrootd import Server
 from volatile_rse.api.agent import GateState, InputFile, Manifest, OutputRule, SealRequest, SiteTokens
 
 TOKEN = "token-of-the-site"
+POOL = "uuid=for-the-pool-alone"
+"""Ends URLs that a pool answers without a token."""
 RECORD = "abcdefgh23"
 CLAIM = "claim-1"
 
@@ -37,9 +39,15 @@ def until(true: Callable[[], object], seconds: float = 5) -> None:
 
 
 class Site:
-    """A storage site by https: files, checksums, ranges, a token, and faults."""
+    """A storage site by https: files, checksums, ranges, a token, and faults.
 
-    def __init__(self, folder: Path, authority: LocalAuthority) -> None:
+    Parameters
+    ----------
+    tls
+        Without, it is a pool by plain http, which asks for no token.
+    """
+
+    def __init__(self, folder: Path, authority: LocalAuthority, *, tls: bool = True) -> None:
         self.folder = folder
         self.files: dict[str, bytes] = {}
         self.log: list[str] = []
@@ -53,24 +61,44 @@ class Site:
         """Paths whose answer has no end, whatever is asked."""
         self.moved: dict[str, str] = {}
         """Path -> URL that it is redirected to."""
-        self.digests = True
+        self.gets_moved: dict[str, str] = {}
+        """The same, for GETs alone."""
+        self.moves = 307
+        """Status of its redirections."""
+        self.digests: bool | str = True
+        """Whether it tells checksums, or what it tells instead."""
+        self.lengths: str | None = ""
+        """What it says in HEADs instead of the length; None: nothing."""
+        self.homeless = 0
+        """What it says to uploads into directories that are not there; 0: it makes them."""
+        self.folders = {"/", "/store/"}
+        self.read_together = self.reading = 0
+        """GETs that are being answered, at most and now."""
+        self.shown: list[str | None] = []
+        """Tokens of what is logged."""
+        self.tls = tls
         self.asked = 0
         """Questions for a digest that are being answered."""
         self.asked_together = 0
         self.spoil = 0
         """Uploads that will be stored wrong."""
         self.bundle = authority.bundle()
-        pair = authority.server(["localhost", "127.0.0.1"], timedelta(hours=1))
-        (folder / "site.pem").write_text(pair.certificate + pair.key)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "site.pem")
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": self}))
         self._server.daemon_threads = True
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        if tls:
+            pair = authority.server(["localhost", "127.0.0.1"], timedelta(hours=1))
+            (folder / "site.pem").write_text(pair.certificate + pair.key)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(folder / "site.pem")
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def url(self, path: str) -> str:
         return f"davs://localhost:{self._server.server_address[1]}{path}"
+
+    def address(self, path: str, host: str = "localhost") -> str:
+        """Give a URL as a redirection has it."""
+        return f"http{'s' if self.tls else ''}://{host}:{self._server.server_address[1]}{path}"
 
     def close(self) -> None:
         self._server.shutdown()
@@ -94,8 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.site.asked_together = max(self.site.asked_together, self.site.asked)
                 time.sleep(0.002)
                 self.site.asked -= 1
-            digest = {"Digest": f"adler32={zlib.adler32(data):x}"} if self.site.digests else {}
-            self._begin(200, len(data), digest)
+            told = f"adler32={zlib.adler32(data):x}" if self.site.digests is True else self.site.digests
+            self._begin(200, len(data), {"Digest": told} if told else {})
 
     def _pour(self, begin: bytes, more: bytes) -> None:
         self.site.log.append(f"{self.command} {self.path} pours")
@@ -121,6 +149,14 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if (data := self._data()) is None:
             return
+        self.site.reading += 1
+        self.site.read_together = max(self.site.read_together, self.site.reading)
+        try:
+            self._give(data)
+        finally:
+            self.site.reading -= 1
+
+    def _give(self, data: bytes) -> None:
         begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
         self._begin(206 if begin else 200, len(data) - begin, {})
         if self.path in self.site.dripping:
@@ -142,9 +178,29 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path in self.site.endless:
             self._pour(b"HTTP/1.1 201 Created\r\n\r\n", bytes(1000))
             return
+        if self.site.homeless and self._above() not in self.site.folders:
+            self._begin(self.site.homeless, 0, {})
+            return
         self.site.spoil -= 1
+        self.path = self.path.partition("?")[0]
         self.site.files[self.path] = data if self.site.spoil < 0 else b"!" + data[1:]
         self._begin(201, 0, {})
+
+    def do_MKCOL(self) -> None:
+        if not self._allowed():
+            return
+        if self.path in self.site.folders:
+            self._begin(405, 0, {})
+        elif self._above() not in self.site.folders:
+            self._begin(409, 0, {})
+        else:
+            # Who comes second finds it there.
+            time.sleep(0.01)
+            self._begin(405 if self.path in self.site.folders else 201, 0, {})
+            self.site.folders.add(self.path)
+
+    def _above(self) -> str:
+        return f"{self.path.rstrip('/').rpartition('/')[0]}/"
 
     def do_DELETE(self) -> None:
         if self._data() is not None:
@@ -154,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _data(self) -> bytes | None:
         if not self._allowed() or self._redirected():
             return None
+        self.path = self.path.partition("?")[0]
         data = self.site.files.get(self.path)
         if data is None:
             self._begin(404, 0, {})
@@ -161,20 +218,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _allowed(self) -> bool:
         self.site.log.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
-        allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        self.site.shown.append(self.headers.get("Authorization"))
+        # Pools know whom their door has sent by what stands in the URL.
+        allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}" or self.path.endswith(f"?{POOL}")
+        if not self.site.tls:
+            allowed = True
         if not allowed:
             self._begin(403, 0, {})
         return allowed
 
     def _redirected(self) -> bool:
-        where = self.site.moved.get(self.path)
+        moved = {**self.site.moved, **(self.site.gets_moved if self.command == "GET" else {})}
+        where = moved.get(self.path)
         if where is not None:
-            self._begin(307, 0, {"Location": where})
+            words = b"It is elsewhere."
+            self._begin(self.site.moves, len(words), {"Location": where})
+            self.wfile.write(words if self.command != "HEAD" else b"")
         return where is not None
 
     def _begin(self, status: int, length: int, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(length)}.items():
+        size: str | None = str(length)
+        if self.command == "HEAD" and self.site.lengths != "":
+            size = self.site.lengths
+        for name, value in {**headers, **({} if size is None else {"Content-Length": size})}.items():
             self.send_header(name, value)
         self.end_headers()
 
@@ -246,8 +313,8 @@ def input_file(site: Site, data: bytes, name: str = "f.root", *sources: str) -> 
     )  # fmt: skip
 
 
-def manifest(site: Site, *files: InputFile, digest: str = "1" * 64) -> Manifest:
-    credentials = {"localhost": SiteTokens(read=SecretStr(TOKEN), write=SecretStr(TOKEN))}
+def manifest(site: Site, *files: InputFile, digest: str = "1" * 64, **tokens: Any) -> Manifest:
+    credentials = {"localhost": SiteTokens(read=SecretStr(TOKEN), write=SecretStr(TOKEN), **tokens)}
     return Manifest(digest=digest, claims=[CLAIM], inputs=list(files), credentials=credentials, trust=site.bundle)
 
 

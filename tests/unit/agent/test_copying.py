@@ -65,16 +65,6 @@ def test_an_identical_file_is_not_sent_and_a_wrong_one_is_overwritten(sealed: Bu
     assert site.files["/b"] == DATA
 
 
-def test_what_cannot_be_judged_is_neither_removed_nor_overwritten(sealed: Buffer, site: Site) -> None:
-    site.files[PATH], site.digests = DATA, False
-    sealed.take(manifest(site))
-    sealed.copying.order(order(sealed, site))
-    until(lambda: state(sealed).state == "failed")
-    assert "told no adler32" in (state(sealed).error or "")
-    assert set(site.log) == {f"HEAD {PATH}"}
-    assert site.files == {PATH: DATA}
-
-
 def test_an_upload_follows_a_redirection_from_its_begin(sealed: Buffer, site: Site) -> None:
     site.moved[PATH] = f"https{site.url('/moved').removeprefix('davs')}"
     sealed.take(manifest(site))

@@ -347,6 +347,33 @@ def test_a_site_that_cannot_be_asked_keeps_nothing_back(monkeypatch: pytest.Monk
     assert small.is_kept("kept/a", "kept/b")
 
 
+@pytest.mark.parametrize("lies", [True, False])
+def test_a_site_that_cannot_be_asked_hides_no_word_of_another(monkeypatch: pytest.MonkeyPatch, *, lies: bool) -> None:
+    asked, real = [], FakeEndpoints.size
+
+    def size(self: FakeEndpoints, url: str, token: str, trust: str | None) -> int | None:
+        asked.append("site-a." in url)
+        if asked[-1]:
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, url)
+        return None if lies else real(self, url, token, trust)
+
+    monkeypatch.setattr(FakeEndpoints, "size", size)
+    small = Small(inputs=0)
+    output = {"name": "kept", "path": "kept/**", "scope": "user.alice", "dataset": "out"}
+    small.request(inputs=[], outputs=[output | {"destination": {"rseExpression": "tier=2", "copies": 2}}])
+    small.until(small.has_session)
+    small.start_pod()
+    small.step()
+    small.write("kept/a", "kept/b")
+    small.end_pod()
+    if lies:
+        small.until(lambda: "has no such file" in small.message)
+        assert not small.truth.get("safeAt")
+    else:
+        small.until(small.is_closed)
+        assert 2 * sum(asked) == len(asked) - sum(asked), "it is asked again though it gives no answer"
+
+
 @pytest.mark.parametrize(
     ("model", "told"),
     [

@@ -15,6 +15,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.sites import tokens_of
 
 TOKENS = Ref("Secret", "ops", "site-tokens")
+CLASS = Ref("VolatileRSEClass", None, "standard")
 A, B, C = (f"site-{letter}.example.org" for letter in "abc")
 Sent = dict[str, tuple[str | None, str | None, list[str] | None]]
 
@@ -303,3 +304,40 @@ def test_what_a_secret_says_of_its_values(values: Mapping[str, bytes], found: Se
     assert len(told) == len(faults)
     assert all(fault in said for fault, said in zip(faults, told, strict=True))
     assert "hidden" not in str(told)
+
+
+def plain(small: Small) -> dict[str, bool]:
+    """Tell of what the agent was sent at which site it follows to plain http."""
+    manifest: Manifest | None = small.buffer._manifest
+    return {} if manifest is None else {host: site.plain_redirects for host, site in manifest.credentials.items()}
+
+
+@pytest.mark.parametrize(
+    ("sites", "followed"),
+    [
+        ([], False),
+        ([{"host": A}], False),
+        ([{"host": A, "plainRedirects": False}], False),
+        ([{"host": B, "plainRedirects": True}], False),
+        ([{"host": B}, {"host": A, "plainRedirects": True}], True),
+    ],
+)
+def test_an_agent_follows_to_plain_http_where_its_class_says_so(sites: list[dict[str, object]], followed: bool) -> None:  # noqa: FBT001
+    small = Small()
+    small.cluster.merge(CLASS, {"spec": {"sites": sites}})
+    small.request()
+    small.until(small.has_session)
+    assert plain(small) == {A: followed}
+    before = small.buffer.journal.count("manifest")
+    for _ in range(5):
+        small.step()
+    assert small.buffer.journal.count("manifest") == before
+
+
+def test_an_older_agent_is_not_told_of_plain_http() -> None:
+    small = Small()
+    small.buffer.knows = [known for known in small.buffer.knows if known != "plainRedirects"]
+    small.cluster.merge(CLASS, {"spec": {"sites": [{"host": A, "plainRedirects": True}]}})
+    small.request()
+    small.until(small.has_session)
+    assert plain(small) == {A: False}

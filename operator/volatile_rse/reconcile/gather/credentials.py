@@ -57,8 +57,10 @@ def access(look: Look) -> SiteAccess:
     tokens, look.no_tokens = tokens_of(secret)
     name = credentials.ca_config_map
     trust = None if name is None else authorities_of(look.world, name)
-    anonymous = frozenset(host_of(site.host) for site in look.spec.class_snapshot.sites if site.anonymous)
-    return SiteAccess(tokens, trust, anonymous=anonymous)
+    sites = look.spec.class_snapshot.sites
+    anonymous = frozenset(host_of(site.host) for site in sites if site.anonymous)
+    plain = frozenset(host_of(site.host) for site in sites if site.plain_redirects)
+    return SiteAccess(tokens, trust, anonymous=anonymous, plain=plain)
 
 
 def problems(look: Look, shut: Collection[Shut]) -> list[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from volatile_rse.api.addresses import place_of
 from volatile_rse.api.agent import Report
@@ -32,7 +33,7 @@ def due(look: Look, *, staging: bool) -> None:
     rules = output_rules(look.spec) if staging and "outputs" in report.knows else ()
 
     def work(sources: Collection[str]) -> tuple[SiteAccess, str]:
-        needed = access.needed(sources, destinations)
+        needed = _known(access, report).needed(sources, destinations)
         return needed, manifest_digest(look.record.status.inputs or (), needed, rules, staging=staging)
 
     # Where inputs come from is told by the agent that was told it: so nobody has to be asked at each look.
@@ -64,6 +65,11 @@ def _known_to(report: Report, inputs: Mapping[str, tuple[File, ...]]) -> Mapping
     if "md5" in report.knows:
         return inputs
     return {name: tuple(file for file in files if not file.md5) for name, files in inputs.items()}
+
+
+def _known(access: SiteAccess, report: Report) -> SiteAccess:
+    # An older agent refuses what it does not know, and follows nowhere.
+    return access if "plainRedirects" in report.knows else replace(access, plain=frozenset())
 
 
 def _destinations(look: Look) -> frozenset[str]:

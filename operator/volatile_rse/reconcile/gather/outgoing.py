@@ -192,12 +192,23 @@ def _sizes(
 ) -> Iterator[tuple[str, File, str, int | None]]:
     try:
         access = credentials.access(look)
-        for rse, file in copies:
-            url = pfns.get((rse, file.did), "")
-            token = access.needed((), {place.host} if (place := place_of(url)) else ()).opening(url)
-            if token is None:
-                _log.info("%s: %s is not asked: there is no token for it", look.spec.record_id, url)
-                continue
-            yield rse, file, url, look.world.endpoints.size(url, token, access.trust)
     except PortError as error:
-        _log.info("%s: the destination is not asked: %s", look.spec.record_id, error.what)
+        _log.info("%s: the destinations are not asked: %s", look.spec.record_id, error.what)
+        return
+    silent: set[str] = set()
+    for rse, file in copies:
+        url = pfns.get((rse, file.did), "")
+        token = access.needed((), {place.host} if (place := place_of(url)) else ()).opening(url)
+        if token is None:
+            _log.info("%s: %s is not asked: there is no token for it", look.spec.record_id, url)
+            continue
+        if rse in silent:
+            # It would take its time for each.
+            continue
+        try:
+            size = look.world.endpoints.size(url, token, access.trust)
+        except PortError as error:
+            _log.info("%s: %s is not asked: %s", look.spec.record_id, rse, error.what)
+            silent.add(rse)
+        else:
+            yield rse, file, url, size
