@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from rucio.rse import rsemanager
 
 from testbed import grid
 from testbed.layout import SITES
 from tests.mortal import Death, Mortal
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
-from volatile_rse.adapters.rucio.answers import usual_paths
+from volatile_rse.adapters.rucio.doors import usual_paths, writing
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, Room, RuleState, Term
@@ -43,6 +44,10 @@ def is_deadly(live: Callable[[Catalogue], None], catalogue: Catalogue) -> bool:
     return False
 
 
+Priorities = tuple[str, int | None, int | None]
+"""Host of a davs protocol, its priority to read and to write from outside."""
+
+
 class World(Protocol):
     """What others than the operator do."""
 
@@ -60,6 +65,8 @@ class World(Protocol):
     def attach_as_alice(self, dataset: Did, files: Collection[Did]) -> None: ...
     def say_where(self, rse: str, host: str, dataset: Did, file: File, pfn: str) -> None: ...
     def odd(self, rse: str, host: str, kind: str) -> None: ...
+    def doors(self, rse: str, *doors: Priorities) -> None: ...
+    def prefer_root(self, rse: BufferRse) -> None: ...
     def global_limit(self, account: str, expression: str, limit: int) -> AbstractContextManager[None]: ...
     def rules(self, did: Did) -> set[str]: ...
     def settle(self, holds: Callable[[], bool]) -> None: ...
@@ -106,7 +113,7 @@ class FakeWorld(World):
         self.catalogue.distances[source, destination] = distance
 
     def odd(self, rse: str, host: str, kind: str) -> None:
-        self.catalogue.add_permanent(rse, host, {"restricted_write": "True"} if kind == "restricted_write" else None)
+        self.catalogue.add_permanent(rse, host, _ODD_ATTRIBUTES.get(kind))
         columns: dict[str, dict[str, object]] = {
             "deterministic": {"deterministic": False},
             "volatile": {"forgets": True},
@@ -114,11 +121,18 @@ class FakeWorld(World):
             "rse_type": {"tape": True},
             "availability_write": {"writable": False},
             "availability_read": {"readable": False},
-            "read": {"davs": "read"},
-            "": {"davs": ""},
+            "read": {"davs": ((host, 1, None),)},
+            "": {"davs": ()},
             "space": {"space": 500},
         }
         self.catalogue.alter(rse, **columns.get(kind, {}))
+
+    def doors(self, rse: str, *doors: Priorities) -> None:
+        self.catalogue.add_permanent(rse, doors[0][0])
+        self.catalogue.alter(rse, davs=doors)
+
+    def prefer_root(self, rse: BufferRse) -> None:
+        self.catalogue.prefer_root(rse.name)
 
     @contextmanager
     def global_limit(self, account: str, expression: str, limit: int) -> Iterator[None]:
@@ -140,6 +154,10 @@ class FakeWorld(World):
         assert holds()
 
 
+_ODD_ATTRIBUTES = {
+    "restricted_write": {"restricted_write": "True"},
+    "identity": {"lfn2pfn_algorithm": "identity"},
+}
 _ODD_COLUMNS: dict[str, dict[str, object]] = {
     "deterministic": {"deterministic": False},
     "volatile": {"volatile": True},
@@ -215,7 +233,7 @@ class RealWorld(World):
     def odd(self, rse: str, host: str, kind: str) -> None:
         columns: dict[str, object] = {"deterministic": True, "volatile": False, "rse_type": "DISK"}
         self.client.add_rse(rse, **(columns | _ODD_COLUMNS.get(kind, {})))
-        wan = {"read": 1, "write": 0 if kind == "read" else 1, "delete": 1}
+        wan = {"read": 1, "write": None if kind == "read" else 1, "delete": 1}
         wan |= {"third_party_copy_read": 1, "third_party_copy_write": 1}
         scheme, implementation = ("davs", "gfal") if kind else ("root", "xrootd")
         door = {
@@ -226,8 +244,19 @@ class RealWorld(World):
         self.client.add_protocol(rse, door)
         if kind == "space":
             self.client.set_rse_limits(rse, "MaxSpaceAvailable", 500)
-        if kind == "restricted_write":
-            self.client.add_rse_attribute(rse, kind, value=True)
+        for key, value in _ODD_ATTRIBUTES.get(kind, {}).items():
+            self.client.add_rse_attribute(rse, key, value)
+
+    def doors(self, rse: str, *doors: Priorities) -> None:
+        self.client.add_rse(rse, deterministic=True, volatile=False, rse_type="DISK")
+        for host, read, write in doors:
+            door = door_of(host)
+            door["domains"]["wan"] |= {"read": read, "write": write}
+            self.client.add_protocol(rse, door)
+
+    def prefer_root(self, rse: BufferRse) -> None:
+        wan = {"third_party_copy_read": 0, "third_party_copy_write": 0}
+        self.client.update_protocols(rse.name, "root", {"domains": {"wan": wan}}, rse.host, rse.root_port)
 
     @contextmanager
     def global_limit(self, account: str, expression: str, limit: int) -> Iterator[None]:
@@ -299,6 +328,13 @@ class Made:
         rse = f"CONTRACT-{uuid.uuid4().hex[:8].upper()}"
         self.world.odd(rse, SITES["SITE-B"], kind)
         self.rses.add(rse)
+        return rse
+
+    def doors(self, *doors: Priorities) -> str:
+        """Make a permanent RSE of several doors."""
+        rse = f"CONTRACT-{uuid.uuid4().hex[:8].upper()}"
+        self.rses.add(rse)
+        self.world.doors(rse, *doors)
         return rse
 
     def remove(self) -> None:
@@ -738,10 +774,80 @@ def test_where_copies_go(made: Made, catalogue: Catalogue) -> None:
         names = [str(did) for did in files]
         told = catalogue._server.call("SITE-B", "lfns2pfns", "SITE-B", names, operation="write", scheme="davs")
         assert {str(did): pfn for did, pfn in pfns.items()} == told
-        assert usual_paths(catalogue._rses.site("SITE-B")) is not None
-    read_only = made.odd("read")
-    assert set(catalogue.pfns(read_only, files)) == set(files), "Rucio names a door that nobody may write by, too"
+        site = catalogue._rses.site("SITE-B") or {}
+        assert usual_paths(site, writing(site)) is not None
+    refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, made.odd("read"), files)
     refused(Reason.CATALOGUE_REFUSED, catalogue.pfns, "NO-SUCH-RSE", files)
+
+
+A, B = SITES["SITE-A"], SITES["SITE-B"]
+
+
+@pytest.mark.parametrize(
+    ("doors", "written", "listed"),
+    [
+        (((A, 1, 1), (B, 0, 0)), B, B),
+        (((A, 0, 0), (B, 1, 1)), A, A),
+        (((A, 2, 1), (B, 1, 2)), B, B),
+        (((A, 2, 0), (B, 1, None)), A, B),
+        (((A, None, 1), (B, 0, None)), A, B),
+        (((A, None, 1), (B, None, 0)), B, ""),
+        (((A, None, 3), (B, 7, 2)), B, B),
+    ],
+    ids=[
+        "0 before 1", "0 before 1, again", "listed by the other", "listed by what is read-only",
+        "each for one", "none to read by", "null is never",
+    ],
+)  # fmt: skip
+def test_copies_go_where_rucio_lists_them(
+    made: Made, catalogue: Catalogue, doors: tuple[Priorities, ...], written: str, listed: str
+) -> None:
+    rse, (file,) = made.doors(*doors), made.files(1)
+    dataset = made.dataset()
+    made.places.add((rse, dataset))
+    catalogue.attach(dataset, rse, [file])
+    assert catalogue.destinations(rse) == {rse: ""}
+    for _ in range(2):
+        found = catalogue.pfns(rse, [file.did])[file.did]
+        assert found.startswith(f"davs://{written}:8443/store/user/alice/")
+        looked = catalogue.read_pfns(rse, [file.did])[file.did]
+        assert catalogue.sources([file], rse) == ({file.did: (looked,)} if listed else {})
+        assert looked.startswith(f"davs://{listed or written}:8443/store/user/alice/")
+
+
+def test_paths_are_those_of_the_rse_s_own_algorithm(made: Made, catalogue: Catalogue) -> None:
+    rse, (file,) = made.odd("identity"), made.files(1)
+    dataset = made.dataset()
+    made.places.add((rse, dataset))
+    catalogue.attach(dataset, rse, [file])
+    pfn = f"davs://{B}:8443/store/user/alice/{file.did.name}"
+    for _ in range(2):
+        assert catalogue.pfns(rse, [file.did]) == {file.did: pfn}
+        assert catalogue.sources([file], rse) == {file.did: (pfn,)}
+        hashed = catalogue.pfns("SITE-B", [file.did])[file.did]
+        assert hashed != pfn
+        assert hashed.endswith(file.did.name)
+
+
+def test_third_parties_copy_by_davs(world: World, made: Made, catalogue: Catalogue) -> None:
+    """A priority of 0 would be the first of all."""
+    rse, _ = made.buffer()
+    for _ in range(2):
+        state = catalogue.rse(rse)
+        assert state is not None
+        assert state.complete, state.lacks
+        if isinstance(catalogue, RucioCatalogue):
+            site = catalogue._rses.get(rse.name) or {}
+            third = "third_party_copy_read", "third_party_copy_write"
+            for operation in third:
+                chosen = rsemanager.get_protocols_ordered(dict(site), operation)
+                assert [door["scheme"] for door in chosen] == ["davs"]
+            assert rsemanager.find_matching_scheme(site, site, *third)[:2] == ("davs", "davs")
+        world.prefer_root(rse)
+        state = catalogue.rse(rse)
+        assert state is not None
+        assert not state.complete
+        catalogue.ensure_rse(rse)
 
 
 def left(catalogue: Catalogue, account: str, rse: str) -> int | None:

@@ -32,7 +32,7 @@ def test_a_session_goes_the_whole_way(session: Session, preset: str) -> None:
     id_, root = spec["recordId"], grid.client("root")
     assert spec["rseName"] == rse.format(id_.upper())
     assert spec["ledger"].split(":")[1] == ledger.format(id_, id_)
-    assert root.list_rse_attributes(spec["rseName"]).get("lfn2pfn_algorithm") == {"cms": "identity"}.get(preset)
+    assert root.list_rse_attributes(spec["rseName"]).get("lfn2pfn_algorithm") == {"cms": "identity"}.get(preset, "hash")
     # Where Rucio sends its users is where the session finds the bytes.
     nano = [{"scope": "user.alice", "name": "nano_dimuon"}]
     pfns = [pfn for entry in root.list_replicas(nano) for pfn in entry["rses"].get(spec["rseName"], ())]

@@ -10,10 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from volatile_rse.adapters.rucio.answers import checksum_of, input_of, size_of
+from volatile_rse.adapters.rucio.doors import Door, looking, ordered, why_no_door, writing
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.names import rse_path
+from volatile_rse.api.names import hash_path, identity_path
 from volatile_rse.domain.catalogue import (
     ATTRIBUTE_LENGTH,
     BufferRse,
@@ -44,6 +46,8 @@ class _Door:
     scheme: str
     host: str
     port: int
+    third_party: int | None
+    """Priority for copies that Rucio orders."""
 
 
 @dataclass(slots=True)
@@ -64,8 +68,8 @@ class _Rse:
     """Rucio's own column ``volatile``."""
     staging_area: bool = False
     tape: bool = False
-    davs: str = "write"
-    """What a permanent RSE's davs protocol is for: ``write``, ``read`` or nothing."""
+    davs: tuple[tuple[str, int | None, int | None], ...] | None = None
+    """Host, priority to read and to write from outside of each davs protocol of a permanent RSE; None: one, its own."""
     computable: bool = True
     """The server has its algorithm of paths."""
     space: int | None = None
@@ -81,6 +85,16 @@ class _Rse:
     def port(self, scheme: str) -> int:
         """Give the port of a door; 0 where there is none."""
         return next((door.port for door in self.doors if door.scheme == scheme), 0)
+
+    @property
+    def site(self) -> Mapping[str, Any]:
+        """Give the davs protocols of a permanent RSE as Rucio tells them."""
+        davs = ((self.host, 1, 1),) if self.davs is None else self.davs
+        doors = [
+            {"scheme": "davs", "hostname": host, "port": 8443, "domains": {"wan": {"read": read, "write": write}}}
+            for host, read, write in davs
+        ]
+        return {"protocols": doors}
 
     @property
     def address(self) -> str:
@@ -243,6 +257,12 @@ class FakeCatalogue(Catalogue):
         """Let the caller die with one of its next single writes: the making of an RSE is several."""
         self._death = (writes, death)
 
+    def prefer_root(self, rse: str) -> None:
+        """Give a buffer's root protocol the priority 0, as operators of before did."""
+        self._rses[rse].doors = [
+            replace(door, third_party=int(door.scheme != "root")) for door in self._rses[rse].doors
+        ]
+
     def lose_doors(self, rse: str) -> None:
         """Let somebody take the protocols of a buffer's RSE away."""
         self._rses[rse].doors.clear()
@@ -293,9 +313,9 @@ class FakeCatalogue(Catalogue):
         )
         found = {
             file.did: tuple(
-                self._paths.get((rse, file.did)) or self._pfn(rse, file.did)
+                self._paths.get((rse, file.did)) or self._pfn(rse, file.did, looking)
                 for rse in allowed
-                if self._has(rse, file.did) and self._rses[rse].readable
+                if self._has(rse, file.did) and self._rses[rse].readable and ordered(self._rses[rse].site, "read")
                 if self._rses[rse].deterministic or rse in trusted
             )
             for file in files
@@ -379,6 +399,9 @@ class FakeCatalogue(Catalogue):
                 known.attributes[key] = _stored(rse.attributes[key])
                 self._wrote()
             for door in [door for door in _doors(rse) if door not in known.doors]:
+                places = [(other.scheme, other.host, other.port) for other in known.doors]
+                if (place := (door.scheme, door.host, door.port)) in places:
+                    known.doors.pop(places.index(place))
                 known.doors.append(door)
                 self._wrote()
 
@@ -406,12 +429,21 @@ class FakeCatalogue(Catalogue):
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs."""
+        return self._computed(rse, files, writing)
+
+    def read_pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
+        """Compute the PFNs by which replicas are listed."""
+        return self._computed(rse, files, looking)
+
+    def _computed(
+        self, rse: str, files: Collection[Did], choose: Callable[[Mapping[str, Any]], Door | None]
+    ) -> Mapping[Did, str]:
         self._answers()
         known = self._known(rse)
-        if not known.davs or not known.computable:
-            why = "RucioException" if known.davs else "RSEProtocolNotSupported"
+        if choose(known.site) is None or not known.computable:
+            why = "RucioException" if choose(known.site) else "RSEProtocolNotSupported"
             raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {rse}: {why}.")
-        return {did: self._pfn(rse, did) for did in files}
+        return {did: self._pfn(rse, did, choose) for did in files}
 
     def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
         """Give what may still be locked."""
@@ -819,8 +851,13 @@ class FakeCatalogue(Catalogue):
             if attribute_text(known.attributes.get(key)) == attribute_text(value) if equals else part in {"*", name}:
                 yield name
 
-    def _pfn(self, rse: str, did: Did) -> str:
-        return f"davs://{self._rses[rse].host}:8443/store/{rse_path('hash', did.scope, did.name)}"
+    def _pfn(self, rse: str, did: Did, choose: Callable[[Mapping[str, Any]], Door | None]) -> str:
+        known = self._rses[rse]
+        door = choose(known.site)
+        path = (identity_path if known.attributes.get("lfn2pfn_algorithm") == "identity" else hash_path)(
+            did.scope, did.name
+        )
+        return f"davs://{door['hostname'] if door else ''}:8443/store/{path}"
 
     def _add(self, rule: _Rule) -> str:
         id_ = f"rule-{len(self._rules)}-{len(self.journal)}"
@@ -837,10 +874,9 @@ def _why_no_destination(known: _Rse) -> str:
         "it is a staging area": known.staging_area,
         "it is TAPE": known.tape,
         "it may not be written (availability_write is False)": not known.writable,
-        "it has no davs protocol": not known.davs,
-        "its davs protocol is read-only": known.davs == "read",
     }
-    return ", ".join(why for why, is_so in wrong.items() if is_so)
+    said = [why for why, is_so in wrong.items() if is_so]
+    return ", ".join([*said, *filter(None, [why_no_door(known.site)])])
 
 
 def _told(file: File) -> Mapping[str, object]:
@@ -877,7 +913,7 @@ def _must_be_ours(rse: BufferRse, known: _Rse) -> None:
 
 
 def _doors(rse: BufferRse) -> tuple[_Door, ...]:
-    return _Door("davs", rse.host, rse.davs_port), _Door("root", rse.host, rse.root_port)
+    return _Door("davs", rse.host, rse.davs_port, 1), _Door("root", rse.host, rse.root_port, None)
 
 
 def _unreachable() -> UnreachableError:

@@ -97,6 +97,7 @@ class Reason(StrEnum):
     BUFFER_UNREACHABLE = "BufferUnreachable"
     BUFFER_REFUSED = "BufferRefused"
     BUFFER_IMPLAUSIBLE = "BufferImplausible"
+    DOORS_DISAGREE = "DoorsDisagree"
     CLOCK_SKEW = "ClockSkew"
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_REFUSED = "ClusterRefused"
@@ -264,6 +265,13 @@ REMEDIES: dict[Reason, Remedy] = {
         "Look into the storage pod that the record names: its agent tells what cannot be, and nothing is done by it. "
         "Keep its volume; delete the pod to have another agent look at it. What stays unbelievable can be given up by "
         "spec.teardown.discard, without the VolatileRSE by spec.discard of the record, once the deadline is over.",
+    ),
+    Reason.DOORS_DISAGREE: Remedy(
+        Actor.ADMIN,
+        "Have the davs protocols of the named RSE lead to the same files, or give the one that readers are sent to a "
+        "priority for wan write in Rucio, so that copies go by it (0 comes before 1, null means never). The outputs "
+        "stay in the buffer until they are where Rucio sends readers: copy those that are elsewhere by hand, or give "
+        "them up by spec.teardown.discard once the deadline is over.",
     ),
     Reason.CLOCK_SKEW: Remedy(
         Actor.ADMIN,

@@ -12,7 +12,6 @@ __all__ = ["buffer_rse"]
 def buffer_rse(record: RSERecordSpec) -> BufferRse:
     """Describe the RSE; before the record has a public address, with ports that nobody serves."""
     public, claim = record.public, record.claims[0]
-    layout = layout_of(record.class_snapshot.naming)
     return BufferRse(
         name=record.rse_name,
         host=record.class_snapshot.exposure.public_host,
@@ -21,7 +20,7 @@ def buffer_rse(record: RSERecordSpec) -> BufferRse:
         attributes={
             **record.class_snapshot.rse_attributes,
             # Without it the server's default counts, which need not be "hash"; a record's names never change.
-            **({"lfn2pfn_algorithm": layout} if layout != "hash" else {}),
+            "lfn2pfn_algorithm": layout_of(record.class_snapshot.naming),
             "vrse_instance": record.adopted_from or record.instance,
             "vrse_record": record.record_id,
             # A name may be longer; it is a word to people, and the record's id is what counts.

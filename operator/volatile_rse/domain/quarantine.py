@@ -169,7 +169,7 @@ def is_unlisted(facts: Facts) -> bool:
 
 
 def _is_doubted(facts: Facts) -> bool:
-    return any(problem.reason is Reason.BUFFER_IMPLAUSIBLE for problem in facts.problems)
+    return any(problem.reason in {Reason.BUFFER_IMPLAUSIBLE, Reason.DOORS_DISAGREE} for problem in facts.problems)
 
 
 def _why_unlisted(facts: Facts) -> str:

@@ -83,6 +83,7 @@ _KEPT_BACK = (
     Reason.CATALOGUE_UNREACHABLE,
     Reason.BUFFER_UNREACHABLE,
     Reason.BUFFER_IMPLAUSIBLE,
+    Reason.DOORS_DISAGREE,
 )
 """What keeps outputs from being safe; the first that holds is told."""
 

@@ -163,6 +163,17 @@ class Catalogue(Protocol):
             CATALOGUE_REFUSED: there is no such RSE, no davs protocol to write by, or Rucio cannot compute the path.
         """
 
+    def read_pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
+        """Give the davs PFN by which Rucio lists each file at a destination, whether it is there or not.
+
+        It is that of ``pfns`` wherever the door that Rucio prefers for reading may be written by, or there is none.
+
+        Raises
+        ------
+        RefusedError
+            As ``pfns``.
+        """
+
     def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
         """Give what an account may still lock on each of these RSEs, by all limits that Rucio judges a rule by.
 

@@ -13,17 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from rucio.client.baseclient import BaseClient
-from rucio.common.exception import DuplicateRule
+from rucio.common.exception import DuplicateRule, RSEProtocolNotSupported
+from rucio.rse import rsemanager
 
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.adapters.rucio.answers import source_pfns, why_no_destination
+from volatile_rse.adapters.rucio.doors import ordered
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
 from volatile_rse.domain.catalogue import Did, RuleState, Term
@@ -241,9 +244,9 @@ def test_names_of_copies_are_asked_for_where_a_door_is_unusual(
     assert catalogue.pfns("SITE-A", [did]) == {did: f"davs://site/{did}"}
 
 
-def door(host: str, write: int | None, port: int = 443) -> dict[str, Any]:
-    domains = {} if write is None else {"domains": {"wan": {"write": write}}}
-    about = {"scheme": "davs", "hostname": host, "port": port, "prefix": "/data/", **domains}
+def door(host: str, write: int | None, read: int | None = None, *, port: int = 443) -> dict[str, Any]:
+    about = {"scheme": "davs", "hostname": host, "port": port, "prefix": "/data/"}
+    about |= {"domains": {"wan": {"read": read, "write": write}}}
     return about | {"impl": "rucio.rse.protocols.gfal.Default"}
 
 
@@ -251,24 +254,59 @@ def door(host: str, write: int | None, port: int = 443) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("doors", "hosts"),
     [
-        ([door("site", 0), door("write", 1)], ("write", "write")),
-        ([door("site", 3), door("write", 2)], ("write", "site")),
-        ([door("site", None), door("write", 1)], ("write", "write")),
-        ([door("site", 1), door("b", 1)], ("b", "site")),
+        ([door("a", None), door("b", 1)], ("b", "b")),
+        ([door("a", 0), door("b", 1)], ("a", "a")),
+        ([door("b", 0), door("a", 1)], ("b", "b")),
+        ([door("a", 3), door("b", 2)], ("b", "b")),
+        ([door("a", 1, 1), door("b", 1, 1)], ("a", "a")),
+        ([door("b", 1, 1), door("a", 1, 1)], ("a", "a")),
+        ([door("a", 1, 2), door("b", 2, 1)], ("b", "b")),
+        ([door("a", 1, 1), door("b", 2, 0)], ("b", "b")),
+        ([door("a", 1, 2), door("b", None, 1)], ("a", "b")),
+        ([door("a", 1, None), door("b", 2, 3)], ("b", "b")),
+        ([door("a", 2, 1), door("b", 1, 1)], ("b", "b")),
+        ([door("a", 1), door("b", 2)], ("a", "a")),
+        ([door("a", 0) | {"domains": {"lan": {"read": 1, "write": 1}}}, door("b", 7, 7)], ("b", "b")),
+        ([door("a", 0) | {"domains": None}, door("b", 7, 7)], ("b", "b")),
     ],
-    ids=["read-only beside it", "a better one", "of no domain", "equal"],
-)
-def test_copies_go_by_a_door_that_may_be_written_by(
-    server: Server, catalogue: RucioCatalogue, doors: list[dict[str, Any]], hosts: tuple[str, str], algorithm: str
+    ids=[
+        "null is never", "0 is first", "0 is first, by whatever host", "the lowest", "equal", "equal, in any order",
+        "where it is listed", "where it is listed: 0", "listed by what is read-only", "not listed by the first",
+        "both are listed", "read by none", "of a LAN alone", "of no domain",
+    ],
+)  # fmt: skip
+def test_copies_go_where_rucio_lists_them_and_are_looked_for_there(
+    server: Server,
+    catalogue: RucioCatalogue,
+    doors: list[dict[str, Any]],
+    hosts: tuple[str, str],
+    algorithm: str,
 ) -> None:
-    """Rucio itself takes the priority 0, which means never, for the first."""
+    written, looked = hosts
     about = {**FLAGS, "lfn2pfn_algorithm": algorithm, "protocols": doors}
     server.answers["/rses/SITE-A"] = (200, {"Content-Type": "application/json"}, json.dumps(about))
-    server.named = "davs://site:443/data/user/alice/"
+    server.named = "davs://a:443/data/user/alice/"
     did = Did("user.alice", "f")
-    ours = {did: f"davs://{hosts[0]}:443/data/user/alice/f"}
-    as_told = {did: f"davs://{hosts[1]}:443/data/user/alice/user.alice:f"}
-    assert catalogue.pfns("SITE-A", [did]) == (ours if algorithm == "identity" else as_told)
+    name = "f" if algorithm == "identity" else "user.alice:f"
+    for _ in range(2):
+        assert catalogue.pfns("SITE-A", [did]) == {did: f"davs://{written}:443/data/user/alice/{name}"}
+        assert catalogue.read_pfns("SITE-A", [did]) == {did: f"davs://{looked}:443/data/user/alice/{name}"}
+
+
+@pytest.mark.parametrize("domain", ["wan", "lan"])
+@pytest.mark.parametrize("operation", ["read", "write", "delete", "third_party_copy_read", "third_party_copy_write"])
+def test_protocols_are_ordered_as_by_the_release_of_rucio_at_hand(operation: str, domain: str) -> None:
+    """Which number means never, and which is the first, has changed between its releases."""
+    if domain == "lan" and operation.startswith("third"):
+        return
+    for ranks in product([None, 0, 1, 9], repeat=4):
+        wide = [{domain: {operation: rank}} for rank in ranks]
+        doors = [door(host, None) | {"domains": domains} for host, domains in zip("abcd", wide, strict=True)]
+        try:
+            theirs = rsemanager.get_protocols_ordered({"protocols": doors}, operation, "davs", domain)
+        except RSEProtocolNotSupported:
+            theirs = []
+        assert ordered({"protocols": doors}, operation, domain=domain) == theirs
 
 
 def site(**changes: Any) -> dict[str, Any]:
@@ -287,9 +325,9 @@ def site(**changes: Any) -> dict[str, Any]:
         ({"availability_write": False}, "availability_write is False"),
         ({"protocols": []}, "no davs protocol"),
         ({"protocols": [door("site", 1) | {"scheme": "root"}]}, "no davs protocol"),
-        ({"protocols": [door("site", 0)]}, "read-only"),
-        ({"protocols": [door("site", None)]}, "read-only"),
-        ({"protocols": [door("site", 0), door("other", 2)]}, ""),
+        ({"protocols": [door("site", None, 1)]}, "read-only"),
+        ({"protocols": [door("site", 0)]}, ""),
+        ({"protocols": [door("site", None), door("other", 2)]}, ""),
         ({"rse_type": "TAPE", "deterministic": False}, "not deterministic.*, it is TAPE"),
     ],
 )

@@ -89,6 +89,7 @@ _CALLS: Mapping[str, Callable[[Catalogue], object]] = {
     "replicas": lambda port: port.replicas("SITE-B", LEDGER),
     "destinations": lambda port: port.destinations("*"),
     "pfns": lambda port: port.pfns("SITE-B", [FILE]),
+    "read_pfns": lambda port: port.read_pfns("SITE-B", [FILE]),
     "rooms": lambda port: port.rooms("alice", ["SITE-B"]),
     "size": lambda port: port.size(OUT),
     "dataset": lambda port: port.dataset(OUT),

@@ -25,8 +25,8 @@ ODD = [
     pytest.param({"staging_area": True}, "it is a staging area", id="staging area"),
     pytest.param({"tape": True}, "it is TAPE", id="tape"),
     pytest.param({"writable": False}, "it may not be written (availability_write is False)", id="not writable"),
-    pytest.param({"davs": "read"}, "its davs protocol is read-only", id="read-only door"),
-    pytest.param({"davs": ""}, "it has no davs protocol", id="no door"),
+    pytest.param({"davs": (("b", 1, None),)}, "its davs protocol is read-only", id="read-only door"),
+    pytest.param({"davs": ()}, "it has no davs protocol", id="no door"),
     pytest.param({"computable": False}, "where a copy goes there cannot be told", id="unknown algorithm"),
 ]
 
@@ -44,7 +44,7 @@ def test_an_rse_that_keeps_nothing_stalls_the_request_before_anything_is_made(
     assert "USER must act" in said
     assert not small.cluster.list("Pod", "bufs")
     small.catalogue.alter("SITE-B", deterministic=True, forgets=False, staging_area=False, tape=False)
-    small.catalogue.alter("SITE-B", writable=True, davs="write", computable=True)
+    small.catalogue.alter("SITE-B", writable=True, davs=None, computable=True)
     small.until(small.has_session)
 
 

@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from volatile_rse.api.names import hash_path, identity_path
+from volatile_rse.adapters.rucio.doors import why_no_door
 from volatile_rse.api.schema import LARGEST
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.plausible import NO_CHECKSUM
 
 __all__ = [
-    "by_write_door",
     "checksum_of",
     "input_of",
     "is_past",
@@ -26,7 +25,6 @@ __all__ = [
     "moment_of",
     "size_of",
     "source_pfns",
-    "usual_paths",
     "why_no_destination",
 ]
 
@@ -34,10 +32,6 @@ _PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[!-.0-~]+/[!-~]+"), 2048
 """What an agent takes as a source."""
 _ADLER32, _MD5 = re.compile(r"[0-9a-fA-F]{1,8}"), re.compile(r"[0-9a-fA-F]{32}")
 _SHOWN = 40
-_PLAIN_PROTOCOLS = {"rucio.rse.protocols.gfal", "rucio.rse.protocols.webdav"}
-"""They make a PFN of scheme, host, port, prefix and path, and of nothing else."""
-_PATHS: Mapping[str, Callable[[str, str], str]] = {"hash": hash_path, "identity": identity_path}
-"""Algorithms of Rucio's own, which are the same on every server."""
 _LETTERS = {
     "AVAILABLE": "A",
     "UNAVAILABLE": "U",
@@ -158,11 +152,7 @@ def why_no_destination(site: Mapping[str, Any]) -> str:
     Rucio would say so late, once copies are registered or held, or never, and lose what it was to keep.
     """
     wrong = [why for is_so, why in _NO_DESTINATION if is_so(site)]
-    if not any(door["scheme"] == "davs" for door in site["protocols"]):
-        wrong.append("it has no davs protocol")
-    elif not _write_doors(site):
-        wrong.append("its davs protocol is read-only (no priority for wan write)")
-    return ", ".join(wrong)
+    return ", ".join([*wrong, *filter(None, [why_no_door(site)])])
 
 
 _NO_DESTINATION: Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]] = (
@@ -172,47 +162,3 @@ _NO_DESTINATION: Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]] = (
     (lambda site: site.get("rse_type") == "TAPE", "it is TAPE: files cannot be read back there when they are verified"),
     (lambda site: not site["availability_write"], "it may not be written (availability_write is False)"),
 )
-
-
-def _write_doors(site: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Give the davs protocols to write by from outside, the preferred one first; a priority of 0 means never."""
-    found = [(_priority(door), str(door["hostname"]), door) for door in site["protocols"] if door["scheme"] == "davs"]
-    return [door for priority, _, door in sorted(found, key=lambda row: row[:2]) if priority]
-
-
-def _priority(door: Mapping[str, Any]) -> int:
-    return int((door.get("domains") or {}).get("wan", {}).get("write") or 0)
-
-
-def by_write_door(site: Mapping[str, Any] | None, pfn: str) -> str:
-    """Give a PFN of Rucio's by a protocol to write by: Rucio takes the priority 0 for the first, not for never."""
-    known = site or {"protocols": ()}
-    doors = _write_doors(known)
-    bases = [_base(door) for door in doors if _is_plain(door)]
-    if not bases or any(pfn.startswith(base) for base in bases):
-        return pfn
-    others = [_base(door) for door in known["protocols"] if door["scheme"] == "davs" and _is_plain(door)]
-    rests = [pfn.removeprefix(base) for base in others if pfn.startswith(base)]
-    return f"{bases[0]}{rests[0]}" if rests else pfn
-
-
-def _is_plain(door: Mapping[str, Any]) -> bool:
-    """Tell whether a PFN of a protocol is scheme, host, port, prefix and path, and nothing else."""
-    odd = not door["port"] or "://" in door["hostname"] or door.get("extended_attributes")
-    return not odd and door["impl"].rpartition(".")[0] in _PLAIN_PROTOCOLS
-
-
-def _base(door: Mapping[str, Any]) -> str:
-    """Give what stands before the path in all PFNs of a plain protocol."""
-    prefix = "/".join(["", *door["prefix"].strip("/").split("/"), ""]) if door["prefix"].strip("/") else "/"
-    return f"davs://{door['hostname']}:{door['port']}{prefix}"
-
-
-def usual_paths(site: Mapping[str, Any] | None) -> tuple[str, Callable[[str, str], str]] | None:
-    """Give what stands before the path in all PFNs of an RSE, and what makes it; None if only Rucio can tell."""
-    known = site or {"protocols": ()}
-    doors = _write_doors(known)
-    path_of = _PATHS.get(known.get("lfn2pfn_algorithm") or "")
-    if not known.get("deterministic") or path_of is None or not doors or not _is_plain(doors[0]):
-        return None
-    return _base(doors[0]), path_of

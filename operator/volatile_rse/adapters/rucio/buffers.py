@@ -18,14 +18,15 @@ __all__ = ["RucioBuffers"]
 
 _MARKS_KNOWN_FOR = 300.0
 """Seconds for which the attributes of a buffer's RSE count as seen once they were right."""
-_DOMAINS = {
+_DOMAINS: Mapping[str, Mapping[str, int | None]] = {
     "lan": {"read": 1, "write": 1, "delete": 1},
     "wan": {"read": 1, "write": 1, "delete": 1, "third_party_copy_read": 1, "third_party_copy_write": 1},
 }
-_SECOND = {
+_SECOND: Mapping[str, Mapping[str, int | None]] = {
     "lan": {"read": 2, "write": 2, "delete": 2},
-    "wan": {"read": 2, "write": 2, "delete": 2, "third_party_copy_read": 0, "third_party_copy_write": 0},
+    "wan": {"read": 2, "write": 2, "delete": 2, "third_party_copy_read": None, "third_party_copy_write": None},
 }
+"""Null is never: 0 would be the first of all."""
 
 
 class RucioBuffers:
@@ -61,14 +62,9 @@ class RucioBuffers:
             return None
         unlike = self._unlike(rse)
         flags = {"availability_read": rse.availability_read, "availability_write": False}
-        doors = {(door["scheme"], door["hostname"], door["port"]) for door in found["protocols"]}
         lacks = (
             *(f"{flag} is {found[flag]}, not {wanted}" for flag, wanted in flags.items() if found[flag] != wanted),
-            *(
-                f"it has no protocol {scheme} at {rse.host}:{port}"
-                for scheme, port in _doors(rse)
-                if (scheme, rse.host, port) not in doors
-            ),
+            *filter(None, (_fault_of(found, door) for door in _doors(rse))),
             *unlike,
         )
         return RseState(rse.name, lacks, deletable=bool(found["availability_delete"]))
@@ -94,17 +90,9 @@ class RucioBuffers:
         for key, value in rse.attributes.items():
             if _differs(attributes, key, value):
                 self._server.call(f"attribute {key} of {rse.name}", "add_rse_attribute", rse.name, key, value)
-        for order, (scheme, port) in enumerate(_doors(rse)):
-            door = {
-                "scheme": scheme,
-                "hostname": rse.host,
-                "port": port,
-                "prefix": "/store/" if scheme == "davs" else "//store/",
-                "impl": "rucio.rse.protocols.gfal.Default",
-                "domains": _SECOND if order else _DOMAINS,
-                "extended_attributes": None,
-            }
-            self._server.call(rse.name, "add_protocol", rse.name, door, tolerate={"Duplicate": None})
+        for door in _doors(rse):
+            if self._server.call(rse.name, "add_protocol", rse.name, door, tolerate={"Duplicate": None}) is None:
+                self._complete_door(rse, door)
 
     def allow_deletion(self, rse: str) -> None:
         """Let the reaper work."""
@@ -152,6 +140,14 @@ class RucioBuffers:
         if wrong:
             self._server.call(rse.name, "update_rse", rse.name, wrong)
 
+    def _complete_door(self, rse: BufferRse, door: Mapping[str, Any]) -> None:
+        """Set the priorities of a protocol right: an operator of before gave others."""
+        if _fault_of(self._rses.get(rse.name) or {"protocols": ()}, door):
+            place = door["hostname"], door["port"]
+            self._server.call(
+                rse.name, "update_protocols", rse.name, door["scheme"], {"domains": door["domains"]}, *place
+            )
+
     def _unlike(self, rse: BufferRse) -> tuple[str, ...]:
         """Name the attributes that are wrong; right ones count for a while, as Rucio itself remembers them.
 
@@ -189,6 +185,30 @@ def _must_be_ours(rse: BufferRse, attributes: Mapping[str, Any]) -> None:
         raise RefusedError(Reason.FOREIGN_OBJECT, what)
 
 
-def _doors(rse: BufferRse) -> tuple[tuple[str, int], ...]:
-    """Give schemes and ports, the preferred one first: Rucio's daemons use davs."""
-    return ("davs", rse.davs_port), ("root", rse.root_port)
+def _doors(rse: BufferRse) -> tuple[Mapping[str, Any], ...]:
+    """Give the protocols, the preferred one first: Rucio's daemons use davs."""
+    return (
+        {**_door(rse.host, _DOMAINS), "scheme": "davs", "port": rse.davs_port, "prefix": "/store/"},
+        {**_door(rse.host, _SECOND), "scheme": "root", "port": rse.root_port, "prefix": "//store/"},
+    )
+
+
+def _door(host: str, domains: Mapping[str, Mapping[str, int | None]]) -> Mapping[str, Any]:
+    implementation = "rucio.rse.protocols.gfal.Default"
+    return {"hostname": host, "impl": implementation, "domains": domains, "extended_attributes": None}
+
+
+def _fault_of(found: Mapping[str, Any], door: Mapping[str, Any]) -> str:
+    """Say what a protocol of an RSE lacks; empty: nothing."""
+    scheme, host, port = place = door["scheme"], door["hostname"], door["port"]
+    told = [each for each in found["protocols"] if (each["scheme"], each["hostname"], each["port"]) == place]
+    if not told:
+        return f"it has no protocol {scheme} at {host}:{port}"
+    domains = told[0].get("domains") or {}
+    wrong = [
+        f"{domain} {operation} {(domains.get(domain) or {}).get(operation)!r}, not {wanted!r}"
+        for domain, operations in door["domains"].items()
+        for operation, wanted in operations.items()
+        if (domains.get(domain) or {}).get(operation) != wanted
+    ]
+    return f"its protocol {scheme} has the priorities {', '.join(wrong)}" if wrong else ""

@@ -122,8 +122,14 @@ class RucioCatalogue(Catalogue):
         return self._rses.destinations(rse_expression)
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
-        """Compute PFNs."""
-        found = self._rses.pfns(rse, files)
+        """Compute the PFNs that copies are written by."""
+        return self._judged(rse, files, self._rses.pfns(rse, files))
+
+    def read_pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
+        """Compute the PFNs by which Rucio lists replicas."""
+        return self._judged(rse, files, self._rses.pfns(rse, files, reads=True))
+
+    def _judged(self, rse: str, files: Collection[Did], found: Mapping[Did, str]) -> Mapping[Did, str]:
         if wrong := sorted(ascii(pfn) for pfn in found.values() if not leads_somewhere(pfn))[:1]:
             what = f"The davs protocol of RSE {rse} gives {wrong[0]}, which is no URL that can be asked."
             raise RefusedError(Reason.CATALOGUE_REFUSED, what)

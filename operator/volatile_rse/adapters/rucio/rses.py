@@ -6,7 +6,8 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from volatile_rse.adapters.rucio.answers import by_write_door, merged, usual_paths, why_no_destination
+from volatile_rse.adapters.rucio.answers import merged, why_no_destination
+from volatile_rse.adapters.rucio.doors import by_door, looking, ordered, usual_paths, writing
 from volatile_rse.adapters.rucio.marks import is_operators
 from volatile_rse.adapters.rucio.server import RucioServer, url_parts
 from volatile_rse.api.conditions import Reason
@@ -130,16 +131,27 @@ class RucioRses:
             known = self._spaces[rse] = None if limit is None else int(limit), time.monotonic() + _SITE_KNOWN_FOR
         return known[0]
 
-    def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
-        """Compute PFNs: by ourselves where the rule is the usual one, since Rucio takes few names in a call."""
-        if (usual := usual_paths(self.site(rse))) is not None:
+    def pfns(self, rse: str, files: Collection[Did], *, reads: bool = False) -> Mapping[Did, str]:
+        """Compute PFNs: by ourselves where the rule is the usual one, since Rucio takes few names in a call.
+
+        Parameters
+        ----------
+        reads
+            By the door that Rucio sends readers to, and not by the one to write by.
+        """
+        site: Mapping[str, Any] = self.site(rse) or {"protocols": ()}
+        door = looking(site) if reads else writing(site)
+        if (usual := usual_paths(site, door)) is not None:
             prefix, path_of = usual
             return {did: f"{prefix}{path_of(did.scope, did.name)}" for did in files}
+        operation = "read" if reads and ordered(site, "read") else "write"
         found: dict[Did, str] = {}
         for names in url_parts([str(did) for did in files]):
-            answer = self._server.call(rse, "lfns2pfns", rse, names, operation="write", scheme="davs")
+            answer = self._server.call(
+                rse, "lfns2pfns", rse, names, protocol_domain="wan", operation=operation, scheme="davs"
+            )
             given = {name: pfn for name, pfn in answer.items() if name in names}
-            found.update({Did.parse(name): by_write_door(self.site(rse), pfn) for name, pfn in given.items()})
+            found.update({Did.parse(name): by_door(site, door, pfn) for name, pfn in given.items()})
         return found
 
     def is_deterministic(self, rse: str) -> bool:

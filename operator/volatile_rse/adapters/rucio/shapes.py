@@ -189,6 +189,7 @@ ANSWERS: Mapping[str, Shape] = {
     "add_rse_attribute": _anything,
     "delete_rse_attribute": _anything,
     "add_protocol": _anything,
+    "update_protocols": _anything,
     "delete_protocols": _anything,
     "delete_rse_limits": _anything,
     "list_replicas": _list(_REPLICA),

@@ -9,13 +9,14 @@ from datetime import datetime
 
 from volatile_rse.api.addresses import place_of
 from volatile_rse.api.agent import OutputState
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain.catalogue import Did, File, Term
 from volatile_rse.domain.outputs import Copying, chosen_of, copying_of, lifetime_of, sealed_files
 from volatile_rse.domain.problems import problem_of_dataset
 from volatile_rse.domain.stage import EMPTIED, REVERTED, when
 from volatile_rse.domain.versions import own_of, same_of
-from volatile_rse.ports.errors import PortError
+from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.datasets import dataset_of
 from volatile_rse.reconcile.gather import credentials, reports
 from volatile_rse.reconcile.gather.look import Look, guarded
@@ -52,7 +53,8 @@ def ask(look: Look) -> None:
 def spot_check(look: Look) -> bool:
     """Ask the destinations themselves for some of what is said to be safe: all else is the agent's word.
 
-    A site that cannot be asked from here, or says nothing, keeps nothing back; one that contradicts does.
+    They are asked by the door to which Rucio sends readers. A site that cannot be asked from here, or says nothing,
+    keeps nothing back; one that contradicts does.
     """
     facts, chosen = look.facts, chosen_of(look.record.status)
     if any((facts.unsafe or {}).values()) or facts.unlocked:
@@ -60,11 +62,22 @@ def spot_check(look: Look) -> bool:
     arrived = copying_of(sealed_files(facts.outputs or ()), facts.copies or (), chosen).arrived
     all_ = [(rse, file) for output, files in arrived.items() for file in files for rse in chosen.get(output, ())]
     some = random.sample(all_, min(len(all_), _SPOTS))  # a lie cannot tell which ones
-    for rse, file, url, size in _sizes(look, some, _pfns(look, ((rse, file.did) for rse, file in some))):
+    listed = _pfns(look, ((rse, file.did) for rse, file in some), reads=True)
+    for rse, file, url, size in _sizes(look, some, listed):
         if size != file.bytes:
             has = "no such file" if size is None else f"{size} bytes"
+            _must_be_one_place(look, rse, file, url, has)
             reports.believe(look, f"it says that {file.did} with {file.bytes} bytes is at {rse}, and {url} has {has}")
     return True
+
+
+def _must_be_one_place(look: Look, rse: str, file: File, url: str, has: str) -> None:
+    """See whether a copy is where it was written to: then nobody has told a lie, and an RSE has doors to two places."""
+    written = _pfns(look, [(rse, file.did)])
+    there = [] if url in written.values() else list(_sizes(look, [(rse, file)], written))
+    if any(size == file.bytes for *_, size in there):
+        what = f"RSE {rse} has {there[0][2]}, and Rucio sends readers to {url}, which has {has}."
+        raise RefusedError(Reason.DOORS_DISAGREE, what)
 
 
 @guarded
@@ -142,7 +155,7 @@ def _seek(look: Look, outputs: tuple[OutputState, ...]) -> None:
         :_SOUGHT
     ]
     wanted = [(rse, file) for file, output in files for rse in chosen[output]]
-    pfns = look.ask(_pfns, look, [(rse, file.did) for rse, file in wanted]) or {}
+    pfns = look.ask(lambda: _pfns(look, [(rse, file.did) for rse, file in wanted], reads=True)) or {}
     seen = {(rse, file.did) for rse, file, _, size in _sizes(look, wanted, pfns) if size == file.bytes}
     missing = {file.did for rse, file in wanted if (rse, file.did) not in seen}
     look.set(found_again=frozenset({file.did for file, _ in files} - missing))
@@ -180,11 +193,13 @@ def _held_since(look: Look) -> datetime:
     return when(session.ended_at) or when(session.ready_at) or look.facts.now
 
 
-def _pfns(look: Look, wanted: Iterable[tuple[str, Did]]) -> dict[tuple[str, Did], str]:
+def _pfns(look: Look, wanted: Iterable[tuple[str, Did]], *, reads: bool = False) -> dict[tuple[str, Did], str]:
+    """Give what copies are written by, or what readers are sent to."""
     by_rse: dict[str, list[Did]] = {}
     for rse, did in sorted(wanted):
         by_rse.setdefault(rse, []).append(did)
-    return {(rse, did): pfn for rse, dids in by_rse.items() for did, pfn in look.catalogue().pfns(rse, dids).items()}
+    ask = look.catalogue().read_pfns if reads else look.catalogue().pfns
+    return {(rse, did): pfn for rse, dids in by_rse.items() for did, pfn in ask(rse, dids).items()}
 
 
 def _sizes(
