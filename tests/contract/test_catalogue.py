@@ -156,6 +156,7 @@ class FakeWorld(World):
 
 _ODD_ATTRIBUTES = {
     "restricted_write": {"restricted_write": "True"},
+    "staging_required": {"staging_required": "True"},
     "identity": {"lfn2pfn_algorithm": "identity"},
 }
 _ODD_COLUMNS: dict[str, dict[str, object]] = {
@@ -716,6 +717,27 @@ def test_destinations_are_permanent(made: Made, catalogue: Catalogue) -> None:
     assert "NO-SUCH-RSE" in refused(Reason.NO_DESTINATION, catalogue.destinations, "NO-SUCH-RSE")
 
 
+def test_many_rses_are_asked_for_at_once(made: Made, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, odd = made.files(), [made.odd("none") for _ in range(6)]
+    made.dataset("SITE-A", files=files)
+    asked, singly = list[str](), {"get_rse", "list_rse_attributes", "get_rse_limits", "get_distance"}
+    if isinstance(catalogue, RucioCatalogue):
+        call = catalogue._server.call
+
+        def counted(about: str, method: str, *args: Any, **kwargs: Any) -> Any:
+            asked.append(method)
+            return call(about, method, *args, **kwargs)
+
+        monkeypatch.setattr(catalogue._server, "call", counted)
+    found = catalogue.destinations("|".join(["SITE-A", *odd]))
+    assert set(found) == {"SITE-A", *odd}
+    rooms = catalogue.rooms(grid.ALICE, list(found))
+    assert set(rooms) == set(found)
+    assert not singly & set(asked), asked
+    assert set(catalogue.sources(files, "|".join(["SITE-A", *odd]), "SITE-A")) == set(dids(files))
+    assert len([method for method in asked if method in singly]) <= 2, asked
+
+
 ODD = {
     "deterministic": "it is not deterministic",
     "volatile": "it is volatile",
@@ -724,6 +746,7 @@ ODD = {
     "availability_write": "it may not be written (availability_write is False)",
     "read": "its davs protocol is read-only",
     "": "it has no davs protocol",
+    "staging_required": "it is TAPE (its attribute staging_required)",
 }
 """What is odd about a permanent RSE -> why outputs cannot be kept there."""
 
@@ -733,8 +756,10 @@ def test_an_rse_that_keeps_nothing_is_no_destination(made: Made, catalogue: Cata
     rse = made.odd(odd)
     for _ in range(2):
         found = catalogue.destinations(f"SITE-A|{rse}")
-        assert found["SITE-A"] == ""
-        assert found[rse].startswith(ODD[odd])
+        assert found["SITE-A"] == catalogue.doubt("SITE-A") == ""
+        assert catalogue.doubt(rse).startswith(ODD[odd])
+        # What its columns say is told of all at once.
+        assert found[rse] == ("" if "protocol" in ODD[odd] or "attribute" in ODD[odd] else catalogue.doubt(rse))
 
 
 @pytest.mark.parametrize(
@@ -852,7 +877,7 @@ def test_third_parties_copy_by_davs(world: World, made: Made, catalogue: Catalog
 
 def left(catalogue: Catalogue, account: str, rse: str) -> int | None:
     """Give what may still be locked, and see that somebody is told by what."""
-    room = catalogue.rooms(account, [rse])[rse]
+    room = catalogue.narrowed(account, rse, catalogue.rooms(account, [rse])[rse])
     assert (room.bytes is None) == (room.by == "")
     return room.bytes
 
@@ -907,13 +932,16 @@ def test_an_rse_has_a_limit_of_its_own_and_may_be_closed_to_others(
     rse, closed = made.odd("space"), made.odd("restricted_write")
     for one in (rse, closed):
         world.limit(grid.BOB, one, 10**6)
-    assert catalogue.rooms(grid.BOB, [rse])[rse] == Room(500, "its limit MaxSpaceAvailable")
-    assert catalogue.rooms(grid.OPERATOR, [rse])[rse] == Room(None)
+    rooms = catalogue.rooms(grid.BOB, [rse, closed])
+    assert {room.bytes for room in rooms.values()} == {10**6}, "by the limits of the account"
+    assert catalogue.narrowed(grid.BOB, rse, rooms[rse]) == Room(500, "its limit MaxSpaceAvailable")
+    assert catalogue.narrowed(grid.BOB, rse, Room(499, "x")) == Room(499, "x")
+    assert catalogue.narrowed(grid.OPERATOR, rse, catalogue.rooms(grid.OPERATOR, [rse])[rse]) == Room(None)
     dataset = made.dataset(rse, files=[dataclasses.replace(made.files()[0], bytes=300)])
     made.dataset(rse, files=[dataclasses.replace(made.files()[0], bytes=200)])
     world.settle(lambda: left(catalogue, grid.BOB, rse) == 0)
     assert catalogue.ensure_rule(dataset, grid.BOB, [rse], 3600), "what is there already needs no space"
-    room = catalogue.rooms(grid.BOB, [closed])[closed]
+    room = catalogue.narrowed(grid.BOB, closed, rooms[closed])
     assert (room.bytes, "restricted_write" in room.by) == (0, True)
     assert left(catalogue, grid.OPERATOR, closed) is None
 

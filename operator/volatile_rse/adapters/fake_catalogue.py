@@ -147,6 +147,8 @@ class FakeCatalogue(Catalogue):
         """(From, to) -> distance."""
         self.judging = True
         """Rucio's judge-evaluator runs: rules see what comes to their datasets."""
+        self.singly: list[str] = []
+        """RSEs that were asked about one by one."""
         self.silent: set[str] = set()
         """RSEs at whose address nobody answers: the reaper can delete nothing there."""
         self._files: dict[Did, File] = {}
@@ -423,9 +425,16 @@ class FakeCatalogue(Catalogue):
     # Outputs.
 
     def destinations(self, rse_expression: str) -> Mapping[str, str]:
-        """Say of each RSE why outputs cannot be kept there."""
+        """Say of each RSE why outputs cannot be kept there, by its columns."""
         self._answers()
-        return {rse: _why_no_destination(self._rses[rse]) for rse in self._of(rse_expression, Reason.NO_DESTINATION)}
+        return {rse: _why_not_kept(self._rses[rse]) for rse in self._of(rse_expression, Reason.NO_DESTINATION)}
+
+    def doubt(self, rse: str) -> str:
+        """Say why outputs cannot be kept on one."""
+        self._answers()
+        self.singly.append(rse)
+        known = self._rses.get(rse)
+        return "it has just been deleted" if known is None else _why_no_destination(known)
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute PFNs."""
@@ -446,13 +455,19 @@ class FakeCatalogue(Catalogue):
         return {did: self._pfn(rse, did, choose) for did in files}
 
     def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
-        """Give what may still be locked."""
+        """Give what may still be locked by the limits of the account."""
         self._answers()
-        return {rse: self._restriction(account, rse) or self._narrowed(account, rse) for rse in rses}
+        return {rse: self._room(account, rse) for rse in rses}
 
-    def _narrowed(self, account: str, rse: str) -> Room:
-        room, space = self._room(account, rse), self._space_left(rse)
-        if account in self.admins or space is None or (room.bytes is not None and room.bytes <= space):
+    def narrowed(self, account: str, rse: str, room: Room) -> Room:
+        """Give what the RSE leaves of it."""
+        self._answers()
+        self.singly.append(rse)
+        if (shut := self._restriction(account, rse)) is not None:
+            return shut
+        known, space = self._rses.get(rse), self._space_left(rse)
+        exempt = account in self.admins or (known is not None and bool(known.attributes.get("mock")))
+        if exempt or space is None or (room.bytes is not None and room.bytes <= space):
             return room
         return Room(max(space, 0), "its limit MaxSpaceAvailable")
 
@@ -866,6 +881,13 @@ class FakeCatalogue(Catalogue):
 
 
 def _why_no_destination(known: _Rse) -> str:
+    staged = "it is TAPE (its attribute staging_required)" if known.attributes.get("staging_required") else ""
+    if known.volatile:
+        return _why_not_kept(known)
+    return ", ".join(filter(None, [_why_not_kept(known), why_no_door(known.site), staged]))
+
+
+def _why_not_kept(known: _Rse) -> str:
     if known.volatile:
         return "it is the buffer of a session"
     wrong = {
@@ -875,8 +897,7 @@ def _why_no_destination(known: _Rse) -> str:
         "it is TAPE": known.tape,
         "it may not be written (availability_write is False)": not known.writable,
     }
-    said = [why for why, is_so in wrong.items() if is_so]
-    return ", ".join([*said, *filter(None, [why_no_door(known.site)])])
+    return ", ".join(why for why, is_so in wrong.items() if is_so)
 
 
 def _told(file: File) -> Mapping[str, object]:

@@ -56,7 +56,9 @@ def tight(room: Room, need: Need, rse: str) -> bool:
     return room.bytes is not None and room.bytes <= need.least(rse) + need.most
 
 
-def problem_of_choice(output: Output, matching: int, why: Mapping[str, str], no_room: Collection[str]) -> Problem:
+def problem_of_choice(
+    output: Output, matching: int, why: Mapping[str, str], no_room: Collection[str], unasked: int = 0
+) -> Problem:
     """Say why an output gets no destination.
 
     Parameters
@@ -67,13 +69,17 @@ def problem_of_choice(output: Output, matching: int, why: Mapping[str, str], no_
         RSE -> why it is left out.
     no_room
         Those of them that lack nothing but quota.
+    unasked
+        RSEs that nobody has looked at: there were too many of them.
     """
     destination = output.destination
     # What is easier to mend comes first.
     named = sorted(why, key=lambda rse: (rse not in no_room, rse))
     said = "; ".join(f"{rse}: {why[rse]}" for rse in named[:_SHOWN])
     more = f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-    left = matching - len(why)
+    if unasked:
+        more += f". {unasked} were not looked at: name fewer, or those that you mean"
+    left = matching - len(why) - unasked
     what = (
         f"spec.outputs[{output.name}].destination: {destination.copies} copies are asked for, and of {matching} RSEs "
         f"of {destination.rse_expression!r} {left} can keep them. {said}{more}."

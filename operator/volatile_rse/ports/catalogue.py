@@ -144,15 +144,19 @@ class Catalogue(Protocol):
     # Outputs.
 
     def destinations(self, rse_expression: str) -> Mapping[str, str]:
-        """Say of each RSE of an expression, sorted, why Rucio would not keep outputs there; empty: it would.
+        """Say of each RSE of an expression, sorted, why Rucio would not keep outputs there; empty: look closer.
 
-        Buffers (attribute ``vrse_instance``) are among them, and keep nothing.
+        However many there are, Rucio is asked a few times: what has to be asked of a single one says ``doubt``. Buffers
+        (attribute ``vrse_instance``) are among them, and keep nothing.
 
         Raises
         ------
         RefusedError
             NO_DESTINATION: the expression is invalid or matches none.
         """
+
+    def doubt(self, rse: str) -> str:
+        """Say why Rucio would not keep outputs on an RSE, by all that is known of it; empty: it would."""
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Give the davs PFN of each file at a destination: where it is written.
@@ -175,11 +179,15 @@ class Catalogue(Protocol):
         """
 
     def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
-        """Give what an account may still lock on each of these RSEs, by all limits that Rucio judges a rule by.
+        """Give what the limits of an account leave on each of these RSEs, as Rucio judges a rule.
 
-        These are the account's on the RSE, its global ones on expressions that have it, and the RSE's own. Without a
-        limit on the RSE an account may lock nothing there, unless it has the attribute ``admin``, or the RSE ``mock``.
+        These are the account's on the RSE, and its global ones on expressions that have it. Without a limit on the RSE
+        an account may lock nothing there, unless it has the attribute ``admin``, or the RSE ``mock``. However many RSEs
+        there are, Rucio is asked a few times; what a single one has to say is left to ``narrowed``.
         """
+
+    def narrowed(self, account: str, rse: str, room: Room) -> Room:
+        """Give what an RSE's own limit and attributes leave of a room of ``rooms``."""
 
     def size(self, dataset: Did) -> int:
         """Add up the files of a user's dataset; 0 if it is absent. Unit: bytes."""

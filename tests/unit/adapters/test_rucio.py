@@ -8,7 +8,9 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from rucio.client.baseclient import BaseClient
-from rucio.common.exception import DuplicateRule, RSEProtocolNotSupported
+from rucio.common.exception import DuplicateRule, InvalidRSEExpression, RSEProtocolNotSupported
 from rucio.rse import rsemanager
 
 from volatile_rse.adapters.authority import LocalAuthority
@@ -29,7 +31,7 @@ from volatile_rse.adapters.rucio.answers import source_pfns, why_no_destination
 from volatile_rse.adapters.rucio.doors import ordered
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import Did, RuleState, Term
+from volatile_rse.domain.catalogue import Did, File, RuleState, Term
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 AUTHORITY = LocalAuthority(*LocalAuthority.create())
@@ -361,12 +363,110 @@ class Bank:
     def list_rse_attributes(self, _rse: str) -> dict[str, Any]:
         return self.attributes
 
+    def list_rses(self, expression: str) -> Iterator[Any]:
+        assert expression == "mock"
+        if not self.attributes.get("mock"):
+            raise InvalidRSEExpression
+        yield {"rse": "SITE-A"}
+
     def get_rse_limits(self, _rse: str) -> Iterator[Any]:
         yield {} if self.space is None else {"MaxSpaceAvailable": self.space}
 
     def get_rse_usage(self, _rse: str, filters: object) -> Iterator[Any]:
         assert filters == {"source": "rucio"}
         yield {"source": "rucio", "used": 70}
+
+
+class Crowd:
+    """Rucio's answers with a thousand RSEs, a hundred of which are buffers, and how often each was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.made = [f"SITE-{number:03}" for number in range(900)] + [f"VRSE-{number:03}" for number in range(100)]
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.asked[method] += 1
+            answer = getattr(self, f"_{method}")(*args, **kwargs)
+            return iter(answer) if isinstance(answer, list) else answer
+
+        return call
+
+    def _list_rses(self, expression: str | None = None) -> list[Any]:
+        if expression == "mock":
+            raise InvalidRSEExpression
+        columns = {"deterministic": True, "volatile": False, "staging_area": False, "rse_type": "DISK"}
+        about = {} if expression else columns | {"availability_write": True}
+        owner = {"ISP": f"a.{uuid.uuid4()}"}
+        return [{"rse": rse, **about, **(owner if about and rse[0] == "V" else {})} for rse in self.made]
+
+    def _get_rse(self, rse: str) -> dict[str, Any]:
+        return {**FLAGS, "rse": rse, "lfn2pfn_algorithm": "hash", "protocols": [door(rse.lower(), 1, 1)]}
+
+    def _list_rse_attributes(self, rse: str) -> dict[str, Any]:
+        return {"site": rse}
+
+    def _get_rse_limits(self, _rse: str) -> list[Any]:
+        return [{}]
+
+    def _get_distance(self, rse: str, _near: str) -> list[Any]:
+        return [{"distance": int(rse[-1])}]
+
+    def _list_replicas(self, dids: list[dict[str, str]], **_: object) -> list[Any]:
+        pfns = {f"davs://{rse}/x": {"rse": rse, "priority": 1, "domain": "wan"} for rse in ("SITE-007", "SITE-003")}
+        return [{**did, "pfns": pfns} for did in dids]
+
+    def _list_account_attributes(self, _account: str) -> list[Any]:
+        return [[]]
+
+    def _get_local_account_usage(self, _account: str) -> list[Any]:
+        return [{"rse": rse, "bytes": 0, "bytes_limit": 1000} for rse in self.made]
+
+    def _get_global_account_limits(self, _account: str) -> dict[str, Any]:
+        return {}
+
+
+def test_a_thousand_rses_are_asked_for_at_once(catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd()
+    monkeypatch.setattr(catalogue._server, "_client", lambda: crowd)
+    found = catalogue.destinations("*")
+    assert Counter(found.values()) == {"": 900, "it is the buffer of a session": 100}
+    rooms = catalogue.rooms("alice", [rse for rse, why in found.items() if not why])
+    assert {room.bytes for room in rooms.values()} == {1000}
+    assert crowd.asked.total() <= 6, crowd.asked
+    assert not {"get_rse", "list_rse_attributes", "get_rse_limits"} & set(crowd.asked)
+    assert catalogue.doubt("SITE-000") == ""
+    assert catalogue.narrowed("alice", "SITE-000", rooms["SITE-000"]).bytes == 1000
+    assert crowd.asked.total() <= 9, crowd.asked
+
+
+def test_of_a_thousand_rses_those_that_have_a_file_are_asked_about(
+    catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd, files = Crowd(), [File(Did("user.alice", f"f{number}"), 1, "00000001") for number in range(50)]
+    monkeypatch.setattr(catalogue._server, "_client", lambda: crowd)
+    for _ in range(3):
+        found = catalogue.sources(files, "*", "SITE-001")
+        assert set(found.values()) == {("davs://SITE-003/x", "davs://SITE-007/x")}
+    asked_singly = {"list_rse_attributes": 2, "get_distance": 2}
+    assert crowd.asked == {"list_rses": 4, "list_replicas": 3, **asked_singly}
+
+
+def test_an_rse_that_was_made_since_is_judged_by_what_it_is(
+    catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = Crowd()
+    monkeypatch.setattr(catalogue._server, "_client", lambda: crowd)
+    catalogue.destinations("*")
+    crowd.made += ["VRSE-NEW", "SITE-NEW"]
+    found = catalogue.destinations("*")
+    assert (found["VRSE-NEW"], found["SITE-NEW"]) == ("it is the buffer of a session", "")
+
+
+@pytest.mark.parametrize(("domain", "is_source"), [("wan", True), (None, True), ("lan", False), ("zip", False)])
+def test_what_is_for_a_lan_is_no_source(domain: str | None, is_source: bool) -> None:  # noqa: FBT001
+    pfns = {"davs://a/x": {"rse": "A", "domain": domain}}
+    assert source_pfns({"pfns": pfns}, {"A": 0}) == (("davs://a/x",) if is_source else ())
 
 
 def everywhere(limit: float, *rses: str) -> dict[str, Any]:
@@ -400,7 +500,7 @@ def test_what_may_be_locked_is_judged_as_rucio_judges_a_rule(
     catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch, bank: Bank, bytes_: int | None, by: str
 ) -> None:
     monkeypatch.setattr(catalogue._server, "_client", lambda: bank)
-    room = catalogue.rooms("alice", ["SITE-A"])["SITE-A"]
+    room = catalogue.narrowed("alice", "SITE-A", catalogue.rooms("alice", ["SITE-A"])["SITE-A"])
     assert room.bytes == bytes_
     assert by in room.by if by else not room.by
 

@@ -19,7 +19,7 @@ from volatile_rse.adapters.rucio import catalogue as adapter
 from volatile_rse.adapters.rucio.answers import input_of, lacking
 from volatile_rse.adapters.rucio.shapes import ANSWERS
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import BufferRse, Did, File, LedgerOwner, Standing
+from volatile_rse.domain.catalogue import BufferRse, Did, File, LedgerOwner, Room, Standing
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import PortError
 
@@ -51,7 +51,12 @@ _RIGHT: Mapping[str, Any] = {
         "rse_type": "DISK", "protocols": [_DOOR],
     },
     "list_rse_attributes": {"vrse_instance": "i", "vrse_record": "r", "ISP": "i"},
-    "list_rses": [{"rse": "SITE-B"}],
+    "list_rses": [
+        {
+            "rse": "SITE-B", "deterministic": True, "volatile": False, "staging_area": False, "rse_type": "DISK",
+            "availability_write": True, "ISP": None,
+        }
+    ],
     "get_distance": [{"distance": 1}],
     "lfns2pfns": {"user.alice:f": "davs://site/f"},
     "get_rse_usage": [{"used": 0}],
@@ -59,7 +64,7 @@ _RIGHT: Mapping[str, Any] = {
     "list_replicas": [
         {
             "scope": "user.alice", "name": "f", "adler32": "00000001", "states": {"SITE-B": "AVAILABLE"},
-            "rses": {"SITE-B": []}, "pfns": {"davs://site/f": {"rse": "SITE-B", "priority": 1}},
+            "rses": {"SITE-B": []}, "pfns": {"davs://site/f": {"rse": "SITE-B", "priority": 1, "domain": "wan"}},
         }
     ],
     "get_local_account_usage": [{"rse": "SITE-B", "bytes": 1, "bytes_limit": 10}],
@@ -88,6 +93,8 @@ _CALLS: Mapping[str, Callable[[Catalogue], object]] = {
     "registered": lambda port: port.registered(LEDGER),
     "replicas": lambda port: port.replicas("SITE-B", LEDGER),
     "destinations": lambda port: port.destinations("*"),
+    "doubt": lambda port: port.doubt("SITE-B"),
+    "narrowed": lambda port: port.narrowed("alice", "SITE-B", Room(10, "x")),
     "pfns": lambda port: port.pfns("SITE-B", [FILE]),
     "read_pfns": lambda port: port.read_pfns("SITE-B", [FILE]),
     "rooms": lambda port: port.rooms("alice", ["SITE-B"]),

@@ -150,3 +150,37 @@ def test_of_two_rses_the_one_with_room_for_all_is_taken() -> None:
     assert chosen(small) == ["SITE-B"]
     small.until(small.has_session)
     assert small.condition("OutputsSafe")["reason"] == "Pending"
+
+
+def crowd(small: Small, **columns: object) -> str:
+    for number in range(900):
+        small.catalogue.add_permanent(f"CROWD-{number:03}", f"crowd-{number}.example.org")
+        small.catalogue.alter(f"CROWD-{number:03}", **columns)
+    return "*"
+
+
+def test_of_hundreds_of_rses_those_that_leave_room_are_looked_at() -> None:
+    small = Small()
+    expression = crowd(small)
+    small.catalogue.quota |= {("alice", f"CROWD-{number:03}"): 0 for number in range(900)}
+    asks_for(small, expression)
+    assert chosen(small)[0] in {"SITE-A", "SITE-B"}
+    assert set(small.catalogue.singly) <= {"SITE-A", "SITE-B"}
+
+
+def test_what_the_columns_of_hundreds_of_rses_say_needs_no_look_at_each() -> None:
+    small = Small()
+    asks_for(small, crowd(small, tape=True))
+    assert chosen(small)[0] in {"SITE-A", "SITE-B"}
+    assert set(small.catalogue.singly) <= {"SITE-A", "SITE-B"}
+
+
+def test_where_hundreds_come_into_question_in_vain_some_are_looked_at_and_it_is_told() -> None:
+    small = Small()
+    asks_for(small, crowd(small, davs=()))
+    small.until(lambda: small.condition("Stalled").get("reason") == "NoDestination")
+    said = small.condition("Stalled")["message"]
+    assert "CROWD-000: it has no davs protocol" in said
+    assert "of 902 RSEs of '*' 0 can keep them" in said
+    assert "802 were not looked at: name fewer, or those that you mean." in said
+    assert len(set(small.catalogue.singly)) == 100

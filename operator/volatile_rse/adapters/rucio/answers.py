@@ -26,6 +26,7 @@ __all__ = [
     "size_of",
     "source_pfns",
     "why_no_destination",
+    "why_not_kept",
 ]
 
 _PFN, _PFN_LENGTH = re.compile(r"(davs|https)://[!-.0-~]+/[!-~]+"), 2048
@@ -130,10 +131,12 @@ def merged(answer: object) -> dict[str, Any]:
     return {key: value for part in parts for key, value in part.items()}
 
 
-def source_pfns(entry: Mapping[str, Any], ranks: Mapping[str, float]) -> tuple[str, ...]:
-    """Give where a replica can be read, the nearest first; ranks say how far each RSE that may be read is."""
+def source_pfns(entry: Mapping[str, Any], ranks: Mapping[str, float | None]) -> tuple[str, ...]:
+    """Give where a file can be read from outside, the nearest first; ranks say how far each RSE is that may be read."""
     found = [
-        (ranks.get(info["rse"]), info.get("priority") or 0, pfn) for pfn, info in (entry.get("pfns") or {}).items()
+        (ranks.get(info["rse"]), info.get("priority") or 0, pfn)
+        for pfn, info in (entry.get("pfns") or {}).items()
+        if info.get("domain") in {None, "wan"}
     ]
     return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None) if leads_somewhere(pfn))
 
@@ -151,8 +154,12 @@ def why_no_destination(site: Mapping[str, Any]) -> str:
 
     Rucio would say so late, once copies are registered or held, or never, and lose what it was to keep.
     """
-    wrong = [why for is_so, why in _NO_DESTINATION if is_so(site)]
-    return ", ".join([*wrong, *filter(None, [why_no_door(site)])])
+    return ", ".join(filter(None, [why_not_kept(site), why_no_door(site)]))
+
+
+def why_not_kept(row: Mapping[str, Any]) -> str:
+    """Say the same by the columns of an RSE alone, which Rucio tells of all at once."""
+    return ", ".join(why for is_so, why in _NO_DESTINATION if is_so(row))
 
 
 _NO_DESTINATION: Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]] = (

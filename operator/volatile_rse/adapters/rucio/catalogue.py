@@ -118,8 +118,12 @@ class RucioCatalogue(Catalogue):
     # Outputs.
 
     def destinations(self, rse_expression: str) -> Mapping[str, str]:
-        """Say of each RSE of an expression why outputs cannot be kept there."""
+        """Say of each RSE of an expression why outputs cannot be kept there, as far as that is told of all at once."""
         return self._rses.destinations(rse_expression)
+
+    def doubt(self, rse: str) -> str:
+        """Say why outputs cannot be kept on one of them."""
+        return self._rses.doubt(rse)
 
     def pfns(self, rse: str, files: Collection[Did]) -> Mapping[Did, str]:
         """Compute the PFNs that copies are written by."""
@@ -139,8 +143,12 @@ class RucioCatalogue(Catalogue):
         return found
 
     def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
-        """Give what an account may still lock."""
+        """Give what the limits of an account leave."""
         return self._quotas.rooms(account, rses)
+
+    def narrowed(self, account: str, rse: str, room: Room) -> Room:
+        """Give what the RSE leaves of it."""
+        return self._quotas.narrowed(account, rse, room)
 
     def size(self, dataset: Did) -> int:
         """Add up the files of a dataset."""

@@ -24,7 +24,7 @@ class RucioQuotas:
         self._rses = rses
 
     def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
-        """Give what an account may still lock on each RSE."""
+        """Give what the limits of an account leave on each RSE: a handful of calls, however many there are."""
         about = f"the limits of account {account}"
         if self._is_admin(about, account):
             return {rse: Room(None) for rse in rses}
@@ -41,6 +41,19 @@ class RucioQuotas:
         )
         return {rse: self._room(account, rse, usage, everywhere) for rse in rses}
 
+    def narrowed(self, account: str, rse: str, room: Room) -> Room:
+        """Give what is left of a room by the RSE itself."""
+        attributes = self._rses.attributes_of_permanent(rse)
+        space = None if _bytes(room) <= 0 else self._rses.space_left(rse)
+        if attributes.get("restricted_write"):
+            # Rucio itself would transfer nothing there for this account.
+            left = Room(0, "its attribute restricted_write, which lets only accounts with the attribute admin write")
+        elif attributes.get("mock") or space is None or space >= _bytes(room):
+            return room
+        else:
+            left = Room(space, "its limit MaxSpaceAvailable")
+        return room if self._is_admin(f"the limits of account {account}", account) else left
+
     def _is_admin(self, about: str, account: str) -> bool:
         """Tell whether Rucio asks for no limit of an account: the attribute counts, whatever its value is."""
         rows = self._server.call(about, "list_account_attributes", account)
@@ -50,13 +63,9 @@ class RucioQuotas:
     def _room(
         self, account: str, rse: str, usage: Mapping[str, Mapping[str, Any]], everywhere: Mapping[str, Any]
     ) -> Room:
-        attributes = self._rses.attributes_of_permanent(rse)
-        if attributes.get("restricted_write"):
-            # Rucio itself would transfer nothing there for this account.
-            return Room(0, "its attribute restricted_write, which lets only accounts with the attribute admin write")
-        if attributes.get("mock"):
-            return Room(None)
         here = usage.get(rse, {})
+        if rse in self._rses.are_exempt():
+            return Room(None)
         if not here.get("bytes_limit"):
             return Room(0, f"the limit of account {account!r} there, which is not set or 0")
         found = []
@@ -69,9 +78,6 @@ class RucioQuotas:
                 left = int(entry["limit"] or 0) - used
                 found.append(Room(left, f"the global limit of account {account!r} on {expression!r}"))
         least = min(found, key=_bytes, default=Room(None))
-        space = None if _bytes(least) <= 0 else self._rses.space_left(rse)
-        if space is not None and space < _bytes(least):
-            least = Room(space, "its limit MaxSpaceAvailable")
         return least if least.bytes is None else Room(max(least.bytes, 0), least.by)
 
 

@@ -34,18 +34,25 @@ class RucioReplicas:
         self, files: Collection[File], rse_expression: str, near: str | None = None, trusted: Collection[str] = ()
     ) -> Mapping[Did, tuple[str, ...]]:
         """Give the davs PFNs of AVAILABLE replicas on permanent RSEs."""
-        ranks = {rse: self._rses.distance(rse, near) for rse in self._rses.permanent(rse_expression, Reason.NO_REPLICA)}
+        allowed, ranks = self._rses.permanent(rse_expression, Reason.NO_REPLICA), dict[str, float | None]()
         found: dict[Did, tuple[str, ...]] = {}
-        judged = set(trusted)
-        for did, entry in self._listed([file.did for file in files], schemes=["davs"], ignore_availability=False):
+        for did, entry in self._readable(files):
             # Of hundreds of RSEs, those that have some of the files are asked about.
-            for rse in {info["rse"] for info in entry["pfns"].values()} & ranks.keys() - judged:
-                judged.add(rse)
-                if not self._rses.is_deterministic(rse):
-                    del ranks[rse]
+            for rse in {info["rse"] for info in entry["pfns"].values()} - ranks.keys():
+                ranks[rse] = self._rank(rse, near, trusted) if rse in allowed else None
             if pfns := source_pfns(entry, ranks):
                 found[did] = pfns
         return found
+
+    def _readable(self, files: Collection[File]) -> Iterator[tuple[Did, dict[str, Any]]]:
+        """List what may be read by davs from outside."""
+        dids = [file.did for file in files]
+        return self._listed(dids, schemes=["davs"], domain="wan", ignore_availability=False)
+
+    def _rank(self, rse: str, near: str | None, trusted: Collection[str]) -> float | None:
+        """Tell how far an RSE is; None: it is no source."""
+        is_source = rse in trusted or self._rses.is_deterministic(rse)
+        return self._rses.distance(rse, near) if is_source and not self._rses.is_volatile(rse) else None
 
     def letters(self, rse: str, ledger: Did) -> Mapping[Did, str]:
         """Give the states of the ledger's replicas on the buffer."""

@@ -6,9 +6,9 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from volatile_rse.adapters.rucio.answers import merged, why_no_destination
+from volatile_rse.adapters.rucio.answers import merged, why_no_destination, why_not_kept
 from volatile_rse.adapters.rucio.doors import by_door, looking, ordered, usual_paths, writing
-from volatile_rse.adapters.rucio.marks import is_operators
+from volatile_rse.adapters.rucio.marks import OWNER, is_operators
 from volatile_rse.adapters.rucio.server import RucioServer, url_parts
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did
@@ -21,7 +21,9 @@ _REMEMBERED = 10_000
 _KNOWN_FOR = 300.0
 """Seconds for which an RSE without our mark counts as permanent; one with it counts as volatile for good."""
 _SITE_KNOWN_FOR = 60.0
-"""Seconds for which the doors of a permanent RSE count as seen."""
+"""Seconds for which the columns, doors and distances of permanent RSEs count as seen."""
+_COLUMNS = (OWNER, "rse_type", "deterministic", "volatile", "staging_area", "availability_write")
+_BUFFER = "it is the buffer of a session"
 
 
 class RucioRses:
@@ -34,6 +36,10 @@ class RucioRses:
         self._volatile: set[str] = set()
         self._sites: dict[str, tuple[dict[str, Any] | None, float]] = {}
         self._spaces: dict[str, tuple[int | None, float]] = {}
+        self._distances: dict[tuple[str, str], tuple[float, float]] = {}
+        self._rows: tuple[Mapping[str, Mapping[str, Any]], float] = {}, 0.0
+        """RSE -> its columns, and until when they count as seen."""
+        self._exempt: tuple[frozenset[str], float] = frozenset(), 0.0
 
     def get(self, rse: str) -> dict[str, Any] | None:
         """Describe an RSE as it is now; None: there is none."""
@@ -75,44 +81,86 @@ class RucioRses:
         self._permanent[rse] = attributes, time.monotonic() + _KNOWN_FOR
         return attributes
 
-    def permanent(self, expression: str, reason: Reason) -> list[str]:
-        """List the permanent RSEs of an expression; the reason is that of one that is invalid or matches nothing."""
-        return [rse for rse in self._matching(expression, reason) if not self.is_volatile(rse)]
+    def permanent(self, expression: str, reason: Reason) -> frozenset[str]:
+        """Name the RSEs of an expression that are no buffers by what their creation says.
 
-    def _matching(self, expression: str, reason: Reason) -> list[str]:
+        Rucio is asked once or twice, however many there are: those that come into question are asked about one by one.
+
+        Parameters
+        ----------
+        reason
+            That of an expression that is invalid or matches nothing.
+        """
+        return frozenset(rse for rse, row in self._matching(expression, reason).items() if not _is_buffer(row))
+
+    def _matching(self, expression: str, reason: Reason) -> dict[str, Mapping[str, Any]]:
+        """Give the columns of the RSEs of an expression; none of one that has just been deleted."""
         found = self._server.call(
             f"RSE expression {expression!r}",
             "list_rses",
             expression,
             tolerate={"InvalidRSEExpression": reason, "RSENotFound": reason},
         )
-        return [entry["rse"] for entry in found]
+        names = [entry["rse"] for entry in found]
+        rows = self._columns()
+        if any(name not in rows for name in names):
+            # Made since then.
+            rows = self._columns(fresh=True)
+        return {name: rows.get(name, {}) for name in sorted(names)}
+
+    def _columns(self, *, fresh: bool = False) -> Mapping[str, Mapping[str, Any]]:
+        """Describe all RSEs by their columns, as they were a minute ago at most: one question for all."""
+        if fresh or time.monotonic() >= self._rows[1]:
+            found = self._server.call("the RSEs", "list_rses")
+            rows = {entry["rse"]: {key: entry.get(key) for key in _COLUMNS} for entry in found}
+            self._rows = rows, time.monotonic() + _SITE_KNOWN_FOR
+        return self._rows[0]
 
     def distance(self, rse: str, near: str | None) -> float:
-        """Give the distance from an RSE to another one, infinite where Rucio knows none."""
+        """Give the distance from an RSE to another one, infinite where Rucio knows none; a minute old at most."""
         if near is None or rse == near:
             return 0
-        rows = self._server.call(
-            f"the distance from {rse} to {near}", "get_distance", rse, near, tolerate={"RSENotFound": None}
-        )
-        known = [row["distance"] for row in rows or () if row.get("distance") is not None]
-        return min(known, default=float("inf"))
+        known = self._distances.get((rse, near))
+        if known is None or time.monotonic() >= known[1]:
+            rows = self._server.call(
+                f"the distance from {rse} to {near}", "get_distance", rse, near, tolerate={"RSENotFound": None}
+            )
+            told = [row["distance"] for row in rows or () if row.get("distance") is not None]
+            known = self._distances[rse, near] = min(told, default=float("inf")), time.monotonic() + _SITE_KNOWN_FOR
+        return known[0]
 
     def destinations(self, rse_expression: str) -> Mapping[str, str]:
-        """Say of each RSE why outputs cannot be kept there."""
-        return {rse: self._why_not(rse) for rse in sorted(self._matching(rse_expression, Reason.NO_DESTINATION))}
+        """Say of each RSE why outputs cannot be kept there, as far as its columns tell."""
+        return {rse: _why_not(row) for rse, row in self._matching(rse_expression, Reason.NO_DESTINATION).items()}
 
-    def _why_not(self, rse: str) -> str:
+    def doubt(self, rse: str) -> str:
+        """Say why outputs cannot be kept on an RSE, by all that is known of it."""
         try:
-            if self.is_volatile(rse):
-                return "it is the buffer of a session"
+            # Its doors first: they are what most lack.
             site = self.site(rse)
+            why = "it has just been deleted" if site is None else why_no_destination(site)
+            if not why and self.is_volatile(rse):
+                why = _BUFFER
+            return why or ("it is TAPE (its attribute staging_required)" if self.is_tape(rse) else "")
         except UnreachableError as error:
             if error.reason is not Reason.CATALOGUE_IMPLAUSIBLE:
                 raise
             # One odd RSE keeps nobody from the others.
             return error.what.rstrip(".")
-        return "it has just been deleted" if site is None else why_no_destination(site)
+
+    def is_tape(self, rse: str) -> bool:
+        """Tell whether a file that is there need not be on disk, as Rucio itself judges it."""
+        row = self._columns().get(rse, {})
+        return row.get("rse_type") == "TAPE" or bool(self.attributes_of_permanent(rse).get("staging_required"))
+
+    def are_exempt(self) -> frozenset[str]:
+        """Name the RSEs for which Rucio asks for no limit, as it was some minutes ago at most."""
+        if time.monotonic() >= self._exempt[1]:
+            found = self._server.call(
+                "RSE expression 'mock'", "list_rses", "mock", tolerate={"InvalidRSEExpression": None}
+            )
+            self._exempt = frozenset(entry["rse"] for entry in found or ()), time.monotonic() + _KNOWN_FOR
+        return self._exempt[0]
 
     def space_left(self, rse: str) -> int | None:
         """Give the bytes that fit on an RSE by its limit MaxSpaceAvailable; None: there is none."""
@@ -156,7 +204,7 @@ class RucioRses:
 
     def is_deterministic(self, rse: str) -> bool:
         """Tell whether Rucio computes the paths of files there, and takes no other one from anybody."""
-        return bool((self.site(rse) or {}).get("deterministic"))
+        return bool(self._columns().get(rse, {}).get("deterministic"))
 
     def forget(self, rse: str) -> None:
         """Drop what was remembered of an RSE that is gone."""
@@ -164,3 +212,14 @@ class RucioRses:
         memories: tuple[dict[str, Any], ...] = (self._permanent, self._sites, self._spaces)
         for memory in memories:
             memory.pop(rse, None)
+
+
+def _is_buffer(row: Mapping[str, Any]) -> bool:
+    """Tell by what was given in the very call that creates an RSE: a buffer that is half made has it, too."""
+    return is_operators({OWNER: row.get(OWNER)})
+
+
+def _why_not(row: Mapping[str, Any]) -> str:
+    if not row:
+        return "it has just been deleted"
+    return _BUFFER if _is_buffer(row) else why_not_kept(row)

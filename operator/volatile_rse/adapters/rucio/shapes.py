@@ -136,6 +136,14 @@ _RSE = _fields(
     {"lfn2pfn_algorithm": _or_none(_STRING)}, deterministic=_FLAG,
     protocols=_list(_DOOR), availability_read=_FLAG, availability_write=_FLAG, availability_delete=_FLAG,
 )  # fmt: skip
+_ROW = _fields(
+    {
+        **dict.fromkeys(("deterministic", "volatile", "staging_area", "availability_write"), _or_none(_FLAG)),
+        **dict.fromkeys(("ISP", "rse_type"), _or_none(_STRING)),
+    },
+    rse=_TEXT,
+)
+"""By an expression Rucio gives the name alone."""
 _RULE = _fields(
     None,
     id=_TEXT, account=_TEXT, rse_expression=_TEXT, state=_TEXT, copies=_COUNT, locked=_FLAG, locks_ok_cnt=_COUNT,
@@ -157,7 +165,7 @@ def _fault_of_pfns(value: object) -> str:
     """Judge what names are read with: a PFN itself may be any text, since one that leads nowhere is left out."""
     if not isinstance(value, Mapping) or not all(isinstance(pfn, str) for pfn in value):
         return _such(value)
-    info = _fields({"priority": _or_none(_NUMBER)}, rse=_TEXT)
+    info = _fields({"priority": _or_none(_NUMBER), "domain": _or_none(_STRING)}, rse=_TEXT)
     return next((fault for entry in value.values() if (fault := info(entry))), "")
 
 
@@ -178,7 +186,7 @@ ANSWERS: Mapping[str, Shape] = {
     "set_metadata_bulk": _anything,
     "get_rse": _RSE,
     "list_rse_attributes": _OBJECT,
-    "list_rses": _list(_fields(rse=_TEXT)),
+    "list_rses": _list(_ROW),
     "get_distance": _list(_fields({"distance": _or_none(_NUMBER)})),
     "lfns2pfns": _map(_STRING),
     "get_rse_usage": _list(_fields({"used": _or_none(_FINITE)})),

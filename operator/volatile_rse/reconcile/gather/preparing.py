@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from volatile_rse.api.conditions import Reason
@@ -22,6 +22,9 @@ from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.usage import usage_of_others
 
 __all__ = ["ask"]
+
+_LOOKED_AT = 100
+"""RSEs that are asked about one by one for an output: of hundreds that match, those that leave the most room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,28 +101,67 @@ def _choose(look: Look, catalogue: Catalogue, access: SiteAccess, output: Output
     known = dataset_of(catalogue, output)
     if refused := problem_of_dataset(output, account, look.spec.record_id, known):
         raise RefusedError(refused.reason, refused.what)
-    matching = catalogue.destinations(output.destination.rse_expression)
-    why = {rse: fault for rse, fault in matching.items() if fault}
-    need = _need(catalogue, output, account, known, most)
-    rooms = catalogue.rooms(account, [rse for rse in matching if rse not in why])
-    no_room = full(rooms, need)
-    why |= no_room
+    field = _Field(look, catalogue, output, _need(catalogue, output, account, known, most))
     urls, shut = dict[str, str](), dict[str, str]()
-    for rse in preferred(rooms, need):
-        if len(urls) == output.destination.copies:
-            break
+    for rse in field.fitting():
         try:
             url = example_of(look, catalogue, output, rse)
         except RefusedError as error:
-            why[rse] = f"where a copy goes there cannot be told ({error.what.rstrip('.')})"
-        else:
-            (urls if access.fault(url, writes=True) is None else shut)[rse] = url
+            field.why[rse] = f"where a copy goes there cannot be told ({error.what.rstrip('.')})"
+            continue
+        (urls if access.fault(url, writes=True) is None else shut)[rse] = url
+        if len(urls) == output.destination.copies:
+            break
     # Where too few let in, those that would have been chosen are told.
     urls |= dict(list(shut.items())[: output.destination.copies - len(urls)])
     if len(urls) < output.destination.copies:
-        problem = problem_of_choice(output, len(matching), why, no_room)
+        problem = problem_of_choice(output, len(field.matching), field.why, field.no_room, field.unasked)
         raise RefusedError(problem.reason, problem.what)
-    return _Choice(tuple(urls), tuple(urls.values()), _told_tight(rooms, need, list(urls)))
+    return _Choice(tuple(urls), tuple(urls.values()), _told_tight(field.rooms, field.need, list(urls)))
+
+
+class _Field:
+    """The RSEs that an output may go to: all are judged by what Rucio tells at once, and few are looked at singly."""
+
+    def __init__(self, look: Look, catalogue: Catalogue, output: Output, need: Need) -> None:
+        self._account, self._catalogue = look.claim.account, catalogue
+        self.need = need
+        self.matching = catalogue.destinations(output.destination.rse_expression)
+        self.why = {rse: fault for rse, fault in self.matching.items() if fault}
+        """RSE -> why it is left out."""
+        self.rooms = dict(catalogue.rooms(self._account, [rse for rse in self.matching if rse not in self.why]))
+        self.no_room = full(self.rooms, need)
+        """Those of them that lack nothing but quota."""
+        self.why |= self.no_room
+        self.unasked = 0
+        """RSEs that nobody has looked at."""
+
+    def fitting(self) -> Iterator[str]:
+        """Give RSEs that keep outputs, the preferred ones first: each is looked at when it comes into question."""
+        tighter = []
+        candidates = preferred(self.rooms, self.need)
+        for at, rse in enumerate(candidates):
+            if at == _LOOKED_AT:
+                self.unasked = len(candidates) - at
+                break
+            was_tight = tight(self.rooms[rse], self.need, rse)
+            if not self._takes(rse):
+                continue
+            if tight(self.rooms[rse], self.need, rse) and not was_tight and rse not in self.need.held:
+                tighter.append(rse)
+            else:
+                yield rse
+        yield from tighter
+
+    def _takes(self, rse: str) -> bool:
+        if fault := self._catalogue.doubt(rse):
+            self.why[rse] = fault
+            return False
+        self.rooms[rse] = self._catalogue.narrowed(self._account, rse, self.rooms[rse])
+        no_room = full({rse: self.rooms[rse]}, self.need)
+        self.no_room |= no_room
+        self.why |= no_room
+        return not no_room
 
 
 def _need(catalogue: Catalogue, output: Output, account: str, known: DatasetState | None, most: int) -> Need:
