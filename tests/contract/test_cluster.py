@@ -105,6 +105,25 @@ def test_the_cluster_has_an_identity(cluster: Cluster) -> None:
     assert cluster.identity() == cluster.identity() != ""
 
 
+def test_a_namespace_has_a_uid_and_labels_and_made_again_it_is_another(cluster: Cluster, name: str) -> None:
+    ref, own = Ref("Namespace", None, name), {"kubernetes.io/metadata.name": name}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    assert cluster.create(body)
+    assert read(cluster, ref)["metadata"]["labels"] == own
+    cluster.merge(ref, {"metadata": {"labels": {"team": "cms", **dict.fromkeys(own, "other")}}})
+    assert read(cluster, ref)["metadata"]["labels"] == {"team": "cms", **own}
+    first = uid(cluster, ref)
+    cluster.delete(ref, first)
+    assert eventually(lambda: cluster.get(ref) is None)
+    assert cluster.create(body)
+    assert uid(cluster, ref) != first
+    assert read(cluster, ref)["metadata"]["labels"] == own
+    assert not cluster.create(body)
+    cluster.delete(ref, first)
+    assert "deletionTimestamp" not in read(cluster, ref)["metadata"]
+    cluster.delete(ref, uid(cluster, ref))
+
+
 def test_absent_is_none(cluster: Cluster, namespace: str, name: str) -> None:
     assert cluster.get(Ref("Pod", namespace, name)) is None
     assert cluster.get(Ref("RSERecord", None, name)) is None

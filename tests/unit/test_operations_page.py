@@ -9,7 +9,10 @@ import pytest
 import yaml
 
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
+from volatile_rse.api.volatilerseclass import Tenancy
+from volatile_rse.domain.rights import grants_of
 from volatile_rse.domain.status import STALLING
+from volatile_rse.domain.tenants import Namespace, faults_of_tenancy
 from volatile_rse.telemetry.metrics import Metrics
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
@@ -69,3 +72,16 @@ def test_every_link_within_the_page_leads_somewhere() -> None:
     titles = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
+
+
+def test_the_grant_of_a_hub_means_what_the_page_says() -> None:
+    (example,) = re.findall(r"```yaml\n(tenancy:\n.*?)```", PAGE, re.DOTALL)
+    tenancy = Tenancy.model_validate(yaml.safe_load(example)["tenancy"])
+    label = {"hub.example.org/managed": "true"}
+    assert not faults_of_tenancy(tenancy)
+    means = {
+        (name, bool(labels)): bool(grants_of(tenancy, Namespace(name, "u", labels), "hub"))
+        for name in ("jupyter-alice", "jupyter", "my-jupyter-alice")
+        for labels in (label, {})
+    }
+    assert [case for case, granted in means.items() if granted] == [("jupyter-alice", True)]

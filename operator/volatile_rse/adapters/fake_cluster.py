@@ -24,6 +24,8 @@ __all__ = ["FakeCluster", "FakeEvent", "Write", "play_controllers"]
 _NODE_PORTS = range(30000, 32768)
 _PROTECTION = "kubernetes.io/pvc-protection"
 """Finalizer of every claim: it goes after the pods that use it."""
+_OF_NAMESPACE = "kubernetes.io/metadata.name"
+"""Label of every namespace: its name, whatever anybody writes there."""
 _CONFIG_MAP = 1 << 20
 """Bytes of data that one takes."""
 _SYSTEM_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
@@ -301,6 +303,8 @@ class FakeCluster(Cluster):
         return True
 
     def _admit(self, ref: Ref, stored: dict[str, Any]) -> None:
+        if ref.kind == "Namespace":
+            stored["metadata"].setdefault("labels", {})[_OF_NAMESPACE] = ref.name
         if ref.kind == "ConfigMap" and _size(stored) > _CONFIG_MAP:
             raise RefusedError(Reason.CLUSTER_REFUSED, f"{ref}: it has more than {_CONFIG_MAP} bytes")
         if ref.kind == "Secret":

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     UNKNOWN_CLASS = "UnknownClass"
     UNKNOWN_CONNECTION = "UnknownConnection"
     ACCOUNT_NOT_GRANTED = "AccountNotGranted"
+    NAMESPACE_NOT_GRANTED = "NamespaceNotGranted"
     SCOPE_NOT_GRANTED = "ScopeNotGranted"
     DID_NOT_FOUND = "DIDNotFound"
     NO_REPLICA = "NoReplica"
@@ -152,6 +153,11 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.ACCOUNT_NOT_GRANTED: Remedy(
         Actor.USER, "Use an account that the class grants to this namespace, or ask an admin for the grant."
+    ),
+    Reason.NAMESPACE_NOT_GRANTED: Remedy(
+        Actor.ADMIN,
+        "Give the namespace the label that the named grant wants (`kubectl label namespace`), or change the class's "
+        "spec.tenancy.grants, counted from 0. A namespace that was made again has another uid.",
     ),
     Reason.SCOPE_NOT_GRANTED: Remedy(
         Actor.USER,

@@ -46,6 +46,9 @@ class Claim(ApiModel):
     """UID of the VolatileRSE."""
     namespace: DnsLabel
     """Of the VolatileRSE."""
+    namespace_uid: Annotated[Annotated[str, Field(max_length=64)] | None, Field(alias="namespaceUID")] = None
+    """UID of that namespace: one that is made again under its name is another, and has nothing to do with this buffer.
+    Absent in records of earlier versions."""
     name: Annotated[str, Field(max_length=253)]
     """Of the VolatileRSE."""
     account: Account

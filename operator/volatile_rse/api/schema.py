@@ -18,6 +18,7 @@ __all__ = [
     "LABEL_VALUE",
     "LARGEST",
     "LONGEST",
+    "NAMESPACE_PATTERN",
     "NEAREST",
     "SCOPE",
     "Account",
@@ -27,6 +28,7 @@ __all__ = [
     "DnsLabel",
     "Durability",
     "Duration",
+    "NamespacePattern",
     "Quantity",
     "RSEExpression",
     "RelativePattern",
@@ -35,6 +37,7 @@ __all__ = [
     "StoredModel",
     "cel",
     "fault_of_label",
+    "fault_of_text",
     "parse_duration",
     "parse_quantity",
 ]
@@ -185,6 +188,12 @@ Cpu = Annotated[str, Field(pattern=r"^[1-9][0-9]*m?$", max_length=8)]
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 
+NAMESPACE_PATTERN = r"^[a-z0-9*]([-a-z0-9*]{0,61}[a-z0-9*])?$"
+"""The name of a namespace, in which each ``*`` stands for any characters."""
+
+NamespacePattern = Annotated[str, Field(max_length=63, json_schema_extra={"pattern": NAMESPACE_PATTERN})]
+"""Its form is said to the API server alone: of a class, a wrong one concerns the grant that has it, and no other."""
+
 Account = Annotated[str, Field(pattern=r"^[a-z0-9-_]{1,25}$", max_length=25)]
 """A Rucio account (``ACCOUNT`` in Rucio's generic schema)."""
 
@@ -233,6 +242,11 @@ RelativePattern = Annotated[
     ),
 ]
 """A glob below the session's outbox (``patterns``); what the API server cannot judge of it is told by a condition."""
+
+
+def fault_of_text(pattern: str, text: str) -> bool:
+    """Tell whether a text is not as a pattern of a schema has it: there ``$`` is the end of all, line feeds too."""
+    return not re.fullmatch(pattern.removesuffix("$"), text)
 
 
 def fault_of_label(key: str, value: str) -> str:

@@ -15,6 +15,7 @@ from volatile_rse.api.schema import (
     DnsLabel,
     Durability,
     Duration,
+    NamespacePattern,
     Quantity,
     Scope,
     ScopePattern,
@@ -28,9 +29,11 @@ __all__ = [
     "ContainerResources",
     "Exposure",
     "Grant",
+    "LabelRequirement",
     "Limits",
     "Memory",
     "NamespaceLimits",
+    "NamespaceSelector",
     "Naming",
     "OwnerLimits",
     "Pods",
@@ -199,11 +202,70 @@ class Site(ApiModel):
     shows accidents, not forgery. No token is shown there, and nothing is ever written there."""
 
 
-class Grant(ApiModel):
-    """What some namespaces may use."""
+class LabelRequirement(ApiModel):
+    """What a label has to be, as Kubernetes writes it."""
 
-    namespaces: Annotated[list[DnsLabel], Field(min_length=1, max_length=128)]
-    """Of VolatileRSEs."""
+    # Forms are said to the API server alone: a wrong one concerns the grant that has it, and no other.
+    key: Annotated[str, Field(max_length=317, json_schema_extra={"pattern": LABEL_KEY})]
+    """Of the label."""
+    operator: Annotated[
+        str, Field(max_length=16, json_schema_extra={"enum": ["In", "NotIn", "Exists", "DoesNotExist"]})
+    ]
+    """`NotIn` takes namespaces without the label, too."""
+    values: Annotated[
+        list[Annotated[str, Field(max_length=63, json_schema_extra={"pattern": LABEL_VALUE})]], Field(max_length=64)
+    ] = []
+    """For `In` and `NotIn` alone."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
+                    "operators In and NotIn need values, Exists and DoesNotExist have none",
+                )
+            ]
+        }
+    )
+
+
+class NamespaceSelector(ApiModel):
+    """Namespaces by their labels, as Kubernetes selects them: all of it has to hold, and nothing means every one."""
+
+    match_labels: Annotated[
+        dict[
+            Annotated[str, Field(max_length=317)],
+            Annotated[str, Field(max_length=63, json_schema_extra={"pattern": LABEL_VALUE})],
+        ],
+        Field(max_length=16),
+    ] = {}
+    """Labels that a namespace has."""
+    match_expressions: Annotated[list[LabelRequirement], Field(max_length=16)] = []
+    """What else its labels have to be."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    "!has(self.matchLabels) || self.matchLabels.all(key, "
+                    f"key.matches(r'{LABEL_KEY}') && key.split('/')[0].size() <= 253)",
+                    "a key of matchLabels is no key of a label",
+                )
+            ]
+        }
+    )
+
+
+class Grant(ApiModel):
+    """What some namespaces may use; one for which namespaces and namespaceSelector both hold, where it has both."""
+
+    namespaces: Annotated[list[NamespacePattern], Field(min_length=1, max_length=128)] | None = None
+    """Of VolatileRSEs: names, or patterns in which each `*` stands for any characters, also for none (`jupyter-*`; `*`
+    alone: every namespace). Use patterns only where tenants cannot name namespaces."""
+    namespace_selector: NamespaceSelector | None = None
+    """Namespaces by their labels. Use it only where tenants cannot label namespaces."""
+    uid: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Of the one namespace that is named: one that is made again under its name has another UID, and no grant."""
     accounts: Annotated[list[Account], Field(min_length=1, max_length=64)]
     """Rucio accounts for which these namespaces may act."""
     scopes: Annotated[list[Scope], Field(max_length=512)] = []
@@ -211,6 +273,22 @@ class Grant(ApiModel):
     read_scopes: Annotated[list[ScopePattern], Field(max_length=512)] = []
     """Scopes that these namespaces may read from only; one that ends with `*` stands for all that begin so. The scope
     of every file counts, whatever dataset or container it was attached to."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    "has(self.namespaces) || has(self.namespaceSelector)",
+                    "a grant has namespaces, or a namespaceSelector, or both",
+                ),
+                cel(
+                    "!has(self.uid) || (has(self.namespaces) && self.namespaces.size() == 1"
+                    " && !self.namespaces[0].contains('*'))",
+                    "uid is for one namespace that namespaces has by its exact name",
+                ),
+            ]
+        }
+    )
 
 
 class Tenancy(ApiModel):

@@ -14,6 +14,7 @@ from volatile_rse.api.volatilerse import Discard, OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState, RuleState
 from volatile_rse.domain.problems import Problem, Quarantined
+from volatile_rse.domain.tenants import Namespace
 
 __all__ = [
     "Changed",
@@ -56,6 +57,8 @@ class Request:
     """Our finalizer is on it."""
     namespace_terminating: bool
     spec: VolatileRSESpec | None
+    tenant: Namespace | None = None
+    """Its namespace, read after it; None: there is none."""
     invalid: str = ""
     """Why ``spec`` cannot be read."""
     outputs: tuple[OutputStatus, ...] = ()

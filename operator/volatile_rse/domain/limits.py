@@ -95,10 +95,10 @@ class _Closed:
     created: datetime
 
     @property
-    def owner(self) -> tuple[str, str, str]:
-        """Class, namespace and account."""
+    def owner(self) -> tuple[str, str, str, str]:
+        """Class, namespace and account; a namespace is another one if it is made again."""
         claim = self.record.spec.claims[0]
-        return self.record.spec.class_name, claim.namespace, claim.account
+        return self.record.spec.class_name, claim.namespace, claim.namespace_uid or "", claim.account
 
     @property
     def order(self) -> tuple[bool, datetime, str]:
@@ -114,7 +114,7 @@ def surplus(records: Iterable[Record], now: datetime) -> list[Record]:
 
     None that is held: its VolatileRSE would run again. None of a new buffer: they are counted by the hour.
     """
-    owners: defaultdict[tuple[str, str, str], list[_Closed]] = defaultdict(list)
+    owners: defaultdict[tuple[str, str, str, str], list[_Closed]] = defaultdict(list)
     for record in records:
         closed = when(record.status.closed_at)
         if closed is not None and not record.held:

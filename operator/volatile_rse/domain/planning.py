@@ -108,8 +108,10 @@ def _without_record(facts: Facts, instance: str) -> Plan:
         return Plan(effects=(do.ReleaseRequest(),) if request.held else ())
     if request.spec is None:
         return Plan(problems=(*facts.problems, Problem(Reason.INVALID_SPEC, request.invalid)))
+    if request.tenant is None:
+        return Plan(waiting=f"namespace {request.namespace}, which is not there")
     connected = facts.connection is not None
-    wrong = problems_of_request(request.namespace, request.spec, facts.class_, connection_exists=connected)
+    wrong = problems_of_request(request.tenant, request.spec, facts.class_, connection_exists=connected)
     wrong = _name_problems(request.name) + wrong
     if wrong or facts.problems or facts.class_ is None or facts.connection is None:
         return Plan(problems=facts.problems + wrong)
@@ -185,6 +187,8 @@ def _record(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str
                 {
                     "uid": request.uid,
                     "namespace": request.namespace,
+                    # The VolatileRSE was held before its namespace was read: as long as it is, that one stays.
+                    "namespace_uid": None if request.tenant is None else request.tenant.uid,
                     "name": request.name,
                     "account": spec.account,
                     "request": spec,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import get_args
 
 from volatile_rse.api.conditions import REMEDIES, Reason
 from volatile_rse.api.patterns import fault_of_pattern, leaves_outbox
 from volatile_rse.api.schema import Durability, fault_of_label, parse_duration, parse_quantity
 from volatile_rse.api.volatilerse import Output, VolatileRSESpec
-from volatile_rse.api.volatilerseclass import Quarantine, Tenancy, VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import Grant, Quarantine, Tenancy, VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState
 from volatile_rse.domain.naming import faults_of_naming, faults_of_output
-from volatile_rse.domain.rights import grants_of, may_read, may_write
+from volatile_rse.domain.rights import grants_of, may_read, may_write, missed
+from volatile_rse.domain.tenants import Namespace
 from volatile_rse.domain.times import later
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "problem_of_quarantine",
     "problems_of_inputs",
     "problems_of_request",
+    "refused_grant",
 ]
 
 
@@ -48,7 +52,7 @@ class Problem:
 
 
 def problems_of_request(
-    namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClassSpec | None, *, connection_exists: bool
+    namespace: Namespace, spec: VolatileRSESpec, class_: VolatileRSEClassSpec | None, *, connection_exists: bool
 ) -> tuple[Problem, ...]:
     """Judge a request by itself and by its class, before anything is made for it.
 
@@ -200,27 +204,42 @@ def _held(output: Output) -> tuple[str, int, timedelta | None]:
     return destination.rse_expression, destination.copies, lifetime
 
 
-def _tenancy(namespace: str, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Problem]:
+def _tenancy(namespace: Namespace, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Problem]:
     grants = grants_of(tenancy, namespace, spec.account)
+    class_, whom = f"Class {spec.class_name!r}", f"to namespace {namespace.name!r}"
     if not grants:
-        return [
-            Problem(
-                Reason.ACCOUNT_NOT_GRANTED,
-                f"Class {spec.class_name!r} does not grant account {spec.account!r} to namespace {namespace!r}.",
-            )
-        ]
-    read = {input_.did.split(":")[0]: "to read" for input_ in spec.inputs}
-    written = {output.scope: "to write" for output in spec.outputs}
-    refused = {scope: why for scope, why in read.items() if not may_read(grants, scope)}
-    refused |= {scope: why for scope, why in written.items() if not may_write(grants, scope)}
+        what = f"{class_} does not grant account {spec.account!r} {whom}"
+        return [refused_grant(Reason.ACCOUNT_NOT_GRANTED, what, missed(tenancy, namespace, spec.account))]
+    read = {input_.did.split(":")[0] for input_ in spec.inputs}
+    written = {output.scope for output in spec.outputs}
+    refused = {scope: may_read for scope in sorted(read) if not may_read(grants, scope)}
+    refused |= {scope: may_write for scope in sorted(written) if not may_write(grants, scope)}
     return [
-        Problem(
+        refused_grant(
             Reason.SCOPE_NOT_GRANTED,
-            f"Class {spec.class_name!r} does not grant scope {scope!r} to namespace {namespace!r} with account "
-            f"{spec.account!r} {why}.",
+            f"{class_} does not grant scope {scope!r} {whom} with account {spec.account!r} "
+            f"{'to read' if may is may_read else 'to write'}",
+            missed(tenancy, namespace, spec.account, partial(_covers, scope, may)),
         )
-        for scope, why in refused.items()
+        for scope, may in refused.items()
     ]
+
+
+def _covers(scope: str, may: Callable[[Collection[Grant], str], bool], grant: Grant) -> bool:
+    return may((grant,), scope)
+
+
+def refused_grant(reason: Reason, what: str, missed_: str) -> Problem:
+    """Make a problem of what is not granted; of a namespace that lacks what a grant wants, it is an admin's.
+
+    Parameters
+    ----------
+    what
+        A sentence without its full stop.
+    missed_
+        The grants that were missed, as ``missed`` names them.
+    """
+    return Problem(Reason.NAMESPACE_NOT_GRANTED, f"{what}: {missed_}.") if missed_ else Problem(reason, f"{what}.")
 
 
 def _path(output: Output) -> Problem | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import Layout, fault_of_path, rse_path
 from volatile_rse.api.volatilerseclass import Grant
 from volatile_rse.domain.catalogue import Did, File
-from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.problems import Problem, refused_grant
 from volatile_rse.domain.rights import fault_of_scope, may_read
 
 __all__ = ["faults_of_places", "problem_of_lacks", "problems_of_files", "problems_of_places", "said_of_lacks"]
@@ -21,7 +21,13 @@ _FAULTS = 3
 """Files without a place of their own that a message names."""
 
 
-def problems_of_files(asked: str, files: Iterable[File], grants: Collection[Grant], whose: str) -> tuple[Problem, ...]:
+def problems_of_files(
+    asked: str,
+    files: Iterable[File],
+    grants: Collection[Grant],
+    whose: str,
+    missed: Callable[[Callable[[Grant], bool]], str] = lambda _covers: "",
+) -> tuple[Problem, ...]:
     """Name the files that may not be read, whatever they were attached to.
 
     Parameters
@@ -30,6 +36,8 @@ def problems_of_files(asked: str, files: Iterable[File], grants: Collection[Gran
         The input, and the DID that it names.
     whose
         To whom the grants are given, by which class.
+    missed
+        Names the grants that would help, of those that it is asked for, if the namespace had what they want.
     """
     found: dict[str, list[File]] = {}
     for file in files:
@@ -41,8 +49,9 @@ def problems_of_files(asked: str, files: Iterable[File], grants: Collection[Gran
     if len(refused) > _SCOPES:
         said.append(f"{len(refused) - _SCOPES} more scopes")
     some, whole = (sum(map(len, listed.values())) for listed in (refused, found))
-    what = f"{asked}: {some} of {whole} files are in scopes that {whose}: {', '.join(said)}."
-    return (Problem(Reason.SCOPE_NOT_GRANTED, what),)
+    what = f"{asked}: {some} of {whole} files are in scopes that {whose}: {', '.join(said)}"
+    known = missed(lambda grant: any(may_read((grant,), scope) for scope in refused))
+    return (refused_grant(Reason.SCOPE_NOT_GRANTED, what, known),)
 
 
 def problem_of_lacks(asked: str, server: str, files: Collection[File], percent: int) -> Problem:

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from volatile_rse.api.names import fault_of_path, scope_folder
 from volatile_rse.api.schema import SCOPE
 from volatile_rse.api.volatilerseclass import Grant, Tenancy
 from volatile_rse.domain.catalogue import File
+from volatile_rse.domain.tenants import Namespace, lack_of
 
-__all__ = ["fault_of_scope", "grants_of", "may_read", "may_write", "scopes_of"]
+__all__ = ["fault_of_scope", "grants_of", "may_read", "may_write", "missed", "scopes_of"]
 
 _ANY = "*"
+_SHOWN = 3
+"""Grants that a message names."""
 
 
-def grants_of(tenancy: Tenancy, namespace: str, account: str) -> tuple[Grant, ...]:
+def grants_of(tenancy: Tenancy, namespace: Namespace, account: str) -> tuple[Grant, ...]:
     """Give the grants by which a namespace may act for an account: two grants do not add up to a third one."""
-    return tuple(grant for grant in tenancy.grants if namespace in grant.namespaces and account in grant.accounts)
+    return tuple(grant for grant in tenancy.grants if account in grant.accounts and lack_of(grant, namespace) == "")
+
+
+def missed(
+    tenancy: Tenancy, namespace: Namespace, account: str, covers: Callable[[Grant], bool] = lambda _grant: True
+) -> str:
+    """Say by which grants a namespace could act for an account, if it had what they ask for beside its name.
+
+    Parameters
+    ----------
+    covers
+        Which grants would help.
+    """
+    said = [
+        f"grants[{number}] {lack}"
+        for number, grant in enumerate(tenancy.grants)
+        if account in grant.accounts and covers(grant) and (lack := lack_of(grant, namespace))
+    ]
+    more = [f"{len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
+    return "; ".join([*said[:_SHOWN], *more])
 
 
 def may_write(grants: Iterable[Grant], scope: str) -> bool:

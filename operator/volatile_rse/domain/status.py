@@ -30,6 +30,7 @@ STALLING = frozenset(
         Reason.UNKNOWN_CLASS,
         Reason.UNKNOWN_CONNECTION,
         Reason.ACCOUNT_NOT_GRANTED,
+        Reason.NAMESPACE_NOT_GRANTED,
         Reason.SCOPE_NOT_GRANTED,
         Reason.CAPACITY_OVER_LIMIT,
         Reason.PATH_ESCAPES_OUTBOX,

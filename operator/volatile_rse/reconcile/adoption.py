@@ -163,7 +163,9 @@ def _record(world: World, left: _Left, wanted: Adoption, terms: _Terms) -> RSERe
     request = VolatileRSESpec.model_validate(
         {"className": wanted.class_name, "capacity": "1Mi", "account": account, "session": nobody}
     )
-    claim = Claim(uid=f"adopted-{record_id}", namespace=namespace, name=name, account=account, request=request)
+    # A namespace of that name here is another's, and has nothing to do with it.
+    adopted = f"adopted-{record_id}"
+    claim = Claim(uid=adopted, namespace=namespace, namespace_uid=adopted, name=name, account=account, request=request)
     return RSERecordSpec(
         record_id=record_id,
         rse_name=wanted.rse,

@@ -123,13 +123,13 @@ def _hold(world: World, request: Request, *, held: bool) -> None:
 
 def _admit(world: World, facts: Facts, spec: RSERecordSpec) -> None:
     """Make a record, if the class still has room for it: others may have taken that since this was decided."""
-    claim = spec.claims[0]
+    claim, tenant = spec.claims[0], _known(_known(facts.request).tenant)
     with world.admission:
         records = world.cluster.list("RSERecord")
         now = dataclasses.replace(
             facts,
-            usage=read_usage(records, spec.class_name, claim.namespace, facts.now),
-            owner_usage=read_usage(records, spec.class_name, claim.namespace, facts.now, claim.account),
+            usage=read_usage(records, spec.class_name, tenant, facts.now),
+            owner_usage=read_usage(records, spec.class_name, tenant, facts.now, claim.account),
             quarantined=read_quarantined(records, spec.class_name),
         )
         is_known = any(record_id_of(body) == spec.record_id for body in records)
@@ -170,7 +170,8 @@ class _Hand:
             # Others of its owner may have frozen theirs since this was decided.
             with self._world.admission:
                 others = self._cluster.list("RSERecord")
-                used = usage_of_others(others, self._spec, self._facts.now)
+                request = self._facts.request
+                used = usage_of_others(others, self._spec, self._facts.now, request.tenant if request else None)
                 files = sum(entry.files for entry in effect.status.inputs)
                 if over := problem_of_files(self._spec.claims[0].namespace, self._record, files, used):
                     raise RefusedError(Reason.CHANGED_MEANWHILE, over.what)

@@ -21,6 +21,7 @@ from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, recor
 from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.stage import session_state, when
+from volatile_rse.domain.tenants import Namespace
 from volatile_rse.domain.times import earlier
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.session_pods import has_come, is_over, of_session
@@ -29,6 +30,7 @@ from volatile_rse.reconcile.stored import read_stored
 __all__ = [
     "bytes_told",
     "claim_of",
+    "created_of",
     "data_of",
     "expires_soon",
     "goes_along",
@@ -38,6 +40,7 @@ __all__ = [
     "owner_of",
     "read_class",
     "read_connection",
+    "read_namespace",
     "read_outlived",
     "read_partly",
     "read_pod",
@@ -122,11 +125,33 @@ def read_request(body: Object, namespace: Object | None) -> Request:
         held=FINALIZER in metadata.get("finalizers", []),
         namespace_terminating=namespace is None or "deletionTimestamp" in namespace["metadata"],
         spec=spec,
+        tenant=None if namespace is None else read_namespace(namespace),
         invalid=invalid,
         outputs=_told_outputs(body),
         end_requested=spec_of(body).get("endRequested") is True,
         discard=_discard_of(body) if spec is None else spec.teardown.discard,
     )
+
+
+def read_namespace(body: Object) -> Namespace:
+    """Read a Namespace; labels that are none, and a time that is none, are not there."""
+    metadata = body["metadata"]
+    labels = metadata.get("labels")
+    found = labels if isinstance(labels, Mapping) else {}
+    return Namespace(
+        name=metadata["name"],
+        uid=uid_of(body),
+        labels={key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)},
+        created=created_of(body),
+    )
+
+
+def created_of(body: Object) -> datetime | None:
+    """Tell when an object was made; None: it does not say so."""
+    try:
+        return when(body["metadata"].get("creationTimestamp"))
+    except (TypeError, ValueError):
+        return None
 
 
 def spec_of(body: Object) -> Object:

@@ -20,6 +20,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.limits import surplus
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
+from volatile_rse.domain.tenants import faults_of_tenancy
 from volatile_rse.domain.times import is_time
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError
@@ -142,7 +143,7 @@ class Service:
         """When the sweep last got on with its work."""
         self._searched = float("-inf")
         self._told: dict[str, int] = {}
-        """UID of a class that cannot be read -> its generation of which that was told."""
+        """UID of a class that has something wrong -> its generation of which that was told."""
         self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(threads)]
         self._threads.append(threading.Thread(target=self._sweeps, name="sweep", daemon=True))
         self._searching = threading.Thread(target=self._searches, name="search", daemon=True)
@@ -363,15 +364,20 @@ class Service:
             self._part("class", self._read_one, body, found, told)
 
     def _read_one(self, body: Object, found: _Found, told: Mapping[str, int]) -> None:
+        """Tell of a class, once for each generation, that it cannot be read, or that some of its grants mean nobody."""
         try:
-            read_class(body)
+            faults = faults_of_tenancy(read_class(body).tenancy)
+            wrong = f"VolatileRSEClass {body['metadata']['name']}: {'; '.join(faults)}." if faults else ""
         except RefusedError as error:
             found.unread["VolatileRSEClass"] += 1
-            uid, version = body["metadata"]["uid"], body["metadata"].get("generation", 0)
-            self._told[uid] = version
-            if told.get(uid) != version:
-                about = Problem(error.reason, error.what).message
-                self._world.cluster.event(body, type_="Warning", reason=error.reason.value, message=about)
+            wrong = error.what
+        if not wrong:
+            return
+        uid, version = body["metadata"]["uid"], body["metadata"].get("generation", 0)
+        self._told[uid] = version
+        if told.get(uid) != version:
+            about = Problem(Reason.CONFIGURATION_INVALID, wrong)
+            self._world.cluster.event(body, type_="Warning", reason=about.reason.value, message=about.message)
 
     def _try(self, body: Object, found: _Found) -> bool:
         """Look at a connection; a fault about one concerns no other."""

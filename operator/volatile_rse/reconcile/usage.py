@@ -12,8 +12,9 @@ from volatile_rse.builders.objects import FINALIZER
 from volatile_rse.domain.facts import Usage
 from volatile_rse.domain.limits import RECENT
 from volatile_rse.domain.problems import Quarantined
+from volatile_rse.domain.tenants import Namespace, is_of
 from volatile_rse.domain.times import later, when
-from volatile_rse.reconcile.reading import claim_of, is_closed, record_id_of, spec_of, status_of
+from volatile_rse.reconcile.reading import claim_of, created_of, is_closed, record_id_of, spec_of, status_of
 
 __all__ = ["holder_of", "read_quarantined", "read_usage", "usage_of_others"]
 
@@ -39,12 +40,15 @@ def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
 
 
 def read_usage(
-    bodies: Iterable[Object], class_name: str, namespace: str, now: datetime, account: str | None = None
+    bodies: Iterable[Object], class_name: str, namespace: Namespace, now: datetime, account: str | None = None
 ) -> Usage:
-    """Add up the records of a namespace, or of one of its accounts, and of a class."""
+    """Add up the records of a namespace, or of one of its accounts, and of a class.
+
+    Those of a namespace that had its name before are not among them.
+    """
     of_all = [body for body in bodies if spec_of(body).get("className") == class_name]
     holders = [(body, holder) for body in of_all if (holder := holder_of(body)) is not None]
-    ours = [body for body, holder in holders if holder[0] == namespace and account in {None, holder[1]}]
+    ours = [body for body, holder in holders if account in {None, holder[1]} and _is_of(body, namespace)]
     found = [body for body in ours if not is_closed(body)]
     return Usage(
         buffers=len(found),
@@ -56,10 +60,22 @@ def read_usage(
     )
 
 
-def usage_of_others(bodies: Iterable[Object], spec: RSERecordSpec, now: datetime) -> Usage:
-    """Add up all other records of the owner of one."""
+def usage_of_others(bodies: Iterable[Object], spec: RSERecordSpec, now: datetime, namespace: Namespace | None) -> Usage:
+    """Add up all other records of the owner of one.
+
+    Parameters
+    ----------
+    namespace
+        Of its VolatileRSE; None: there is none any more, and the record tells.
+    """
     claim, others = spec.claims[0], [body for body in bodies if record_id_of(body) != spec.record_id]
-    return read_usage(others, spec.class_name, claim.namespace, now, claim.account)
+    whose = namespace or Namespace(claim.namespace, claim.namespace_uid or "")
+    return read_usage(others, spec.class_name, whose, now, claim.account)
+
+
+def _is_of(body: Object, namespace: Namespace) -> bool:
+    claim = claim_of(body)
+    return is_of(namespace, claim.get("namespace"), claim.get("namespaceUID"), created_of(body))
 
 
 def _files_of(body: Object) -> int:
@@ -72,10 +88,7 @@ def _files_of(body: Object) -> int:
 
 
 def _is_recent(body: Object, now: datetime) -> bool:
-    try:
-        created = when(body["metadata"].get("creationTimestamp"))
-    except (TypeError, ValueError):
-        return False
+    created = created_of(body)
     return created is not None and now < later(created, RECENT)
 
 

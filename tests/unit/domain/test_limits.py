@@ -26,7 +26,8 @@ SPEC = VolatileRSESpec.model_validate(REQUEST)
 
 def record(name: str = "r", *, days: float = 1, held: bool = False, limit: int = 2, **what: Any) -> Record:
     """Make a closed record that was made so many days ago."""
-    owner = {"uid": name, "namespace": what.pop("namespace", "alice"), "name": name}
+    place = {"namespace": what.pop("namespace", "alice"), "namespaceUID": what.pop("namespace_uid", "u")}
+    owner = {"uid": name, "name": name, **place}
     class_ = VolatileRSEClassSpec.example() | {"limits": {"perOwner": {"closedRecords": limit, "files": 10}}}
     connection = {"server": "https://r", "account": "ops", "userpass": {"secretName": "s"}, "ledgerScope": "v"}
     spec = {
@@ -89,6 +90,8 @@ LOST: list[dict[str, Any]] = [
         pytest.param([record("a", held=True), record("b"), record("c")], [], id="none whose VolatileRSE is there"),
         pytest.param([record("a", account="bob"), record("b"), record("c")], [], id="each account by itself"),
         pytest.param([record("a", namespace="lab"), record("b"), record("c")], [], id="each namespace by itself"),
+        pytest.param([record("a", namespace_uid="v"), record("b"), record("c")], [], id="one made again by itself"),
+        pytest.param([record("a", namespace_uid=None), record("b"), record("c")], [], id="an earlier version's"),
         pytest.param([record("a", class_name="fast"), record("b"), record("c")], [], id="each class by itself"),
         pytest.param([record(name, days=0.01) for name in "abcd"], [], id="none of the last hour"),
         pytest.param([record("a", days=0.01), record("b"), record("c")], ["b"], id="those of the last hour count"),

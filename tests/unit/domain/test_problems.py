@@ -8,8 +8,10 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.problems import Problem, problems_of_inputs, problems_of_request
+from volatile_rse.domain.tenants import Namespace
 
 CLASS: dict[str, Any] = VolatileRSEClassSpec.example()
+ALICE = Namespace("alice", "u")
 
 
 def spec(**changes: Any) -> VolatileRSESpec:
@@ -35,7 +37,10 @@ def spec(**changes: Any) -> VolatileRSESpec:
 
 def judge(request: VolatileRSESpec, *, namespace: str = "alice", **class_changes: Any) -> list[Reason]:
     class_ = VolatileRSEClassSpec.model_validate(CLASS | class_changes)
-    return [problem.reason for problem in problems_of_request(namespace, request, class_, connection_exists=True)]
+    return [
+        problem.reason
+        for problem in problems_of_request(Namespace(namespace, "u"), request, class_, connection_exists=True)
+    ]
 
 
 def test_a_good_request_has_no_problem() -> None:
@@ -43,7 +48,7 @@ def test_a_good_request_has_no_problem() -> None:
 
 
 def test_an_unknown_class_is_the_only_thing_said() -> None:
-    (problem,) = problems_of_request("alice", spec(path="/etc"), None, connection_exists=False)
+    (problem,) = problems_of_request(ALICE, spec(path="/etc"), None, connection_exists=False)
     assert problem.reason is Reason.UNKNOWN_CLASS
     assert "'standard'" in problem.message
     assert "USER must act" in problem.message
@@ -51,7 +56,7 @@ def test_an_unknown_class_is_the_only_thing_said() -> None:
 
 def test_an_unknown_connection_is_an_admins_task() -> None:
     class_ = VolatileRSEClassSpec.model_validate(CLASS)
-    (problem,) = problems_of_request("alice", spec(), class_, connection_exists=False)
+    (problem,) = problems_of_request(ALICE, spec(), class_, connection_exists=False)
     assert problem.reason is Reason.UNKNOWN_CONNECTION
     assert "ADMIN must act" in problem.message
 
@@ -103,7 +108,7 @@ def test_what_inputs_share_is_counted_once() -> None:
 def test_a_bad_template_of_the_class_is_an_admins_task_and_a_name_that_cms_refuses_a_users() -> None:
     assert judge(spec(), naming={"rse": "VRSE"}) == [Reason.NAMING_INVALID]
     class_ = VolatileRSEClassSpec.model_validate(CLASS | {"naming": {"preset": "cms"}})
-    (problem,) = problems_of_request("alice", spec(), class_, connection_exists=True)
+    (problem,) = problems_of_request(ALICE, spec(), class_, connection_exists=True)
     assert problem.reason is Reason.NAME_REFUSED
     assert problem.message.startswith("spec.outputs[plots].dataset 'plots_v1' ")
     assert "USER must act" in problem.message
@@ -134,7 +139,7 @@ def test_less_durable_storage_than_was_asked_for_is_refused(
 
 def test_what_is_not_said_is_no_acceptance_of_a_loss_with_the_pod() -> None:
     class_ = VolatileRSEClassSpec.model_validate(CLASS | MEMORY)
-    (problem,) = problems_of_request("alice", spec(), class_, connection_exists=True)
+    (problem,) = problems_of_request(ALICE, spec(), class_, connection_exists=True)
     assert (
         "spec.minimumDurability is Node, and the storage of class 'standard' outlives its Pod only" in problem.message
     )

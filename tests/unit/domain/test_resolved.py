@@ -12,6 +12,7 @@ from volatile_rse.api.volatilerseclass import Grant, Tenancy
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.resolved import faults_of_places, problem_of_lacks, problems_of_files, problems_of_places
 from volatile_rse.domain.rights import fault_of_scope, grants_of, may_read, may_write
+from volatile_rse.domain.tenants import Namespace
 
 
 def files(*dids: str) -> list[File]:
@@ -42,10 +43,10 @@ def test_a_grant_to_read_is_none_to_write_and_a_star_stands_for_the_rest_of_a_na
 
 def test_account_and_scope_are_of_one_grant() -> None:
     tenancy = Tenancy(grants=[grant(["user.alice"]), grant(["user.bob"], account="bob")])
-    grants = grants_of(tenancy, "ns", "alice")
+    grants = grants_of(tenancy, Namespace("ns", "u"), "alice")
     assert may_read(grants, "user.alice")
     assert not may_read(grants, "user.bob")
-    assert grants_of(tenancy, "other", "alice") == ()
+    assert grants_of(tenancy, Namespace("other", "u"), "alice") == ()
 
 
 def test_files_of_scopes_that_are_not_granted_are_named_by_scope() -> None:

@@ -61,8 +61,9 @@ def ask(look: Look) -> None:
     if not look.problems:
         made = {name: choice for name, choice in chosen.items() if choice is not None}
         others = look.world.cluster.list("RSERecord") if any(resolved.values()) else ()
+        request = look.facts.request
         look.set(
-            owner_usage=usage_of_others(others, look.spec, look.facts.now),
+            owner_usage=usage_of_others(others, look.spec, look.facts.now, request.tenant if request else None),
             resolved=resolved,
             chosen={name: choice.rses for name, choice in made.items()},
             tight={name: choice.tight for name, choice in made.items() if choice.tight},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerse import Input
@@ -14,7 +14,7 @@ from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.plausible import doubt_file, doubt_names
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.resolved import faults_of_places, problem_of_lacks, problems_of_files, problems_of_places
-from volatile_rse.domain.rights import grants_of, scopes_of
+from volatile_rse.domain.rights import grants_of, missed, scopes_of
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
@@ -58,7 +58,7 @@ def _tenancy(look: Look) -> Tenancy:
 
 
 def _allowed(look: Look, catalogue: Catalogue, entry: Input, tenancy: Tenancy | None) -> tuple[File, ...] | None:
-    claim, server = look.claim, look.spec.connection_snapshot.server
+    server = look.spec.connection_snapshot.server
     asked = f"spec.inputs[{entry.name}]: {entry.did}"
     listed = catalogue.resolve(Did.parse(entry.did))
     if odd := doubt_names(listed):
@@ -66,17 +66,24 @@ def _allowed(look: Look, catalogue: Catalogue, entry: Input, tenancy: Tenancy | 
     files = tuple(sorted({_judged(file) for file in listed}))
     if tenancy is None:
         return None
-    whose = f"class {look.spec.class_name!r} does not grant to namespace {claim.namespace!r}"
-    wrong = problems_of_files(
-        asked,
-        usable(files),
-        grants_of(tenancy, claim.namespace, claim.account),
-        f"{whose} with account {claim.account!r}",
-    )
+    wrong = _refused(look, asked, usable(files), tenancy)
     if not wrong and not is_enough(entry, files):
         wrong = (problem_of_lacks(asked, server, files, entry.minimum_percent),)
     look.problems += wrong
     return None if wrong else files
+
+
+def _refused(look: Look, asked: str, files: Iterable[File], tenancy: Tenancy) -> tuple[Problem, ...]:
+    claim, request = look.claim, look.facts.request
+    tenant = None if request is None else request.tenant
+    return problems_of_files(
+        asked,
+        files,
+        () if tenant is None else grants_of(tenancy, tenant, claim.account),
+        f"class {look.spec.class_name!r} does not grant to namespace {claim.namespace!r} with account "
+        f"{claim.account!r}",
+        lambda covers: "" if tenant is None else missed(tenancy, tenant, claim.account, covers),
+    )
 
 
 def _judged(file: File) -> File:

@@ -14,6 +14,7 @@ from volatile_rse.domain.identity import identify
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.quarantine import goes_without_list
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, stage_of
+from volatile_rse.domain.tenants import Namespace
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 from volatile_rse.reconcile.connections import Connections
@@ -108,9 +109,9 @@ def _looked(world: World, connections: Connections, facts: Facts) -> Facts:
     request = facts.request
     if facts.record is not None:
         return _all(Look(world, connections, facts, facts.record))
-    if request is None or request.spec is None or request.deleting:
+    if request is None or request.spec is None or request.tenant is None or request.deleting:
         return facts
-    return _offered(world, facts, request.spec, request.namespace)
+    return _offered(world, facts, request.spec, request.tenant)
 
 
 def _request(world: World, record_id: str, namespace: str, name: str) -> Request | None:
@@ -120,7 +121,7 @@ def _request(world: World, record_id: str, namespace: str, name: str) -> Request
     return read_request(body, world.cluster.get(Ref("Namespace", None, namespace)))
 
 
-def _offered(world: World, facts: Facts, spec: VolatileRSESpec, namespace: str) -> Facts:
+def _offered(world: World, facts: Facts, spec: VolatileRSESpec, tenant: Namespace) -> Facts:
     """Ask for the class and its connection, and for what is used of them already."""
     class_body = world.cluster.get(Ref("VolatileRSEClass", None, spec.class_name))
     if class_body is None:
@@ -136,8 +137,8 @@ def _offered(world: World, facts: Facts, spec: VolatileRSESpec, namespace: str) 
         connection=connection,
         unheld=tuple(_named(found) for found in used if not is_held(found)),
         going=tuple(" ".join(_named(found)) for found in used if "deletionTimestamp" in found["metadata"]),
-        usage=read_usage(records, spec.class_name, namespace, facts.now),
-        owner_usage=read_usage(records, spec.class_name, namespace, facts.now, spec.account),
+        usage=read_usage(records, spec.class_name, tenant, facts.now),
+        owner_usage=read_usage(records, spec.class_name, tenant, facts.now, spec.account),
         quarantined=read_quarantined(records, spec.class_name),
     )
 
