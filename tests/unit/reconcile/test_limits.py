@@ -77,7 +77,7 @@ def test_nobody_gets_more_than_the_class_allows(whose: str, limits: dict[str, ob
     assert "USER must act" in ready["message"]
 
 
-@pytest.mark.parametrize("changed", [{"account": "bob"}, {"namespace": "lab"}])
+@pytest.mark.parametrize("changed", [{"account": "bob"}, {"namespace": "lab", "namespaceUID": "of-lab"}])
 def test_another_owner_is_not_kept_out(changed: dict[str, str]) -> None:
     """Another account, and the same account in another namespace."""
     small = Small()
