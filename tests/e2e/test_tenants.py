@@ -13,6 +13,8 @@ from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import SIZES, assert_kept, end_of, new_dataset, output, running
 
+pytestmark = [pytest.mark.cluster, pytest.mark.grid]
+
 LABEL = "example.org/tenant"
 
 
@@ -62,6 +64,7 @@ def test_a_grant_by_label_counts_once_the_namespace_has_it_and_one_by_pattern_at
     end_of(by_pattern)
 
 
+@pytest.mark.slow
 def test_a_namespace_that_is_made_again_inherits_nothing(tenant: Session) -> None:
     """One buffer for each namespace: the record of the old one stays, in quarantine and then closed."""
     name = tenant.namespace
