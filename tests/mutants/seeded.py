@@ -44,9 +44,11 @@ from volatile_rse.domain import (
     planning,
     provision,
     quarantine,
+    rights,
     serving,
     session,
     status,
+    tenants,
     versions,
 )
 from volatile_rse.domain import effects as do
@@ -58,7 +60,7 @@ from volatile_rse.domain.plan import Plan, Risk, remember
 from volatile_rse.domain.stage import SEALED, Stage, stamp
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
-from volatile_rse.reconcile import adoption, connections, datasets, execute, lease, reading, reconciler
+from volatile_rse.reconcile import adoption, connections, datasets, execute, lease, reading, reconciler, usage
 from volatile_rse.reconcile.gather import (
     credentials,
     door,
@@ -1323,3 +1325,26 @@ def a_token_may_hold_a_header() -> None:
 def a_dead_thread_is_not_missed() -> None:
     for module in (batch, inventory, multi, publishing):
         swap(module, "worker", lambda _real: lambda name, run: Thread(target=run, name=name, daemon=True))
+
+
+@mutant
+def a_namespace_is_its_name() -> None:
+    swap(usage, "is_of", lambda _real: lambda namespace, name, _uid, _created: name == namespace.name)
+
+
+@mutant
+def a_grant_is_for_whoever_has_the_name() -> None:
+    swap(rights, "lack_of", lambda real: lambda grant, namespace: real(grant, replace(namespace, uid=grant.uid or "")))
+
+
+@mutant
+def a_label_that_is_missing_grants_all_the_same() -> None:
+    swap(tenants, "_lacks", lambda _real: lambda _selector, _labels: iter(()))
+
+
+@mutant
+def an_adopted_rse_is_the_namespaces_of_its_name() -> None:
+    def named(**claim: Any) -> Claim:
+        return Claim(**{**claim, "namespace_uid": None})
+
+    swap(adoption, "Claim", lambda _real: named)
