@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from testbed import containers, pki, trust
-from testbed.layout import RUCIO, SITES, STATE
+from testbed.layout import ALL_SITES, RUCIO, STATE
 from testbed.progress import StepError
 
 __all__ = ["ALICE", "BOB", "LEDGER_SCOPE", "OPERATOR", "Grid", "client", "grid", "record"]
@@ -58,8 +58,8 @@ def record(passwords: Mapping[str, str], tokens: Mapping[str, str]) -> Grid:
         certificates=str(trust.CERTIFICATES),
         passwords=passwords,
         tokens=tokens,
-        davs={rse: pki.audience(host) for rse, host in SITES.items()},
-        davs_outside={rse: _outside(host) for rse, host in SITES.items()},
+        davs={rse: pki.audience(host) for rse, host in ALL_SITES.items()},
+        davs_outside={rse: _outside(host) for rse, host in ALL_SITES.items()},
     )
     fresh = _FACTS.with_suffix(".new")
     fresh.write_text(json.dumps(dataclasses.asdict(facts), indent=1))
@@ -82,7 +82,7 @@ def grid() -> Grid:
     facts = Grid(**json.loads(_FACTS.read_text()))
     try:
         # A container that was started again has other ports.
-        doors = {rse: _outside(host) for rse, host in SITES.items()}
+        doors = {rse: _outside(host) for rse, host in ALL_SITES.items()}
         return dataclasses.replace(facts, outside=_outside(RUCIO), davs_outside=doors)
     except (subprocess.CalledProcessError, IndexError):
         # One of them is down: what it had is all that can be said.

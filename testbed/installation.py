@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from testbed import buffer, cluster, containers, grid, loading, pki, rucio
-from testbed.layout import CHECKOUT, NODE, SITES
+from testbed.layout import ALL_SITES, CHECKOUT, NODE
 from testbed.progress import StepError, step
 
 __all__ = [
@@ -151,7 +151,7 @@ def login(name: str) -> dict[str, Any]:
 
 def _configuration() -> list[dict[str, Any]]:
     facts = grid.grid()
-    tokens = dict.fromkeys(SITES.values(), facts.tokens[grid.OPERATOR])
+    tokens = dict.fromkeys(ALL_SITES.values(), facts.tokens[grid.OPERATOR])
     connection = {
         "server": facts.inside,
         "caConfigMap": "grid-ca",

@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 __all__ = [
+    "ALL_SITES",
     "CACHE",
     "CHECKOUT",
     "CLIENT",
     "CLUSTER",
     "DAEMONS",
     "DATABASE",
+    "DAV_SITES",
     "KUBECONFIG",
     "KUBE_CONTEXT",
     "LABEL",
@@ -59,4 +61,7 @@ MEMCACHED = "vrse-memcached"
 DAEMONS = "vrse-rucio-daemons"
 CLIENT = "vrse-client"
 SITES = {"SITE-A": "vrse-site-a", "SITE-B": "vrse-site-b"}
-"""RSE name of each permanent site -> its container."""
+"""RSE name of each permanent site -> its container: XRootD."""
+DAV_SITES = {"SITE-C": "vrse-site-c"}
+"""The same of Apache: davs alone, no checksums, no directories by itself. No ordinary test means it."""
+ALL_SITES = SITES | DAV_SITES

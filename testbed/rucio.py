@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import requests
 
 from testbed import containers, grid, pki, seed, trust
 from testbed.grid import ALICE, BOB, OPERATOR
-from testbed.layout import CHECKOUT, CLIENT, DAEMONS, DATABASE, MEMCACHED, PKI, RUCIO, SAMPLES, SITES, STATE
+from testbed.layout import ALL_SITES, CHECKOUT, CLIENT, DAEMONS, DATABASE, MEMCACHED, PKI, RUCIO, SAMPLES, STATE
 from testbed.progress import Log, step
 
 __all__ = ["add_authority", "remove_authority", "up"]
@@ -68,13 +69,19 @@ def _passwords() -> Mapping[str, str]:
 
 def _tokens() -> Mapping[str, str]:
     """Give each account's token for the sites, the same one for half of its life."""
-    path = _STATE / "tokens.json"
-    if not path.exists() or pki.age(path) > _TOKEN_LIFETIME / 2:
-        hosts = list(SITES.values())
+    path, hosts = _STATE / "tokens.json", list(ALL_SITES.values())
+    if not path.exists() or pki.age(path) > _TOKEN_LIFETIME / 2 or not _are_for(path, hosts):
         names = (ALICE, BOB, OPERATOR)
         _private(path, {name: pki.token(name, hosts, _EVERYTHING, _TOKEN_LIFETIME) for name in names})
     found: Mapping[str, str] = json.loads(path.read_text())
     return found
+
+
+def _are_for(path: Path, hosts: Sequence[str]) -> bool:
+    """Tell whether tokens are for these sites: a testbed may have got another one since."""
+    claims = json.loads(path.read_text())[OPERATOR].split(".")[1]
+    found = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["aud"]
+    return bool(found == [pki.audience(host) for host in hosts])
 
 
 def _private(path: Path, content: Mapping[str, str]) -> None:

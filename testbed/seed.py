@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from testbed.grid import ALICE, BOB, LEDGER_SCOPE, OPERATOR, Grid, client
-from testbed.layout import SITES
+from testbed.layout import DAV_SITES, SITES
 
 __all__ = ["up"]
 
 _QUOTA = 10**12
+_GFAL, _XROOTD = (f"rucio.rse.protocols.{name}.Default" for name in ("gfal", "xrootd"))
 _SCOPES = {f"user.{ALICE}": ALICE, f"user.{BOB}": BOB, "cms": "root", LEDGER_SCOPE: OPERATOR}
 
 
@@ -25,6 +26,9 @@ def up(facts: Grid) -> None:
         _once(root.add_scope, account, scope)
     for rse, host in SITES.items():
         _site(root, rse, host)
+        _once(root.add_protocol, rse, _protocol(host, ("root", 1094, "//store/", _XROOTD), 2))
+    for rse, host in DAV_SITES.items():
+        _site(root, rse, host, tier="3")
 
 
 def _account(root: Any, account: str, kind: str, password: str) -> None:  # noqa: ANN401
@@ -33,14 +37,13 @@ def _account(root: Any, account: str, kind: str, password: str) -> None:  # noqa
     _once(root.add_identity, account, account, "USERPASS", email, default=True, password=password)
 
 
-def _site(root: Any, rse: str, host: str) -> None:  # noqa: ANN401
+def _site(root: Any, rse: str, host: str, tier: str = "2") -> None:  # noqa: ANN401
     _once(root.add_rse, rse, deterministic=True, volatile=False, rse_type="DISK")
-    for key, value in {"tier": "2", "site": rse}.items():
+    for key, value in {"tier": tier, "site": rse}.items():
         root.add_rse_attribute(rse, key, value)
-    davs = _protocol(host, ("davs", 8443, "/store/", "rucio.rse.protocols.gfal.Default"), 1)
+    davs = _protocol(host, ("davs", 8443, "/store/", _GFAL), 1)
     davs["domains"]["wan"] |= {"third_party_copy_read": 1, "third_party_copy_write": 1}
     _once(root.add_protocol, rse, davs)
-    _once(root.add_protocol, rse, _protocol(host, ("root", 1094, "//store/", "rucio.rse.protocols.xrootd.Default"), 2))
     for account in (ALICE, BOB):
         root.set_local_account_limit(account, rse, _QUOTA)
 

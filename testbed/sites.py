@@ -1,24 +1,25 @@
-"""The permanent sites beside the cluster: XRootD servers that outlive every buffer."""
+"""The permanent sites beside the cluster: servers of XRootD and of Apache that outlive every buffer."""
 
 from __future__ import annotations
 
 import requests
 
 from testbed import containers, pki
-from testbed.layout import CHECKOUT, PKI, SITES
+from testbed.layout import ALL_SITES, CHECKOUT, DAV_SITES, PKI
 from testbed.progress import step
 
 __all__ = ["davs_port", "up"]
 
-_FOLDER = CHECKOUT / "testbed" / "images" / "site"
+_IMAGES = CHECKOUT / "testbed" / "images"
 _DAVS = 8443
 
 
 def up() -> None:
     """Make sure that every site runs and answers; what it stores stays, in a volume of its own."""
     pki.ensure()
-    image = containers.build("site", _FOLDER)
-    for rse, host in SITES.items():
+    images = {kind: containers.build(kind, _IMAGES / kind) for kind in ("site", "dav")}
+    for rse, host in ALL_SITES.items():
+        image = images["dav" if rse in DAV_SITES else "site"]
         pki.server_certificate(host)
         with step(f"Site {rse}") as log:
             containers.ensure(host, image, _options(host), log=log)

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from testbed import pki, sites
-from testbed.layout import SITES
+from testbed.layout import DAV_SITES, SITES
 from tests.e2e.buffer_containers import AUDIENCE, ISSUER, OUTBOX, RIGHTS, Buffer, live_buffer
 from tests.e2e.flows import docker
 from volatile_rse.adapters import xroot
@@ -22,7 +22,7 @@ from volatile_rse.ports.errors import UnreachableError
 
 pytestmark = pytest.mark.grid
 
-HOST = SITES["SITE-A"]
+HOST, APACHE = SITES["SITE-A"], DAV_SITES["SITE-C"]
 READ, WRITE = "storage.read:/store", "storage.read:/store storage.modify:/store"
 
 
@@ -79,6 +79,22 @@ def test_the_size_of_a_file_is_what_the_site_says(door: XrootdEndpoints, folder:
     for wrong in ({"token": "garbage", "trust": trust}, {"token": token, "trust": None}):
         with pytest.raises(UnreachableError):
             door.size(f"{site}/a file", **wrong)
+
+
+def test_the_size_of_a_file_is_learned_of_a_site_that_tells_none_in_a_head(door: XrootdEndpoints) -> None:
+    token, trust = pki.token("alice", APACHE, WRITE), pki.CA.read_text()
+    site = f"localhost:{sites.davs_port(APACHE)}/store/size-{uuid.uuid4().hex}"
+    for name, size in (("a%20file", 1000), ("empty", 0)):
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"https://{site}-{name}"
+        assert requests.put(url, data=bytes(size), headers=headers, verify=str(pki.CA), timeout=30).status_code == 201
+        assert "Content-Length" not in requests.head(url, headers=headers, verify=str(pki.CA), timeout=30).headers
+    assert door.size(f"davs://{site}-a file", token, trust) == 1000
+    assert door.size(f"davs://{site}-empty", token, trust) == 0
+    assert door.size(f"davs://{site}-absent", token, trust) is None
+    for wrong in ({"token": "garbage", "trust": trust}, {"token": token, "trust": None}):
+        with pytest.raises(UnreachableError):
+            door.size(f"davs://{site}-a file", **wrong)
 
 
 @pytest.fixture(scope="module")
