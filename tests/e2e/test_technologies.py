@@ -161,7 +161,8 @@ def test_the_site_is_as_unkind_as_it_has_to_be(folder: str) -> None:
     put(f"{folder}/f", DATA)
     answer = call("HEAD", f"{folder}/f", token, headers={"Want-Digest": "adler32", "Accept-Encoding": "identity"})
     assert answer.status_code == 200
-    assert not {"Content-Length", "Digest"} & set(answer.headers)
+    assert answer.headers.get("Content-Length") != str(len(DATA))
+    assert "Digest" not in answer.headers
     assert call("GET", f"{folder}/f", token, headers={"Range": "bytes=0-0"}).content == DATA[:1]
 
 
@@ -238,7 +239,9 @@ def test_a_session_reads_from_such_a_site_and_keeps_its_outputs_there(session: S
     allowed = [{"host": HOST, "plainRedirects": True}]
     installation.apply([installation.class_of(session.namespace, grants, sites=allowed)])
     kept = new_dataset()
-    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{dataset}"}], outputs=[output(kept, rseExpression=RSE)])
+    # Rucio remembers for minutes what another expression meant: the site may have been made since.
+    wanted = {"name": "in", "did": f"{SCOPE}:{dataset}", "sourceRSEExpression": RSE}
+    session.request(inputs=[wanted], outputs=[output(kept, rseExpression=RSE)])
     session.job(
         "head -c 3000 /dev/urandom > /tmp/small.bin; head -c 20971520 /dev/urandom > /tmp/large.bin\n"
         "for name in small large; do xrdcp -s /tmp/$name.bin $ROOT_URL/$OUTBOX/kept/$name.bin; done\n"

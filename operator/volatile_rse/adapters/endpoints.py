@@ -69,7 +69,8 @@ def _told_size(
         return _PACKED, None
     if status in {_PARTIAL, _EMPTY}:
         whole = _WHOLE.fullmatch(told.get("Content-Range", ""))
-        return status, None if whole is None else int(whole[1])
+        # XRootD says no more of a file that has no first byte.
+        return status, int(whole[1]) if whole is not None else 0 if status == _EMPTY else None
     length = _LENGTH.fullmatch(told.get("Content-Length", ""))
     if status not in _OK or length is None or (method == "HEAD" and int(length[0]) == 0):
         return status, None
