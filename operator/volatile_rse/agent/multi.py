@@ -236,12 +236,13 @@ class Engine(Generic[_Key]):
             left, fine, broken = self._multi.info_read()
             for curl, number, error in [*((curl, pycurl.E_OK, None) for curl in fine), *broken]:
                 status = curl.getinfo(pycurl.RESPONSE_CODE)
-                moved = curl.getinfo(pycurl.REDIRECT_URL) if number == pycurl.E_TOO_MANY_REDIRECTS else None
+                # As bytes: who redirects may write any.
+                moved = curl.getinfo_raw(pycurl.REDIRECT_URL) if number == pycurl.E_TOO_MANY_REDIRECTS else None
                 key, transfer = self._release(curl)
                 try:
                     if moved is not None:
                         # It keeps its place among those that a host is asked one by one.
-                        self._send(key, transfer.request.onward(status, moved))
+                        self._send(key, transfer.request.onward(status, moved.decode(errors="surrogateescape")))
                         continue
                     step = partial(self._under_way[key].send, transfer.outcome(error, status))
                 except TransferError as failure:

@@ -190,7 +190,7 @@ def _unchanged() -> None:
 
 def _asked(url: str, *, plain: bool = False) -> str:
     """Give a URL as libcurl takes it."""
-    return quote(f"http{'' if plain else 's'}{url[url.index(':') :]}", safe=_AS_IT_IS)
+    return quote(f"http{'' if plain else 's'}{url[url.index(':') :]}", safe=_AS_IT_IS, errors="surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from tests.unit.agent.conftest import POOL, TOKEN, Site, fence, input_file, leave, manifest, seal, until
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.agent import copying, transfer
 from volatile_rse.agent.buffer import Buffer
-from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, InputState, OutputState
+from volatile_rse.agent.transfer import Access, TransferError, head
+from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, InputState, OutputState, SiteTokens
 
 DATA = b"result" * 50_000
 PATH = "/store/out.root"
@@ -390,3 +394,28 @@ def test_what_leads_to_no_place_is_not_followed(buffer: Buffer, site: Site, wher
     assert "leads to no place where that can be done: the site's operators must mend" in (state.error or "")
     assert "word" not in (state.error or "")
     assert {line.split()[1] for line in site.log} == {file.path}
+
+
+@pytest.mark.parametrize(
+    "path", ["/caf\xe9?\xe9", "/\xff\xfe#\xe9", "/" + "a" * 20_000, "/a b?c d", "/\x01", "//", "/%zz"]
+)
+def test_a_redirection_to_any_text_ends_well(buffer: Buffer, site: Site, path: str) -> None:
+    file = input_file(site, DATA)
+    site.moved[file.path] = site.address(path)
+    buffer.take(manifest(site, file, paths=["/"]))
+    assert staged(buffer).state == "failed"
+    assert site.log[-1].isascii()
+    del site.moved[file.path]
+    until(lambda: staged(buffer).state == "staged", 20)
+
+
+@given(st.binary(max_size=60), st.sampled_from(["", "http://", "https://h", "https://h:99999/", "davs://site/f?"]))
+def test_any_location_leads_somewhere_or_is_an_error_of_its_site(said: bytes, begin: str) -> None:
+    tokens = SiteTokens(read=SecretStr(TOKEN), write=SecretStr(TOKEN), paths=["/f"], plain_redirects=True)
+    request = head("davs://site/f", Access({"site": tokens}))
+    try:
+        onward = request.onward(302, begin + said.decode(errors="surrogateescape"))
+    except TransferError:
+        return
+    assert onward.address.url.isascii()
+    assert not onward.authorization or onward.address.place.host == "site"
