@@ -13,6 +13,7 @@ from volatile_rse.api.volatilerse import Discard, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 
 __all__ = [
+    "JOBS",
     "ChosenDestination",
     "Claim",
     "Discarded",
@@ -21,10 +22,13 @@ __all__ = [
     "PublicAddress",
     "RSERecordSpec",
     "RSERecordStatus",
+    "SeenJob",
     "SessionTruth",
 ]
 
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
+JOBS = 16
+"""Jobs of one session that are remembered."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -119,6 +123,15 @@ class RSERecordSpec(ApiModel):
     )
 
 
+class SeenJob(StoredModel):
+    """A Job that has had pods of the session: as long as it has not ended, it may start another one."""
+
+    name: Annotated[str, Field(max_length=253)]
+    """Of the Job, in the namespace of the VolatileRSE."""
+    uid: Annotated[str, Field(max_length=64)]
+    """Of the Job."""
+
+
 class SessionTruth(StoredModel):
     """Start and end of the session; an end is irrevocable."""
 
@@ -134,6 +147,8 @@ class SessionTruth(StoredModel):
     """PodsGone, NobodyCame, TtlExpired, Requested, Deleted or InputsLate."""
     end_message: Words | None = None
     """What an end that nobody asked for was due to."""
+    jobs: Annotated[list[SeenJob], Field(max_length=JOBS)] = []
+    """Jobs that control its pods, as seen so far, of many the latest: a drained pod tells no more whose it was."""
 
 
 class FrozenInput(StoredModel):

@@ -11,6 +11,7 @@ from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.settings import Settings
 
 __all__ = [
+    "AT_RISK",
     "CLAIM",
     "DIGEST",
     "DISCARDED",
@@ -36,6 +37,8 @@ IN_USE = "volatilerse.io/in-use"
 """Finalizer of classes and connections."""
 RECORD = "volatilerse.io/record"
 CLAIM = "volatilerse.io/claim"
+AT_RISK = "volatilerse.io/at-risk"
+"""Label of storage pods that the PodDisruptionBudget of manifests/operator.yaml lets nobody evict: ``true``."""
 DIGEST = "volatilerse.io/digest"
 """Annotation of what the operator has written into a user's namespace."""
 DRAIN = "volatilerse.io/drain"

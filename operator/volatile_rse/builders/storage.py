@@ -11,6 +11,7 @@ from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerseclass import Amounts, ContainerResources, Pods, VolatileRSEClassSpec
 from volatile_rse.builders.objects import (
+    AT_RISK,
     DISCARDED,
     DRAIN,
     FINALIZER,
@@ -184,8 +185,14 @@ def volume(settings: Settings, record: RSERecordSpec, name: str | None = None) -
     return _of_record(settings, record, Piece.VOLUME, {"spec": spec})
 
 
-def pod(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
-    """Make the storage pod: XRootD under its supervisor, and the agent, on one volume under one uid."""
+def pod(settings: Settings, record: RSERecordSpec, *, held: bool = False) -> dict[str, Any]:
+    """Make the storage pod: XRootD under its supervisor, and the agent, on one volume under one uid.
+
+    Parameters
+    ----------
+    held
+        Nobody may evict it.
+    """
 
     def named(piece: Piece) -> str:
         return name_of(record.record_id, piece)
@@ -235,7 +242,7 @@ def pod(settings: Settings, record: RSERecordSpec) -> dict[str, Any]:
         resources=_resources(class_.pods.resources.agent, shares.agent, shares.volume),
     )
     body = _of_record(settings, record, Piece.POD, {"spec": _pod_spec([xrootd, agent], volumes, class_.pods)})
-    body["metadata"]["labels"][_ROLE] = "storage"
+    body["metadata"]["labels"] |= {_ROLE: "storage", **({AT_RISK: "true"} if held else {})}
     return body
 
 

@@ -27,8 +27,10 @@ __all__ = [
     "ExpireLedger",
     "ExpireRule",
     "Fence",
+    "FreePod",
     "FreezeInputs",
     "Hide",
+    "HoldPod",
     "HoldRequest",
     "HoldUsed",
     "IssueSession",
@@ -122,6 +124,20 @@ class DropLeftover:
     """Delete an object that an older operator has made for the buffer."""
 
     leftover: Leftover
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPod:
+    """Have nobody evict the storage pod: what it has may be nowhere else."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class FreePod:
+    """Let the storage pod be evicted again."""
+
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +318,8 @@ Effect = (
     | MakePiece
     | DropPiece
     | DropLeftover
+    | HoldPod
+    | FreePod
     | RetainVolume
     | ClaimVolume
     | MakeDrain

@@ -14,6 +14,7 @@ from volatile_rse.api.volatilerse import Discard, OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState, RuleState
 from volatile_rse.domain.problems import Problem, Quarantined
+from volatile_rse.domain.session import JobRef
 from volatile_rse.domain.tenants import Namespace
 
 __all__ = [
@@ -101,6 +102,8 @@ class PodFact:
     ready_since: datetime | None = None
     message: str = ""
     """Why it is not ready."""
+    held: bool = False
+    """It is labelled as one that nobody may evict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,8 @@ class SessionFact:
 
     running: bool = False
     finished: bool = False
+    jobs: tuple[JobRef, ...] = ()
+    """Those that control its pods, the latest ones first."""
     awaited: str = ""
     """The Job that may start another pod, though the session's end is due otherwise."""
     objects: bool = False

@@ -30,6 +30,7 @@ def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState
         pods_running=facts.session.running,
         pods_finished=facts.session.finished,
         awaited=bool(facts.session.awaited),
+        jobs=facts.session.jobs,
         written=written,
         deleting=gone,
         requested=asked,

@@ -19,6 +19,7 @@ from volatile_rse.api.volatilerse import LONGEST_NAME, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import Naming, VolatileRSEClassSpec
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.ending import closed, draining, fencing, hiding, keeping, order_fence
+from volatile_rse.domain.eviction import held_or_freed
 from volatile_rse.domain.facts import Facts, Record, Request
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.lifetime import certain_end
@@ -56,7 +57,14 @@ def plan(facts: Facts, instance: str) -> Plan:
         before.append(do.RevokeSession())
     # No deed but these is waited for: what is tried in vain each time must not hold who may go.
     before += _release(facts, record)
-    return replace(decided, effects=(*before, *decided.effects), problems=facts.problems + decided.problems)
+    effects = (*before, *decided.effects, *held_or_freed(facts, _record_after(record, decided)))
+    return replace(decided, effects=effects, problems=facts.problems + decided.problems)
+
+
+def _record_after(record: Record, decided: Plan) -> Record:
+    """Give the record as it will be: a pod is held or freed upon the truth that is written just before."""
+    written = [effect.status for effect in decided.effects if isinstance(effect, do.Remember)]
+    return replace(record, status=written[-1]) if written else record
 
 
 def plan_end(facts: Facts, instance: str) -> Plan:

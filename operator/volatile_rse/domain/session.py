@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from volatile_rse.api.rserecord import JOBS
 from volatile_rse.domain.times import later
 
-__all__ = ["EndReason", "Limits", "Observation", "SessionState", "advance", "is_due"]
+__all__ = ["EndReason", "JobRef", "Limits", "Observation", "SessionState", "advance", "is_due"]
 
 
 class EndReason(StrEnum):
@@ -35,6 +36,14 @@ class Limits:
     """Without a pod."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class JobRef:
+    """A Job that controls pods of the session."""
+
+    name: str
+    uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class SessionState:
     """What the record holds of a session."""
@@ -45,6 +54,8 @@ class SessionState:
     """When a pod of the session was last known to run; None while one runs."""
     ended_at: datetime | None = None
     end_reason: EndReason | None = None
+    jobs: tuple[JobRef, ...] = ()
+    """Those that control its pods, as seen so far; the last ones are the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,8 @@ class Observation:
     """Some selected pod has finished: the session came, even if nobody saw it run."""
     awaited: bool = False
     """A Job of the pods has not ended: it may start another one."""
+    jobs: tuple[JobRef, ...] = ()
+    """Those that control the pods that are there, the latest ones first."""
     written: bool = False
     """There are files of the session: somebody came, even if no pod was ever seen."""
     deleting: bool = False
@@ -86,11 +99,21 @@ def advance(state: SessionState, seen: Observation, limits: Limits) -> SessionSt
 
 
 def _pods(state: SessionState, seen: Observation) -> SessionState:
-    if seen.pods_running:
-        return replace(state, started_at=state.started_at or seen.now, last_seen_at=None)
-    if state.started_at is None and not seen.pods_finished:
+    if state.started_at is None and not (seen.pods_running or seen.pods_finished):
         return state
-    return replace(state, started_at=state.started_at or seen.now, last_seen_at=state.last_seen_at or seen.now)
+    last_seen_at = None if seen.pods_running else state.last_seen_at or seen.now
+    jobs = _known(state.jobs, seen.jobs)
+    return replace(state, started_at=state.started_at or seen.now, last_seen_at=last_seen_at, jobs=jobs)
+
+
+def _known(before: tuple[JobRef, ...], now: tuple[JobRef, ...]) -> tuple[JobRef, ...]:
+    """Add the Jobs that are seen to those that are known; of too many the latest, and the same for the same sight."""
+    if set(now) <= set(before):
+        return before
+    here = now[:JOBS]
+    if set(here) <= set(before):
+        return before
+    return (*(job for job in before if job not in here), *reversed(here))[-JOBS:]
 
 
 def _expire(state: SessionState, seen: Observation, limits: Limits) -> SessionState:

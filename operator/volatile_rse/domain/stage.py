@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from volatile_rse.api.rserecord import RSERecordStatus, SessionTruth
+from volatile_rse.api.rserecord import RSERecordStatus, SeenJob, SessionTruth
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain.facts import Record
-from volatile_rse.domain.session import EndReason, SessionState
+from volatile_rse.domain.session import EndReason, JobRef, SessionState
 from volatile_rse.domain.times import later, stamp, when
 
 __all__ = [
@@ -82,6 +82,7 @@ def session_state(truth: SessionTruth) -> SessionState:
         last_seen_at=when(truth.last_seen_at),
         ended_at=when(truth.ended_at),
         end_reason=EndReason(truth.end_reason) if truth.end_reason else None,
+        jobs=tuple(JobRef(job.name, job.uid) for job in truth.jobs),
     )
 
 
@@ -97,4 +98,5 @@ def session_truth(state: SessionState) -> SessionTruth:
         last_seen_at=text(state.last_seen_at),
         ended_at=text(state.ended_at),
         end_reason=state.end_reason,
+        jobs=[SeenJob(name=job.name, uid=job.uid) for job in state.jobs],
     )

@@ -12,6 +12,7 @@ from volatile_rse.api.agent import FenceRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.builders.objects import (
+    AT_RISK,
     CLAIM,
     DISCARDED,
     FINALIZER,
@@ -47,6 +48,7 @@ from volatile_rse.builders.storage import (
 )
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, LedgerOwner
+from volatile_rse.domain.eviction import has_risk
 from volatile_rse.domain.facts import Facts, Piece, Record, Request
 from volatile_rse.domain.limits import problem_of_files
 from volatile_rse.domain.plan import changed_objects
@@ -217,7 +219,7 @@ class _Hand:
             # What was freed gets no way back to its address.
             Piece.SERVICE: lambda: public_service(settings, spec, drained=self._record.status.freed_at is not None),
             Piece.VOLUME: lambda: volume(settings, spec),
-            Piece.POD: lambda: pod(settings, spec),
+            Piece.POD: lambda: pod(settings, spec, held=has_risk(self._facts, self._record) is True),
         }
         if effect.piece is Piece.KEYS:
             self._make_keys()
@@ -231,6 +233,15 @@ class _Hand:
     def drop_leftover(self, effect: do.DropLeftover) -> None:
         left = effect.leftover
         self._cluster.delete(Ref(left.kind, self._settings.buffers, left.name), left.uid)
+
+    def hold_pod(self, effect: do.HoldPod) -> None:
+        self._label_pod(effect.uid, "true")
+
+    def free_pod(self, effect: do.FreePod) -> None:
+        self._label_pod(effect.uid, None)
+
+    def _label_pod(self, uid: str, value: str | None) -> None:
+        self._cluster.merge(self._ref(Piece.POD), {"metadata": {"uid": uid, "labels": {AT_RISK: value}}})
 
     def retain_volume(self, effect: do.RetainVolume) -> None:
         policy = "Retain" if effect.retain else "Delete"
@@ -437,6 +448,8 @@ _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
     do.MakePiece: _Hand.make_piece,
     do.DropPiece: _Hand.drop_piece,
     do.DropLeftover: _Hand.drop_leftover,
+    do.HoldPod: _Hand.hold_pod,
+    do.FreePod: _Hand.free_pod,
     do.RetainVolume: _Hand.retain_volume,
     do.ClaimVolume: _Hand.claim_volume,
     do.MakeDrain: _Hand.make_drain,

@@ -32,6 +32,7 @@ SILENCE = 180.0
 _DESTRUCTIVE = (
     do.DropPiece,
     do.DropLeftover,
+    do.FreePod,
     do.FreezeInputs,
     do.RestoreSession,
     do.RevokeSession,

@@ -17,7 +17,7 @@ from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import LONGEST, ApiModel
 from volatile_rse.api.volatilerse import Discard, LabelSelector, OutputStatus, Session, Teardown, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.builders.objects import CLAIM, DRAIN, FINALIZER, RECORD, record_name
+from volatile_rse.builders.objects import AT_RISK, CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.stage import session_state, when
@@ -378,6 +378,7 @@ def read_pod(body: Object) -> PodFact:
         address=status.get("podIP") or "",
         ready_since=when(since[0]) if since else None,
         message="" if ready else _why_not_ready(status),
+        held=_label(body, AT_RISK) == "true",
     )
 
 

@@ -75,6 +75,8 @@ _PROMPT = {*(type_.value for type_ in _EVENTS), ConditionType.DELETING.value}
 """Conditions whose news are written at once; all others say how far it is, or why one of these is as it is."""
 _TOLD_ALREADY = {ConditionType.READY, ConditionType.USABLE}
 """They follow the others, whose news are not told again of them."""
+_UPON_OTHERS = do.Remember | do.ReleaseRequest | do.SwapService | do.FreePod
+"""Effects that rest upon what stands before them in a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +258,8 @@ class Reconciler:
         failed: PortError | None = None
         unattached: set[Did] = set()
         for effect in decided.effects:
-            if failed is not None and isinstance(effect, do.Remember | do.ReleaseRequest | do.SwapService):
-                # A truth is not written upon a deed that failed, and nobody is turned away upon it.
+            if failed is not None and isinstance(effect, _UPON_OTHERS):
+                # A truth is not written upon a deed that failed, and nobody is turned away or let in upon it.
                 continue
             if isinstance(effect, do.EnsureRule) and effect.dataset in unattached:
                 # A rule before its replicas would start transfers.

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from volatile_rse.domain.session import JobRef
 from volatile_rse.domain.times import later, when
 
 __all__ = ["has_come", "is_awaited", "is_over", "jobs_of", "of_session"]
 
 _OVERDUE = timedelta(minutes=2)
 _DEFAULT = "kubectl.kubernetes.io/default-container"
+_NAME, _UID = 253, 64
+"""Characters of an object's name and of its UID."""
 _OVER = {"Succeeded", "Failed"}
 
 Object = Mapping[str, Any]
@@ -41,7 +44,7 @@ def has_come(pod: Object) -> bool:
     return any({"running", "terminated"} & set(state) for state in _states(pod))
 
 
-def jobs_of(pods: Iterable[Object], ready_at: str | None) -> Mapping[tuple[str, str], int]:
+def jobs_of(pods: Iterable[Object], ready_at: str | None) -> Mapping[JobRef, int]:
     """Give the Jobs that control pods, those of the latest pods first.
 
     Parameters
@@ -51,18 +54,25 @@ def jobs_of(pods: Iterable[Object], ready_at: str | None) -> Mapping[tuple[str, 
 
     Returns
     -------
-    Mapping[tuple[str, str], int]
-        Name and UID of each -> how many of its pods run on for the sake of a sidecar alone.
+    Mapping[JobRef, int]
+        Each -> how many of its pods run on for the sake of a sidecar alone.
     """
     recent = [pod for pod in pods if not _ended_before(pod, ready_at)]
     recent.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""), reverse=True)
-    found: Counter[tuple[str, str]] = Counter()
+    found: Counter[JobRef] = Counter()
     for pod in recent:
         for owner in pod["metadata"].get("ownerReferences") or ():
             of_batch = str(owner.get("apiVersion")).startswith("batch/")
-            if owner.get("controller") and of_batch and owner.get("kind") == "Job":
-                found[owner["name"], owner["uid"]] += _status(pod).get("phase") not in _OVER and _is_outlived(pod)
+            if owner.get("controller") and of_batch and owner.get("kind") == "Job" and _can_be(owner):
+                outlived = _status(pod).get("phase") not in _OVER and _is_outlived(pod)
+                found[JobRef(owner["name"], owner["uid"])] += outlived
     return found
+
+
+def _can_be(owner: Object) -> bool:
+    """Tell whether a Job can be called so: whoever makes a pod writes what they like there."""
+    said = (owner.get("name"), _NAME), (owner.get("uid"), _UID)
+    return all(isinstance(text, str) and 0 < len(text) <= most for text, most in said)
 
 
 def is_awaited(job: Object | None, uid: str, outlived: int) -> bool:

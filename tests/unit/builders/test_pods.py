@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.schema import parse_quantity
@@ -13,6 +15,7 @@ from volatile_rse.builders.storage import drain_objects, memory_shares, pod
 from volatile_rse.domain.settings import Settings
 
 SETTINGS = Settings(name="test", instance="test.1", namespace="ops", buffers="bufs", buffer_image="b:1")
+MANIFESTS = Path(__file__).resolve().parents[3] / "manifests"
 MEBI, GIBI = 1 << 20, 1 << 30
 MEMORY: dict[str, Any] = {"storage": {"memory": {}}}
 
@@ -149,3 +152,13 @@ def test_the_containers_of_a_pod_share_the_data_and_no_temporary_files() -> None
     assert mounts["xrootd"] & mounts["agent"] == {"data"}
     paths = [mount["mountPath"] for container in found["containers"] for mount in container["volumeMounts"]]
     assert paths.count("/tmp") == 2  # noqa: S108 (each container's own)
+
+
+def test_the_budget_of_the_manifests_is_for_the_pods_that_are_held_and_for_no_others() -> None:
+    bodies = yaml.safe_load_all((MANIFESTS / "operator.yaml").read_text())
+    [budget] = [body for body in bodies if body["kind"] == "PodDisruptionBudget"]
+    [(label, value)] = budget["spec"]["selector"]["matchLabels"].items()
+    assert pod(SETTINGS, record(), held=True)["metadata"]["labels"][label] == value
+    assert label not in pod(SETTINGS, record())["metadata"]["labels"]
+    template = drain_objects(SETTINGS, record(), {}, not_after="")[-1]["spec"]["template"]
+    assert label not in template["metadata"]["labels"]

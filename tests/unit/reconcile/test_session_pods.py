@@ -131,9 +131,9 @@ def with_job(**spec: object) -> Small:
     return small
 
 
-def start(small: Small, *containers: str, name: str = "job") -> None:
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": JOB.name, "controller": True}
-    owner["uid"] = (small.cluster.get(JOB) or {})["metadata"]["uid"]
+def start(small: Small, *containers: str, name: str = "job", job: str = JOB.name, uid: str = "") -> None:
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "controller": True}
+    owner["uid"] = uid or (small.cluster.get(Ref("Job", "alice", job)) or {})["metadata"]["uid"]
     metadata = {
         "namespace": "alice", "name": name, "labels": {"session": "run"}, "ownerReferences": [owner],
     }  # fmt: skip
@@ -282,3 +282,71 @@ def test_an_evicted_pod_of_yesterday_ends_no_session() -> None:
     wait(small, 30)
     assert not small.truth["session"].get("startedAt")
     assert not small.truth["session"].get("endedAt")
+
+
+def drain(small: Small, ref: Ref = POD) -> None:
+    """Take a pod away, as the drain of its node does: nothing of it is left."""
+    body = small.cluster.get(ref)
+    assert body is not None
+    small.cluster.delete(ref, body["metadata"]["uid"])
+    small.cluster.end_pods()
+    assert small.cluster.get(ref) is None
+
+
+def test_a_job_whose_only_pod_was_drained_goes_on_with_its_session() -> None:
+    small = with_job()
+    drain(small)
+    small.forget()
+    wait(small, 6)
+    assert not small.truth["session"].get("endedAt")
+    assert "Job analysis" in small.condition("SessionActive")["message"]
+    start(small, name="again")
+    small.until(lambda: small.condition("SessionActive")["status"] == "True")
+    drain(small, Ref("Pod", "alice", "again"))
+    conclude(small, "Complete")
+    wait(small, 6)
+    assert small.truth["session"]["endReason"] == "PodsGone"
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+
+
+@pytest.mark.parametrize("what", ["Complete", "Failed", "gone", "another"])
+def test_a_job_that_is_over_keeps_no_session_whose_pods_were_drained(what: str) -> None:
+    small = with_job()
+    drain(small)
+    job = small.cluster.get(JOB) or {}
+    if what in {"gone", "another"}:
+        small.cluster.delete(JOB, job["metadata"]["uid"])
+    else:
+        conclude(small, what)
+    if what == "another":
+        small.cluster.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": {**job["metadata"]}, "spec": {}})
+    wait(small, 5)
+    assert small.truth["session"]["endReason"] == "PodsGone"
+
+
+def test_of_many_jobs_the_latest_are_known_and_nothing_is_written_again_and_again() -> None:
+    small = with_job()
+    for number in range(20):
+        name = f"analysis-{number:02}"
+        metadata = {"namespace": "alice", "name": name}
+        small.cluster.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
+        start(small, name=name, job=name)
+    small.step()
+    small.cluster.journal.clear()
+    for _ in range(5):
+        small.step()
+    assert [write for write in small.cluster.journal if write.ref.kind == "RSERecord"] == []
+    assert len(small.truth["session"]["jobs"]) == 16
+    for number in range(20):
+        drain(small, Ref("Pod", "alice", f"analysis-{number:02}"))
+    drain(small)
+    wait(small, 6)
+    assert not small.truth["session"].get("endedAt")
+
+
+def test_what_somebody_has_written_as_the_owner_of_a_pod_is_not_remembered_if_it_can_be_none() -> None:
+    small = with_job()
+    start(small, name="odd", uid="u" * 5000)
+    small.step()
+    assert [job["name"] for job in small.truth["session"]["jobs"]] == [JOB.name]

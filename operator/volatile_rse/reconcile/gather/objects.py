@@ -11,6 +11,7 @@ from volatile_rse.builders.objects import KINDS, RECORD, drain_name, name_of, se
 from volatile_rse.builders.storage import xrootd_data
 from volatile_rse.domain.facts import Leftover, Piece, SessionFact, Storage
 from volatile_rse.domain.lifetime import is_end_due
+from volatile_rse.domain.session import JobRef
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.gather.look import Look
@@ -89,8 +90,10 @@ def session(look: Look) -> SessionFact:
         and is_of_claim(body, claim.uid)
         and not is_as_written(look.world, look.spec.record_id, body)
     )
-    awaited = "" if fact.running else _awaited_job(look, pods)
-    return dataclasses.replace(fact, awaited=awaited, changed=changed, objects=fact.objects and not changed)
+    jobs = jobs_of(pods, ready_at)
+    awaited = "" if fact.running else _awaited_job(look, jobs)
+    unchanged = fact.objects and not changed
+    return dataclasses.replace(fact, jobs=tuple(jobs), awaited=awaited, changed=changed, objects=unchanged)
 
 
 def _outdated(look: Look, found: Mapping[Piece, Mapping[str, Any]]) -> frozenset[Piece]:
@@ -138,17 +141,21 @@ def _pods(look: Look, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
     return look.world.cluster.list(*wanted)
 
 
-def _awaited_job(look: Look, pods: Sequence[Mapping[str, Any]]) -> str:
-    """Name a Job that may start another pod; one that cannot be read may, too. Asked only where the end is due."""
+def _awaited_job(look: Look, seen: Mapping[JobRef, int]) -> str:
+    """Name a Job that may start another pod; one that cannot be read may, too. Asked only where the end is due.
+
+    Of a pod that was drained nothing is left: its Job was written down when it was seen.
+    """
     request = look.facts.request
     if request is None or request.deleting or request.end_requested or not is_end_due(look.facts, look.record):
         return ""
     cluster, namespace = look.world.cluster, look.claim.namespace
-    for (name, uid), outlived in jobs_of(pods, look.record.status.session.ready_at).items():
-        known = len(look.problems)
-        job = look.ask(cluster.get, Ref("Job", namespace, name))
-        if len(look.problems) > known or is_awaited(job, uid, outlived):
-            return name
+    known = [JobRef(job.name, job.uid) for job in reversed(look.record.status.session.jobs)]
+    for job in dict.fromkeys((*seen, *known)):
+        problems = len(look.problems)
+        body = look.ask(cluster.get, Ref("Job", namespace, job.name))
+        if len(look.problems) > problems or is_awaited(body, job.uid, seen.get(job, 0)):
+            return job.name
     return ""
 
 
