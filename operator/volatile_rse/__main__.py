@@ -21,6 +21,7 @@ from volatile_rse.adapters.authority import ClientPair, LocalAuthority, hashed_n
 from volatile_rse.adapters.clock import SystemClock
 from volatile_rse.adapters.endpoints import XrootdEndpoints
 from volatile_rse.adapters.gate import Gate
+from volatile_rse.adapters.https import netloc
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.api.agent import AGENT_PORT
@@ -28,7 +29,7 @@ from volatile_rse.api.conditions import REMEDIES
 from volatile_rse.api.rucioconnection import Budget
 from volatile_rse.api.text import visible
 from volatile_rse.domain.settings import Settings
-from volatile_rse.handlers.waiting import waiting
+from volatile_rse.handlers.waiting import every_address, waiting
 from volatile_rse.handlers.watching import registry_of, settings_of
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
@@ -56,7 +57,6 @@ _METRICS = 8081
 _LOST = 3
 """Exit code of a process that lost its Lease."""
 _HEALTH_PORT = 8080
-_HEALTH = f"http://0.0.0.0:{_HEALTH_PORT}/healthz"
 
 
 def main() -> int:
@@ -141,7 +141,8 @@ def _run() -> int:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
     metrics = Metrics()
-    told, _ = start_http_server(_METRICS, registry=metrics.registry)
+    everywhere = every_address(os.environ.get("VOLATILE_RSE_POD_IP", ""))
+    told, _ = start_http_server(_METRICS, everywhere, registry=metrics.registry)
     # Each connection has a thread: one that says nothing must not keep it.
     told.RequestHandlerClass.timeout = _SILENCE  # type: ignore[attr-defined]
     cluster = metrics.counted(KubernetesCluster.connect())
@@ -149,7 +150,7 @@ def _run() -> int:
     # No clean-up when the Lease is lost: another process works already.
     lease = Lease(cluster, settings, socket.gethostname(), lambda: os._exit(_LOST))
     metrics.watched(lease.unseen)
-    with waiting(_HEALTH_PORT):
+    with waiting(_HEALTH_PORT, everywhere):
         lease.wait()
     world = _world(cluster, settings, private, metrics)
     service = Service(world, check=lease.check, awake=lease.awake)
@@ -166,7 +167,7 @@ def _run() -> int:
             ),
             settings=settings_of(lease.ref),
             clusterwide=True,
-            liveness_endpoint=_HEALTH,
+            liveness_endpoint=f"http://{netloc(everywhere, _HEALTH_PORT)}/healthz",
             standalone=True,
         )
     finally:

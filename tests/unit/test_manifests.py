@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def test_the_policies_know_the_operator_by_its_service_account() -> None:
         for policy in read("admission.yaml", "ValidatingAdmissionPolicy")
         for condition in policy["spec"].get("matchConditions", [])
     ]
-    assert conditions == [f"request.userInfo.username {sign} '{name}'" for sign in ("!=", "!=", "==")]
+    assert conditions == [f"request.userInfo.username {sign} '{name}'" for sign in ("!=", "!=", "==", "==")]
 
 
 def test_each_policy_is_in_force() -> None:
@@ -40,13 +41,27 @@ def test_the_operator_may_watch_its_own_lease_and_no_other() -> None:
     assert set(leases["verbs"]) == {"list", "watch"}
 
 
-def test_the_policy_of_volumes_knows_the_namespace_of_the_buffers() -> None:
+def test_the_policies_of_volumes_and_pods_know_the_namespace_of_the_buffers() -> None:
     (deployment,) = read("operator.yaml", "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     (buffers,) = (entry["value"] for entry in container["env"] if entry["name"] == "VOLATILE_RSE_BUFFERS")
     policies = {body["metadata"]["name"]: body["spec"] for body in read("admission.yaml", "ValidatingAdmissionPolicy")}
     said = policies["volatile-rse-volumes"]["validations"][0]["expression"]
     assert f"claimRef.namespace == '{buffers}'" in said
+    said = policies["volatile-rse-pods"]["validations"][0]["expression"]
+    assert f"metadata.namespace == '{buffers}'" in said
+    (budget,) = read("operator.yaml", "PodDisruptionBudget")
+    assert budget["metadata"]["namespace"] == buffers
+
+
+def test_nothing_that_is_shipped_listens_on_addresses_of_the_fourth_version_alone() -> None:
+    """The loopback has them in every pod; what listens for others does so for both versions, or by the pod's own."""
+    known = {"agent/xrootd.py", "agent/front.py", "handlers/waiting.py"}
+    checkout = MANIFESTS.parent
+    folders = [checkout / name for name in ("operator", "images", "manifests", "charts")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    found = {path for path in files if re.search(r"\b(0\.0\.0\.0|127\.\d|localhost)", path.read_text())}
+    assert found == {checkout / "operator" / "volatile_rse" / name for name in known}
 
 
 def test_people_get_their_requests_with_kubernetes_own_roles_and_records_by_roles_apart() -> None:
