@@ -7,6 +7,7 @@ import socket
 import kopf
 import pytest
 import requests
+from kopf._cogs.structs.ephemera import AnyMemo
 from kopf._core.engines.probing import health_reporter
 from prometheus_client import CollectorRegistry, start_http_server
 
@@ -65,7 +66,7 @@ def test_kopf_tells_of_the_operators_health_at_the_address_of_the_pod(own: str, 
         reporter = asyncio.create_task(
             health_reporter(
                 f"http://{netloc(every_address(own), port)}/healthz",
-                memo=kopf.Memo(),
+                memo=AnyMemo(kopf.Memo()),
                 indices={},
                 registry=kopf.OperatorRegistry(),
                 settings=kopf.OperatorSettings(),
