@@ -140,41 +140,49 @@ def folder(path: Path, files: dict[str, str]) -> str:
     return str(path)
 
 
-def run(name: str, program: str, mounts: dict[str, str], *ports: int) -> int:
-    """Start a container as restricted as the pod's; give where the first of its ports is."""
-    options = ["--user", f"{UID}:{UID}", "--read-only", "--cap-drop", "ALL", "--network", layout.NETWORK]
+def run(name: str, program: str, mounts: dict[str, str], *ports: int, network: str = layout.NETWORK) -> None:
+    """Start a container as restricted as the pod's."""
+    options = ["--user", f"{UID}:{UID}", "--read-only", "--cap-drop", "ALL", "--network", network]
     options += [part for path in ("/tmp", RUN) for part in ("--tmpfs", f"{path}:uid={UID},mode=700")]  # noqa: S108
     options += [part for path, source in mounts.items() for part in ("--volume", f"{source}:{path}")]
     options += [part for port in ports for part in ("--publish", f"127.0.0.1::{port}")]
     docker("run", "--detach", "--name", name, *options, buffer.image(), "python3", "-m", program)
-    return published(name, ports[0])
 
 
 def published(name: str, port: int) -> int:
     return int(docker("port", name, port).splitlines()[0].rpartition(":")[2])
 
 
-@contextmanager
-def live_buffer(tmp: Path, size: int | None = None) -> Iterator[Buffer]:
-    """Give a buffer, on a volume of so many MiB."""
-    name = f"vrse-test-agent-{uuid.uuid4().hex[:8]}"
-    authority = LocalAuthority(*LocalAuthority.create())
-    pair, hour = authority.server(["localhost", f"{name}-xrootd"], timedelta(hours=1)), timedelta(hours=1)
+def tls_of(authority: LocalAuthority, *hosts: str) -> dict[str, str]:
+    """Give certificate and key for these hosts, and who signed them."""
+    pair = authority.server(hosts, timedelta(hours=1))
+    return {"ca.crt": authority.bundle(), "tls.crt": pair.certificate, "tls.key": pair.key}
+
+
+def configuration_of(authority: LocalAuthority) -> dict[str, str]:
+    """Give the files of XRootD that takes the tokens of this authority."""
     probe = (PROBE.rpartition("/")[0],)
     issuers = [
         Issuer(name="session", url=ISSUER, jwks=authority.jwks(ISSUER)),
         Issuer(name="operator", url=OPERATOR, jwks=authority.jwks(OPERATOR), paths=probe, fenced_paths=probe),
     ]
-    server = ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=issuers)
-    tls = {"ca.crt": authority.bundle(), "tls.crt": pair.certificate, "tls.key": pair.key}
-    mounts = {DATA: name, TLS: folder(tmp / "tls", tls)}
+    return buffer_files(ServerSettings(site="VRSE-TEST", audience=AUDIENCE, issuers=issuers))
+
+
+@contextmanager
+def live_buffer(tmp: Path, size: int | None = None) -> Iterator[Buffer]:
+    """Give a buffer, on a volume of so many MiB."""
+    name = f"vrse-test-agent-{uuid.uuid4().hex[:8]}"
+    authority, hour = LocalAuthority(*LocalAuthority.create()), timedelta(hours=1)
+    mounts = {DATA: name, TLS: folder(tmp / "tls", tls_of(authority, "localhost", f"{name}-xrootd"))}
     if size is not None:
         options = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size}m,uid={UID}"}
         docker("volume", "create", name, *(part for pair in options.items() for part in ("--opt", "=".join(pair))))
     try:
-        config = {CONFIG: folder(tmp / "config", buffer_files(server))}
+        config = {CONFIG: folder(tmp / "config", configuration_of(authority))}
         run(f"{name}-xrootd", "volatile_rse.agent.supervisor", {**mounts, **config}, DAVS_PORT, ROOT_PORT)
-        agent = run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
+        run(f"{name}-agent", "volatile_rse.agent", mounts, AGENT_PORT)
+        agent = published(f"{name}-agent", AGENT_PORT)
         client = AgentClient(("127.0.0.1", agent), "localhost", authority.bundle(), authority.client("operator", hour))
         made = Buffer(name, client, tmp, minted(authority, RIGHTS), authority)
         until(made.answers)
