@@ -150,9 +150,8 @@ def test_a_job_whose_only_pod_was_evicted_goes_on_in_the_same_session(session: S
     dataset = running(session, retries=1)
     [pod] = [name.partition("/")[2] for name in session.pods()]
     evict(session.namespace, pod)
-    waiting = "Waiting for Job"
-    wait_for("the Job is awaited", lambda: waiting in str(session.record()["status"].get("message")), 60)
+    wait_for("another pod", lambda: (now := session.pods()) and pod not in str(now), 60)
+    wait_for("it has written", lambda: "written" in session.log(), 60)
     assert not session.record()["status"]["session"].get("endedAt")
-    wait_for("another pod has written", lambda: "written" in session.log() and pod not in str(session.pods()), 120)
     let_go(session)
     finish(session, dataset)

@@ -46,6 +46,8 @@ from volatile_rse.ports.errors import PortError
 
 pytestmark = pytest.mark.grid
 
+HOST = "vrse-ipv6"
+"""XRootD's client finds an address of the sixth version in no certificate: it needs a name."""
 _WITHOUT_IPV4 = """
 import fcntl, pathlib, socket, struct
 hosts = pathlib.Path("/etc/hosts")
@@ -94,7 +96,7 @@ def pod() -> Iterator[Pod]:
 
 def test_a_buffer_without_ipv4_takes_outputs_is_looked_at_fenced_and_sealed(pod: Pod, tmp_path: Path) -> None:
     authority, hour = LocalAuthority(*LocalAuthority.create()), timedelta(hours=1)
-    mounts = {DATA: pod.name, TLS: folder(tmp_path / "tls", tls_of(authority, "localhost", pod.address))}
+    mounts = {DATA: pod.name, TLS: folder(tmp_path / "tls", tls_of(authority, "localhost", HOST, pod.address))}
     pod.start(
         "volatile_rse.agent.supervisor", {**mounts, CONFIG: folder(tmp_path / "cfg", configuration_of(authority))}
     )
@@ -152,7 +154,7 @@ def by_root(pod: Pod, authority: LocalAuthority, token: str, path: str) -> None:
     script = f"""
 install -d -m 755 /tmp/ca && printf %s "$CA" > /tmp/ca/{hashed_name(authority.bundle())} && chmod 644 /tmp/ca/*
 echo content > /tmp/file
-X509_CERT_DIR=/tmp/ca BEARER_TOKEN=$TOKEN xrdcp --silent /tmp/file root://[{pod.address}]:{ROOT_PORT}/{path}
+X509_CERT_DIR=/tmp/ca BEARER_TOKEN=$TOKEN xrdcp --silent /tmp/file root://{HOST}:{ROOT_PORT}/{path}
 """
-    sent = ("--env", f"CA={authority.bundle()}", "--env", f"TOKEN={token}")
+    sent = ("--env", f"CA={authority.bundle()}", "--env", f"TOKEN={token}", "--add-host", f"{HOST}:{pod.address}")
     docker("run", "--rm", "--network", pod.network, *sent, buffer.image(), "bash", "-euc", script)

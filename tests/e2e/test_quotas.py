@@ -1,4 +1,4 @@
-"""ResourceQuotas and LimitRanges of the buffers' namespace: what they refuse is told, and goes on once there is room."""
+"""Quotas and LimitRanges of the buffers' namespace: what they refuse is told, and goes on once there is room."""
 
 from __future__ import annotations
 

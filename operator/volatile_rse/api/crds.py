@@ -202,7 +202,7 @@ def crd(kind: Kind) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        # Helm leaves kinds alone anyway. For Argo CD they are objects like others, and their end is that of all records.
+        # Helm leaves kinds alone anyway. For Argo CD they are objects like others, and with them all records would go.
         "metadata": {"name": f"{kind.plural}.{GROUP}", "annotations": {"helm.sh/resource-policy": "keep"}},
         "spec": {
             "group": GROUP,
