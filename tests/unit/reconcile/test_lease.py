@@ -161,7 +161,7 @@ def test_every_effect_is_either_destructive_or_known_to_be_harmless() -> None:
         # Each undoes the other.
         do.Suspend, do.Resume,
         # It depends on what it is told, and keeps what there is.
-        do.RetainVolume, do.ClaimVolume,
+        do.RetainVolume, do.ClaimVolume, do.HoldPod,
     }  # fmt: skip
     assert set(get_args(do.Effect)) - harmless == set(lease._DESTRUCTIVE)
     assert not harmless & set(lease._DESTRUCTIVE)
