@@ -326,7 +326,7 @@ def test_a_buffer_that_was_told_nothing(around: Around) -> None:
     assert (report.copies.files, report.partial_files, report.partial_bytes, report.xrootd_restarts) == (0, 0, 0, 0)
     assert 0 < report.space.bytes_free <= report.space.bytes
     assert 0 < report.space.inodes_free <= report.space.inodes
-    assert set(report.knows) == {"outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects"}
+    assert set(report.knows) == {"outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred"}
     for page in (around.buffer.inputs(), around.buffer.outputs(), around.buffer.copies()):
         assert (page.items, page.next) == ([], None)
 

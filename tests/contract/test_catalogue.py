@@ -24,7 +24,7 @@ from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
 from volatile_rse.adapters.rucio.doors import usual_paths, writing
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, SecretKeys
-from volatile_rse.domain.catalogue import BufferRse, DatasetState, Did, File, LedgerOwner, Room, RuleState, Term
+from volatile_rse.domain.catalogue import Barred, BufferRse, DatasetState, Did, File, LedgerOwner, Room, RuleState, Term
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
@@ -67,6 +67,7 @@ class World(Protocol):
     def odd(self, rse: str, host: str, kind: str) -> None: ...
     def doors(self, rse: str, *doors: Priorities) -> None: ...
     def prefer_root(self, rse: BufferRse) -> None: ...
+    def archive(self, dataset: Did, rse: str, archive: File, inside: File) -> None: ...
     def global_limit(self, account: str, expression: str, limit: int) -> AbstractContextManager[None]: ...
     def rules(self, did: Did) -> set[str]: ...
     def settle(self, holds: Callable[[], bool]) -> None: ...
@@ -133,6 +134,9 @@ class FakeWorld(World):
 
     def prefer_root(self, rse: BufferRse) -> None:
         self.catalogue.prefer_root(rse.name)
+
+    def archive(self, dataset: Did, rse: str, archive: File, inside: File) -> None:
+        self.catalogue.add_archive(dataset, rse, archive, [inside])
 
     @contextmanager
     def global_limit(self, account: str, expression: str, limit: int) -> Iterator[None]:
@@ -258,6 +262,12 @@ class RealWorld(World):
     def prefer_root(self, rse: BufferRse) -> None:
         wan = {"third_party_copy_read": 0, "third_party_copy_write": 0}
         self.client.update_protocols(rse.name, "root", {"domains": {"wan": wan}}, rse.host, rse.root_port)
+
+    def archive(self, dataset: Did, rse: str, archive: File, inside: File) -> None:
+        self.catalogue.attach(dataset, rse, [archive])
+        about = {"scope": inside.did.scope, "name": inside.did.name, "bytes": inside.bytes, "adler32": inside.adler32}
+        self.client.add_files_to_archive(archive.did.scope, archive.did.name, [about])
+        self.client.attach_dids(dataset.scope, dataset.name, [about])
 
     @contextmanager
     def global_limit(self, account: str, expression: str, limit: int) -> Iterator[None]:
@@ -669,6 +679,35 @@ def test_an_rse_that_cannot_be_read_is_no_source(made: Made, catalogue: Catalogu
     catalogue.attach(dataset, closed, files)
     found = catalogue.sources(files, f"SITE-A|{closed}")
     assert found == {files[0].did: (catalogue.pfns("SITE-A", dids(files))[files[0].did],)}
+
+
+@pytest.mark.parametrize("odd", ["rse_type", "staging_required"])
+def test_what_is_on_tape_is_read_where_it_is_on_disk(made: Made, catalogue: Catalogue, odd: str) -> None:
+    tape, files = made.odd(odd), made.files()
+    dataset = made.dataset("SITE-A", files=files[:1])
+    made.places.add((tape, dataset))
+    catalogue.attach(dataset, tape, files)
+    both = f"SITE-A|{tape}"
+    for _ in range(2):
+        assert catalogue.sources(files, tape) == {}
+        assert catalogue.sources(files, both) == {files[0].did: (catalogue.pfns("SITE-A", dids(files))[files[0].did],)}
+        assert catalogue.barred(dids(files), both) == dict.fromkeys(dids(files), Barred(Reason.ON_TAPE, tape))
+        assert catalogue.barred([files[1].did, ABSENT], "SITE-A") == {}
+    refused(Reason.NO_REPLICA, catalogue.barred, dids(files), "NO-SUCH-RSE")
+
+
+def test_what_is_inside_an_archive_is_no_source_of_its_own(world: World, made: Made, catalogue: Catalogue) -> None:
+    archive, inside, plain = made.files(3)
+    archive = dataclasses.replace(archive, did=Did(SCOPE, f"{archive.did.name}.zip"))
+    dataset = made.dataset("SITE-A", files=[plain])
+    world.archive(dataset, "SITE-A", archive, inside)
+    assert set(catalogue.resolve(dataset)) == {archive, inside, plain}
+    pfns = catalogue.pfns("SITE-A", dids([archive, plain]))
+    for _ in range(2):
+        assert catalogue.sources([archive, inside, plain], "*") == {did: (pfn,) for did, pfn in pfns.items()}
+        found = catalogue.barred(dids([inside, plain]), "*")
+        assert found == {inside.did: Barred(Reason.IN_ARCHIVE, pfns[archive.did])}
+        assert catalogue.barred([inside.did], "SITE-B") == {}
 
 
 def test_a_dataset_holds_files_of_any_scope_if_its_owner_likes(world: World, made: Made, catalogue: Catalogue) -> None:

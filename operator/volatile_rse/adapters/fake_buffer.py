@@ -98,7 +98,7 @@ class FakeBuffer(Buffer):
         self.xrootd_restarts = 0
         self.lacks: list[str] = []
         """What the file system of its volume cannot: nothing of that volume is ever staged or sealed."""
-        self.knows = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects"]
+        self.knows = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
@@ -111,6 +111,7 @@ class FakeBuffer(Buffer):
         self._inputs: dict[str, InputState] = {}
         self._entries: dict[str, Sequence[str]] = {}
         self._sources: dict[str, Sequence[str]] = {}
+        self._nowhere: dict[str, str] = {}
         self._list: str | None = None
         self._partial: dict[str, int] = {}
         """Path -> bytes of an input that have arrived."""
@@ -254,6 +255,7 @@ class FakeBuffer(Buffer):
         self._entries = {file.path: file.entries for file in manifest.inputs}
         self._list = self._list if manifest.listing is None else manifest.listing.path
         self._sources = {file.path: file.sources for file in manifest.inputs}
+        self._nowhere = {file.path: f"Rucio has it {file.barred}" for file in manifest.inputs if file.barred}
         for file in manifest.inputs:
             known = self._inputs.get(file.path)
             if known is None or known.state == "failed":
@@ -343,7 +345,8 @@ class FakeBuffer(Buffer):
         if path not in self._sources:
             return None
         shut = [self._shut(url, writes=False) for url in self._sources[path]]
-        return None if None in shut else "; ".join(filter(None, shut)) or "Rucio lists no replica that may be read"
+        nowhere = self._nowhere.get(path) or "Rucio lists no replica that may be read"
+        return None if None in shut else "; ".join(filter(None, shut)) or nowhere
 
     def _shut(self, url: str, *, writes: bool) -> str | None:
         """Say why a site is not asked, or does not give or take a file; None: it does."""

@@ -18,6 +18,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import hash_path, identity_path
 from volatile_rse.domain.catalogue import (
     ATTRIBUTE_LENGTH,
+    Barred,
     BufferRse,
     DatasetState,
     Did,
@@ -38,7 +39,19 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 __all__ = ["FakeCatalogue"]
 
 _MARK = "vrse_instance"
-_TABLES = ("_files", "_collections", "_rses", "_deleted", "_replicas", "_tombs", "_bad", "_lost", "_rules", "_paths")
+_TABLES = (
+    "_files",
+    "_collections",
+    "_rses",
+    "_deleted",
+    "_replicas",
+    "_tombs",
+    "_bad",
+    "_lost",
+    "_rules",
+    "_paths",
+    "_archives",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,11 @@ class _Rse:
     def port(self, scheme: str) -> int:
         """Give the port of a door; 0 where there is none."""
         return next((door.port for door in self.doors if door.scheme == scheme), 0)
+
+    @property
+    def stages(self) -> bool:
+        """Tell whether a file that is there need not be on disk."""
+        return self.tape or bool(self.attributes.get("staging_required"))
 
     @property
     def site(self) -> Mapping[str, Any]:
@@ -158,6 +176,8 @@ class FakeCatalogue(Catalogue):
         self._replicas: dict[tuple[str, Did], str] = {}
         self._paths: dict[tuple[str, Did], str] = {}
         """Where replicas on RSEs that are not deterministic are said to be."""
+        self._archives: dict[Did, Did] = {}
+        """File -> archive that it is inside of."""
         self._tombs: set[tuple[str, Did]] = set()
         """Replicas with the epoch tombstone that a plain reaper takes."""
         self._bad: set[tuple[str, Did]] = set()
@@ -191,6 +211,14 @@ class FakeCatalogue(Catalogue):
         """Put files of a dataset, which is made if it is absent, on an RSE: of whatever size and checksum."""
         self._collections.setdefault(dataset, _Collection("root"))
         self._put(dataset, rse, list(files))
+
+    def add_archive(self, dataset: Did, rse: str, archive: File, inside: Iterable[File]) -> None:
+        """Add an archive to a dataset, and the files inside of it, which have no replicas of their own."""
+        self._put(dataset, rse, [archive])
+        for file in inside:
+            self._files[file.did] = file
+            self._archives[file.did] = archive.did
+            self._collections[dataset].members.add(file.did)
 
     def add_half_made(self, rse: str, instance: str) -> None:
         """Add an RSE whose creator died after its first call."""
@@ -318,11 +346,24 @@ class FakeCatalogue(Catalogue):
                 self._paths.get((rse, file.did)) or self._pfn(rse, file.did, looking)
                 for rse in allowed
                 if self._has(rse, file.did) and self._rses[rse].readable and ordered(self._rses[rse].site, "read")
-                if self._rses[rse].deterministic or rse in trusted
+                if (self._rses[rse].deterministic or rse in trusted) and not self._rses[rse].stages
             )
             for file in files
         }
         return {did: pfns for did, pfns in found.items() if pfns}
+
+    def barred(self, files: Collection[Did], rse_expression: str) -> Mapping[Did, Barred]:
+        """Say which files are on tape, or inside an archive."""
+        found: dict[Did, Barred] = {}
+        for rse in reversed(self._permanent(rse_expression, Reason.NO_REPLICA)):
+            known = self._rses[rse]
+            for did in files if known.readable else ():
+                archive = self._archives.get(did)
+                if archive is not None and self._has(rse, archive):
+                    found[did] = Barred(Reason.IN_ARCHIVE, self._pfn(rse, archive, looking))
+                elif known.stages and self._has(rse, did):
+                    found[did] = Barred(Reason.ON_TAPE, rse)
+        return found
 
     # The buffer's RSE.
 

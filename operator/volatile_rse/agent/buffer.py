@@ -32,7 +32,7 @@ _FAILURES = 60
 """That a report names."""
 _PERIOD = 10.0
 """Seconds from one look at the room that is kept to the next."""
-_KNOWS = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects"]
+_KNOWS = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred"]
 
 
 class Buffer:

@@ -169,7 +169,8 @@ class Staging:
                 return None
             if self._files.get(path) is not file:
                 return None
-        return self._failed(file, "; ".join(errors)[:_WORDS] or "Rucio lists no replica that may be read")
+        nowhere = f"Rucio has it {file.barred}" if file.barred else "Rucio lists no replica that may be read"
+        return self._failed(file, ("; ".join(errors) or nowhere)[:_WORDS])
 
     def _failed(self, file: InputFile, error: str) -> float | None:
         with self._lock:

@@ -149,6 +149,8 @@ class InputFile(ApiModel):
     """The same, where the catalogue has nothing else."""
     sources: Annotated[list[DavsUrl], Field(max_length=64)] = []
     """Tried in this order. None: it fails for that reason; only an agent whose report knows ``sourceless`` takes it."""
+    barred: Words | None = None
+    """Why it has none, for people; only an agent whose report knows ``barred`` takes it."""
 
     _path = field_validator("path")(_stays_below)
 

@@ -72,6 +72,8 @@ class Reason(StrEnum):
     SCOPE_NOT_GRANTED = "ScopeNotGranted"
     DID_NOT_FOUND = "DIDNotFound"
     NO_REPLICA = "NoReplica"
+    ON_TAPE = "OnTape"
+    IN_ARCHIVE = "InArchive"
     INPUTS_TOO_LARGE = "InputsTooLarge"
     INPUT_UNPLACEABLE = "InputUnplaceable"
     TOO_MANY_SCOPES = "TooManyScopes"
@@ -171,6 +173,18 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER,
         "Choose another sourceRSEExpression, or have the data replicated to a permanent RSE first. One that is not "
         "deterministic counts only where the class names it (nonDeterministicSources).",
+    ),
+    Reason.ON_TAPE: Remedy(
+        Actor.USER,
+        "Have Rucio bring the files to disk first: `rucio rule add DID --copies 1 --rses RSE`, with an RSE on disk "
+        "that sourceRSEExpression has. Once that rule is OK (`rucio rule show ID`), this VolatileRSE goes on by "
+        "itself. Nothing here reads from tape: Rucio does not tell whether a file there is on disk, too.",
+    ),
+    Reason.IN_ARCHIVE: Remedy(
+        Actor.USER,
+        "Name the archive itself as an input, in a new VolatileRSE, and let the session unpack it; or have whoever "
+        "made it upload the files as they are (`rucio upload`), which lets this one go on. A buffer takes no file out "
+        "of an archive.",
     ),
     Reason.INPUTS_TOO_LARGE: Remedy(Actor.USER, "Ask for more capacity, or for fewer inputs."),
     Reason.INPUT_UNPLACEABLE: Remedy(

@@ -11,12 +11,13 @@ from volatile_rse.api.addresses import is_below, place_of
 from volatile_rse.api.agent import InputFile, Manifest, OutputRule, SiteTokens
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import FrozenInput, RSERecordSpec
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.builders.session import store_path
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import Barred, Did, File
 from volatile_rse.domain.frozen import distinct
 from volatile_rse.domain.naming import layout_of
 
-__all__ = ["SiteAccess", "is_in_force", "manifest", "manifest_digest", "with_sources"]
+__all__ = ["SiteAccess", "is_in_force", "manifest", "manifest_digest", "with_sources", "with_words"]
 
 _OF_WORK = 48
 """Hex digits of a digest that tell the work; the others tell what was found since where it is."""
@@ -141,3 +142,13 @@ def manifest(
         credentials=dict(access.tokens),
         trust=access.trust,
     )
+
+
+def with_words(inputs: Iterable[InputFile], barred: Mapping[Did, Barred]) -> list[InputFile]:
+    """Say of files that come from nowhere where Rucio has them, to an agent that knows such words."""
+    return [
+        file.model_copy(update={"barred": visible(str(where), WORDS)})
+        if (where := barred.get(Did(file.scope, file.name))) is not None
+        else file
+        for file in inputs
+    ]

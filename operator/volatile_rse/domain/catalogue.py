@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.times import later
 
 __all__ = [
     "ATTRIBUTE_LENGTH",
+    "Barred",
     "BufferRse",
     "DatasetState",
     "Did",
@@ -71,6 +73,20 @@ class File:
     """Thirty-two lower-case hex digits, where that is all there is."""
     lack: str = ""
     """Why it can be no input, with what it lacks; empty: it can. It is listed all the same, as one that is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """Where a file is that cannot be read from there."""
+
+    reason: Reason
+    """ON_TAPE or IN_ARCHIVE."""
+    where: str
+    """The RSE, or the PFN of the archive."""
+
+    def __str__(self) -> str:
+        place = f"inside the archive {self.where}"
+        return place if self.reason is Reason.IN_ARCHIVE else f"on tape only, at {self.where}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ STALLING = frozenset(
         Reason.RECORD_UNREADABLE,
         Reason.DID_NOT_FOUND,
         Reason.NO_REPLICA,
+        Reason.ON_TAPE,
+        Reason.IN_ARCHIVE,
         Reason.INPUTS_TOO_LARGE,
         Reason.INPUT_UNPLACEABLE,
         Reason.TOO_MANY_SCOPES,
@@ -321,6 +323,8 @@ def _staged(facts: Facts, record: Record, plan: Plan) -> _Said:
     wrong = [
         Reason.DID_NOT_FOUND,
         Reason.NO_REPLICA,
+        Reason.ON_TAPE,
+        Reason.IN_ARCHIVE,
         Reason.INPUTS_TOO_LARGE,
         Reason.INPUT_UNPLACEABLE,
         Reason.INPUT_UNUSABLE,

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from volatile_rse.domain.catalogue import (
+    Barred,
     BufferRse,
     DatasetState,
     Did,
@@ -52,6 +53,8 @@ class Catalogue(Protocol):
     ) -> Mapping[Did, tuple[str, ...]]:
         """Give the davs PFNs of each file's AVAILABLE replicas on permanent RSEs of the expression, the nearest first.
 
+        A replica on tape is no source, nor is a file inside an archive: ``barred`` tells of them.
+
         Distances are Rucio's, from each RSE to ``near``; RSEs without one come last. Volatile RSEs (attribute
         ``vrse_instance``) are never a source. A file without replica is absent.
 
@@ -60,6 +63,18 @@ class Catalogue(Protocol):
         trusted
             Non-deterministic RSEs that are a source, too. On others whoever registers a replica chooses its path, and
             so which file of the site is read as this one.
+
+        Raises
+        ------
+        RefusedError
+            NO_REPLICA: the expression is invalid or matches nothing.
+        """
+
+    def barred(self, files: Collection[Did], rse_expression: str) -> Mapping[Did, Barred]:
+        """Say of files without a source which are on tape, or inside an archive, at a permanent RSE of the expression.
+
+        On tape is what is on an RSE of type TAPE, or with the attribute ``staging_required``: Rucio does not tell
+        whether such a file is on disk, too.
 
         Raises
         ------

@@ -124,6 +124,14 @@ def test_a_partial_file_of_an_earlier_agent_is_read_again(places: Places, buffer
     assert (buffer.report().partial_files, buffer.report().partial_bytes) == (0, 0)
 
 
+def test_a_file_without_a_source_says_where_it_is_if_that_is_known(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, DATA).model_copy(update={"sources": [], "barred": "on tape only, at SITE-T"})
+    buffer.take(manifest(site, file))
+    until(lambda: state(buffer, file).state == "failed")
+    assert state(buffer, file).error == "Rucio has it on tape only, at SITE-T"
+    assert "barred" in buffer.report().knows
+
+
 def test_a_file_without_a_source_says_so_until_it_gets_one(buffer: Buffer, site: Site) -> None:
     file, other = input_file(site, DATA), input_file(site, DATA, "g.root")
     buffer.take(manifest(site, file.model_copy(update={"sources": []}), other))

@@ -82,6 +82,7 @@ _CALLS: Mapping[str, Callable[[Catalogue], object]] = {
     "ping": lambda port: port.ping(),
     "resolve": lambda port: port.resolve(OUT),
     "sources": lambda port: port.sources([File(FILE, 1, "00000001")], "*", "SITE-A"),
+    "barred": lambda port: port.barred([FILE], "*"),
     "ensure_ledger": lambda port: port.ensure_ledger(LEDGER, LedgerOwner("i", "r")),
     "ledgers": lambda port: port.ledgers("vrse", "i"),
     "ledgers_of": lambda port: port.ledgers_of("vrse", "r"),

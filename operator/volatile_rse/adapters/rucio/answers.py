@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.plausible import NO_CHECKSUM
 
 __all__ = [
+    "archive_of",
     "checksum_of",
     "input_of",
     "is_past",
@@ -139,6 +140,15 @@ def source_pfns(entry: Mapping[str, Any], ranks: Mapping[str, float | None]) -> 
         if info.get("domain") in {None, "wan"}
     ]
     return tuple(pfn for rank, _, pfn in sorted(row for row in found if row[0] is not None) if leads_somewhere(pfn))
+
+
+def archive_of(entry: Mapping[str, Any], rses: Collection[str]) -> str | None:
+    """Give the PFN of the archive that a file is inside of, on one of the RSEs; None: it is in none.
+
+    Rucio gives that PFN for the file, with a question for it that a client of XRootD understands.
+    """
+    found = sorted(pfn for pfn, info in entry["pfns"].items() if info.get("domain") == "zip" and info["rse"] in rses)
+    return ascii(found[0].partition("?")[0])[1:-1] if found else None
 
 
 def leads_somewhere(pfn: str) -> bool:

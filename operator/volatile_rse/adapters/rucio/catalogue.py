@@ -21,6 +21,7 @@ from volatile_rse.adapters.rucio.rules import RucioRules
 from volatile_rse.adapters.rucio.server import RucioServer
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import (
+    Barred,
     BufferRse,
     DatasetState,
     Did,
@@ -68,6 +69,10 @@ class RucioCatalogue(Catalogue):
     ) -> Mapping[Did, tuple[str, ...]]:
         """Give the davs PFNs of AVAILABLE replicas on permanent RSEs."""
         return self._replicas.sources(files, rse_expression, near, trusted)
+
+    def barred(self, files: Collection[Did], rse_expression: str) -> Mapping[Did, Barred]:
+        """Say which files are on tape, or inside an archive."""
+        return self._replicas.barred(files, rse_expression)
 
     # The buffer's RSE.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from volatile_rse.adapters.rucio.answers import checksum_of, letter_of, source_pfns
+from volatile_rse.adapters.rucio.answers import archive_of, checksum_of, letter_of, source_pfns
 from volatile_rse.adapters.rucio.rses import RucioRses
 from volatile_rse.adapters.rucio.server import RucioServer, parts
 from volatile_rse.api.conditions import Reason
-from volatile_rse.domain.catalogue import Did, File, Standing
+from volatile_rse.domain.catalogue import Barred, Did, File, Standing
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 
 __all__ = ["RucioReplicas"]
@@ -36,7 +36,7 @@ class RucioReplicas:
         """Give the davs PFNs of AVAILABLE replicas on permanent RSEs."""
         allowed, ranks = self._rses.permanent(rse_expression, Reason.NO_REPLICA), dict[str, float | None]()
         found: dict[Did, tuple[str, ...]] = {}
-        for did, entry in self._readable(files):
+        for did, entry in self._readable([file.did for file in files]):
             # Of hundreds of RSEs, those that have some of the files are asked about.
             for rse in {info["rse"] for info in entry["pfns"].values()} - ranks.keys():
                 ranks[rse] = self._rank(rse, near, trusted) if rse in allowed else None
@@ -44,15 +44,28 @@ class RucioReplicas:
                 found[did] = pfns
         return found
 
-    def _readable(self, files: Collection[File]) -> Iterator[tuple[Did, dict[str, Any]]]:
+    def barred(self, files: Collection[Did], rse_expression: str) -> Mapping[Did, Barred]:
+        """Say which files are on tape, or inside an archive."""
+        allowed = self._rses.permanent(rse_expression, Reason.NO_REPLICA)
+        found: dict[Did, Barred] = {}
+        for did, entry in self._readable(files):
+            there = sorted(allowed & {rse for rse, state in entry["states"].items() if letter_of(state) == "A"})
+            if (archive := archive_of(entry, allowed)) is not None:
+                found[did] = Barred(Reason.IN_ARCHIVE, archive)
+            elif tapes := [rse for rse in there if self._rses.is_tape(rse)]:
+                found[did] = Barred(Reason.ON_TAPE, tapes[0])
+        return found
+
+    def _readable(self, files: Collection[Did]) -> Iterator[tuple[Did, dict[str, Any]]]:
         """List what may be read by davs from outside."""
-        dids = [file.did for file in files]
-        return self._listed(dids, schemes=["davs"], domain="wan", ignore_availability=False)
+        return self._listed(files, schemes=["davs"], domain="wan", ignore_availability=False)
 
     def _rank(self, rse: str, near: str | None, trusted: Collection[str]) -> float | None:
         """Tell how far an RSE is; None: it is no source."""
-        is_source = rse in trusted or self._rses.is_deterministic(rse)
-        return self._rses.distance(rse, near) if is_source and not self._rses.is_volatile(rse) else None
+        is_known = rse in trusted or self._rses.is_deterministic(rse)
+        if not is_known or self._rses.is_volatile(rse) or self._rses.is_tape(rse):
+            return None
+        return self._rses.distance(rse, near)
 
     def letters(self, rse: str, ledger: Did) -> Mapping[Did, str]:
         """Give the states of the ledger's replicas on the buffer."""

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from volatile_rse.api.addresses import place_of
-from volatile_rse.api.agent import Report
-from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources
+from volatile_rse.api.agent import InputFile, Manifest, Report
+from volatile_rse.builders.manifest import SiteAccess, is_in_force, manifest, manifest_digest, with_sources, with_words
 from volatile_rse.builders.session import listing_of
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import Barred, Did, File
 from volatile_rse.domain.frozen import usable
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, output_rules
 from volatile_rse.reconcile.gather import credentials, reports, resolving
@@ -52,7 +52,7 @@ def due(look: Look, *, staging: bool) -> None:
             # It says of these, too, that they are missing, and why.
             sources = {file.did: sources.get(file.did, ()) for files in inputs.values() for file in usable(files)}
         made = manifest(look.spec, digest, inputs, sources, needed)
-        later: dict[str, object] = {"outputs": list(rules)}
+        later: dict[str, object] = {"outputs": list(rules), "inputs": _with_words(look, made, inputs)}
         if staging and "listing" in report.knows:
             later["listing"] = listing_of(look.world.settings, look.spec, look.record.status.scopes)
         if rules and "continuous" in report.knows and (continuous := continuous_outputs(look.spec)):
@@ -101,3 +101,15 @@ def _sources(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> dict[Did, tu
         if files := usable(inputs.get(entry.name, ())):
             found.update(resolving.sources(look, look.catalogue(), entry, files))
     return found
+
+
+def _with_words(look: Look, made: Manifest, inputs: Mapping[str, tuple[File, ...]]) -> list[InputFile]:
+    """Say of those that come from nowhere where Rucio has them, if the agent knows such words."""
+    missing = {Did(file.scope, file.name) for file in made.inputs if not file.sources}
+    if look.facts.report is None or "barred" not in look.facts.report.knows:
+        return made.inputs
+    found: dict[Did, Barred] = {}
+    for entry in look.claim.request.inputs:
+        sought = [file.did for file in inputs.get(entry.name, ()) if file.did in missing]
+        found |= look.ask(resolving.barred, look.catalogue(), entry, sought) or {}
+    return with_words(made.inputs, found)

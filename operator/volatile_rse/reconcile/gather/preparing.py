@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import Input, Output
 from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.domain.catalogue import DatasetState, Did, File, Room
 from volatile_rse.domain.destinations import Need, full, preferred, problem_of_choice, tight
 from volatile_rse.domain.frozen import distinct, least_of, usable
-from volatile_rse.domain.problems import Problem, problem_of_dataset
+from volatile_rse.domain.missing import problems_of_missing
+from volatile_rse.domain.problems import problem_of_dataset
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.datasets import dataset_of
@@ -74,20 +74,15 @@ def _shut_sources(
     look: Look, catalogue: Catalogue, access: SiteAccess, entry: Input, files: tuple[File, ...]
 ) -> set[credentials.Shut]:
     """Tell which sites would have to let in for an input; none if enough of its files can be had without them."""
-    expression = entry.source_rse_expression
     wanted = usable(files)
     sources = look.ask(resolving.sources, look, catalogue, entry, wanted) if wanted else {}
     if sources is None:
         return set()
     missing = [file.did for file in wanted if not sources.get(file.did)]
     if len(wanted) - len(missing) < least_of(entry, len(files)):
-        odd = [file for file in files if file.lack]
-        also = f" {len(odd)} more cannot be inputs, for example {odd[0].did}, which {odd[0].lack}." if odd else ""
-        what = (
-            f"spec.inputs[{entry.name}]: {len(missing)} of {len(files)} files have no replica on a permanent RSE "
-            f"of {expression!r}, for example {missing[0]}, and minimumPercent is {entry.minimum_percent}.{also}"
-        )
-        look.problems.append(Problem(Reason.NO_REPLICA, what))
+        barred = look.ask(resolving.barred, catalogue, entry, missing)
+        if barred is not None:
+            look.problems += problems_of_missing(entry, files, missing, barred)
         return set()
     faults = [[access.fault(pfn, writes=False) for pfn in pfns] for pfns in sources.values()]
     shut = [told for told in faults if told and None not in told]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerse import Input
 from volatile_rse.api.volatilerseclass import Tenancy
 from volatile_rse.builders.session import LONGEST_RIGHTS, listing_of, token_scope
-from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.catalogue import Barred, Did, File
 from volatile_rse.domain.frozen import is_enough, usable
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.plausible import doubt_file, doubt_names
@@ -21,7 +21,7 @@ from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.reading import read_class
 
-__all__ = ["resolved", "sources"]
+__all__ = ["barred", "resolved", "sources"]
 
 
 def resolved(look: Look, catalogue: Catalogue) -> Mapping[str, tuple[File, ...] | None]:
@@ -46,6 +46,11 @@ def sources(look: Look, catalogue: Catalogue, entry: Input, files: tuple[File, .
     class_ = look.spec.class_snapshot
     trusted = tuple(class_.non_deterministic_sources)
     return catalogue.sources(files, entry.source_rse_expression, class_.near_rse, trusted)
+
+
+def barred(catalogue: Catalogue, entry: Input, missing: Sequence[Did]) -> Mapping[Did, Barred]:
+    """Ask where files are that have no source."""
+    return catalogue.barred(missing, entry.source_rse_expression) if missing else {}
 
 
 def _tenancy(look: Look) -> Tenancy:
