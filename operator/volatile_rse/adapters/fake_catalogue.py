@@ -6,6 +6,7 @@ What Rucio's daemons do happens only in ``run_daemons``, so that a test sees the
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -451,7 +452,7 @@ class FakeCatalogue(Catalogue):
     def register(self, rse: str, ledger: Did, files: Sequence[File]) -> None:
         """Register files on the buffer."""
         with self._write("register"):
-            self._put(ledger, rse, files)
+            self._put(ledger, rse, files, strict=True)
 
     def registered(self, ledger: Did) -> frozenset[Did]:
         """Give the content of the ledger."""
@@ -598,7 +599,7 @@ class FakeCatalogue(Catalogue):
             if known.forgets or not known.deterministic:
                 why = "it is volatile" if known.forgets else "PFN needed for this (non deterministic) RSE"
                 raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused {rse}: UnsupportedOperation: {why}.")
-            self._put(dataset, rse, files)
+            self._put(dataset, rse, files, strict=True)
 
     def ensure_rule(self, dataset: Did, account: str, rses: Sequence[str], lifetime: int | None) -> str:
         """Hold a dataset."""
@@ -825,12 +826,14 @@ class FakeCatalogue(Catalogue):
             why = "has ended" if self._has_ended(rule) else "ends too early, and no operator has made it"
             raise RefusedError(Reason.RULE_INSUFFICIENT, f"Rule {id_} for {rule.did} {why}.")
 
-    def _put(self, collection: Did, rse: str, files: Sequence[File]) -> None:
+    def _put(self, collection: Did, rse: str, files: Sequence[File], *, strict: bool = False) -> None:
+        """Register files, as far as they are not refused; ``strict``: by the schema of today."""
         self._known(rse)
         known = self._found(collection)
         if not known.open:
             raise RefusedError(Reason.CATALOGUE_REFUSED, f"Rucio refused files for {collection}: it is closed.")
-        refused = [file.did for file in files if file.did in self._lost or self._differs(file)]
+        odd = {file.did for file in files if strict and not _has_sums(file)}
+        refused = [file.did for file in files if file.did in self._lost | odd or self._differs(file)]
         for file in files:
             if file.did not in refused:
                 self._files.setdefault(file.did, file)
@@ -838,6 +841,7 @@ class FakeCatalogue(Catalogue):
                 known.members.add(file.did)
         if refused:
             why = "UnsupportedOperation: LOST" if refused[0] in self._lost else "FileConsistencyMismatch"
+            why = "InvalidObject" if refused[0] in odd else why
             what = f"Rucio refused files for {collection} on {rse}: {why}: {refused[0]}."
             raise RefusedError(Reason.CATALOGUE_REFUSED, what)
 
@@ -943,6 +947,12 @@ def _why_not_kept(known: _Rse) -> str:
 
 def _told(file: File) -> Mapping[str, object]:
     return {"scope": file.did.scope, "name": file.did.name, "bytes": file.bytes, "adler32": file.adler32}
+
+
+def _has_sums(file: File) -> bool:
+    """Tell whether a file's checksums are some by the schema of Rucio's server, if it has any."""
+    sums = ((8, file.adler32), (32, file.md5))
+    return all(not sum_ or re.fullmatch(rf"[a-fA-F\d]{{{size}}}", sum_) for size, sum_ in sums)
 
 
 def _stored(value: str) -> str | bool:

@@ -324,7 +324,8 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.RECORD_UNREADABLE: Remedy(
         Actor.ADMIN,
         "Run the version of the operator that has written the record, or mend what was changed by hand "
-        "(docs/operations.md); until then nothing is done about this buffer, and its session reads and writes on.",
+        "(docs/operations.md); until then nothing is done about this buffer but to end its session, and nothing of it "
+        "is destroyed.",
     ),
     Reason.INPUTS_CHANGED: Remedy(
         Actor.USER, "Create another VolatileRSE: the dataset is not what it was when this one froze its list of files."

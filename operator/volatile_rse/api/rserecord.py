@@ -144,7 +144,7 @@ class SessionTruth(StoredModel):
     ended_at: Time | None = None
     """When it ended, for good."""
     end_reason: Annotated[str, Field(max_length=64)] | None = None
-    """PodsGone, NobodyCame, TtlExpired, Requested, Deleted or InputsLate."""
+    """PodsGone, NobodyCame, TtlExpired, Requested, Deleted, InputsLate or RecordUnreadable."""
     end_message: Words | None = None
     """What an end that nobody asked for was due to."""
     jobs: Annotated[list[SeenJob], Field(max_length=JOBS)] = []
@@ -232,6 +232,8 @@ class RSERecordStatus(StoredModel):
     """The volume's own name, by which its loss is noticed."""
     losses: Annotated[list[Words], Field(max_length=32)] = []
     """What was lost with the storage, and when."""
+    mended: Annotated[list[Words], Field(max_length=32)] = []
+    """What of this status could not be read, and when: the safer reading stands there since."""
     lost_files: Count | None = None
     """Output files known, and not safe, when the storage was lost: the RSE stays until a discard acknowledges that."""
     lost_bytes: Count | None = None

@@ -17,6 +17,7 @@ from volatile_rse.domain.outputs import (
     at_risk,
     chosen_of,
     copying_of,
+    destinations_of,
     is_output,
     kept_again,
     next_steps,
@@ -114,6 +115,10 @@ def _is_empty(report: Report) -> bool:
 def keeping(facts: Facts, record: Record) -> Plan:
     """Bring every output to safety, each as far as it can come."""
     effects = [*have_storage(facts, record), *send_work(facts), *hide_lost(facts, record)]
+    if record.status.destinations is None:
+        # It could not be read, and is chosen anew: before it is, nothing is safe.
+        chosen = () if facts.chosen is None else (remember(record, destinations=destinations_of(facts)),)
+        return Plan((*effects, *chosen), waiting="the choice of destinations")
     if facts.outputs is None or facts.registered is None or facts.copies is None:
         return Plan(tuple(effects), waiting="the agent of the buffer and Rucio")
     groups = sealed_files(facts.outputs)

@@ -82,6 +82,8 @@ class Record:
     created: datetime | None = None
     held: bool = False
     """Our finalizer is on it: nobody's deletion takes the truth about a buffer away while there is one."""
+    unreadable: tuple[str, ...] = ()
+    """Truths that could not be read: ``status`` has the safer reading of each, which is not written yet."""
     partial: bool = False
     """Of ``spec`` only what an end needs could be read: whose it is, and the session's times. Nothing else is there."""
 

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputRule, OutputState
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
+from volatile_rse.api.rserecord import ChosenDestination, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.schema import parse_duration
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import DatasetState, Did, File, RuleState
@@ -27,6 +28,7 @@ __all__ = [
     "chosen_of",
     "continuous_outputs",
     "copying_of",
+    "destinations_of",
     "did_of",
     "empty_outputs",
     "is_output",
@@ -106,6 +108,14 @@ def sealed_files(states: Sequence[OutputState]) -> dict[str, list[File]]:
         file = File(Did(state.scope, state.name), state.bytes, state.adler32 or "")
         groups.setdefault(state.output, []).append(file)
     return groups
+
+
+def destinations_of(facts: Facts) -> list[ChosenDestination]:
+    """Write down what was chosen just now."""
+    return [
+        ChosenDestination(output=name, rses=list(rses), tight=visible(facts.tight.get(name, ""), WORDS) or None)
+        for name, rses in (facts.chosen or {}).items()
+    ]
 
 
 def chosen_of(status: RSERecordStatus) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ from volatile_rse.domain.facts import Facts, Record, Request
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.lifetime import certain_end
 from volatile_rse.domain.limits import problem_of_namespace, problem_of_owner
+from volatile_rse.domain.mending import said_of_mending
 from volatile_rse.domain.naming import ledger_name, rse_name
 from volatile_rse.domain.plan import Plan, remember
 from volatile_rse.domain.problems import Problem, problem_of_quarantine, problems_of_request
@@ -31,6 +32,9 @@ from volatile_rse.domain.provision import noticed_volume
 from volatile_rse.domain.quarantine import is_late, keep_in_quarantine, quarantined
 from volatile_rse.domain.serving import preparing, serving
 from volatile_rse.domain.stage import Stage, session_truth, stage_of
+
+_NOTES = 32
+"""Of what could not be read, the latest ones."""
 
 __all__ = ["plan", "plan_end", "takes_no_more"]
 
@@ -75,6 +79,9 @@ def plan_end(facts: Facts, instance: str) -> Plan:
     record = facts.record
     if record is None or record.spec.instance != instance:
         return Plan()
+    if record.unreadable:
+        note = said_of_mending(record.unreadable, facts.now)
+        return Plan(effects=(remember(record, mended=[*record.status.mended, note][-_NOTES:]),))
     if stage_of(record.status) not in _BEFORE_END or (ended := certain_end(facts, record)) is None:
         return Plan()
     return Plan(effects=(remember(record, session=session_truth(ended)),))

@@ -36,7 +36,8 @@ _SHOWN = 80
 def doubt_report(record: Record, report: Report) -> str:
     """Say what of a report cannot be; empty: nothing."""
     frozen = {entry.name: entry.files for entry in record.status.inputs or ()}
-    for total in report.inputs:
+    # Of what could not be read nothing is known.
+    for total in report.inputs if record.status.inputs is not None else ():
         if total.name not in frozen:
             return f"it tells of an input {total.name}, which was not asked for"
         if total.files > frozen[total.name] or total.staged + total.failed > total.files:

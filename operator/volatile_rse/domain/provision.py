@@ -23,7 +23,8 @@ def noticed_volume(facts: Facts, record: Record) -> do.Remember | None:
         return _loss(facts, record, None) if known and facts.storage.lost and not _runs_on(facts) else None
     if facts.report.volume == known:
         return None
-    if known is None and not record.status.inputs and not record.status.losses:
+    begun = record.status.inputs or record.status.losses or record.status.session.ready_at
+    if known is None and not begun:
         # Nothing can be on it before the session may begin: that is written together.
         return None
     if known is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import ChosenDestination, FrozenInput, SessionTruth
+from volatile_rse.api.rserecord import FrozenInput, SessionTruth
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import WORDS, visible
 from volatile_rse.domain import effects as do
@@ -15,7 +15,15 @@ from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.frozen import digest_of, distinct, least_of, usable
 from volatile_rse.domain.lifetime import next_wake, session_after
 from volatile_rse.domain.limits import problem_of_files
-from volatile_rse.domain.outputs import chosen_of, copying_of, next_steps, refused_datasets, sealed_files, taken_paths
+from volatile_rse.domain.outputs import (
+    chosen_of,
+    copying_of,
+    destinations_of,
+    next_steps,
+    refused_datasets,
+    sealed_files,
+    taken_paths,
+)
 from volatile_rse.domain.plan import SHOWN, Plan, changed_objects, foreign_object, remember, request_of
 from volatile_rse.domain.plausible import staged_file
 from volatile_rse.domain.problems import Problem, problems_of_inputs
@@ -60,10 +68,7 @@ def preparing(facts: Facts, record: Record) -> Plan:
         )
         for name, files in facts.resolved.items()
     ]
-    chosen = [
-        ChosenDestination(output=name, rses=list(rses), tight=visible(facts.tight.get(name, ""), WORDS) or None)
-        for name, rses in facts.chosen.items()
-    ]
+    chosen = destinations_of(facts)
     # A session without inputs needs no list of them.
     freeze = (do.FreezeInputs(facts.resolved),) if inputs else ()
     scopes = list(scopes_of(facts.resolved))

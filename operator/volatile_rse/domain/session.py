@@ -22,6 +22,8 @@ class EndReason(StrEnum):
     REQUESTED = "Requested"
     INPUTS_LATE = "InputsLate"
     """It never began: what it could not begin without did not come in time."""
+    RECORD_UNREADABLE = "RecordUnreadable"
+    """What its record says of it cannot be read, so that nobody knows whether it had ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ __all__ = [
     "EMPTIED",
     "REVERTED",
     "SEALED",
+    "STEPS",
     "UNASKED",
     "Stage",
     "has_expired",
@@ -34,6 +35,7 @@ REVERTED = "reverted"
 
 UNASKED = "unasked"
 """Step: the agent of a session that has not begun tells nothing of its inputs."""
+STEPS = (SEALED, EMPTIED, REVERTED, UNASKED)
 
 
 class Stage(StrEnum):

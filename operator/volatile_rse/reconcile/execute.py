@@ -72,6 +72,7 @@ from volatile_rse.reconcile.reading import (
     to_revoke,
     uid_of,
 )
+from volatile_rse.reconcile.truths import cleared
 from volatile_rse.reconcile.usage import read_quarantined, read_usage, usage_of_others
 from volatile_rse.reconcile.world import World
 
@@ -187,8 +188,14 @@ class _Hand:
         for part in ("session", "steps"):
             status[part] |= {key: None for key in before[part] if key not in status[part]}
         status |= {key: None for key in before if key not in status}
+        if self._record.unreadable:
+            status = cleared(status, self._record.unreadable)
         patch = {"metadata": {"resourceVersion": self._record.version}, "status": status}
-        self._cluster.merge(Ref("RSERecord", None, self._record.name), patch, subresource="status")
+        ref = Ref("RSERecord", None, self._record.name)
+        self._cluster.merge(ref, patch, subresource="status")
+        if self._record.unreadable and (body := self._cluster.get(ref)) is not None:
+            told = " ".join(effect.status.mended[-1:])
+            self._cluster.event(body, type_="Warning", reason=Reason.RECORD_UNREADABLE.value, message=told)
 
     def freeze_inputs(self, effect: do.FreezeInputs) -> None:
         # Nothing depends on an earlier list as long as the record does not hold its digest.

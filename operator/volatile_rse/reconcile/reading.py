@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import Claim, RSERecordSpec, RSERecordStatus
+from volatile_rse.api.rserecord import Claim, RSERecordSpec
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import LONGEST, ApiModel
 from volatile_rse.api.volatilerse import Discard, LabelSelector, OutputStatus, Session, Teardown, VolatileRSESpec
@@ -20,12 +20,13 @@ from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import AT_RISK, CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
-from volatile_rse.domain.stage import session_state, when
+from volatile_rse.domain.stage import when
 from volatile_rse.domain.tenants import Namespace
 from volatile_rse.domain.times import earlier
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.session_pods import has_come, is_over, of_session
 from volatile_rse.reconcile.stored import read_stored
+from volatile_rse.reconcile.truths import read_truths
 
 __all__ = [
     "bytes_told",
@@ -200,8 +201,8 @@ def _told_outputs(body: Object) -> tuple[OutputStatus, ...]:
         return ()
 
 
-def read_record(body: Object) -> Record:
-    """Read an RSERecord.
+def read_record(body: Object, now: datetime) -> Record:
+    """Read an RSERecord; of truths that cannot be read the safer reading counts.
 
     Raises
     ------
@@ -209,8 +210,9 @@ def read_record(body: Object) -> Record:
         RECORD_UNREADABLE: it is not as this operator writes it.
     """
     metadata = body["metadata"]
+    created = when(metadata.get("creationTimestamp"))
+    status, unreadable = read_truths(body.get("status"), created, now)
     try:
-        status = _truths(body)
         spec = read_stored(RSERecordSpec, spec_of(body))
     except ValueError as error:
         what = f"RSERecord {metadata['name']} cannot be read: {_fault(error)}."
@@ -221,12 +223,13 @@ def read_record(body: Object) -> Record:
         version=metadata["resourceVersion"],
         spec=spec,
         status=status,
-        created=when(metadata.get("creationTimestamp")),
+        created=created,
         held=FINALIZER in metadata.get("finalizers", []),
+        unreadable=unreadable,
     )
 
 
-def read_partly(body: Object) -> Record | None:
+def read_partly(body: Object, now: datetime) -> Record | None:
     """Read of a record that cannot be read as a whole what the end of its session needs; None: that cannot be, either.
 
     Nothing else may be decided by it: what is missing is made up, or raises where it is asked for.
@@ -235,10 +238,8 @@ def read_partly(body: Object) -> Record | None:
     owner, told, instance = owner_of(body), claim_of(body), spec.get("instance")
     if owner is None or not isinstance(instance, str):
         return None
-    try:
-        status = _truths(body)
-    except ValueError:
-        return None
+    created = when(metadata.get("creationTimestamp"))
+    status, unreadable = read_truths(body.get("status"), created, now)
     request = told.get("request")
     asked: Object = request if isinstance(request, Mapping) else {}
     endless = f"{LONGEST.days}d"
@@ -267,8 +268,9 @@ def read_partly(body: Object) -> Record | None:
             claims=[claim],
         ),
         status=status,
-        created=when(metadata.get("creationTimestamp")),
+        created=created,
         held=FINALIZER in metadata.get("finalizers", []),
+        unreadable=unreadable,
         partial=True,
     )
 
@@ -283,15 +285,6 @@ def _stored(model: type[_Model], body: object, otherwise: _Model) -> _Model:
         return read_stored(model, body) if isinstance(body, Mapping) else otherwise
     except ValidationError:
         return otherwise
-
-
-def _truths(body: Object) -> RSERecordStatus:
-    """Read a record's status; its words and times are read later on, where nobody expects that they are none."""
-    status = RSERecordStatus.model_validate(body.get("status") or {})
-    session_state(status.session)
-    for time in (*status.steps.values(), status.quarantined_at, status.safe_at, status.freed_at, status.closed_at):
-        when(time)
-    return status
 
 
 def record_id_of(body: Object) -> str:
@@ -356,8 +349,7 @@ def _fault(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
-    part = "status" if error.title == RSERecordStatus.__name__ else "spec"
-    return f"{part}.{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
+    return f"spec.{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
 
 
 def read_pod(body: Object) -> PodFact:

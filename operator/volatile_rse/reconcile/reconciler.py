@@ -359,7 +359,7 @@ class Reconciler:
 
     def _say_record(self, record_id: str, outcome: _Outcome) -> None:
         record = outcome.facts.record
-        if record is None:
+        if record is None or record.spec.instance != self._world.settings.instance:
             return
         said = " ".join(problem.message for problem in outcome.plan.problems)
         if not said and outcome.plan.waiting:

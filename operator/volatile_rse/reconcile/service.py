@@ -319,9 +319,12 @@ class Service:
     def _count(self, body: Object, found: _Found) -> bool:
         """Add a record to what was found; tell whether it wants a visit."""
         try:
-            record = read_record(body)
+            record = read_record(body, self._world.clock.now())
         except RefusedError:
             # Its visit tells why, and on what.
+            found.unread["RSERecord"] += 1
+            return True
+        if record.unreadable:
             found.unread["RSERecord"] += 1
             return True
         stage = stage_of(record.status)

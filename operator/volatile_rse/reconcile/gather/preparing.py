@@ -21,7 +21,7 @@ from volatile_rse.reconcile.gather.example import example_of
 from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.usage import usage_of_others
 
-__all__ = ["ask"]
+__all__ = ["ask", "choose_again"]
 
 _LOOKED_AT = 100
 """RSEs that are asked about one by one for an output: of hundreds that match, those that leave the most room."""
@@ -68,6 +68,20 @@ def ask(look: Look) -> None:
             chosen={name: choice.rses for name, choice in made.items()},
             tight={name: choice.tight for name, choice in made.items() if choice.tight},
         )
+
+
+@guarded
+def choose_again(look: Look) -> None:
+    """Choose where outputs go that are there already, if it is not known any more what had been chosen."""
+    catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)
+    if catalogue is None or access is None:
+        return
+    most = parse_quantity(look.spec.capacity)
+    made = {
+        output.name: look.ask(_choose, look, catalogue, access, output, most) for output in look.claim.request.outputs
+    }
+    if all(choice is not None for choice in made.values()):
+        look.set(chosen={name: choice.rses for name, choice in made.items() if choice is not None})
 
 
 def _shut_sources(

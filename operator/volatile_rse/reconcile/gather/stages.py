@@ -100,9 +100,11 @@ def glimpse(world: World, record_id: str, known: tuple[str, str] | None) -> Fact
     request = None if known is None else _request(world, record_id, *known)
     facts = Facts(now=world.clock.now(), request=request)
     try:
-        return facts if body is None else dataclasses.replace(facts, record=read_record(body))
+        return facts if body is None else dataclasses.replace(facts, record=read_record(body, facts.now))
     except RefusedError as error:
-        return dataclasses.replace(facts, unseen=Problem(error.reason, error.what), record=read_partly(body or {}))
+        return dataclasses.replace(
+            facts, unseen=Problem(error.reason, error.what), record=read_partly(body or {}, facts.now)
+        )
 
 
 def _looked(world: World, connections: Connections, facts: Facts) -> Facts:
@@ -211,6 +213,9 @@ def _keeping(look: Look) -> None:
     manifest.due(look, staging=False)
     registration.rse(look)
     registration.registered(look)
+    if look.record.status.destinations is None:
+        preparing.choose_again(look)
+        return
     if look.facts.report is None:
         return
     outgoing.ask(look)

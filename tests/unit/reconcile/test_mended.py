@@ -1,0 +1,139 @@
+"""Truths that cannot be read: by the safer reading of each a buffer comes to its end, and no byte is lost."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.unit.reconcile.small_world import Small
+from volatile_rse.builders.objects import record_name
+from volatile_rse.domain.stage import Stage
+from volatile_rse.ports.cluster import Ref
+
+NONE = "yesterday"
+Damage = dict[str, Any]
+STAGES = (Stage.SERVING, Stage.FENCING, Stage.KEEPING, Stage.HIDING, Stage.DRAINING, Stage.CLOSED)
+DAMAGES: dict[str, Damage] = {
+    "all of it": {"": "x"},
+    "session": {"session": "x"},
+    "session.readyAt": {"session.readyAt": NONE},
+    "session.startedAt": {"session.startedAt": 7},
+    "session.lastSeenAt": {"session.lastSeenAt": []},
+    "session.endedAt": {"session.endedAt": NONE},
+    "session.endReason": {"session.endReason": "Bored"},
+    "inputs": {"inputs": [{"name": 7}]},
+    "scopes": {"scopes": "x"},
+    "destinations": {"destinations": [None]},
+    "volume": {"volume": {}},
+    "losses": {"losses": 7},
+    "steps": {"steps": []},
+    "steps.sealed": {"steps.sealed": 5},
+    "steps.emptied": {"steps.emptied": 5},
+    "steps.reverted": {"steps.reverted": 5},
+    "filesAtRisk": {"filesAtRisk": -1, "bytesAtRisk": "many"},
+    "quarantinedAt": {"quarantinedAt": NONE},
+    "consent": {"consent": "x"},
+    "discarded": {"discarded": {"at": NONE}},
+    "outcome": {"outcome": "x"},
+    "safeAt": {"safeAt": NONE},
+    "freedAt": {"freedAt": NONE},
+    "closedAt": {"closedAt": NONE},
+    "mended": {"mended": 7},
+    "times": {"session.endedAt": NONE, "steps.sealed": NONE, "safeAt": NONE, "freedAt": NONE, "closedAt": NONE},
+    "all but one": {
+        "session": 7, "inputs": 7, "scopes": 7, "destinations": 7, "steps": 7, "outcome": 7, "safeAt": 7, "volume": 7,
+    },
+}  # fmt: skip
+
+
+def damaged(small: Small, damage: Damage) -> None:
+    """Write what nobody can read, behind the back of validation."""
+    with small.cluster.unchecked(Ref("RSERecord", None, record_name(small.record_id))) as body:
+        for path, value in damage.items():
+            place, steps = body, ["status", *filter(None, path.split("."))]
+            for step in steps[:-1]:
+                place = place.setdefault(step, {})
+            place[steps[-1]] = value
+
+
+def at(stage: Stage) -> Small:
+    """Go so far with a session that has written."""
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write("kept/a")
+    small.write("kept/b")
+    if stage is not Stage.SERVING:
+        small.end_pod()
+        small.until(lambda: small.truth.get("phase") == stage.value, 120)
+    return small
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_truth_that_cannot_be_read_keeps_no_buffer_from_its_end_and_loses_no_byte(case: str, stage: Stage) -> None:
+    small = at(stage)
+    damaged(small, DAMAGES[case])
+    small.step()
+    if stage is Stage.SERVING:
+        small.end_pod()
+    small.until(lambda: "mended" in small.truth and small.is_closed(), 400)
+    assert small.is_kept("kept/a")
+    assert small.is_kept("kept/b")
+    small.delete()
+    small.until(lambda: small.is_gone)
+    told = [event for event in small.cluster.events if event.reason == "RecordUnreadable"]
+    assert told, "nobody was told"
+    assert "was taken by the safer reading: status" in told[0].message
+
+
+@pytest.mark.parametrize(
+    "case", ["session.startedAt", "session.lastSeenAt", "scopes", "destinations", "inputs", "volume"]
+)
+def test_a_session_that_runs_goes_on(case: str) -> None:
+    small = at(Stage.SERVING)
+    before = small.truth["session"]["readyAt"]
+    damaged(small, DAMAGES[case])
+    for _ in range(20):
+        small.step()
+    assert small.truth["phase"] == "Serving"
+    assert small.truth["session"]["readyAt"] == before
+    assert "endedAt" not in small.truth["session"]
+    assert small.has_session()
+    assert [entry["output"] for entry in small.truth["destinations"]] == ["kept"]
+    assert small.truth["scopes"] == ["user.alice"]
+    small.end_pod()
+    small.until(small.is_closed, 120)
+    assert small.is_kept("kept/a")
+
+
+@pytest.mark.parametrize("case", ["all of it", "session", "session.endedAt"])
+def test_a_session_whose_end_cannot_be_read_has_ended(case: str) -> None:
+    small = at(Stage.SERVING)
+    damaged(small, DAMAGES[case])
+    small.step()
+    assert small.truth["session"]["endReason"] == "RecordUnreadable"
+    ended = small.truth["session"]["endedAt"]
+    small.until(lambda: not small.has_session())
+    small.until(small.is_closed, 120)
+    assert small.truth["session"]["endedAt"] == ended
+    assert small.is_kept("kept/a")
+
+
+def test_what_was_given_up_and_cannot_be_read_any_more_is_asked_for_again() -> None:
+    small = at(Stage.KEEPING)
+    damaged(small, {"lostFiles": "many"})
+    small.until(lambda: "StorageLost" in str(small.message) or "discard" in str(small.message), 120)
+    assert not small.is_closed()
+
+
+def test_a_buffer_goes_on_where_the_safer_reading_cannot_be_written_yet() -> None:
+    small = at(Stage.SERVING)
+    damaged(small, {"session.endedAt": NONE})
+    small.clock.turn(timedelta(minutes=1))
+    small.until(small.is_closed, 120)
+    assert small.is_kept("kept/a")
