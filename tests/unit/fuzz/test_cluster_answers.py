@@ -70,6 +70,9 @@ class Answer:
     def read(self) -> bytes:
         return self.data
 
+    def getheader(self, name: str) -> str | None:
+        return str(len(self.data)) if name == "Content-Length" else None
+
 
 class Client(ApiClient):
     """Gives one answer to whatever is asked."""
