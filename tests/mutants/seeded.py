@@ -983,7 +983,7 @@ def the_reaper_before_the_storage() -> None:
 
 @mutant
 def the_rse_before_its_replicas() -> None:
-    decided_by("_deregister", lambda _real: lambda _facts, effects: Plan((*effects, do.DeleteRse())))
+    decided_by("_deregister", lambda _real: lambda _facts, _record, effects: Plan((*effects, do.DeleteRse())))
 
 
 @mutant

@@ -10,6 +10,7 @@ from volatile_rse.api.agent import Report, SealRequest
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Outcome
 from volatile_rse.api.schema import LARGEST
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.discard import is_unacknowledged, refused_consent
 from volatile_rse.domain.facts import Facts, Piece, Record
@@ -156,7 +157,7 @@ def hiding(facts: Facts, record: Record) -> Plan:
     # Where nothing was ever registered nobody is sent to, and nobody has to answer in the end.
     standing = facts.replicas != {} and facts.storage.service is not None and not facts.storage.service.drained
     if standing and not facts.storage.drain_ready:
-        return Plan((do.MakeDrain(),), waiting="the empty server")
+        return Plan((do.MakeDrain(),), _no_empty_server(facts, record), "the empty server")
     if facts.replicas is None or facts.last_copies is None or facts.foreign_rules is None or facts.unsafe is None:
         # What is safe is asked once more before the storage goes, and only the agent knows what there is.
         return Plan(tuple(have_storage(facts, record)) if kept else (), waiting="the agent of the buffer and Rucio")
@@ -178,6 +179,15 @@ def hiding(facts: Facts, record: Record) -> Plan:
     # Hidden once more: it is refused if somebody's rule came in the moment before they were hidden.
     hidden = (do.Hide(list(facts.replicas)),) if facts.replicas else ()
     return Plan((*hidden, do.SwapService(), freed) if standing else (*hidden, freed))
+
+
+def _no_empty_server(facts: Facts, record: Record) -> tuple[Problem, ...]:
+    """Say why the cluster lets no pod of the empty server be, as with a quota that is used up."""
+    if not facts.storage.drain_refused:
+        return ()
+    host = record.spec.class_snapshot.exposure.public_host
+    what = f"The empty server of {host} has no pod: {visible(facts.storage.drain_refused, WORDS)}."
+    return (Problem(Reason.CLUSTER_REFUSED, what),)
 
 
 def _keep_again(facts: Facts, record: Record) -> Iterable[do.Effect]:
@@ -216,7 +226,7 @@ def draining(facts: Facts, record: Record) -> Plan:
     effects += [do.DropPiece(piece, uid) for piece, uid in pieces.items() if piece not in kept]
     effects += [do.DropLeftover(leftover) for leftover in facts.storage.leftovers]
     if facts.rse is not None:
-        return _deregister(facts, effects)
+        return _deregister(facts, record, effects)
     if facts.ledger:
         return Plan((*effects, do.ExpireLedger()), waiting="Rucio's undertaker")
     if Piece.SERVICE in pieces and Piece.SERVICE not in facts.storage.going:
@@ -299,7 +309,7 @@ def _answer_reaper(facts: Facts) -> Iterable[do.Effect]:
         yield do.SwapService()
 
 
-def _deregister(facts: Facts, effects: list[do.Effect]) -> Plan:
+def _deregister(facts: Facts, record: Record, effects: list[do.Effect]) -> Plan:
     if facts.replicas is None or facts.foreign_rules is None or facts.rse is None:
         return Plan(tuple(effects), waiting="Rucio")
     ended = [do.ExpireRule(rule.id) for rule in facts.foreign_rules if rule.only_here]
@@ -310,5 +320,6 @@ def _deregister(facts: Facts, effects: list[do.Effect]) -> Plan:
         effects.append(do.AllowDeletion())
     if facts.replicas:
         effects += _answer_reaper(facts)
-        return Plan((*effects, *ended), waiting=f"Rucio's reaper: {len(facts.replicas)} replicas remain")
+        wrong = () if facts.storage.drain_ready else _no_empty_server(facts, record)
+        return Plan((*effects, *ended), wrong, f"Rucio's reaper: {len(facts.replicas)} replicas remain")
     return Plan((*effects, do.DeleteRse()), waiting="Rucio's counters")

@@ -162,6 +162,8 @@ class Storage:
     service: ServiceFact | None = None
     drain_ready: bool = False
     """The empty server of this public host runs."""
+    drain_refused: str = ""
+    """Why the cluster makes no pod of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def storage(look: Look) -> Storage:
         look.set(public_address=address)
     claim = found.get(Piece.VOLUME)
     volumes = _volumes(look, claim)
+    drain_ready, drain_refused = _drain(look) if look.stage in _LEAVING else (False, "")
     return Storage(
         pieces={piece: uid_of(body) for piece, body in found.items()},
         going=frozenset(piece for piece, body in found.items() if "deletionTimestamp" in body["metadata"]),
@@ -68,7 +69,8 @@ def storage(look: Look) -> Storage:
         outlived=read_outlived(claim, volumes),
         lost=_has_volume(look) and not volumes and (claim is None or bool(claim["spec"].get("volumeName"))),
         service=service,
-        drain_ready=_drain_ready(look) if look.stage in _LEAVING else False,
+        drain_ready=drain_ready,
+        drain_refused=drain_refused,
     )
 
 
@@ -123,13 +125,16 @@ def _has_volume(look: Look) -> bool:
     return look.spec.class_snapshot.storage.volume is not None and look.spec.adopted_from is None
 
 
-def _drain_ready(look: Look) -> bool:
+def _drain(look: Look) -> tuple[bool, str]:
+    """Tell whether the empty server runs, or why there is no pod of it."""
     name = drain_name(look.spec.class_snapshot.exposure.public_host)
     certificate = look.world.cluster.get(Ref("Secret", look.world.settings.buffers, name))
     if certificate is None or not is_good(certificate, look.world.authority.bundle(), look.facts.now):
-        return False
-    body = look.world.cluster.get(Ref("Deployment", look.world.settings.buffers, name))
-    return body is not None and ((body.get("status") or {}).get("readyReplicas") or 0) > 0
+        return False, ""
+    status = (look.world.cluster.get(Ref("Deployment", look.world.settings.buffers, name)) or {}).get("status") or {}
+    failed = [entry for entry in status.get("conditions") or () if entry.get("type") == "ReplicaFailure"]
+    refused = next((str(entry.get("message")) for entry in failed if entry.get("status") == "True"), "")
+    return (status.get("readyReplicas") or 0) > 0, refused
 
 
 def _pods(look: Look, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
