@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
 from datetime import timedelta
@@ -40,6 +39,7 @@ from volatile_rse.domain import (
     discard,
     ending,
     lifetime,
+    mending,
     outputs,
     planning,
     provision,
@@ -696,7 +696,7 @@ def what_is_not_known_is_nothing() -> None:
 
 @mutant
 def a_quarantine_of_which_nothing_is_known_takes_no_room() -> None:
-    swap(reading, "_at_risk", lambda _real: lambda body: body["status"].get("bytesAtRisk") or 0)
+    swap(usage, "_at_risk", lambda _real: lambda body: body["status"].get("bytesAtRisk") or 0)
 
 
 @mutant
@@ -1318,7 +1318,48 @@ def a_token_goes_wherever_a_site_sends_us() -> None:
 
 @of_agent
 def a_token_may_hold_a_header() -> None:
-    swap(transfer, "_TOKEN", lambda _real: re.compile(r"(?s).*"))
+    swap(transfer, "is_token", lambda _real: lambda _text: True)
+
+
+@of_agent
+def a_file_with_md5_alone_is_compared_with_nothing() -> None:
+    swap(staging._Download, "check", lambda real: lambda self, source: None if self._md5 else real(self, source))
+
+
+@of_agent
+def a_file_with_md5_alone_is_fetched_again() -> None:
+    swap(staging.Staging, "_present", lambda real: lambda self, file: file.md5 is None and real(self, file))
+
+
+@mutant
+def a_file_that_can_be_no_input_refuses_them_all() -> None:
+    swap(resolving, "is_enough", lambda _real: lambda _entry, files: not any(file.lack for file in files))
+
+
+@mutant
+def files_that_can_be_no_input_do_not_count_as_missing() -> None:
+    swap(resolving, "is_enough", lambda _real: lambda _entry, _files: True)
+
+
+@mutant
+def a_session_whose_begin_cannot_be_read_never_began() -> None:
+    swap(mending, "_session", lambda _real: lambda told, _lost, _created, _ended: told)
+
+
+@mutant
+def what_is_safe_stays_safe_where_nobody_knows_any_more_where() -> None:
+    swap(mending, "_without_safe", lambda _real: lambda status, _lost: status)
+
+
+@mutant
+def an_anonymous_site_is_shown_a_token_all_the_same() -> None:
+    swap(
+        SiteAccess,
+        "needed",
+        lambda real: (
+            lambda self, sources, destinations: real(replace(self, anonymous=frozenset()), sources, destinations)
+        ),
+    )
 
 
 @of_agent

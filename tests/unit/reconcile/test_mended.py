@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.reconcile.small_world import Small
+from tests.unit.reconcile.small_world import OUT, Small
 from volatile_rse.builders.objects import record_name
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
@@ -136,4 +136,16 @@ def test_a_buffer_goes_on_where_the_safer_reading_cannot_be_written_yet() -> Non
     damaged(small, {"session.endedAt": NONE})
     small.clock.turn(timedelta(minutes=1))
     small.until(small.is_closed, 120)
+    assert small.is_kept("kept/a")
+
+
+def test_what_was_safe_is_not_where_nobody_knows_any_more_where_it_was_to_be() -> None:
+    small = at(Stage.HIDING)
+    files = small.catalogue.content(OUT)
+    small.catalogue.add_files(OUT, "SITE-A", files)
+    for file in files:
+        small.catalogue.lose("SITE-B", file.did)
+    damaged(small, DAMAGES["destinations"])
+    small.until(small.is_closed, 400)
+    assert small.catalogue.unsafe(files, ["SITE-B"]) == ()
     assert small.is_kept("kept/a")
