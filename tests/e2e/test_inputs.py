@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 import zlib
 
@@ -79,3 +80,51 @@ def test_what_does_not_come_is_told_and_so_is_what_cannot_fit(session: Session, 
     record = session.record()
     assert record["status"].get("volume") is None, "a byte moved"
     end(session)
+
+
+def test_one_file_without_a_checksum_is_missed_and_one_with_md5_alone_is_not(session: Session) -> None:
+    """Three ways in which a file is registered: with adler32, with md5, with neither; and one md5 that is wrong."""
+    client, facts, name = grid.client("root"), grid.grid(), f"odd.{uuid.uuid4().hex[:10]}"
+    contents = {kind: f"{name}{kind}".encode() * 10_000 for kind in ("adler32", "md5", "none", "wrong")}
+    sums = {
+        "adler32": {"adler32": f"{zlib.adler32(contents['adler32']):08x}"},
+        "md5": {"md5": hashlib.md5(contents["md5"], usedforsecurity=False).hexdigest()},
+        "none": {},
+        "wrong": {"md5": "0" * 32},
+    }
+    files = []
+    for kind, data in contents.items():
+        file = f"{name}.{kind}"
+        files.append({"scope": SCOPE, "name": file, "bytes": len(data), **sums[kind]})
+        url = f"{facts.davs_outside['SITE-A']}/store/{hash_path(SCOPE, file)}"
+        token = {"Authorization": f"Bearer {facts.tokens[grid.ALICE]}"}
+        requests.put(url, data=data, headers=token, verify=facts.bundle, timeout=60).raise_for_status()
+    client.add_dataset(SCOPE, name, lifetime=86400)
+    client.add_replicas("SITE-A", files)
+    client.attach_dids(SCOPE, name, files)
+
+    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{name}", "minimumPercent": 100}])
+    wait_for("it is refused", lambda: session.condition("Stalled").get("reason") == "InputUnusable", 90)
+    said = session.condition("Stalled")["message"]
+    assert f"{SCOPE}:{name}.none has neither an adler32 nor an md5 checksum" in said
+    session.delete()
+    wait_for("it is gone", lambda: session.body() is None, 60)
+
+    session.request(inputs=[{"name": "in", "did": f"{SCOPE}:{name}", "minimumPercent": 50}])
+    wait_for("Usable", lambda: session.is_true("Usable"))
+    (told,) = session.status()["inputs"]
+    assert (told["files"], told["staged"]) == (4, 2)
+    wait_for("the wrong one is named", lambda: f"{name}.wrong" in session.condition("InputsStaged")["message"], 90)
+    said = session.condition("InputsStaged")["message"]
+    assert f"has md5 {hashlib.md5(contents['wrong'], usedforsecurity=False).hexdigest()}, not {'0' * 32}" in said
+    assert f"{name}.none has neither an adler32 nor an md5 checksum" in said
+    record = session.record()
+    assert record["status"]["inputs"][0]["unusable"] == 1
+    rse = record["spec"]["rseName"]
+    wait_for("both are registered", lambda: _names_at(rse, name) == {f"{name}.adler32", f"{name}.md5"}, 60)
+    end(session)
+
+
+def _names_at(rse: str, dataset: str) -> set[str]:
+    found = grid.client("root").list_replicas([{"scope": SCOPE, "name": dataset}], all_states=True)
+    return {entry["name"] for entry in found if rse in entry["states"]}
