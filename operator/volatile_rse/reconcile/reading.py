@@ -22,7 +22,7 @@ from volatile_rse.builders.storage import NOT_AFTER
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.stage import when
 from volatile_rse.domain.tenants import Namespace
-from volatile_rse.domain.times import earlier
+from volatile_rse.domain.times import earlier, is_time
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.session_pods import has_come, is_over, of_session
 from volatile_rse.reconcile.stored import read_stored
@@ -311,7 +311,7 @@ def claim_of(body: Object) -> Object:
 
 def is_closed(body: Object) -> bool:
     """Tell whether nothing is left of a buffer but its record; of one that cannot be read there may be more."""
-    return bool(status_of(body).get("closedAt"))
+    return is_time(status_of(body).get("closedAt"))
 
 
 def read_class(body: Object) -> VolatileRSEClassSpec:

@@ -11,6 +11,7 @@ from tests.unit.reconcile.small_world import OUT, Small
 from volatile_rse.builders.objects import record_name
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.uninstall import stakes_of
 
 NONE = "yesterday"
 Damage = dict[str, Any]
@@ -149,3 +150,11 @@ def test_what_was_safe_is_not_where_nobody_knows_any_more_where_it_was_to_be() -
     small.until(small.is_closed, 400)
     assert small.catalogue.unsafe(files, ["SITE-B"]) == ()
     assert small.is_kept("kept/a")
+
+
+def test_a_buffer_whose_close_cannot_be_read_holds_its_class_until_it_is_closed() -> None:
+    small = at(Stage.KEEPING)
+    damaged(small, {"closedAt": NONE})
+    assert [stake.record for stake in stakes_of(small.cluster, small.settings)] == [record_name(small.record_id)]
+    small.until(small.is_closed, 120)
+    assert stakes_of(small.cluster, small.settings) == ()
