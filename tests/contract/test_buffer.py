@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import ssl
 import uuid
 import zlib
@@ -358,6 +360,20 @@ def test_inputs_are_staged_and_what_failed_is_tried_again_when_it_is_wanted_agai
     changed = buffer.inputs(max(state.version for state in states.values())).items
     assert {(state.name, state.state) for state in changed} == {("y", "staged")}, "only what has changed since"
     assert buffer.report().version > before
+
+
+def test_an_input_with_md5_alone_is_told_with_the_adler32_that_it_was_found_to_have(around: Around) -> None:
+    buffer, data = around.buffer, b"data"
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    files = [input_file(around, name, data) for name in ("x", "y")]
+    files = [InputFile.model_validate(file.model_dump() | {"adler32": None, "md5": md5}) for file in files]
+    around.spoil(files[1])
+    buffer.send_manifest(manifest(around, *files))
+    around.settle(lambda: buffer.report().inputs[0].failed == 1)
+    around.settle(lambda: buffer.report().inputs[0].staged == 1)
+    found, spoilt = sorted(buffer.inputs().items, key=lambda state: state.name)
+    assert (found.state, found.md5, spoilt.state, spoilt.adler32) == ("staged", md5, "failed", None)
+    assert re.fullmatch(r"[0-9a-f]{8}", found.adler32 or "")
 
 
 def test_an_agent_that_restarts_has_forgotten_its_manifest_and_nothing_else(around: Around) -> None:
