@@ -193,8 +193,8 @@ class _Hand:
         patch = {"metadata": {"resourceVersion": self._record.version}, "status": status}
         ref = Ref("RSERecord", None, self._record.name)
         self._cluster.merge(ref, patch, subresource="status")
-        if self._record.unreadable and (body := self._cluster.get(ref)) is not None:
-            told = " ".join(effect.status.mended[-1:])
+        told = " ".join(effect.status.mended[-1:])
+        if self._record.unreadable and told and (body := self._cluster.get(ref)) is not None:
             self._cluster.event(body, type_="Warning", reason=Reason.RECORD_UNREADABLE.value, message=told)
 
     def freeze_inputs(self, effect: do.FreezeInputs) -> None:

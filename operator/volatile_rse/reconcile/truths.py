@@ -13,7 +13,7 @@ from volatile_rse.api.rserecord import RSERecordStatus, SessionTruth
 from volatile_rse.api.schema import ApiModel
 from volatile_rse.domain.mending import WHOLE, safer
 from volatile_rse.domain.session import EndReason
-from volatile_rse.domain.stage import STEPS, when
+from volatile_rse.domain.stage import STEPS, session_state, when
 
 __all__ = ["cleared", "read_truths"]
 
@@ -31,9 +31,9 @@ def read_truths(stored: object, created: datetime | None, now: datetime) -> tupl
     tuple[RSERecordStatus, tuple[str, ...]]
         What it says, by the safer reading of what cannot be read; and the names of that.
     """
+    if (whole := _whole(stored)) is not None:
+        return whole, ()
     lost: list[str] = []
-    if stored is None:
-        return RSERecordStatus(), ()
     if not isinstance(stored, Mapping):
         return safer(RSERecordStatus(), [WHOLE], created, now), (WHOLE,)
     found = _parts(RSERecordStatus, stored, "", lost)
@@ -42,6 +42,20 @@ def read_truths(stored: object, created: datetime | None, now: datetime) -> tupl
     if "steps" in stored:
         found["steps"] = _steps(stored["steps"], lost)
     return safer(RSERecordStatus.model_validate(found), lost, created, now), tuple(sorted(lost))
+
+
+def _whole(stored: object) -> RSERecordStatus | None:
+    """Read all of it at once, as it nearly always can be; None: it cannot."""
+    try:
+        status = RSERecordStatus.model_validate({} if stored is None else stored)
+        session_state(status.session)
+        given_up = None if status.discarded is None else status.discarded.at
+        for time in (*status.steps.values(), status.quarantined_at, status.safe_at, status.freed_at, status.closed_at):
+            when(time)
+        when(given_up)
+    except _NONE:
+        return None
+    return status
 
 
 def cleared(written: Mapping[str, Any], unreadable: Collection[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -135,8 +134,10 @@ def test_what_was_given_up_and_cannot_be_read_any_more_is_asked_for_again() -> N
 def test_a_buffer_goes_on_where_the_safer_reading_cannot_be_written_yet() -> None:
     small = at(Stage.SERVING)
     damaged(small, {"session.endedAt": NONE})
-    small.clock.turn(timedelta(minutes=1))
+    small.cluster.fail_next()
+    small.step()
     small.until(small.is_closed, 120)
+    assert small.truth["session"]["endReason"] == "RecordUnreadable"
     assert small.is_kept("kept/a")
 
 
