@@ -244,8 +244,9 @@ def test_a_session_reads_from_such_a_site_and_keeps_its_outputs_there(session: S
     session.request(inputs=[wanted], outputs=[output(kept, rseExpression=RSE)])
     session.job(
         "head -c 3000 /dev/urandom > /tmp/small.bin; head -c 20971520 /dev/urandom > /tmp/large.bin\n"
-        "for name in small large; do xrdcp -s /tmp/$name.bin $ROOT_URL/$OUTBOX/kept/$name.bin; done\n"
-        "xrdadler32 /tmp/small.bin /tmp/large.bin\n"
+        "for name in small large; do\n"
+        "xrdcp -s /tmp/$name.bin $ROOT_URL/$OUTBOX/kept/$name.bin; xrdadler32 /tmp/$name.bin\n"
+        "done\n"
     )
     wait_for("the Job has written", session.succeeded, 180)
     said = [line.split()[0] for line in session.log().splitlines() if line.endswith(".bin")]
