@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import socket
+import ssl
 import subprocess
 import time
 import uuid
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,6 @@ from volatile_rse.api.agent import (
     DATA,
     DAVS_PORT,
     ROOT_PORT,
-    TLS,
     Copies,
     CopyOrder,
     CopyTarget,
@@ -77,10 +79,7 @@ def test_a_buffer_from_its_inputs_to_copies_of_its_outputs(live: Buffer) -> None
     longest = dataclasses.replace(live, token=live.mint(f"{' '.join(others)} {RIGHTS}"))
     assert longest.call("GET", file.path).content == CONTENT
     assert longest.call("PUT", f"{OUTBOX}/longest.txt", data=b"by https").status_code == 201
-    trust = f"mkdir /tmp/ca && cp {TLS}/ca.crt /tmp/ca/{hashed_name(live.bundle.read_text())}"
-    copy = f"xrdcp -s root://{live.name}-xrootd/{OUTBOX}/longest.txt -"
-    known = ["--env", f"BEARER_TOKEN={longest.token}", "--env", "X509_CERT_DIR=/tmp/ca"]
-    assert docker("exec", *known, f"{live.name}-xrootd", "sh", "-c", f"{trust} && {copy}") == "by https"
+    assert read_by_root(longest, f"{OUTBOX}/longest.txt") == "by https"
     assert longest.call("DELETE", f"{OUTBOX}/longest.txt").status_code in {200, 204}
     # The session: one file whole, one that no output names, one whose upload is still going on at the fence.
     assert live.call("PUT", f"{OUTBOX}/plots/h.root", data=CONTENT[:1000]).status_code == 201
@@ -115,6 +114,40 @@ def test_a_buffer_from_its_inputs_to_copies_of_its_outputs(live: Buffer) -> None
     got = requests.get(f"{outside}/out/{sealed.name}", headers=alice, verify=facts.bundle, timeout=30)
     assert got.content == CONTENT[:1000]
     assert live.client.report().inputs[0].staged == 1
+
+
+def read_by_root(live: Buffer, path: str) -> str:
+    """Read a file by XRootD's client, in the stock client's container."""
+    trust = f"/work/{live.name}"
+    docker("exec", layout.CLIENT, "mkdir", trust)
+    docker("cp", live.bundle, f"{layout.CLIENT}:{trust}/{hashed_name(live.bundle.read_text())}")
+    known = ["--env", f"BEARER_TOKEN={live.token}", "--env", f"X509_CERT_DIR={trust}"]
+    text = docker("exec", *known, layout.CLIENT, "xrdcp", "-s", f"root://{live.name}-xrootd/{path}", "-")
+    docker("exec", "--user", "root", layout.CLIENT, "rm", "-r", trust)
+    return text
+
+
+def test_forty_digests_are_told_at_once(live: Buffer) -> None:
+    folder = f"{DATA}/ns{OUTBOX}"
+    live.on_disk(f"mkdir {folder}; cd {folder}; for n in $(seq 40); do yes $n | head -c 9999 >$n; done")
+    context = ssl.create_default_context(cafile=str(live.bundle))
+    with ExitStack() as open_ones:
+        lines = []
+        for _ in range(40):
+            plain = open_ones.enter_context(socket.create_connection(("localhost", live.davs), timeout=60))
+            lines.append(open_ones.enter_context(context.wrap_socket(plain, server_hostname="localhost")))
+        began = time.monotonic()
+        for number, line in enumerate(lines, 1):
+            head = f"HEAD {OUTBOX}/{number} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {live.token}\r\n"
+            line.sendall(f"{head}Want-Digest: adler32\r\n\r\n".encode())
+        answers = [line.recv(4096).decode() for line in lines]
+        seconds = time.monotonic() - began
+    contents = [(f"{number}\n" * 9999)[:9999].encode() for number in range(1, 41)]
+    digests = [re.search(r"\nDigest: adler32=(\w+)", answer) for answer in answers]
+    assert [found and found[1] for found in digests] == [f"{zlib.adler32(content):08x}" for content in contents]
+    # By default who asks beside three others waits 30 s.
+    assert seconds < 20
+    assert docker("inspect", "--format", "{{.RestartCount}} {{.State.Running}}", f"{live.name}-xrootd") == "0 true"
 
 
 @pytest.mark.parametrize("live", [64], indirect=True)

@@ -96,7 +96,8 @@ def _tls() -> list[str]:
         f"xrd.tls {RUN}/tls/tls.crt {RUN}/tls/tls.key hsto 5",
         f"xrd.tlsca certfile {RUN}/tls/ca.crt refresh 60s",
         "xrootd.tls capable all",
-        "xrootd.chksum adler32",
+        # By default who asks for a checksum beside three others waits 30 s.
+        "xrootd.chksum max 512 adler32",
     ]
 
 
