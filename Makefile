@@ -68,6 +68,7 @@ test-faults: up ## everything that may fail around a session fails, on the clust
 	@$(PYTEST) tests/e2e/test_faults.py tests/e2e/test_deletions.py tests/e2e/test_inputs.py tests/e2e/test_losses.py \
 		tests/e2e/test_outputs.py
 
-test: venv lint ## all but the long tests, on a testbed made anew and removed afterwards
+test: venv ## all but the long tests, on a testbed made anew and removed afterwards
+	@$(BIN)/python -m testbed prepare & $(MAKE) --no-print-directory lint || { kill $$!; exit 1; }; wait $$!
 	@$(BIN)/python -m testbed up --fresh --holder $$PPID $(FORCED)
 	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long" --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --discard >/dev/null 2>&1 || true; exit $$status

@@ -1,4 +1,4 @@
-"""``python -m testbed up|demo|down|status``: the testbed from the command line; needs the standard library alone."""
+"""``python -m testbed COMMAND``: the testbed from the command line; needs the standard library alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 
-from testbed import baseimages, cluster, engine, holding
+from testbed import baseimages, cluster, engine, holding, xrootd
 from testbed.layout import LABEL, LOGS, STATE
 from testbed.progress import StepError
 
@@ -43,6 +43,13 @@ def up(command: str, *, fresh: bool, holder: int | None = None, force: bool = Fa
     # Imported late: `down` must work with the standard library alone.
     for part in ("sites", "rucio", "samples"):
         importlib.import_module(f"testbed.{part}").up()
+
+
+def prepare() -> None:
+    """Have in the cache what takes minutes to compile beside other work; nothing that runs is touched."""
+    engine.ensure()
+    baseimages.ensure()
+    xrootd.source()
 
 
 def refuse_while_unsafe() -> None:
@@ -136,6 +143,7 @@ def main() -> int:
     ending.add_argument("--discard", action="store_true", help="also while outputs are not safe")
     for parts in (beginning, showing, ending):
         parts.add_argument("--force", action="store_true", help="whatever others use it for, and outputs are not safe")
+    commands.add_parser("prepare", help="compile XRootD, if it has to be")
     commands.add_parser("status")
     arguments = parser.parse_args()
     try:
@@ -152,6 +160,8 @@ def main() -> int:
                     refuse_while_unsafe()
                 down()
                 holding.leave()
+            case "prepare":
+                prepare()
             case _:
                 status()
     except (StepError, subprocess.SubprocessError) as error:

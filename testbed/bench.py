@@ -511,7 +511,7 @@ def _machine() -> list[str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     kernel, day = platform.release().split("-")[0], time.strftime("%Y-%m-%d", time.gmtime())
     return [
-        f"Machine: {os.cpu_count()} cores, {memory:.0f} GiB, ext4, Linux {kernel}; one kind node. XRootD 5.8.1,",
+        f"Machine: {os.cpu_count()} cores, {memory:.0f} GiB, ext4, Linux {kernel}; one kind node. XRootD 5.9.9,",
         f"Rucio 41.5.1, Python {platform.python_version()} (fakes), Debian trixie's 3.13 (agent). Measured {day}.",
         f"Load when this was written: {os.getloadavg()[2]:.1f} in the last 15 minutes.",
     ]

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from testbed import containers, loading
+from testbed import containers, loading, xrootd
 from testbed.layout import CHECKOUT
 
 __all__ = ["image"]
@@ -23,7 +23,7 @@ def image() -> str:
         shutil.copy(CHECKOUT / "images" / "buffer" / "Dockerfile", context)
         for room in _ROOMS:
             _copy(_PACKAGE / room, context / "volatile_rse" / room)
-        tag = containers.build("buffer", context)
+        tag = containers.build("buffer", context, XROOTD=xrootd.source())
     loading.to_cluster(tag)
     return tag
 

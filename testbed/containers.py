@@ -18,15 +18,17 @@ _MADE_OF = f"{LABEL}.made-of"
 """Label that holds the digest of everything a container was started with."""
 
 
-def build(name: str, folder: Path) -> str:
-    """Build the image of a folder, once for each content, and give its tag."""
+def build(name: str, folder: Path, **arguments: str) -> str:
+    """Build the image of a folder, once for each content and each set of build arguments, and give its tag."""
     key = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
         key.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    given = [word for pair in sorted(arguments.items()) for word in ("--build-arg", "=".join(pair))]
+    key.update("\0".join(given).encode())
     image = f"vrse-testbed/{name}:{key.hexdigest()[:16]}"
     if not baseimages.image_exists(image):
         with step(f"Image {name}") as log:
-            log.run("docker", "build", "--network", "host", "--label", f"{LABEL}=image", "-t", image, folder)
+            log.run("docker", "build", "--network", "host", "--label", f"{LABEL}=image", *given, "-t", image, folder)
     return image
 
 

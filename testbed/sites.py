@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import requests
 
-from testbed import containers, pki
+from testbed import containers, pki, xrootd
 from testbed.layout import ALL_SITES, CHECKOUT, DAV_SITES, PKI
 from testbed.progress import step
 
-__all__ = ["davs_port", "up"]
+__all__ = ["davs_port", "image", "start", "up"]
 
 _IMAGES = CHECKOUT / "testbed" / "images"
 _DAVS = 8443
@@ -17,14 +17,29 @@ _DAVS = 8443
 def up() -> None:
     """Make sure that every site runs and answers; what it stores stays, in a volume of its own."""
     pki.ensure()
-    images = {kind: containers.build(kind, _IMAGES / kind) for kind in ("site", "dav")}
+    images = {False: image(), True: containers.build("dav", _IMAGES / "dav")}
     for rse, host in ALL_SITES.items():
-        image = images["dav" if rse in DAV_SITES else "site"]
-        pki.server_certificate(host)
-        with step(f"Site {rse}") as log:
-            containers.ensure(host, image, _options(host), log=log)
-            # An answer of any kind: without a token nothing but a refusal can be had.
-            containers.settle(host, log, lambda host=host: _ask(host))  # type: ignore[misc]
+        start(rse, host, images[rse in DAV_SITES])
+
+
+def start(rse: str, host: str, built: str) -> None:
+    """Make sure that one site runs, of an image."""
+    pki.server_certificate(host)
+    with step(f"Site {rse}") as log:
+        containers.ensure(host, built, _options(host), log=log)
+        # An answer of any kind: without a token nothing but a refusal can be had.
+        containers.settle(host, log, lambda: _ask(host))
+
+
+def image(source: str | None = None) -> str:
+    """Give the image of a site with XRootD.
+
+    Parameters
+    ----------
+    source
+        Where its XRootD comes from, if not from where that of buffers does: ``debian``, for an older one.
+    """
+    return containers.build("site", _IMAGES / "site", XROOTD=source or xrootd.source())
 
 
 def davs_port(host: str) -> int:

@@ -21,8 +21,9 @@ GUESTS = (
     *(
         f"tests/e2e/test_{name}.py"
         for name in (
-            "admission", "agent", "agent_container", "buffer", "foreign", "inputs", "ipv6", "losses", "naming",
-            "outputs", "patterns", "samples", "session_flow", "sessions", "sites", "technologies", "tenants",
+            "admission", "agent", "agent_container", "buffer", "foreign", "images", "inputs", "ipv6", "losses",
+            "naming", "outputs", "patterns", "samples", "session_flow", "sessions", "sites", "technologies",
+            "tenants",
         )
     ),
 )  # fmt: skip

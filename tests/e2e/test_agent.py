@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from testbed import grid
-from tests.e2e.flows import headers
+from testbed import containers, grid, pki
+from testbed import sites as testbed_sites
+from tests.e2e.flows import docker, headers
+from volatile_rse.agent import copying
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import (
@@ -131,17 +134,24 @@ def test_a_refused_token_is_an_error_that_names_the_file(buffer: Buffer, sites: 
 
 
 def sealed(buffer: Buffer, *, size: int = len(DATA)) -> OutputState:
+    [output] = all_sealed(buffer, {"out.root": DATA[:size]})
+    return output
+
+
+def all_sealed(buffer: Buffer, files: Mapping[str, bytes]) -> list[OutputState]:
     outbox = buffer.places.namespace / "outbox" / CLAIM
     outbox.mkdir(parents=True, exist_ok=True)
-    (outbox / "out.root").write_bytes(DATA[:size])
+    for name, data in files.items():
+        (outbox / name).write_bytes(data)
     buffer.gate.fence(1)
     buffer.gate.reached(GateState(mode="fenced", generation=1))
     rule = OutputRule(claim=CLAIM, name="out", patterns=["**"], scope="user.alice", dataset="user.alice.out")
     buffer.sealing.order(SealRequest(generation=1, record_id="abcdefgh23", outputs=[rule]))
     buffer.sealing.join()
-    [output] = buffer.ledger.every(OutputState).values()
-    assert output.state == "sealed"
-    return output
+    outputs = list(buffer.ledger.every(OutputState).values())
+    assert {output.state for output in outputs} == {"sealed"}
+    assert len(outputs) == len(files)
+    return outputs
 
 
 def order(output: OutputState, *targets: CopyTarget) -> Copies:
@@ -178,3 +188,47 @@ def test_a_destination_that_refuses_fails_after_three_attempts(buffer: Buffer, s
     [copy] = buffer.ledger.every(CopyState).values()
     assert copy.attempts == 3
     assert "403" in (copy.error or "")
+
+
+def copied(buffer: Buffer, outputs: Sequence[OutputState], url: Callable[[str], str]) -> None:
+    """Copy all of them, each at its first attempt."""
+    orders = [order(output, CopyTarget(rse="SITE", pfn=url(output.path))) for output in outputs]
+    buffer.copying.order(Copies(copies=[copy for each in orders for copy in each.copies]))
+    until(lambda: buffer.report().copies.verified == len(outputs), 120)
+    assert {copy.attempts for copy in buffer.ledger.every(CopyState).values()} == {1}
+
+
+@pytest.mark.parametrize("longest_read_back", [0, 1 << 20])
+def test_hundreds_of_copies_are_verified(
+    buffer: Buffer, sites: Sites, monkeypatch: pytest.MonkeyPatch, longest_read_back: int
+) -> None:
+    monkeypatch.setattr(copying, "_READ_BACK", longest_read_back)
+    outputs = all_sealed(buffer, {f"{number}.root": DATA[number : number + 20_000] for number in range(200)})
+    buffer.take(sites.manifest())
+    copied(buffer, outputs, lambda name: sites.url("SITE-B", f"many/{longest_read_back}/{name}"))
+
+
+@pytest.fixture
+def old_site() -> Iterator[str]:
+    """Give a site that runs Debian's XRootD: it does not come through questions for digests at once."""
+    name = f"vrse-test-old-{uuid.uuid4().hex[:8]}"
+    yield name
+    subprocess.run(["docker", "logs", "--tail", "100", name], check=False)
+    containers.remove(name, volumes=[name])
+    for file in pki.CA.parent.glob(f"{name}.*"):
+        file.unlink()
+
+
+@pytest.mark.slow
+def test_an_older_xrootd_at_a_destination_comes_through(buffer: Buffer, sites: Sites, old_site: str) -> None:
+    testbed_sites.start("an older one", old_site, testbed_sites.image("debian"))
+    large = os.urandom(17 << 20)
+    files = {f"{number}.root": DATA[number : number + 20_000] for number in range(200)}
+    outputs = all_sealed(buffer, files | {f"large.{number}.root": large[number:] for number in range(3)})
+    token = pki.token("alice", old_site, "storage.read:/store storage.create:/store storage.modify:/store")
+    buffer.take(sites.manifest(token=token))
+    began = docker("inspect", "--format", "{{.State.StartedAt}}", old_site)
+    address = f"davs://localhost:{testbed_sites.davs_port(old_site)}{sites.folder}"
+    copied(buffer, outputs, lambda name: f"{address}/{name}")
+    # Nothing starts it again.
+    assert docker("inspect", "--format", "{{.State.StartedAt}} {{.State.Running}}", old_site) == f"{began} true"

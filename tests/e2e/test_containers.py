@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed import containers
-from testbed.layout import CHECKOUT, LABEL
+from testbed import containers, sites
+from testbed.layout import LABEL
 from testbed.progress import Log, StepError
 
 pytestmark = pytest.mark.grid
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.grid
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    return containers.build("site", CHECKOUT / "testbed" / "images" / "site")
+    return sites.image()
 
 
 @pytest.fixture

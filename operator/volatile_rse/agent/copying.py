@@ -44,8 +44,8 @@ _LONGEST_PAUSE = 60.0
 _ATTEMPTS = 3
 _WORDS = 512
 _READ_BACK = 16 << 20
-"""Bytes of the longest file that is read back. At times XRootD 5.8.1 hangs for a minute when it is asked for checksums
-of many files, each on a connection of its own; reading knows no such limit, and costs little here."""
+"""Bytes of the longest file that is read back. Sites are asked for one checksum at a time, and XRootD before 5.8.4 may
+hang for a minute even so, if it is asked for many; reading knows no such limit, and costs little here."""
 _OK = range(200, 300)
 _NOTHING = "there is no file"
 _ABSENT = 404

@@ -1,4 +1,4 @@
-"""Whether XRootD still serves: 5.8.1 at times takes connections and answers none of them until it is started anew."""
+"""Whether XRootD still serves: it may take connections and answer none of them until it is started anew."""
 
 from __future__ import annotations
 
