@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 import volatile_rse.reconcile.service as rounds
 from volatile_rse.adapters import agent_client, kubernetes
-from volatile_rse.adapters.rucio import server
+from volatile_rse.adapters.rucio import doors, server
 from volatile_rse.agent import (
     batch,
     copying,
@@ -1017,6 +1017,16 @@ def the_record_is_released_early() -> None:
 
 
 # What somebody has deleted.
+
+
+@mutant
+def copies_are_looked_for_where_they_were_written() -> None:
+    swap(outgoing, "_pfns", lambda real: lambda look, wanted, **_: real(look, wanted))
+
+
+@mutant
+def a_priority_of_0_means_never() -> None:
+    swap(doors, "_rank", lambda real: lambda *asked: real(*asked) or None)
 
 
 @mutant

@@ -382,6 +382,8 @@ class Crowd:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.replicas: list[Any] | None = None
+        """Then SITE-000 is TAPE, and SITE-007 stages what is read."""
         self.made = [f"SITE-{number:03}" for number in range(900)] + [f"VRSE-{number:03}" for number in range(100)]
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
@@ -398,13 +400,17 @@ class Crowd:
         columns = {"deterministic": True, "volatile": False, "staging_area": False, "rse_type": "DISK"}
         about = {} if expression else columns | {"availability_write": True}
         owner = {"ISP": f"a.{uuid.uuid4()}"}
-        return [{"rse": rse, **about, **(owner if about and rse[0] == "V" else {})} for rse in self.made]
+        tape = {"rse_type": "TAPE"} if about and self.replicas is not None else {}
+        return [
+            {"rse": rse, **about, **(owner if about and rse[0] == "V" else {}), **(tape if rse == "SITE-000" else {})}
+            for rse in self.made
+        ]
 
     def _get_rse(self, rse: str) -> dict[str, Any]:
         return {**FLAGS, "rse": rse, "lfn2pfn_algorithm": "hash", "protocols": [door(rse.lower(), 1, 1)]}
 
     def _list_rse_attributes(self, rse: str) -> dict[str, Any]:
-        return {"site": rse}
+        return {"site": rse, "staging_required": rse == "SITE-007" and self.replicas is not None}
 
     def _get_rse_limits(self, _rse: str) -> list[Any]:
         return [{}]
@@ -413,6 +419,8 @@ class Crowd:
         return [{"distance": int(rse[-1])}]
 
     def _list_replicas(self, dids: list[dict[str, str]], **_: object) -> list[Any]:
+        if self.replicas is not None:
+            return self.replicas
         pfns = {f"davs://{rse}/x": {"rse": rse, "priority": 1, "domain": "wan"} for rse in ("SITE-007", "SITE-003")}
         return [{**did, "pfns": pfns} for did in dids]
 
@@ -450,6 +458,47 @@ def test_of_a_thousand_rses_those_that_have_a_file_are_asked_about(
         assert set(found.values()) == {("davs://SITE-003/x", "davs://SITE-007/x")}
     asked_singly = {"list_rse_attributes": 2, "get_distance": 2}
     assert crowd.asked == {"list_rses": 4, "list_replicas": 3, **asked_singly}
+
+
+ARCHIVED = "davs://site-000:443/data/a.zip?xrdcl.unzip=f&x"
+DISK, TAPE, STAGED = ({f"davs://{rse}/x": (rse, "wan")} for rse in ("SITE-001", "SITE-000", "SITE-007"))
+ZIP = {ARCHIVED: ("SITE-001", "zip"), "root://a//x?xrdcl.unzip=f": ("SITE-002", "zip")}
+
+
+@pytest.mark.parametrize(
+    ("pfns", "states", "told"),
+    [
+        pytest.param(DISK, {"SITE-001": "AVAILABLE"}, (tuple(DISK), ""), id="disk"),
+        pytest.param(TAPE, {"SITE-000": "AVAILABLE"}, ((), "on tape only, at SITE-000"), id="tape"),
+        pytest.param(STAGED, {"SITE-007": "AVAILABLE"}, ((), "on tape only, at SITE-007"), id="staging_required"),
+        pytest.param({}, {"SITE-000": "AVAILABLE"}, ((), "on tape only, at SITE-000"), id="tape without davs"),
+        pytest.param({}, {"SITE-000": "COPYING"}, ((), ""), id="not there yet"),
+        pytest.param({}, {}, ((), ""), id="nowhere"),
+        pytest.param(
+            TAPE | DISK, dict.fromkeys(("SITE-000", "SITE-001"), "AVAILABLE"),
+            (tuple(DISK), "on tape only, at SITE-000"), id="tape and disk",
+        ),
+        pytest.param(
+            ZIP, {"SITE-001": "AVAILABLE"},
+            ((), "inside the archive davs://site-000:443/data/a.zip"), id="archive",
+        ),
+        pytest.param({ARCHIVED: ("VRSE-000", "zip")}, {"VRSE-000": "AVAILABLE"}, ((), ""), id="archive on a buffer"),
+    ],
+)  # fmt: skip
+def test_what_is_on_tape_or_inside_an_archive_is_no_source(
+    catalogue: RucioCatalogue,
+    monkeypatch: pytest.MonkeyPatch,
+    pfns: dict[str, tuple[str, str]],
+    states: dict[str, str],
+    told: tuple[tuple[str, ...], str],
+) -> None:
+    did, crowd, (sources, barred) = Did("user.alice", "f"), Crowd(), told
+    about = {pfn: {"rse": rse, "priority": 1, "domain": domain} for pfn, (rse, domain) in pfns.items()}
+    crowd.replicas = [{"scope": did.scope, "name": did.name, "pfns": about, "states": states}]
+    monkeypatch.setattr(catalogue._server, "_client", lambda: crowd)
+    assert catalogue.sources([File(did, 1, "00000001")], "*") == ({did: sources} if sources else {})
+    found = catalogue.barred([did], "*")
+    assert {key: str(where) for key, where in found.items()} == ({did: barred} if barred else {})
 
 
 def test_an_rse_that_was_made_since_is_judged_by_what_it_is(
