@@ -111,6 +111,8 @@ def _of_bytes(small: Small, effect: do.Effect, *, down: bool) -> None:
     if isinstance(effect, do.DropPiece) and small.truth.get("freedAt"):
         sent = bool(small.catalogue.replicas(small.rse, small.ledger))
         assert small.is_drained() or not sent, f"{effect} while the storage stands behind the address"
+    if isinstance(effect, do.FreePod):
+        assert small.truth.get("safeAt"), "I1: anybody may evict what is nowhere else"
     if isinstance(effect, do.SwapService):
         assert small.cluster.list("Deployment", "bufs"), "an address with nothing behind it"
     if isinstance(effect, do.AllowDeletion):

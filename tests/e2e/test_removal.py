@@ -1,0 +1,67 @@
+"""An operator that went before its objects: what is left, and what brings it to its end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed import cluster, helm, installation
+from testbed.layout import CHECKOUT
+from testbed.sessions import Session, wait_for
+from tests.e2e.test_helm import gone, held
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+
+
+@pytest.fixture
+def operator_again(session: Session) -> Iterator[None]:  # noqa: ARG001 (its own end needs an operator)
+    """Have an operator of the manifests afterwards, whatever a test does to it."""
+    yield
+    helm.forget()
+    installation.up()
+
+
+def documented(start: str) -> str:
+    """Give the commands of the page for admins, from the line that begins so to the end of their block."""
+    page = (CHECKOUT / "docs" / "operations.md").read_text().split("#### Removed without being asked\n")[1]
+    lines = page[page.index(f"    {start}") :].splitlines()
+    return "\n".join(itertools.takewhile(lambda line: not line or line.startswith("    "), lines))
+
+
+def shell(commands: str, folder: Path) -> str:
+    """Run commands as an admin of the testbed's cluster does."""
+    program = folder / "kubectl"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, cluster._kubectl()))} "$@"\n')
+    program.chmod(0o755)
+    found = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands], env=found, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.usefixtures("operator_again")
+def test_what_is_held_by_nobody_is_let_go_by_hand(session: Session, tmp_path: Path) -> None:
+    session.request()
+    wait_for("Usable", lambda: session.is_true("Usable"))
+    record = session.record()
+    helm.install()
+    helm.helm("uninstall", helm.RELEASE, "--no-hooks")
+    assert gone()
+    said = shell(documented("kubectl get rser"), tmp_path)
+    assert record["spec"]["rseName"] in said
+    try:
+        shell(documented("export OURS="), tmp_path)
+        assert held() == []
+        kept = json.loads(cluster.kubectl("get", "rser", record["metadata"]["name"], "-o", "json"))
+        assert kept["status"]["phase"] == "Serving", "what is let go is still there, for an operator that comes again"
+    finally:
+        helm.install()
