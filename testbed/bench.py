@@ -26,7 +26,7 @@ from typing import Any
 
 import requests
 
-from testbed import buffer, cluster, grid, holding, installation, trust
+from testbed import buffer, clients, cluster, grid, holding, installation, trust
 from testbed.layout import CHECKOUT, CLIENT, NETWORK, RUCIO, SITES, STATE
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
@@ -125,10 +125,21 @@ def _manifest(inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A program that does a job, and the image that it needs."""
+
+    program: str
+    image: Callable[[], str]
+
+
+AGENT, COMMAND = Driver("bench_driver.py", buffer.image), Driver("bench_command.py", clients.image)
+
+
 def in_container(
-    job: Mapping[str, Any], files: Mapping[str, str] | None = None, volume: str = "disk"
+    job: Mapping[str, Any], files: Mapping[str, str] | None = None, volume: str = "disk", driver: Driver = AGENT
 ) -> dict[str, float]:
-    """Run the driver in the buffer's image, on a volume of its own."""
+    """Run a driver in its image, on a volume of its own."""
     # An anonymous volume: the machine's disk, without the layers of the image.
     volumes = {"disk": ("-v", "/data"), "memory": ("--tmpfs", "/data:rw,size=4g,uid=10940,mode=755")}
     # Nobody shall pay for what another one has left to be written.
@@ -137,7 +148,7 @@ def in_container(
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "job.json").write_text(json.dumps(job))
-        shutil.copy(CHECKOUT / "testbed" / "bench_driver.py", folder)
+        shutil.copy(CHECKOUT / "testbed" / driver.program, folder)
         (folder / "token").write_text(grid.grid().tokens[grid.ALICE])
         for other, text in (files or {}).items():
             (folder / other).write_text(text)
@@ -145,10 +156,10 @@ def in_container(
             path.chmod(0o444 if path.name != "token" else 0o400)
             os.chown(path, 10940, -1)
         argv = [
-            "docker", "run", "--rm", "--network", NETWORK,
+            "docker", "run", "--rm", "--user", "10940:10940", "--network", NETWORK,
             "-v", f"{folder}:/bench:ro", "-v", f"{trust.TRUST}:/trust:ro",
             *volumes[volume], "-e", "X509_CERT_DIR=/trust/certificates", "-e", "BEARER_TOKEN_FILE=/bench/token",
-            buffer.image(), "python3", "/bench/bench_driver.py",
+            driver.image(), "python3", f"/bench/{driver.program}",
         ]  # fmt: skip
         done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode:
@@ -162,7 +173,7 @@ def _xrdcp(inputs: Sequence[Mapping[str, Any]], volume: str) -> dict[str, float]
     host = SITES[_SITE]
     urls = "\n".join(f"root://{host}:1094/{entry['path']}" for entry in inputs)
     command = ["xrdcp", "--silent", "--parallel", "8", "--infiles", "/bench/list", "/data/"]
-    return in_container({"kind": "run", "command": command}, {"list": urls + "\n"}, volume)
+    return in_container({"command": command}, {"list": urls + "\n"}, volume, COMMAND)
 
 
 def _rucio_download(sample: Sample) -> float:

@@ -1,4 +1,4 @@
-"""What ``testbed/bench.py`` times inside the buffer's image: the agent itself, or a command beside it.
+"""What ``testbed/bench.py`` times inside the buffer's image: the agent itself.
 
 It reads a job from ``/bench/job.json`` and prints what it measured as one line of JSON.
 """
@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -68,13 +67,6 @@ def copy(job: Mapping[str, Any]) -> dict[str, float]:
     return {"seconds": seconds, "sealed": sealed, "files": count}
 
 
-def run(job: Mapping[str, Any]) -> dict[str, float]:
-    """Run a command."""
-    began = time.monotonic()
-    subprocess.run(job["command"], check=True, stdout=subprocess.DEVNULL, timeout=300)
-    return {"seconds": time.monotonic() - began}
-
-
 def _buffer() -> Buffer:
     buffer = Buffer(Places.of())
     buffer.start()
@@ -99,7 +91,7 @@ def main() -> None:
     """Do the job."""
     logging.basicConfig(level="ERROR")
     job = json.loads(Path("/bench/job.json").read_text())
-    result = {"stage": stage, "copy": copy, "run": run}[job["kind"]](job)
+    result = {"stage": stage, "copy": copy}[job["kind"]](job)
     print(json.dumps({**result, "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
     # Its threads need not end well: the container goes with them.
     os._exit(0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from testbed import buffer, cluster, installation
+from testbed import clients, cluster, installation
 from testbed.progress import StepError
 
 __all__ = ["Session", "kill_operator", "wait_for"]
@@ -71,12 +71,12 @@ class Session:
         name
             Of the Job, if not the session's own.
         image
-            If not the buffer's, which has XRootD's clients.
+            If not that of XRootD's clients.
         """
         closed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
         container = {
             "name": "main",
-            "image": image or buffer.image(),
+            "image": image or clients.image(),
             "imagePullPolicy": "IfNotPresent",
             "command": ["bash", "-ec", _PREPARE + script],
             "securityContext": closed,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from testbed import buffer
+from testbed import buffer, clients
 from tests.e2e.buffer_containers import (
     CLAIM,
     OUTBOX,
@@ -157,4 +157,4 @@ echo content > /tmp/file
 X509_CERT_DIR=/tmp/ca BEARER_TOKEN=$TOKEN xrdcp --silent /tmp/file root://{HOST}:{ROOT_PORT}/{path}
 """
     sent = ("--env", f"CA={authority.bundle()}", "--env", f"TOKEN={token}", "--add-host", f"{HOST}:{pod.address}")
-    docker("run", "--rm", "--network", pod.network, *sent, buffer.image(), "bash", "-euc", script)
+    docker("run", "--rm", "--network", pod.network, *sent, clients.image(), "bash", "-euc", script)
