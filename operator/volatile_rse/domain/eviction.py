@@ -14,7 +14,8 @@ from volatile_rse.domain.stage import EMPTIED, Stage, stage_of
 
 __all__ = ["has_risk", "held_or_freed"]
 
-_BEFORE_SAFE = {Stage.SERVING, Stage.FENCING, Stage.KEEPING}
+_BEFORE_SAFE = {Stage.PREPARING, Stage.SERVING, Stage.FENCING, Stage.KEEPING}
+"""Also where what was chosen could not be read, and a session that runs prepares again."""
 
 
 def has_risk(facts: Facts, record: Record) -> bool | None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.reconcile.small_world import OUT, Small
-from volatile_rse.builders.objects import record_name
+from volatile_rse.builders.objects import AT_RISK, name_of, record_name
+from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.uninstall import stakes_of
@@ -109,6 +110,18 @@ def test_a_session_that_runs_goes_on(case: str) -> None:
     small.end_pod()
     small.until(small.is_closed, 120)
     assert small.is_kept("kept/a")
+
+
+@pytest.mark.parametrize("case", ["inputs", "scopes", "destinations"])
+def test_the_pod_of_a_session_that_runs_stays_held_while_nothing_can_be_resolved_anew(case: str) -> None:
+    small = at(Stage.SERVING)
+    pod = Ref("Pod", "bufs", name_of(small.record_id, Piece.POD))
+    small.catalogue.down = True
+    damaged(small, DAMAGES[case])
+    for _ in range(5):
+        small.step()
+    assert small.truth["phase"] == "Preparing"
+    assert (small.cluster.get(pod) or {})["metadata"]["labels"].get(AT_RISK) == "true"
 
 
 @pytest.mark.parametrize("case", ["all of it", "session", "session.endedAt"])
