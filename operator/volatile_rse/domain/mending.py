@@ -13,7 +13,7 @@ from datetime import datetime
 from volatile_rse.api.rserecord import Outcome, RSERecordStatus, SessionTruth
 from volatile_rse.api.text import WORDS, visible
 from volatile_rse.domain.session import EndReason
-from volatile_rse.domain.stage import REVERTED, SEALED, stamp
+from volatile_rse.domain.stage import DISCARDING, EMPTIED, REVERTED, SEALED, stamp
 
 __all__ = ["WHOLE", "safer", "said_of_mending"]
 
@@ -68,8 +68,13 @@ def _without_safe(status: RSERecordStatus, lost: Collection[str]) -> RSERecordSt
         # Nobody can have written: that is found again at once, without any storage.
         steps.pop(SEALED, None)
     unknown = {"outcome", "destinations", "lostFiles"} & set(lost)
+    if EMPTIED not in steps:
+        # Its consent stands, and is carried out again; what went with the storage is written off where it is.
+        unknown |= {"discarded"} & set(lost)
     if not unknown or status.freed_at or status.closed_at:
         return status
+    # Before a consent is carried out again, what can become safe does.
+    steps.pop(DISCARDING, None)
     return status.model_copy(update={"safe_at": None, "steps": steps, "outcome": None})
 
 

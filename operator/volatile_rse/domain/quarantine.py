@@ -26,7 +26,7 @@ from volatile_rse.domain.facts import Facts, Lost, Record
 from volatile_rse.domain.outputs import at_risk, did_of, empty_outputs, is_output, is_owed, unknown_copies
 from volatile_rse.domain.plan import Plan, Risk, remember, request_of, risky
 from volatile_rse.domain.problems import Problem
-from volatile_rse.domain.stage import EMPTIED, SEALED, stamp, when
+from volatile_rse.domain.stage import DISCARDING, EMPTIED, SEALED, stamp, when
 from volatile_rse.domain.times import later
 
 __all__ = [
@@ -40,8 +40,6 @@ __all__ = [
     "write_off",
 ]
 
-DISCARDING = "discarding"
-"""Step: the consent to a discard was seen."""
 UNLISTED = "unlisted"
 """Step: a discard that is due has no list of what there is, since then."""
 SILENT = "silent"

@@ -12,6 +12,7 @@ from volatile_rse.domain.session import EndReason, JobRef, SessionState
 from volatile_rse.domain.times import later, stamp, when
 
 __all__ = [
+    "DISCARDING",
     "EMPTIED",
     "REVERTED",
     "SEALED",
@@ -35,7 +36,9 @@ REVERTED = "reverted"
 
 UNASKED = "unasked"
 """Step: the agent of a session that has not begun tells nothing of its inputs."""
-STEPS = (SEALED, EMPTIED, REVERTED, UNASKED)
+DISCARDING = "discarding"
+"""Step: the consent to a discard was seen."""
+STEPS = (SEALED, EMPTIED, REVERTED, UNASKED, DISCARDING)
 
 
 class Stage(StrEnum):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.reconcile.small_world import OUT, Small
+from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.builders.objects import AT_RISK, name_of, record_name
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.stage import Stage
@@ -142,6 +142,45 @@ def test_what_was_given_up_and_cannot_be_read_any_more_is_asked_for_again() -> N
     damaged(small, {"lostFiles": "many"})
     small.until(lambda: "StorageLost" in str(small.message) or "discard" in str(small.message), 120)
     assert not small.is_closed()
+
+
+def test_a_discard_that_cannot_be_read_any_more_is_carried_out_again_by_its_consent() -> None:
+    small = discarding_one()
+    damaged(small, DAMAGES["discarded"])
+    small.step()
+    assert small.truth["phase"] == "Keeping"
+    small.until(small.is_closed, 200)
+    assert small.truth["discarded"]["files"] == 1
+    assert small.is_kept("kept/a")
+
+
+def test_what_is_safe_again_in_a_moment_is_not_discarded_with_what_was() -> None:
+    small = discarding_one()
+    for rule in small.kept_rules():
+        small.catalogue.expire_rule(rule)
+    small.catalogue.run_daemons()
+    assert not small.is_kept("kept/a")
+    damaged(small, DAMAGES["discarded"])
+    small.until(small.is_closed, 200)
+    assert small.truth["discarded"]["files"] == 1
+    assert small.is_kept("kept/a")
+
+
+def discarding_one() -> Small:
+    """Go so far with a session that one of its two files is kept, and the other one was discarded."""
+    small = at(Stage.SERVING)
+    small.given_up = ("kept/b",)
+    small.fail_copies(1000)
+    small.end_pod()
+    small.until(lambda: len(small.buffer.copies().items) == 2)
+    names = {state.name: state.path for state in small.buffer.outputs().items}
+    small.unreadable = {copy.pfn: "full" for copy in small.buffer.copies().items if names[copy.name] == "kept/b"}
+    small.fail_copies(0)
+    small.until(lambda: small.is_kept("kept/a"))
+    small.patch(REQUEST, teardown={"discard": {"rse": small.rse, "requestedBy": "alice"}})
+    small.until(lambda: small.truth.get("phase") == "Hiding", 200)
+    assert small.truth["discarded"]["files"] == 1
+    return small
 
 
 def test_a_buffer_goes_on_where_the_safer_reading_cannot_be_written_yet() -> None:
