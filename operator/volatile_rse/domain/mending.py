@@ -64,9 +64,6 @@ def _without_safe(status: RSERecordStatus, lost: Collection[str]) -> RSERecordSt
     What was freed is gone: that was decided when it was known.
     """
     steps = dict(status.steps)
-    if "outcome" in lost and status.session.ready_at is None and "session" not in lost:
-        # Nobody can have written: that is found again at once, without any storage.
-        steps.pop(SEALED, None)
     unknown = {"outcome", "destinations", "lostFiles"} & set(lost)
     if EMPTIED not in steps:
         # Its consent stands, and is carried out again; what went with the storage is written off where it is.
@@ -75,7 +72,14 @@ def _without_safe(status: RSERecordStatus, lost: Collection[str]) -> RSERecordSt
         return status
     # Before a consent is carried out again, what can become safe does.
     steps.pop(DISCARDING, None)
+    if _never_began(status, lost):
+        # Nobody can have written: that is found again at once, without any storage.
+        steps.pop(SEALED, None)
     return status.model_copy(update={"safe_at": None, "steps": steps, "outcome": None})
+
+
+def _never_began(status: RSERecordStatus, lost: Collection[str]) -> bool:
+    return status.session.ready_at is None and not {"session", "session.readyAt"} & set(lost)
 
 
 def _implied(status: RSERecordStatus, now: str) -> dict[str, object]:
@@ -94,7 +98,7 @@ def _lost_with_storage(status: RSERecordStatus, lost: Collection[str]) -> dict[s
     update: dict[str, object] = {}
     if "losses" in lost:
         update["losses"] = ["What was lost with the storage cannot be read any more."]
-    if "lostFiles" in lost and status.discarded is None and not status.freed_at:
+    if "lostFiles" in lost and status.discarded is None and not status.freed_at and not _never_began(status, lost):
         update |= {"lost_files": 1, "lost_bytes": 0}
     if f"steps.{REVERTED}" in lost and status.safe_at:
         # Its outputs are not safe before their rules are seen.

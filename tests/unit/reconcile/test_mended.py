@@ -8,6 +8,9 @@ import pytest
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.builders.objects import AT_RISK, name_of, record_name
+from volatile_rse.builders.session import store_path
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
@@ -181,6 +184,20 @@ def discarding_one() -> Small:
     small.until(lambda: small.truth.get("phase") == "Hiding", 200)
     assert small.truth["discarded"]["files"] == 1
     return small
+
+
+@pytest.mark.parametrize("case", ["destinations", "lostFiles", "outcome", "discarded"])
+def test_of_a_session_that_never_began_nothing_is_waited_for(case: str) -> None:
+    small = Small()
+    small.unreadable = {store_path(Did("user.alice", "in.1")): "HTTP 503"}
+    small.request()
+    small.until(lambda: any(isinstance(effect, do.Register) for effect in small.applied))
+    small.patch(REQUEST, endRequested=True)
+    small.until(lambda: small.truth.get("phase") == "Hiding")
+    assert "readyAt" not in small.truth["session"]
+    small.buffer.down = True
+    damaged(small, {"lostFiles": "many"} if case == "lostFiles" else DAMAGES[case])
+    small.until(small.is_closed, 120)
 
 
 def test_a_buffer_goes_on_where_the_safer_reading_cannot_be_written_yet() -> None:
