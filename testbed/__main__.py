@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -47,6 +48,9 @@ def up(command: str, *, fresh: bool, holder: int | None = None, force: bool = Fa
 
 def prepare() -> None:
     """Have in the cache what takes minutes to compile beside other work; nothing that runs is touched."""
+    # A shell lets what it starts beside other work ignore an interrupt, and ends it by a signal that leaves things.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     engine.ensure()
     baseimages.ensure()
     xrootd.source()

@@ -21,7 +21,8 @@ _REST = "\nFROM ${XROOTD} "
 
 def source() -> str:
     """Give the build argument XROOTD of images: an image of what was compiled, or what VOLATILE_RSE_XROOTD says."""
-    if chosen := os.environ.get("VOLATILE_RSE_XROOTD"):
+    chosen = os.environ.get("VOLATILE_RSE_XROOTD", "source")
+    if chosen != "source":
         return chosen
     stages, _, _ = _RECIPE.read_text().partition(_REST)
     key = hashlib.sha256(stages.encode()).hexdigest()[:16]
@@ -33,8 +34,11 @@ def source() -> str:
             CACHE.mkdir(parents=True, exist_ok=True)
             # Another clone may be about the same.
             unfinished = archive.with_suffix(f".{uuid.uuid4().hex}")
-            log.run("docker", "save", "-o", unfinished, image)
-            unfinished.replace(archive)
+            try:
+                log.run("docker", "save", "-o", unfinished, image)
+                unfinished.replace(archive)
+            finally:
+                unfinished.unlink(missing_ok=True)
     elif not baseimages.image_exists(image):
         with step("XRootD") as log:
             log.run("docker", "load", "-i", archive)

@@ -169,7 +169,7 @@ class FakeBuffer(Buffer):
                 if self._inputs[key].state == "staged":
                     self._partial.pop(staged.path, None)
             for place, copy in self._copies.items():
-                shut = self._shut(copy.pfn, writes=True) or self._shut(copy.pfn, writes=False)
+                shut = self._shut(copy.pfn, writes=True)
                 self._copies[place] = done = self._work(copy, "wanted", "verified", copy.pfn, shut)
                 if done.state == "verified" and copy.state == "wanted":
                     self.sites[copy.pfn] = self._sealed()[copy.scope, copy.name]

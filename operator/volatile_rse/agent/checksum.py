@@ -26,7 +26,7 @@ _MODULUS = 65521
 
 
 def _fastest() -> Callable[[bytes, int], int]:
-    """Give ISA-L's function, which comes with XRootD's server and takes a third of zlib's time; or else zlib's."""
+    """Give ISA-L's function, which the image has and which takes a third of zlib's time; or else zlib's."""
     try:
         isal = ctypes.CDLL("libisal.so.2").isal_adler32
     except (OSError, AttributeError):

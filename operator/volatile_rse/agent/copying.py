@@ -92,7 +92,7 @@ class Copying:
 
     def take(self, access: Access) -> None:
         """Use these credentials from now on, also for what was wanted before this agent began."""
-        self._access = access
+        self._access = access.with_own()
         self._engine.call(key for key, copy in self._ledger.every(CopyState).items() if copy.state == "wanted")
 
     def order(self, copies: Copies) -> None:

@@ -113,6 +113,14 @@ class Access:
         path.write_text(manifest.trust)
         return cls(sites, path)
 
+    def with_own(self) -> Access:
+        """Give what copies are made with: where there is no token to read, they are looked at with that to write."""
+        sites = {
+            host: tokens if tokens.read is not None else tokens.model_copy(update={"read": tokens.write})
+            for host, tokens in self.sites.items()
+        }
+        return replace(self, sites=sites)
+
     def authorization(self, url: str, *, writes: bool) -> tuple[Place, list[str]]:
         """Give the place that a URL names, and the header that shows its host the token, if there is one.
 

@@ -195,7 +195,7 @@ class Site(ApiModel):
     """Of its door, as Rucio's protocols name it."""
     anonymous: bool = False
     """Whether it gives files to everybody: they are read from it without a token, also where the Secret has one for
-    that. A token to write is shown all the same, and what was written with it is read back by it."""
+    that. A token to write is shown all the same, and what was written with it is looked at with it."""
     plain_redirects: bool = False
     """Whether files are read from it that its door redirects to plain http, as many dCache pools give them. Whoever is
     on the way reads them, too, and who is able to may change them: the checksum of the catalogue, which is compared,

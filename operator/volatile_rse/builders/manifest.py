@@ -47,9 +47,9 @@ class SiteAccess:
         found = {}
         for host in {*sources, *destinations}:
             given, is_destination = self.tokens.get(host, SiteTokens()), host in destinations
-            read = None if host in self.anonymous else given.read
-            # What was written there is looked at by who may.
-            read, write = read or (given.write if is_destination else None), given.write if is_destination else None
+            write = given.write if is_destination else None
+            # What was written there is looked at by who may; where everybody may read, that is the agent's own doing.
+            read = None if host in self.anonymous else given.read or write
             found[host] = given.model_copy(update={"read": read, "write": write, "plain_redirects": host in self.plain})
         return replace(self, tokens=found)
 
@@ -66,11 +66,11 @@ class SiteAccess:
         return (Reason.CREDENTIAL_MISMATCH, url) if outside else None
 
     def opening(self, url: str) -> str | None:
-        """Give the token to ask about a file with; None: there is none for it."""
-        if self.fault(url, writes=False) is not None or (place := place_of(url)) is None:
+        """Give the token to ask about a file with that was written there; None: there is none for it."""
+        if (place := place_of(url)) is None or (tokens := self.tokens.get(place.host)) is None:
             return None
-        token = self.tokens.get(place.host, SiteTokens()).read
-        return None if token is None else token.get_secret_value()
+        token, is_inside = tokens.read or tokens.write, tokens.paths is None or is_below(place, tokens.paths)
+        return token.get_secret_value() if token is not None and is_inside else None
 
 
 def manifest_digest(

@@ -99,10 +99,11 @@ def lack_of(grant: Grant, namespace: Namespace) -> str | None:
 
     Both have to hold where a grant has names and a selector.
     """
-    if fault := fault_of_grant(grant):
-        return f"is wrong, and holds for nobody: {fault}"
     if grant.namespaces is not None and not any(fits(pattern, namespace.name) for pattern in grant.namespaces):
         return None
+    if fault_of_grant(grant):
+        # What is wrong of it may name others' namespaces, and is told with its class.
+        return "is wrong, and holds for nobody: see the Events of the class"
     if grant.uid is not None and grant.uid != namespace.uid:
         return f"wants uid {grant.uid}, and this one has {namespace.uid}"
     selector = grant.namespace_selector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ _OVERDUE = timedelta(minutes=2)
 _DEFAULT = "kubectl.kubernetes.io/default-container"
 _NAME, _UID = 253, 64
 """Characters of an object's name and of its UID."""
+_JOB = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""What the API server takes as a name."""
 _OVER = {"Succeeded", "Failed"}
 
 Object = Mapping[str, Any]
@@ -71,8 +74,9 @@ def jobs_of(pods: Iterable[Object], ready_at: str | None) -> Mapping[JobRef, int
 
 def _can_be(owner: Object) -> bool:
     """Tell whether a Job can be called so: whoever makes a pod writes what they like there."""
-    said = (owner.get("name"), _NAME), (owner.get("uid"), _UID)
-    return all(isinstance(text, str) and 0 < len(text) <= most for text, most in said)
+    name, uid = owner.get("name"), owner.get("uid")
+    is_name = isinstance(name, str) and len(name) <= _NAME and _JOB.fullmatch(name) is not None
+    return is_name and isinstance(uid, str) and 0 < len(uid) <= _UID
 
 
 def is_awaited(job: Object | None, uid: str, outlived: int) -> bool:

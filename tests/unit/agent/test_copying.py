@@ -73,6 +73,16 @@ def test_an_upload_follows_a_redirection_from_its_begin(sealed: Buffer, site: Si
     assert site.files == {"/moved": DATA}
 
 
+def test_where_there_is_a_token_to_write_alone_what_was_written_is_looked_at_with_it(
+    sealed: Buffer, site: Site
+) -> None:
+    whole = manifest(site)
+    [(host, tokens)] = whole.credentials.items()
+    sealed.take(whole.model_copy(update={"credentials": {host: tokens.model_copy(update={"read": None})}}))
+    sealed.copying.order(order(sealed, site))
+    until(lambda: state(sealed).state == "verified")
+
+
 def test_what_arrives_wrong_is_sent_again(sealed: Buffer, site: Site) -> None:
     site.spoil = 2
     sealed.take(manifest(site))

@@ -52,6 +52,18 @@ def test_two_doors_to_two_places_are_told_as_the_site_s_and_not_as_the_agent_s_l
     small.until(small.is_closed)
 
 
+def test_a_door_that_may_be_written_by_since_makes_no_lie_of_what_is_at_the_other_one() -> None:
+    small = beginning((B, 2, 1), (C, 1, None))
+    written(small)
+    small.until(lambda: small.condition("OutputsSafe").get("reason") == "DoorsDisagree")
+    small.catalogue.alter("SITE-B", davs=((B, 2, 1), (C, 1, 1)))
+    for _ in range(5):
+        small.step()
+        assert small.condition("OutputsSafe").get("reason") != "BufferImplausible"
+    small.buffer.sites.update({url.replace(B, C): what for url, what in small.buffer.sites.items()})
+    small.until(small.is_closed)
+
+
 def test_what_is_at_neither_door_is_the_agent_s_word_against_the_site_s() -> None:
     small = beginning((B, 2, 1), (C, 1, None))
     small.buffer.sites = type("Nowhere", (dict,), {"__setitem__": lambda *_: None})()

@@ -345,8 +345,11 @@ def test_of_many_jobs_the_latest_are_known_and_nothing_is_written_again_and_agai
     assert not small.truth["session"].get("endedAt")
 
 
-def test_what_somebody_has_written_as_the_owner_of_a_pod_is_not_remembered_if_it_can_be_none() -> None:
+@pytest.mark.parametrize(("job", "uid"), [("odd", "u" * 5000), ("..", "u"), (".", "u"), ("a/b", "u"), ("A", "u")])
+def test_what_somebody_has_written_as_the_owner_of_a_pod_is_not_remembered_if_it_can_be_none(
+    job: str, uid: str
+) -> None:
     small = with_job()
-    start(small, name="odd", uid="u" * 5000)
+    start(small, name="odd", job=job, uid=uid)
     small.step()
     assert [job["name"] for job in small.truth["session"]["jobs"]] == [JOB.name]

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.api.agent import Manifest, SiteTokens
+from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.sites import tokens_of
@@ -219,8 +220,18 @@ def test_what_was_written_to_an_anonymous_site_is_read_back_with_its_token() -> 
     small = Small()
     small.cluster.merge(CLASS, {"spec": {"sites": [{"host": B, "anonymous": True}]}})
     give(small, {A: "a", f"{B}_read": "br", f"{B}_write": "bw"})
-    assert all_sent(small)[-1] == {B: ("bw", "bw", None)}
+    assert all_sent(small)[-1] == {B: (None, "bw", None)}
     assert {token for _, token in small.shown} == {"bw"}
+
+
+def test_an_anonymous_site_is_read_without_a_token_also_where_outputs_go() -> None:
+    tokens = SiteTokens(write=SecretStr("w"), paths=["/store/out"])
+    access = SiteAccess({A: tokens}, None, anonymous=frozenset({A}))
+    needed = access.needed({A}, {A})
+    assert needed.tokens[A].read is None
+    assert needed.fault(f"davs://{A}/store/in/file", writes=False) is None
+    assert needed.opening(f"davs://{A}/store/out/file") == "w"
+    assert needed.opening(f"davs://{A}/store/in/file") is None
 
 
 def test_hosts_are_the_same_in_whatever_letters() -> None:

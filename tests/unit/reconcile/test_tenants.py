@@ -106,7 +106,7 @@ def test_who_has_a_wrong_grant_alone_is_told() -> None:
     small = Small()
     grant(small, {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}})
     small.request()
-    assert "grants[0] is wrong, and holds for nobody: namespaceSelector.matchExpressions[0]: operator" in stalled(small)
+    assert "grants[0] is wrong, and holds for nobody: see the Events of the class" in stalled(small)
 
 
 def test_a_record_bears_the_uid_of_its_namespace() -> None:
