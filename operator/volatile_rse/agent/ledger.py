@@ -28,7 +28,7 @@ from volatile_rse.api.agent import (
     SealRequest,
     SealState,
 )
-from volatile_rse.api.schema import LARGEST
+from volatile_rse.api.schema import LARGEST, ApiModel
 from volatile_rse.api.text import WORDS, visible
 
 __all__ = ["Ledger", "Row", "copy_row", "input_row", "is_short", "output_key", "output_row", "short"]
@@ -235,7 +235,7 @@ class Ledger:
 
     def put_seal(self, request: SealRequest, state: SealState) -> None:
         """Write what was asked to be sealed, and how far that is."""
-        facts = [("seal.request", request.model_dump_json()), ("seal.state", state.model_dump_json())]
+        facts = [("seal.request", _written(request)), ("seal.state", _written(state))]
         with self._changing():
             self._version += 1
             self._database.executemany("REPLACE INTO fact VALUES (?, ?)", facts)
@@ -261,7 +261,7 @@ class Ledger:
         # A row that breaks the protocol's bounds could never be read again, and with it no other one.
         error = None if row.state.error is None else visible(row.state.error, WORDS)
         state = row.state.model_copy(update={"version": self._version, "error": error})
-        groups, body = json.dumps(row.groups), state.model_dump_json()
+        groups, body = json.dumps(row.groups), _written(state)
         kind = _KINDS[type(state)]
         return kind, row.key, row.did, groups, row.bytes, self._version, state.state, state.error, body
 
@@ -283,6 +283,11 @@ class Ledger:
             # ``sum`` ends the report where it leaves 64 bits; a session may make files of holes that large.
             totals.setdefault(group, _Sums({})).states[state] = int(files), int(size)
         return totals
+
+
+def _written(model: ApiModel) -> str:
+    """Write what is there alone: the version before refuses a field that it does not know, even an empty one."""
+    return model.model_dump_json(exclude_none=True)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from volatile_rse.agent.ledger import Ledger, Row, input_row
-from volatile_rse.api.agent import InputState
+from volatile_rse.agent.ledger import Ledger, Row, copy_row, input_row, output_row
+from volatile_rse.api.agent import CopyState, InputState, OutputRule, OutputState, SealRequest, SealState
 
 
 def row(number: int, entries: tuple[str, ...] = ("data",), **fields: object) -> Row:
@@ -68,3 +70,21 @@ def test_a_damaged_ledger_is_put_aside(ledger: Ledger, tmp_path: Path) -> None:
     again = Ledger(tmp_path / "control" / "ledger.sqlite")
     assert (again.version, again.every(InputState)) == (0, {})
     assert (tmp_path / "control" / "damaged.ledger.sqlite").exists()
+
+
+def test_what_is_absent_is_not_written_so_that_the_version_before_reads_it(ledger: Ledger, tmp_path: Path) -> None:
+    """It refuses fields that it does not know, also empty ones, and with one row it reads none."""
+    output = OutputState(version=0, claim="c", path="f", state="found", bytes=1)
+    copy = CopyState(version=0, scope="s", name="f", rse="SITE", pfn="davs://s/f", state="wanted", attempts=0)
+    ledger.put([row(1), output_row(output, b"f"), copy_row(copy, 1)])
+    rule = OutputRule(claim="c", name="out", patterns=["**"], scope="s", dataset="d")
+    request = SealRequest(generation=1, record_id="abcdefgh23", outputs=[rule])
+    state = SealState(generation=1, state="running")
+    ledger.put_seal(request, state)
+    database = sqlite3.connect(tmp_path / "control" / "ledger.sqlite")
+    rows = {kind: json.loads(body) for kind, body in database.execute("SELECT kind, body FROM item")}
+    facts = [json.loads(value) for (value,) in database.execute("SELECT value FROM fact WHERE name LIKE 'seal.%'")]
+    database.close()
+    assert "md5" not in rows["input"]
+    assert [part for part in (*rows.values(), *facts, facts[0]["outputs"][0]) if None in part.values()] == []
+    assert (ledger.every(OutputState)[b"c/f"].error, ledger.seal()) == (None, (request, state))
