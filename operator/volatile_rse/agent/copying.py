@@ -32,13 +32,16 @@ from volatile_rse.agent.transfer import (
     without_query,
 )
 from volatile_rse.agent.troubles import Troubles
+from volatile_rse.api.addresses import place_of
 from volatile_rse.api.agent import Copies, CopyOrder, CopyState, CopyTarget, OutputState
 
 __all__ = ["Copying"]
 
 _log = logging.getLogger(__name__)
 _SLOTS = 8
-"""Copies under way at a time."""
+"""Copies under way at a time, besides those that wait for a site."""
+_WAITING = 32
+"""Copies that wait for one site before no more are sent there: other sites need not wait for it."""
 _LONGEST_PAUSE = 60.0
 """Seconds before any repetition."""
 _ATTEMPTS = 3
@@ -129,6 +132,10 @@ class Copying:
     def _work(self, key: bytes) -> Steps:
         copy, access = self._ledger.get(CopyState, key), self._access
         if access is None or copy is None or copy.state != "wanted":
+            return None
+        place = place_of(copy.pfn)
+        if place is not None and self._engine.waiting(place.host) >= _WAITING:
+            self._engine.put_off(key, place.host)
             return None
         output = self._ledger.sealed(copy.scope, copy.name)
         if output is None or output.store_path is None or output.adler32 is None:

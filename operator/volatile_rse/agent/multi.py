@@ -36,7 +36,7 @@ _chance = random.SystemRandom()
 _Key = TypeVar("_Key", bound=Hashable)
 Steps = Generator[Request | None, Answer, float | None]
 """What one piece of work wants, step by step: a request, or None to let others go on. Its value is the seconds until it
-shall be done again, or None."""
+shall be done again, or None. Who wants a request that is asked alone may wait for long: it must hold no open file."""
 
 
 def backoff(attempts: int, first: float, cap: float) -> float:
@@ -53,7 +53,8 @@ class Engine(Generic[_Key]):
     name
         Of the thread.
     slots
-        How many pieces are under way at a time.
+        How many pieces are under way at a time, besides those that wait for their turn at a host. Where what has waited
+        goes on with another request, they are a few more for a while.
     work
         Begins one piece. Between its steps it must not wait for anything.
     troubles
@@ -85,6 +86,8 @@ class Engine(Generic[_Key]):
         self._resting: deque[_Key] = deque()
         self._queues: dict[str, deque[tuple[_Key, Request]]] = {}
         """Host -> what is asked of it one by one; the first is under way."""
+        self._put_off: dict[str, dict[_Key, None]] = {}
+        """Host -> what begins once fewer wait for it, the first one first."""
         self._unsent: deque[tuple[_Key, TransferError]] = deque()
         """Whose request never came to libcurl, and why."""
 
@@ -124,6 +127,19 @@ class Engine(Generic[_Key]):
             due = bool(self._heap) and self._heap[0][0] <= time.monotonic()
         return not due and len(self._under_way) == 1
 
+    def waiting(self, host: str) -> int:
+        """Tell a piece of work, between its steps, how many wait for their turn at a host."""
+        return max(len(self._queues.get(host, ())) - 1, 0)
+
+    def put_off(self, key: _Key, host: str) -> None:
+        """Have a piece of work, which ends now, done again once fewer wait for a host; some must wait for it now."""
+        self._put_off.setdefault(host, {})[key] = None
+
+    def _has_room(self) -> bool:
+        # Who waits holds neither a connection nor a file: a host that is slow must keep no other one waiting.
+        waiting = sum(len(queue) - 1 for queue in self._queues.values())
+        return len(self._under_way) - waiting < self._slots
+
     def _push(self, key: _Key, delay: float) -> None:
         number = next(self._order)
         self._due[key] = number
@@ -157,7 +173,7 @@ class Engine(Generic[_Key]):
         for asking, failure in [self._unsent.popleft() for _ in range(len(self._unsent))]:
             if asking in self._under_way:
                 self._advance(asking, partial(self._under_way[asking].throw, failure))
-        while len(self._under_way) < self._slots and (key := self._next()) is not None:
+        while self._has_room() and (key := self._next()) is not None:
             steps = self._under_way[key] = self._work(key)
             self._advance(key, partial(next, steps))
 
@@ -264,10 +280,18 @@ class Engine(Generic[_Key]):
             return
         queue = self._queues[request.host]
         queue.popleft()
+        # Those that come need not wait here after all: with the last one that does, nobody is put off any longer.
+        put_off = self._put_off.get(request.host, {})
+        begin = list(itertools.islice(put_off, 1 if queue else None))
+        with self._lock:
+            for key in begin:
+                del put_off[key]
+                self._push(key, 0)
         if queue:
             self._send(*queue[0])
         else:
             del self._queues[request.host]
+            self._put_off.pop(request.host, None)
 
     def _break_off(self) -> None:
         with self._lock:
@@ -305,6 +329,6 @@ class Engine(Generic[_Key]):
         if (libcurl := self._multi.timeout()) >= 0:
             wait = min(wait, libcurl / 1000)
         with self._lock:
-            if self._heap and len(self._under_way) < self._slots:
+            if self._heap and self._has_room():
                 wait = min(wait, max(0.0, self._heap[0][0] - time.monotonic()))
         return wait

@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path in self.site.held:
             size, event = self.site.held[self.path]
             self.wfile.write(data[begin:size])
-            event.wait(10)
+            event.wait(60)
             begin = max(begin, size)
         self.wfile.write(data[begin:][:cut])
         self.close_connection = self.close_connection or cut is not None
@@ -313,8 +313,11 @@ def input_file(site: Site, data: bytes, name: str = "f.root", *sources: str) -> 
     )  # fmt: skip
 
 
-def manifest(site: Site, *files: InputFile, digest: str = "1" * 64, **tokens: Any) -> Manifest:
-    credentials = {"localhost": SiteTokens(read=SecretStr(TOKEN), write=SecretStr(TOKEN), **tokens)}
+def manifest(
+    site: Site, *files: InputFile, digest: str = "1" * 64, hosts: Sequence[str] = ("localhost",), **tokens: Any
+) -> Manifest:
+    opens = SiteTokens(read=SecretStr(TOKEN), write=SecretStr(TOKEN), **tokens)
+    credentials = dict.fromkeys(hosts, opens)
     return Manifest(digest=digest, claims=[CLAIM], inputs=list(files), credentials=credentials, trust=site.bundle)
 
 

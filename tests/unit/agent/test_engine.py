@@ -22,7 +22,18 @@ from volatile_rse.agent import multi, worker
 from volatile_rse.agent.buffer import Buffer
 from volatile_rse.agent.multi import Engine, Steps
 from volatile_rse.agent.places import Places
-from volatile_rse.agent.transfer import Access, Request, Transfer, TransferError, delete, digest, get, head, put
+from volatile_rse.agent.transfer import (
+    Access,
+    Request,
+    Transfer,
+    TransferError,
+    delete,
+    digest,
+    get,
+    head,
+    put,
+    read_again,
+)
 from volatile_rse.agent.troubles import Troubles
 from volatile_rse.api.agent import (
     Copies,
@@ -186,6 +197,41 @@ def test_what_is_broken_off_and_does_not_end_well_stops_nobody(site: Site) -> No
         engine.cancel(["/full", "/deaf"])
         engine.call(["/other"])
         until(lambda: done == {"/other"})
+    finally:
+        go_on.set()
+        engine.stop()
+
+
+def test_what_is_put_off_begins_once_fewer_wait_also_where_it_never_waits_itself(site: Site) -> None:
+    access, go_on = Access.of(manifest(site), site.folder), threading.Event()
+    site.files = dict.fromkeys(("/slow", "/next"), DATA)
+    site.held["/slow"] = 1000, go_on
+    late, looked, done = {f"/late-{number}" for number in range(5)}, set(), set()
+
+    def work(path: str) -> Steps:
+        if path in late:
+            looked.add(path)
+            if engine.waiting("localhost"):
+                engine.put_off(path, "localhost")
+                return None
+        else:
+            yield read_again(site.url(path), access, len(DATA), lambda _data, _begin: None)
+        done.add(path)
+        return None
+
+    engine: Engine[str] = Engine("test", 2, work, Troubles(lambda: None))
+    engine.start()
+    engine.call(["/slow", "/next"])
+    try:
+        until(lambda: site.reading == 1)
+        # Again, as a new manifest does: put off twice, it begins once.
+        for _ in range(2):
+            looked.clear()
+            engine.call(late)
+            until(lambda: looked == late)
+        assert done == set()
+        go_on.set()
+        until(lambda: done == {"/slow", "/next", *late})
     finally:
         go_on.set()
         engine.stop()

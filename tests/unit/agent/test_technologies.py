@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -193,6 +194,40 @@ def test_large_files_are_read_back_one_at_a_time(buffer: Buffer, site: Site, mon
     copy(buffer, site, ("/{}",))
     verified(buffer, 6)
     assert site.read_together == 1
+
+
+@pytest.mark.parametrize("number", [9, 60])
+def test_what_waits_to_be_read_back_keeps_no_other_site_waiting(
+    buffer: Buffer, site: Site, pools: Callable[[bool], Site], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(copying, "_READ_BACK", 0)
+    other, go_on = pools(True), threading.Event()
+    for n in range(number + 1):
+        leave(buffer, f"out-{n:02}.root", DATA[n:])
+    fence(buffer)
+    seal(buffer)
+    site.digests = False
+    site.held = {f"/{n}": (1000, go_on) for n in range(number)}
+    buffer.take(manifest(site, hosts=("localhost", "127.0.0.1")))
+    outputs = list(buffer.ledger.every(OutputState).values())
+    slow = [(output, site.url(f"/{n}")) for n, output in enumerate(outputs[:-1])]
+    try:
+        buffer.copying.order(Copies(copies=[ordered(output, pfn) for output, pfn in slow]))
+        until(lambda: site.reading == 1 and len(asked(site, "PUT")) >= copying._SLOTS, 20)
+        buffer.copying.order(Copies(copies=[ordered(outputs[-1], other.address("/other", "127.0.0.1"))]))
+        until(lambda: buffer.report().copies.verified == 1, 20)
+        assert (site.reading, list(other.files)) == (1, ["/other"])
+        # What is sent is bounded by what is still to be read back.
+        assert len(asked(site, "PUT")) <= copying._WAITING + copying._SLOTS
+    finally:
+        go_on.set()
+    assert {state.attempts for state in verified(buffer, number + 1)} == {1}
+    assert site.read_together == 1
+
+
+def ordered(output: OutputState, pfn: str) -> CopyOrder:
+    target = CopyTarget(rse="SITE", pfn=pfn)
+    return CopyOrder(scope=output.scope or "", name=output.name or "", destinations=[target])
 
 
 def test_a_large_file_is_read_back_slowly(large: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
