@@ -392,6 +392,17 @@ def test_an_agent_that_restarts_has_forgotten_its_manifest_and_nothing_else(arou
     assert [state.state for state in buffer.inputs().items] == ["staged"]
 
 
+def test_an_input_that_is_wanted_no_more_is_still_told_of_and_counted(around: Around) -> None:
+    buffer = around.buffer
+    first, second = input_file(around, "x", b"data"), input_file(around, "y", b"other data")
+    buffer.send_manifest(manifest(around, first))
+    around.settle(lambda: buffer.report().inputs[0].staged == 1)
+    buffer.send_manifest(manifest(around, second, digest="2" * 64))
+    around.settle(lambda: buffer.report().inputs[0].staged == 2)
+    assert buffer.report().inputs[0].files == 2
+    assert {state.name for state in buffer.inputs().items} == {"x", "y"}
+
+
 def test_another_volume_is_told_and_has_nothing(around: Around) -> None:
     buffer = around.buffer
     buffer.send_manifest(manifest(around, input_file(around, "x", b"data")))

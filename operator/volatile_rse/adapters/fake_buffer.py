@@ -158,7 +158,9 @@ class FakeBuffer(Buffer):
             self._actual = self._desired
             self._next()
         if self._manifest is not None:
-            for key, staged in self._inputs.items():
+            # What is in the manifest no more is wanted no more.
+            for key in self._sources:
+                staged = self._inputs[key]
                 if staged.state == "wanted" and staged.path in self.halfway:
                     self._partial[staged.path] = self.halfway.pop(staged.path)
                     continue
@@ -252,7 +254,8 @@ class FakeBuffer(Buffer):
         """Give it its work; what failed is tried again."""
         self._order("manifest")
         self._manifest = manifest
-        self._entries = {file.path: file.entries for file in manifest.inputs}
+        # Of what was wanted before it still tells.
+        self._entries |= {file.path: file.entries for file in manifest.inputs}
         self._list = self._list if manifest.listing is None else manifest.listing.path
         self._sources = {file.path: file.sources for file in manifest.inputs}
         self._nowhere = {file.path: f"Rucio has it {file.barred}" for file in manifest.inputs if file.barred}
@@ -341,9 +344,7 @@ class FakeBuffer(Buffer):
         return self._version
 
     def _shut_in(self, path: str) -> str | None:
-        """Say why no source of an input lets it go; None: one does, or it is wanted no more."""
-        if path not in self._sources:
-            return None
+        """Say why no source of an input lets it go; None: one does."""
         shut = [self._shut(url, writes=False) for url in self._sources[path]]
         nowhere = self._nowhere.get(path) or "Rucio lists no replica that may be read"
         return None if None in shut else "; ".join(filter(None, shut)) or nowhere

@@ -23,7 +23,10 @@ __all__ = [
     "doubt_names",
     "doubt_outputs",
     "doubt_report",
+    "has_others",
+    "recounted",
     "staged_file",
+    "without_others",
 ]
 
 
@@ -40,12 +43,52 @@ def doubt_report(record: Record, report: Report) -> str:
     for total in report.inputs if record.status.inputs is not None else ():
         if total.name not in frozen:
             return f"it tells of an input {total.name}, which was not asked for"
+        if record.status.mended:
+            # It still has what was on the list that could not be read.
+            continue
         if total.files > frozen[total.name] or total.staged + total.failed > total.files:
             told = f"{total.staged} staged, {total.failed} failed of {total.files}"
             return f"input {total.name} has {frozen[total.name]} files, and it counts {told}"
     if report.copies.verified + report.copies.failed > report.copies.files:
         return f"it counts more copies verified or failed than the {report.copies.files} that there are"
     return _doubt_origin(record, ((total.claim, total.name) for total in report.outputs))
+
+
+def has_others(record: Record, report: Report) -> bool:
+    """Tell whether it counts inputs of a list that could not be read, besides those that were resolved anew."""
+    wanted = {entry.name: entry.files - entry.unusable for entry in record.status.inputs or ()}
+    return bool(record.status.mended) and any(
+        total.files > wanted.get(total.name, total.files) for total in report.inputs
+    )
+
+
+def without_others(frozen: Mapping[str, Sequence[File]], states: Iterable[InputState]) -> tuple[InputState, ...]:
+    """Leave out inputs that are not on the frozen list; without a list nothing is known."""
+    files = {file for listed in frozen.values() for file in listed}
+    dids = {file.did for file in files}
+
+    def is_listed(state: InputState) -> bool:
+        return staged_file(state) in files if state.state == "staged" else Did(state.scope, state.name) in dids
+
+    return tuple(state for state in states if not files or is_listed(state))
+
+
+def recounted(report: Report, frozen: Mapping[str, Sequence[File]], states: Iterable[InputState]) -> Report:
+    """Count the inputs by the frozen list; of one without a list nothing is there."""
+    told = {Did(state.scope, state.name): state for state in states}
+    totals = []
+    for total in report.inputs:
+        found = [told[file.did] for file in frozen.get(total.name, ()) if file.did in told]
+        staged = [state.bytes for state in found if state.state == "staged"]
+        counts = {
+            "files": len(found),
+            "staged": len(staged),
+            "failed": sum(state.state == "failed" for state in found),
+            "bytes": sum(state.bytes for state in found),
+            "staged_bytes": sum(staged),
+        }
+        totals.append(total.model_copy(update=counts))
+    return report.model_copy(update={"inputs": totals})
 
 
 def doubt_names(files: Iterable[File]) -> str:

@@ -349,6 +349,7 @@ def test_a_manifest_without_inputs_stops_staging_and_leaves_everything(buffer: B
         until(lambda: state(buffer, bad).state == "staged", 0.5)
     assert state(buffer, good).state == "staged"
     assert buffer.places.on_disk(good.path).exists()
+    assert [(total.files, total.staged, total.failed) for total in buffer.report().inputs] == [(2, 1, 1)]
 
 
 def test_a_site_of_another_authority_gets_no_token(buffer: Buffer, site: Site) -> None:

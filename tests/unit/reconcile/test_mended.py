@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from volatile_rse.api.agent import InputPage
 from volatile_rse.builders.objects import AT_RISK, name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
-from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
@@ -125,6 +126,69 @@ def test_the_pod_of_a_session_that_runs_stays_held_while_nothing_can_be_resolved
         small.step()
     assert small.truth["phase"] == "Preparing"
     assert (small.cluster.get(pod) or {})["metadata"]["labels"].get(AT_RISK) == "true"
+
+
+IN = Did("user.alice", "in")
+
+
+def with_another_input(small: Small) -> Did:
+    """Let the inputs hold another file than before, beside one that stays."""
+    other = File(Did("user.alice", "in.2"), 102, f"{2:08}")
+    small.catalogue.detach(IN, Did("user.alice", "in.1"))
+    small.catalogue.add_files(IN, "SITE-A", [other])
+    return other.did
+
+
+@pytest.mark.parametrize("case", ["inputs", "scopes", "destinations"])
+def test_an_agent_that_still_has_inputs_of_before_is_believed(case: str) -> None:
+    small = at(Stage.SERVING)
+    other = with_another_input(small)
+    damaged(small, DAMAGES[case])
+    small.until(lambda: small.buffer.holds(store_path(other)))
+    for _ in range(5):
+        small.step()
+        assert "BufferImplausible" not in str(small.record), small.message
+        assert "cannot be believed" not in small.message
+    assert small.truth["phase"] == "Serving"
+    assert small.condition("Usable")["status"] == "True"
+    assert small.condition("InputsStaged")["status"] == "True"
+    small.end_pod()
+    small.until(small.is_closed, 120)
+    assert small.is_kept("kept/a")
+
+
+def test_inputs_of_before_stand_for_none_of_those_that_are_awaited() -> None:
+    small = Small()
+    small.unreadable = {store_path(Did("user.alice", f"in.{number}")): "HTTP 503" for number in (1, 2)}
+    small.request()
+    small.until(lambda: any(isinstance(effect, do.Register) for effect in small.applied))
+    del small.unreadable[store_path(Did("user.alice", "in.1"))]
+    small.catalogue.detach(IN, Did("user.alice", "in.0"))
+    other = File(Did("user.alice", "in.2"), 102, f"{2:08}")
+    small.catalogue.add_files(IN, "SITE-A", [other])
+    damaged(small, DAMAGES["inputs"])
+    for _ in range(20):
+        small.step()
+    assert small.buffer.holds(store_path(Did("user.alice", "in.1")))
+    assert not small.has_session(), "the one of before is counted for the one that is awaited"
+    small.unreadable = {}
+    small.until(small.has_session)
+
+
+def test_what_is_on_no_list_is_registered_by_no_word_of_an_agent() -> None:
+    small = at(Stage.SERVING)
+    with_another_input(small)
+    damaged(small, DAMAGES["inputs"])
+    small.until(lambda: small.truth["phase"] == "Serving")
+    known = small.catalogue.registered(small.ledger)
+    stranger = Did("user.bob", "secret")
+    told = small.buffer.inputs()
+    lie = told.items[0].model_copy(update={"scope": stranger.scope, "name": stranger.name, "state": "staged"})
+    small.buffer.inputs = lambda _after=0: InputPage(items=[*told.items, lie])  # type: ignore[method-assign]
+    for _ in range(5):
+        small.step()
+    assert stranger not in small.catalogue.registered(small.ledger)
+    assert known <= small.catalogue.registered(small.ledger)
 
 
 @pytest.mark.parametrize("case", ["all of it", "session", "session.endedAt"])

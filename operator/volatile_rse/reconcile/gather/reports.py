@@ -11,7 +11,15 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import agent_host
 from volatile_rse.domain.clocks import problem_of_skew, skew_of
 from volatile_rse.domain.facts import Facts, Record
-from volatile_rse.domain.plausible import doubt_inputs, doubt_memory, doubt_outputs, doubt_report
+from volatile_rse.domain.plausible import (
+    doubt_inputs,
+    doubt_memory,
+    doubt_outputs,
+    doubt_report,
+    has_others,
+    recounted,
+    without_others,
+)
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.buffer import Buffer
@@ -19,7 +27,7 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.world import World
 
-__all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "report", "told"]
+__all__ = ["believe", "buffer_of", "copies", "inputs", "outputs", "recount", "report", "told"]
 
 _PAGES = 1000
 """Of a listing, each of a thousand files: the operator has no room for more."""
@@ -62,9 +70,21 @@ def report(look: Look) -> None:
 
 def inputs(look: Look) -> tuple[InputState, ...]:
     """List the inputs, each as far as it is staged."""
-    states = tuple(_pages(look, _buffer(look).inputs))
-    believe(look, doubt_inputs(look.facts.frozen or {}, states))
+    states, frozen = tuple(_pages(look, _buffer(look).inputs)), look.facts.frozen or {}
+    if look.record.status.mended:
+        return without_others(frozen, states)
+    believe(look, doubt_inputs(frozen, states))
     return states
+
+
+def recount(look: Look) -> None:
+    """Count only the inputs on the list, where the agent counts others too; what cannot be counted is not known."""
+    report = look.facts.report
+    if report is None or not has_others(look.record, report):
+        return
+    states = look.ask(inputs, look)
+    counted = None if states is None else recounted(report, look.facts.frozen or {}, states)
+    look.set(inputs=states, report=counted)
 
 
 def outputs(look: Look) -> tuple[OutputState, ...]:

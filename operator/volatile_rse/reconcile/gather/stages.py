@@ -172,6 +172,7 @@ def _serving(look: Look) -> None:
     registration.rse(look)
     registration.registered(look)
     reports.report(look)
+    reports.recount(look)
     manifest.due(look, staging=True)
     report, registered = look.facts.report, look.facts.registered
     lost = bool(look.record.status.losses)
@@ -187,7 +188,7 @@ def _serving(look: Look) -> None:
     partial = staged < sum(entry.files for entry in look.record.status.inputs or ())
     # A file of two inputs is counted for both, and registered once.
     behind = staged - lists.shared(look) + published > len(registered or ())
-    if (room and behind) or partial or lost:
+    if look.facts.inputs is None and ((room and behind) or partial or lost):
         look.set(inputs=look.ask(reports.inputs, look))
     pod = look.facts.storage.pod
     if pod is not None and pod.ready:
