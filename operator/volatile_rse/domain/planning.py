@@ -223,7 +223,7 @@ _STAGES: Mapping[Stage, Callable[[Facts, Record], Plan]] = {
     Stage.CLOSED: closed,
 }
 
-_WITH_STORAGE = {Stage.SERVING, Stage.FENCING, Stage.KEEPING, Stage.HIDING}
+_WITH_STORAGE = {Stage.PREPARING, Stage.SERVING, Stage.FENCING, Stage.KEEPING, Stage.HIDING}
 
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from volatile_rse.api.conditions import Reason
@@ -30,7 +31,7 @@ from volatile_rse.domain.problems import Problem, problems_of_inputs
 from volatile_rse.domain.provision import find_address, have_rse, have_storage, hide_lost, send_work
 from volatile_rse.domain.resolved import said_of_lacks
 from volatile_rse.domain.rights import scopes_of
-from volatile_rse.domain.session import EndReason
+from volatile_rse.domain.session import EndReason, SessionState
 from volatile_rse.domain.stage import UNASKED, session_truth, stamp, when
 from volatile_rse.domain.times import later
 from volatile_rse.domain.versions import own_of
@@ -46,6 +47,22 @@ def preparing(facts: Facts, record: Record) -> Plan:
     session = session_after(facts, record, usable=False)
     if session.ended_at is not None:
         return Plan(effects=(remember(record, session=session_truth(session)),))
+    chosen = _chosen(facts, record)
+    waits = record.status.session.ready_at is not None and not chosen.effects
+    return _going_on(facts, record, session, chosen) if waits else chosen
+
+
+def _going_on(facts: Facts, record: Record, session: SessionState, chosen: Plan) -> Plan:
+    """Keep up a session that runs while what could not be read of its record cannot be chosen anew."""
+    effects = list(have_storage(facts, record))
+    truth = session_truth(session)
+    if truth != record.status.session:
+        # First: it depends on no deed, and what is refused each time must not keep a session from its end.
+        effects.insert(0, remember(record, session=truth))
+    return replace(chosen, effects=tuple(effects), wake=next_wake(facts, session, record))
+
+
+def _chosen(facts: Facts, record: Record) -> Plan:
     if facts.resolved is None or facts.chosen is None or facts.problems:
         return _never_begun(facts, record, ()) or Plan()
     request = request_of(record)

@@ -8,13 +8,14 @@ import pytest
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.api.agent import InputPage
-from volatile_rse.builders.objects import AT_RISK, name_of, record_name
+from volatile_rse.builders.objects import AT_RISK, KINDS, name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.reading import uid_of
 from volatile_rse.reconcile.uninstall import stakes_of
 
 NONE = "yesterday"
@@ -126,6 +127,53 @@ def test_the_pod_of_a_session_that_runs_stays_held_while_nothing_can_be_resolved
         small.step()
     assert small.truth["phase"] == "Preparing"
     assert (small.cluster.get(pod) or {})["metadata"]["labels"].get(AT_RISK) == "true"
+
+
+@pytest.mark.parametrize("case", ["inputs", "scopes", "destinations"])
+def test_a_session_that_runs_ends_by_its_pods_while_nothing_can_be_resolved_anew(case: str) -> None:
+    small = at(Stage.SERVING)
+    small.catalogue.down = True
+    damaged(small, DAMAGES[case])
+    small.step()
+    small.end_pod()
+    small.until(lambda: small.truth["session"].get("endReason") == "PodsGone", 20)
+    assert not small.has_session()
+    small.catalogue.down = False
+    small.until(small.is_closed, 120)
+    assert small.is_kept("kept/a")
+
+
+def test_a_pod_of_a_session_that_is_seen_again_is_no_end_while_nothing_can_be_resolved_anew() -> None:
+    small = at(Stage.SERVING)
+    small.catalogue.down = True
+    damaged(small, DAMAGES["inputs"])
+    for _ in range(10):
+        small.step()
+    assert "endedAt" not in small.truth["session"]
+    assert small.truth["phase"] == "Preparing"
+
+
+def test_a_volume_that_is_lost_while_nothing_can_be_resolved_anew_is_told() -> None:
+    small = at(Stage.SERVING)
+    small.catalogue.down = True
+    damaged(small, DAMAGES["inputs"])
+    small.step()
+    small.drop(Piece.POD, Piece.VOLUME)
+    small.cluster.delete(volume := Ref("PersistentVolume", None, small.volume), uid_of(small.cluster.get(volume) or {}))
+    small.until(lambda: small.truth.get("losses"))
+    assert small.truth["phase"] == "Preparing"
+
+
+@pytest.mark.parametrize("piece", [Piece.SERVICE, Piece.KEYS, Piece.POD])
+def test_the_storage_of_a_session_that_runs_is_kept_up_while_nothing_can_be_resolved_anew(piece: Piece) -> None:
+    small = at(Stage.SERVING)
+    small.catalogue.down = True
+    damaged(small, DAMAGES["inputs"])
+    small.step()
+    ref = Ref(KINDS[piece], "bufs", name_of(small.record_id, piece))
+    small.drop(piece)
+    small.until(lambda: small.cluster.get(ref) is not None)
+    assert small.truth["phase"] == "Preparing"
 
 
 IN = Did("user.alice", "in")
