@@ -232,7 +232,7 @@ def test_what_is_on_no_list_is_registered_by_no_word_of_an_agent() -> None:
     stranger = Did("user.bob", "secret")
     told = small.buffer.inputs()
     lie = told.items[0].model_copy(update={"scope": stranger.scope, "name": stranger.name, "state": "staged"})
-    small.buffer.inputs = lambda _after=0: InputPage(items=[*told.items, lie])  # type: ignore[method-assign]
+    small.buffer.inputs = lambda after=0: InputPage(items=[*told.items, lie][after:])  # type: ignore[method-assign]
     for _ in range(5):
         small.step()
     assert stranger not in small.catalogue.registered(small.ledger)
