@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
-from volatile_rse.api.agent import InputPage
+from volatile_rse.api.agent import CopyPage, InputPage
 from volatile_rse.builders.objects import AT_RISK, KINDS, name_of, record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
@@ -331,6 +331,45 @@ def test_what_was_safe_is_not_where_nobody_knows_any_more_where_it_was_to_be() -
     damaged(small, DAMAGES["destinations"])
     small.until(small.is_closed, 400)
     assert small.catalogue.unsafe(files, ["SITE-B"]) == ()
+    assert small.is_kept("kept/a")
+
+
+@pytest.mark.parametrize("change", ["dataset is closed", "quota is used up"])
+def test_where_outputs_are_kept_already_is_not_judged_again(change: str) -> None:
+    small = at(Stage.HIDING)
+    if change == "dataset is closed":
+        small.catalogue.close(OUT)
+    else:
+        small.catalogue.quota["alice", "SITE-B"] = small.catalogue.size(OUT)
+    small.forget()
+    damaged(small, DAMAGES["destinations"])
+    small.until(small.is_closed, 60)
+    assert [entry["rses"] for entry in small.truth["destinations"]] == [["SITE-B"]]
+    assert small.is_kept("kept/a")
+
+
+@pytest.mark.parametrize("liar", ["SITE-A", "the buffer itself"])
+def test_outputs_are_not_safe_by_an_agent_that_says_they_went_elsewhere(liar: str) -> None:
+    small = at(Stage.HIDING)
+    rse = small.rse if liar == "the buffer itself" else liar
+    told = small.buffer.copies().items
+    lies = [copy.model_copy(update={"rse": rse}) for copy in told]
+    small.buffer.copies = lambda after=0: CopyPage(items=[*lies, *lies][after:])  # type: ignore[method-assign]
+    damaged(small, DAMAGES["destinations"])
+    small.step()
+    small.until(lambda: small.truth.get("destinations"), 20)
+    assert [entry["rses"] for entry in small.truth["destinations"]] == [["SITE-B"]]
+
+
+def test_a_destination_is_not_chosen_again_before_the_agent_tells_where_outputs_are() -> None:
+    small = at(Stage.HIDING)
+    small.buffer.down = True
+    damaged(small, DAMAGES["destinations"])
+    for _ in range(5):
+        small.step()
+        assert not small.truth.get("destinations")
+    small.buffer.down = False
+    small.until(small.is_closed, 60)
     assert small.is_kept("kept/a")
 
 

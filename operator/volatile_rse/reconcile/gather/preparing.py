@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from volatile_rse.api.agent import CopyState, OutputState
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import Input, Output
 from volatile_rse.builders.manifest import SiteAccess
@@ -12,11 +14,12 @@ from volatile_rse.domain.catalogue import DatasetState, Did, File, Room
 from volatile_rse.domain.destinations import Need, full, preferred, problem_of_choice, tight
 from volatile_rse.domain.frozen import distinct, least_of, usable
 from volatile_rse.domain.missing import problems_of_missing
+from volatile_rse.domain.outputs import did_of
 from volatile_rse.domain.problems import problem_of_dataset
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.datasets import dataset_of
-from volatile_rse.reconcile.gather import credentials, resolving
+from volatile_rse.reconcile.gather import credentials, reports, resolving
 from volatile_rse.reconcile.gather.example import example_of
 from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.usage import usage_of_others
@@ -72,16 +75,42 @@ def ask(look: Look) -> None:
 
 @guarded
 def choose_again(look: Look) -> None:
-    """Choose where outputs go that are there already, if it is not known any more what had been chosen."""
+    """Choose where outputs go that are there already, if it is not known any more what had been chosen.
+
+    It is where their copies went, as the agent knows; what was chosen for them is not judged a second time.
+    """
     catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)
-    if catalogue is None or access is None:
+    if catalogue is None or access is None or look.facts.report is None:
+        return
+    outputs, copies = look.ask(reports.outputs, look), look.ask(reports.copies, look)
+    if outputs is None or copies is None:
         return
     most = parse_quantity(look.spec.capacity)
-    made = {
-        output.name: look.ask(_choose, look, catalogue, access, output, most) for output in look.claim.request.outputs
-    }
-    if all(choice is not None for choice in made.values()):
-        look.set(chosen={name: choice.rses for name, choice in made.items() if choice is not None})
+    rses: dict[str, tuple[str, ...] | None] = {}
+    for output in look.claim.request.outputs:
+        before = look.ask(_chosen_before, catalogue, output, _sent_to(output, outputs, copies))
+        if before == ():
+            made = look.ask(_choose, look, catalogue, access, output, most)
+            before = None if made is None else made.rses
+        rses[output.name] = before
+    if None not in rses.values():
+        look.set(chosen=rses)
+
+
+def _sent_to(output: Output, outputs: Iterable[OutputState], copies: Iterable[CopyState]) -> list[str]:
+    """List the RSEs that copies of an output were sent to, those with the most that have arrived first."""
+    files = {did_of(state) for state in outputs if state.state == "sealed" and state.output == output.name}
+    ours = [copy for copy in copies if Did(copy.scope, copy.name) in files]
+    arrived = Counter(copy.rse for copy in ours if copy.state == "verified")
+    return sorted({copy.rse for copy in ours}, key=lambda rse: (-arrived[rse], rse))
+
+
+def _chosen_before(catalogue: Catalogue, output: Output, sent: Sequence[str]) -> tuple[str, ...]:
+    """Give those that can have been chosen, whatever an agent tells; empty: too few for all copies."""
+    matching = catalogue.destinations(output.destination.rse_expression) if sent else {}
+    possible = [rse for rse in sent if matching.get(rse) == "" and not catalogue.doubt(rse)]
+    copies = output.destination.copies
+    return tuple(possible[:copies]) if len(possible) >= copies else ()
 
 
 def _shut_sources(
