@@ -50,6 +50,18 @@ def test_what_a_newer_operator_has_written_into_a_status_is_left_as_it_is() -> N
     assert small.truth["session"]["endReason"] == "PodsGone"
 
 
+def test_a_value_that_only_a_newer_operator_knows_is_dropped_and_named() -> None:
+    small = with_outputs()
+    small.end_pod()
+    small.until(lambda: small.truth["session"].get("endedAt"))
+    damage(small, session={"endReason": "Preempted"})
+    small.until(small.is_closed)
+    assert small.is_kept("kept/a")
+    assert "endReason" not in small.truth["session"]
+    assert small.truth["mended"][0].endswith(": status.session.endReason")
+    assert [event.reason for event in small.cluster.events if event.about == record_of(small)] == ["RecordUnreadable"]
+
+
 @pytest.mark.parametrize("field", ["classSnapshot", "connectionSnapshot", "claims"])
 def test_a_record_whose_frozen_facts_cannot_be_read_is_told_and_destroys_nothing(field: str) -> None:
     small = with_outputs()
