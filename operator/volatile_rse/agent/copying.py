@@ -19,6 +19,7 @@ from volatile_rse.agent.places import Places
 from volatile_rse.agent.transfer import (
     Access,
     Answer,
+    InForce,
     PlainError,
     Request,
     TransferError,
@@ -79,7 +80,7 @@ class Copying:
         self._ledger = ledger
         self._first = first
         self._lock = threading.Lock()
-        self._access: Access | None = None
+        self._access: InForce | None = None
         self._engine: Engine[bytes] = Engine("copying", _SLOTS, self._work, troubles)
         self._verified: Batch[tuple[CopyState, int]] = Batch("verified", self._done, troubles)
 
@@ -95,7 +96,11 @@ class Copying:
 
     def take(self, access: Access) -> None:
         """Use these credentials from now on, also for what was wanted before this agent began."""
-        self._access = access.with_own()
+        own = access.with_own()
+        if self._access is None:
+            self._access = InForce(own)
+        else:
+            self._access.now = own
         self._engine.call(key for key, copy in self._ledger.every(CopyState).items() if copy.state == "wanted")
 
     def order(self, copies: Copies) -> None:
@@ -147,7 +152,7 @@ class Copying:
         self._verified.add((_attempted(copy, "verified"), output.bytes))
         return None
 
-    def _copy(self, copy: CopyState, output: OutputState, access: Access) -> Steps:
+    def _copy(self, copy: CopyState, output: OutputState, access: InForce) -> Steps:
         path = self._places.on_disk(output.store_path or "")
         there = yield head(copy.pfn, access)
         if there.status != _ABSENT:
@@ -201,7 +206,7 @@ def _size(path: Path, output: OutputState) -> int:
     return size
 
 
-def _sent(pfn: str, access: Access, stream: BinaryIO, size: int) -> Generator[Request | None, Answer, None]:
+def _sent(pfn: str, access: InForce, stream: BinaryIO, size: int) -> Generator[Request | None, Answer, None]:
     """Send a file; where a site makes no directories by itself, make them first."""
     try:
         yield put(pfn, access, stream, size)
@@ -218,7 +223,7 @@ def _sent(pfn: str, access: Access, stream: BinaryIO, size: int) -> Generator[Re
     yield put(pfn, access, stream, size)
 
 
-def _obstacle_of_folders(pfn: str, access: Access) -> Generator[Request | None, Answer, str | None]:
+def _obstacle_of_folders(pfn: str, access: InForce) -> Generator[Request | None, Answer, str | None]:
     """Make the directories that are missing above a file, and tell what is in the way.
 
     Others may make them at the same time: one that exists by now is as good as one that was made.
@@ -256,7 +261,7 @@ def _folders_above(pfn: str) -> list[str]:
     return [f"{server}://{'/'.join([host, *parts[:end]])}/" for end in ends]
 
 
-def _compared(pfn: str, access: Access, output: OutputState) -> Generator[Request | None, Answer, str | None]:
+def _compared(pfn: str, access: InForce, output: OutputState) -> Generator[Request | None, Answer, str | None]:
     """Tell what is not as it must be at the destination.
 
     Its bytes tell: a small file is read back. Of a large one the site is asked for size and checksum; where it does not
@@ -283,7 +288,7 @@ def _compared(pfn: str, access: Access, output: OutputState) -> Generator[Reques
     raise PlainError(message)
 
 
-def _read_back(pfn: str, access: Access, output: OutputState) -> Generator[Request | None, Answer, str | None]:
+def _read_back(pfn: str, access: InForce, output: OutputState) -> Generator[Request | None, Answer, str | None]:
     read, ask = _Read(output), read_again if output.bytes > _READ_BACK else get
     try:
         yield ask(pfn, access, output.bytes, read.take)

@@ -233,11 +233,15 @@ class Engine(Generic[_Key]):
                 return
         self._send(key, request)
 
-    def _send(self, key: _Key, request: Request) -> None:
+    def _send(self, key: _Key, request: Request, *, has_waited: bool = False) -> None:
         try:
+            request = request.renewed() if has_waited else request
             curl = self._idle.pop() if self._idle else pycurl.Curl()
             transfer = Transfer(curl, request)
             self._multi.add_handle(curl)
+        except TransferError as failure:
+            self._unsent.append((key, failure))
+            self._next_of(request)
         except Exception as error:  # noqa: BLE001 (what libcurl does not take is a failure of this one request)
             _log.exception("%s cannot be asked", key)
             self._unsent.append((key, TransferError(f"{request}: {error}")))
@@ -288,7 +292,7 @@ class Engine(Generic[_Key]):
                 del put_off[key]
                 self._push(key, 0)
         if queue:
-            self._send(*queue[0])
+            self._send(*queue[0], has_waited=True)
         else:
             del self._queues[request.host]
             self._put_off.pop(request.host, None)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ from volatile_rse.api.text import is_token
 __all__ = [
     "Access",
     "Answer",
+    "InForce",
     "PlainError",
     "Request",
     "Transfer",
@@ -96,7 +98,7 @@ def without_query(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How sites are reached."""
+    """How sites are reached, as one manifest has it."""
 
     sites: Mapping[str, SiteTokens] = field(default_factory=dict)
     """Host name -> what opens it; no other host is asked."""
@@ -112,6 +114,11 @@ class Access:
         path = folder / f"{hashlib.sha256(manifest.trust.encode()).hexdigest()}.pem"
         path.write_text(manifest.trust)
         return cls(sites, path)
+
+    @property
+    def now(self) -> Access:
+        """The same, whatever comes: see ``InForce``."""
+        return self
 
     def with_own(self) -> Access:
         """Give what copies are made with: where there is no token to read, they are looked at with that to write."""
@@ -157,6 +164,13 @@ class Access:
     def reads_plainly(self, door: Place) -> bool:
         """Tell whether what a site redirects to plain http is read there."""
         return self.sites[door.host].plain_redirects
+
+
+@dataclass(slots=True)
+class InForce:
+    """The access of now, for work that takes longer than a token lasts: each of its requests shows the one of then."""
+
+    now: Access
 
 
 @dataclass(slots=True)
@@ -225,7 +239,7 @@ class Request:
 
     method: str
     url: str
-    access: Access
+    access: Access | InForce
     options: Mapping[int, Any]
     """More options of libcurl."""
     headers: tuple[str, ...] = ()
@@ -239,16 +253,20 @@ class Request:
     receive: Callable[[bytes, int], None] = _nothing
     """Takes a piece, and where the answer as a whole begins: 0 if the site ignored the offset."""
     alone: bool = False
-    """Not to be asked of this host together with another such request."""
+    """Not to be asked of this host together with another such request: it may wait for long."""
     begin: Callable[[], object] = _unchanged
     """Called whenever it is sent."""
     door: Place = field(init=False)
     """The place that is asked first."""
     address: _Address = field(init=False)
+    opening: Access = field(init=False, repr=False)
+    """What was in force when it was made."""
 
     def __post_init__(self) -> None:
         # Here, where whoever makes the request hears of it: it comes from outside.
-        place, authorization = self.access.authorization(self.url, writes=self._writes)
+        opening = self.access.now
+        place, authorization = opening.authorization(self.url, writes=self._writes)
+        object.__setattr__(self, "opening", opening)
         object.__setattr__(self, "door", place)
         object.__setattr__(self, "address", _Address(_asked(self.url), place, authorization))
 
@@ -261,6 +279,16 @@ class Request:
     def authorization(self) -> Sequence[str]:
         """The header that shows the token, where it is sent now."""
         return self.address.authorization
+
+    def renewed(self) -> Request:
+        """Give the same, with the token of now.
+
+        Raises
+        ------
+        TransferError
+            It may not be asked any more.
+        """
+        return replace(self)
 
     def onward(self, status: int, location: str) -> Request:
         """Give the request that an answer redirects to.
@@ -284,9 +312,9 @@ class Request:
             raise TransferError(message)
         if plain is not None:
             self._judge_plain(plain)
-        shown = self.authorization if plain is None and self.access.is_for(self.door, place) else ()
+        shown = self.authorization if plain is None and self.opening.is_for(self.door, place) else ()
         address = _Address(_asked(url, plain=plain is not None), place, shown, plain is not None, self.address.hops + 1)
-        made = replace(self)
+        made = copy(self)
         object.__setattr__(made, "address", address)
         return made
 
@@ -295,7 +323,7 @@ class Request:
         if self._writes:
             message = f"{self} {where}, where nothing is written: the site's operators must give its servers TLS"
             raise TransferError(message)
-        if not self.access.reads_plainly(self.door):
+        if not self.opening.reads_plainly(self.door):
             message = (
                 f"{self} {where}: the site's operators must give its servers TLS, or an administrator allows such "
                 f"reads by plainRedirects for {self.host} in spec.sites of the VolatileRSEClass"
@@ -322,7 +350,9 @@ class Request:
         return without_query(self.url)
 
 
-def get(url: str, access: Access, size: int, receive: Callable[[bytes, int], None], offset: int = 0) -> Request:
+def get(
+    url: str, access: Access | InForce, size: int, receive: Callable[[bytes, int], None], offset: int = 0
+) -> Request:
     """Read a file of a size, from an offset."""
     options: dict[int, Any] = {pycurl.HTTPGET: 1, pycurl.FAILONERROR: 1}
     if offset:
@@ -330,7 +360,7 @@ def get(url: str, access: Access, size: int, receive: Callable[[bytes, int], Non
     return Request("GET", url, access, options, offset=offset, receive=receive, size=size)
 
 
-def read_again(url: str, access: Access, size: int, receive: Callable[[bytes, int], None]) -> Request:
+def read_again(url: str, access: Access | InForce, size: int, receive: Callable[[bytes, int], None]) -> Request:
     """Read a large file that was sent there: slowly, and no other of this host at the same time."""
     return replace(
         get(url, access, size, receive), alone=True,
@@ -338,12 +368,12 @@ def read_again(url: str, access: Access, size: int, receive: Callable[[bytes, in
     )  # fmt: skip
 
 
-def head(url: str, access: Access) -> Request:
+def head(url: str, access: Access | InForce) -> Request:
     """Ask whether there is a file."""
     return Request("HEAD", url, access, {pycurl.NOBODY: 1})
 
 
-def digest(url: str, access: Access, size: int) -> Request:
+def digest(url: str, access: Access | InForce, size: int) -> Request:
     """Ask for a file's size and checksum; ``size`` tells how long that may take."""
     # XRootD before 5.8.4 crashes or hangs when it is asked for digests on several connections at once, and on kept
     # ones. Any later one has who asks beside three others wait 30 s, unless its site has said ``xrootd.chksum max``.
@@ -352,7 +382,7 @@ def digest(url: str, access: Access, size: int) -> Request:
     return Request("HEAD", url, access, options, ("Want-Digest: adler32",), patience=patience, alone=True)
 
 
-def put(url: str, access: Access, stream: BinaryIO, size: int) -> Request:
+def put(url: str, access: Access | InForce, stream: BinaryIO, size: int) -> Request:
     """Write a file."""
     options = {
         pycurl.UPLOAD: 1,
@@ -366,12 +396,12 @@ def put(url: str, access: Access, stream: BinaryIO, size: int) -> Request:
     return Request("PUT", url, access, options, fine=_CREATED, size=size, begin=lambda: stream.seek(0))
 
 
-def make_folder(url: str, access: Access) -> Request:
+def make_folder(url: str, access: Access | InForce) -> Request:
     """Make a directory, whose URL ends with a slash."""
     return Request("MKCOL", url, access, {pycurl.CUSTOMREQUEST: "MKCOL"})
 
 
-def delete(url: str, access: Access) -> Request:
+def delete(url: str, access: Access | InForce) -> Request:
     """Remove a file; an absent one is fine."""
     return Request("DELETE", url, access, {pycurl.CUSTOMREQUEST: "DELETE"}, fine=_REMOVED)
 
@@ -412,8 +442,8 @@ class Transfer:
             curl.setopt(pycurl.HEADERFUNCTION, self._answer.take_status)
         # Else nobody needs a line of the header before the end, and each would have to wait for Python's lock.
         curl.setopt(pycurl.WRITEFUNCTION, self._write)
-        if request.access.trust is not None:
-            curl.setopt(pycurl.CAINFO, os.fspath(request.access.trust))
+        if request.opening.trust is not None:
+            curl.setopt(pycurl.CAINFO, os.fspath(request.opening.trust))
             # These and no others; GnuTLS would read all the system's certificates anew for each connection, in 40 ms.
             curl.unsetopt(pycurl.CAPATH)
         curl.setopt(pycurl.HTTPHEADER, [*request.authorization, *request.headers])

@@ -50,6 +50,8 @@ class Site:
     def __init__(self, folder: Path, authority: LocalAuthority, *, tls: bool = True) -> None:
         self.folder = folder
         self.files: dict[str, bytes] = {}
+        self.token = TOKEN
+        """The one that opens it."""
         self.log: list[str] = []
         self.cut: dict[str, int] = {}
         """Path -> bytes after which the connection breaks, once."""
@@ -220,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.site.log.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
         self.site.shown.append(self.headers.get("Authorization"))
         # Pools know whom their door has sent by what stands in the URL.
-        allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}" or self.path.endswith(f"?{POOL}")
+        allowed = self.headers.get("Authorization") == f"Bearer {self.site.token}" or self.path.endswith(f"?{POOL}")
         if not self.site.tls:
             allowed = True
         if not allowed:
@@ -316,7 +318,7 @@ def input_file(site: Site, data: bytes, name: str = "f.root", *sources: str) -> 
 def manifest(
     site: Site, *files: InputFile, digest: str = "1" * 64, hosts: Sequence[str] = ("localhost",), **tokens: Any
 ) -> Manifest:
-    opens = SiteTokens(read=SecretStr(TOKEN), write=SecretStr(TOKEN), **tokens)
+    opens = SiteTokens(read=SecretStr(site.token), write=SecretStr(site.token), **tokens)
     credentials = dict.fromkeys(hosts, opens)
     return Manifest(digest=digest, claims=[CLAIM], inputs=list(files), credentials=credentials, trust=site.bundle)
 

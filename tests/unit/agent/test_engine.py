@@ -24,6 +24,7 @@ from volatile_rse.agent.multi import Engine, Steps
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.transfer import (
     Access,
+    InForce,
     Request,
     Transfer,
     TransferError,
@@ -200,6 +201,35 @@ def test_what_is_broken_off_and_does_not_end_well_stops_nobody(site: Site) -> No
     finally:
         go_on.set()
         engine.stop()
+
+
+def test_what_has_waited_is_told_if_its_site_may_no_longer_be_asked(site: Site) -> None:
+    access, go_on = InForce(Access.of(manifest(site), site.folder)), threading.Event()
+    site.files = dict.fromkeys(("/0", "/1", "/2"), DATA)
+    site.held["/0"] = 1000, go_on
+    done: dict[str, object] = {}
+
+    def work(path: str) -> Steps:
+        try:
+            done[path] = (yield read_again(site.url(path), access, len(DATA), lambda _data, _begin: None)).status
+        except TransferError as error:
+            done[path] = str(error)
+        return None
+
+    engine: Engine[str] = Engine("test", 4, work, Troubles(lambda: None))
+    engine.start()
+    engine.call(["/0", "/1", "/2"])
+    try:
+        until(lambda: site.reading == 1)
+        access.now = Access()
+        go_on.set()
+        until(lambda: len(done) == 3)
+    finally:
+        go_on.set()
+        engine.stop()
+    assert done["/0"] == 200
+    assert all("none of the sites that the operator has named" in str(done[path]) for path in ("/1", "/2"))
+    assert site.log == ["GET /0"]
 
 
 def test_what_is_put_off_begins_once_fewer_wait_also_where_it_never_waits_itself(site: Site) -> None:

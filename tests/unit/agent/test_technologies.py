@@ -230,6 +230,30 @@ def ordered(output: OutputState, pfn: str) -> CopyOrder:
     return CopyOrder(scope=output.scope or "", name=output.name or "", destinations=[target])
 
 
+def test_what_has_waited_shows_the_token_that_came_meanwhile(
+    buffer: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "_READ_BACK", 0)
+    go_on = threading.Event()
+    for number in range(4):
+        leave(buffer, f"out-{number}.root", DATA[number:])
+    fence(buffer)
+    seal(buffer)
+    site.digests, site.held = False, {f"/{number}": (1000, go_on) for number in range(4)}
+    # It is removed and sent again, by requests that are made only then.
+    site.files["/0"] = DATA[:-1] + b"!"
+    buffer.take(manifest(site))
+    copy(buffer, site, ("/{}",))
+    try:
+        until(lambda: site.reading == 1 and len(asked(site, "PUT")) == 3)
+        site.token = "a-later-token"
+        buffer.take(manifest(site, digest="2" * 64))
+    finally:
+        go_on.set()
+    assert {state.attempts for state in verified(buffer, 4)} == {1}
+    assert site.shown[-1] == "Bearer a-later-token"
+
+
 def test_a_large_file_is_read_back_slowly(large: Buffer, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_AGAIN_PER_SECOND", len(DATA) // 3)
     site.files[PATH], site.digests = DATA, False
