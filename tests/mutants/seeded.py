@@ -1304,7 +1304,7 @@ def what_a_header_leaves_out_condemns_a_copy() -> None:
     def seeded(real: Any) -> Any:
         def said(answer: Any, pfn: str, output: Any) -> Any:
             found = real(answer, pfn, output)
-            return found if found.is_right or found.wrong else copying._Said(wrong="it has no bytes")
+            return found if found.is_right or found.wrong else copying._Said(wrong="no bytes", is_wrong_twice=True)
 
         return said
 

@@ -266,6 +266,12 @@ def _compared(pfn: str, access: InForce, output: OutputState) -> Generator[Reque
 
     Its bytes tell: a small file is read back. Of a large one the site is asked for size and checksum; where it does not
     tell both, or says that they are wrong, that is read back, too: what a header says or leaves out condemns no file.
+    Where that must not be read, size and checksum together do.
+
+    Raises
+    ------
+    PlainError
+        It must not be read, and the site's word is not enough.
     """
     plain: PlainError | None = None
     if output.bytes <= _READ_BACK:
@@ -282,9 +288,10 @@ def _compared(pfn: str, access: InForce, output: OutputState) -> Generator[Reque
             return (yield from _read_back(pfn, access, output))
         except PlainError as error:
             plain = error
-    if said.wrong is not None:
+    if said.is_wrong_twice:
         return said.wrong
-    message = f"{plain}; and asked for its adler32 it tells none"
+    told = "it does not tell both" if said.wrong is None else f"it says that {said.wrong}"
+    message = f"{plain}; and asked for its size and adler32 {told}"
     raise PlainError(message)
 
 
@@ -345,6 +352,8 @@ class _Said:
     is_right: bool = False
     wrong: str | None = None
     """What contradicts; None as well: it does not tell."""
+    is_wrong_twice: bool = False
+    """Its size contradicts, and its checksum: no slip of one header does so."""
 
 
 def _said(answer: Answer, pfn: str, output: OutputState) -> _Said:
@@ -357,10 +366,13 @@ def _said(answer: Answer, pfn: str, output: OutputState) -> _Said:
     if answer.status in _UNSUPPORTED:
         return _Said()
     size, adler32 = _length(answer.headers), _adler32(answer.headers.get("digest", ""))
+    faults = []
     if size is not None and size != output.bytes:
-        return _Said(wrong=f"it has {size} bytes, not {output.bytes}")
+        faults.append(f"it has {size} bytes, not {output.bytes}")
     if adler32 is not None and adler32 != output.adler32:
-        return _Said(wrong=f"it has adler32 {adler32}, not {output.adler32}")
+        faults.append(f"it has adler32 {adler32}, not {output.adler32}")
+    if faults:
+        return _Said(wrong=" and ".join(faults), is_wrong_twice=len(faults) > 1)
     return _Said(is_right=size is not None and adler32 is not None)
 
 

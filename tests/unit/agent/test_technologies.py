@@ -349,9 +349,43 @@ def test_what_nobody_vouches_for_and_must_not_be_read_stays_and_is_told(
     copy(sealed, site)
     said = failed(sealed)
     assert "plainRedirects for localhost in spec.sites of the VolatileRSEClass" in said
-    assert "asked for its adler32 it tells none" in said
+    assert "asked for its size and adler32 it does not tell both" in said
     assert POOL not in said
     assert (asked(site, "PUT", "DELETE"), pool.log) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        (("7", True), f"it says that it has 7 bytes, not {len(DATA)}"),
+        (("7", False), f"it says that it has 7 bytes, not {len(DATA)}"),
+        (("", "adler32=00000bad"), "it says that it has adler32 00000bad, not "),
+        ((None, "adler32=00000bad"), "it says that it has adler32 00000bad, not "),
+    ],
+)
+def test_one_header_condemns_no_copy_that_must_not_be_read(
+    sealed: Buffer, site: Site, pools: Callable[[bool], Site], headers: tuple[str | None, bool | str], says: str
+) -> None:
+    pool = pools(False)
+    site.gets_moved[PATH] = pool.address(f"/pool?{POOL}")
+    site.files[PATH], (site.lengths, site.digests) = DATA, headers
+    sealed.take(manifest(site))
+    copy(sealed, site)
+    said = failed(sealed)
+    assert "plainRedirects for localhost in spec.sites of the VolatileRSEClass" in said
+    assert says in said
+    assert (asked(site, "PUT", "DELETE"), site.files[PATH], pool.log) == ([], DATA, [])
+
+
+def test_size_and_checksum_together_condemn_a_copy_that_must_not_be_read(
+    sealed: Buffer, site: Site, pools: Callable[[bool], Site]
+) -> None:
+    pool = pools(False)
+    site.gets_moved[PATH], site.files[PATH] = pool.address(f"/pool?{POOL}"), DATA[:-7]
+    sealed.take(manifest(site))
+    copy(sealed, site)
+    assert [state.attempts for state in verified(sealed)] == [1]
+    assert (asked(site, "PUT", "DELETE"), pool.log) == ([f"DELETE {PATH}", f"PUT {PATH}"], [])
 
 
 def test_a_copy_is_read_back_without_tls_where_that_is_allowed(
