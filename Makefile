@@ -66,7 +66,7 @@ test-kills: up ## 10 sessions, 2,000 files, 100 random kills: what is lost? (KIL
 
 test-faults: up ## everything that may fail around a session fails, on the cluster
 	@$(PYTEST) tests/e2e/test_faults.py tests/e2e/test_deletions.py tests/e2e/test_inputs.py tests/e2e/test_losses.py \
-		tests/e2e/test_outputs.py
+		tests/e2e/test_outputs.py tests/e2e/test_kills.py tests/e2e/test_quotas.py tests/e2e/test_eviction.py
 
 test: venv ## all but the long tests, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed prepare & $(MAKE) --no-print-directory lint || { kill $$!; exit 1; }; wait $$!

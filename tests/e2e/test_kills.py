@@ -6,7 +6,7 @@ import pytest
 
 from testbed import installation, kills
 
-pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow, pytest.mark.long]
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_stays_behind() -> None:

@@ -90,6 +90,7 @@ def test_a_quota_without_room_is_told_and_the_buffer_goes_on_when_there_is_some(
     assert_nothing_left(session.wait_closed())
 
 
+@pytest.mark.long
 def test_what_a_limit_range_refuses_is_told_and_its_defaults_do_no_harm(session: Session, bound: Bound) -> None:
     volume = {"type": "PersistentVolumeClaim", "max": {"storage": "512Mi"}}
     high = {"type": "Container", "max": {"memory": "512Mi"}}
