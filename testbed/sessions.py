@@ -112,7 +112,8 @@ class Session:
         try:
             return cluster.kubectl("-n", self.namespace, "logs", f"job/{self.name}")
         except StepError as error:
-            if "waiting to start" in str(error) or "not found" in str(error):
+            # The last is said while the node has not told of the container yet.
+            if any(words in str(error) for words in ("waiting to start", "not found", "is not available")):
                 return ""
             raise
 
