@@ -401,10 +401,11 @@ def outputs(files: int = _FILES) -> Result:
         session.delete()
         session.wait_closed()
         writes = _writes() - wrote
-    upload, requested = _rucio_upload(files)
+    upload, requested = _rucio_upload(_UPLOADED)
+    times = files / _UPLOADED
     return {
-        "files": files, "inputs": _INPUTS, "seconds": seconds, "writes": writes, "upload": upload, "requests": asked,
-        "requested": requested,
+        "files": files, "inputs": _INPUTS, "seconds": seconds, "writes": writes, "requests": asked,
+        "uploaded": _UPLOADED, "upload": upload * times, "requested": requested * times,
     }  # fmt: skip
 
 
@@ -447,6 +448,10 @@ def _row(what: str, ours: str, peer: str, ratio: float, aim: float | None = None
     return f"| {what} | {ours} | {peer} | {ratio:.1f} | {judged} |"
 
 
+def _scaled(one: Mapping[str, Any], files: int) -> str:
+    return f", {files / one['uploaded']:.0f} times what {one['uploaded']} took"
+
+
 def _compared(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if one := known.get("staging"):
         for name, what, count in (("large", "staging 1 GiB in 10 files", 0), ("small", "staging 2,000 x 100 KB", 2000)):
@@ -463,14 +468,15 @@ def _compared(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if one := known.get("copies"):
         ours, other = one["ours"], one["upload"]
         said = f"{ours:.1f} s, {_FILES / ours:.0f} files/s; sealing {one['sealed']:.1f} s"
-        peer = f"`rucio upload` {other:.0f} s, by {_FILES / one['uploaded']:.0f} times what {one['uploaded']} took"
+        peer = f"`rucio upload` {other:.0f} s{_scaled(one, _FILES)}"
         yield _row("copying 2,000 x 20 KB out, verified", said, peer, other / ours)
     if one := known.get("outputs"):
         ours, other = one["seconds"], one["upload"]
         what = f"{one['files']} outputs, session's end to safe"
-        yield _row(what, f"{ours:.0f} s", f"`rucio upload` {other:.0f} s", other / ours, 10)
+        scaled = _scaled(one, one["files"])
+        yield _row(what, f"{ours:.0f} s", f"`rucio upload` {other:.0f} s{scaled}", other / ours, 10)
         ours, other = max(one["requests"], 1), one["requested"]
-        said = f"`rucio upload` {other:.0f} requests"
+        said = f"`rucio upload` {other:.0f} requests{scaled}"
         yield _row("the same, asked of Rucio's server", f"{ours:.0f} requests", said, other / ours, 100)
 
 
