@@ -192,7 +192,7 @@ def _folder_of_client() -> Iterator[str]:
 
 
 def _client(*argv: str) -> None:
-    done = subprocess.run(["docker", "exec", CLIENT, *argv], capture_output=True, text=True, timeout=1500, check=False)
+    done = subprocess.run(["docker", "exec", CLIENT, *argv], capture_output=True, text=True, timeout=500, check=False)
     if done.returncode:
         message = f"{argv[0]} failed: {done.stderr[-1000:]}"
         raise StepError(message)
@@ -237,7 +237,7 @@ def copies() -> Result:
         "sealed": done["sealed"],
         "rss_mib": done["rss_mib"],
         "uploaded": _UPLOADED,
-        "upload": _rucio_upload(_UPLOADED)[0] * _FILES / _UPLOADED,
+        "upload": _rucio_upload()[0] * _FILES / _UPLOADED,
     }
 
 
@@ -251,11 +251,11 @@ def _requests() -> tuple[int, int]:
     return ours, len(lines) - ours
 
 
-def _rucio_upload(files: int) -> tuple[float, int]:
-    """Give seconds and requests to Rucio of so many files of 20 KB."""
+def _rucio_upload() -> tuple[float, int]:
+    """Give seconds and requests to Rucio of some files of 20 KB."""
     with _folder_of_client() as folder:
         key = uuid.uuid4().hex[:8]
-        make = f"for n in $(seq {files}); do head -c 20000 /dev/urandom > {folder}/bench.{key}.$n; done"
+        make = f"for n in $(seq {_UPLOADED}); do head -c 20000 /dev/urandom > {folder}/bench.{key}.$n; done"
         _client("bash", "-c", make)
         upload = f"rucio upload --rse SITE-B --scope {_SCOPE} --lifetime 3600 {folder}/*"
         began, before = time.monotonic(), _requests()[1]
@@ -401,7 +401,7 @@ def outputs(files: int = _FILES) -> Result:
         session.delete()
         session.wait_closed()
         writes = _writes() - wrote
-    upload, requested = _rucio_upload(_UPLOADED)
+    upload, requested = _rucio_upload()
     times = files / _UPLOADED
     return {
         "files": files, "inputs": _INPUTS, "seconds": seconds, "writes": writes, "requests": asked,

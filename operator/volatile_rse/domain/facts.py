@@ -306,3 +306,8 @@ class Facts:
     """Why the session cannot read now; empty: it can."""
     writable: bool | None = None
     """Whether a session's token can still write."""
+
+    @property
+    def tenant(self) -> Namespace | None:
+        """The namespace of its VolatileRSE; None: there is no VolatileRSE, or no namespace any more."""
+        return None if self.request is None else self.request.tenant

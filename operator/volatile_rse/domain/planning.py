@@ -33,10 +33,10 @@ from volatile_rse.domain.quarantine import is_late, keep_in_quarantine, quaranti
 from volatile_rse.domain.serving import preparing, serving
 from volatile_rse.domain.stage import Stage, session_truth, stage_of
 
+__all__ = ["plan", "plan_end", "takes_no_more"]
+
 _NOTES = 32
 """Of what could not be read, the latest ones."""
-
-__all__ = ["plan", "plan_end", "takes_no_more"]
 
 
 def plan(facts: Facts, instance: str) -> Plan:

@@ -17,16 +17,16 @@ from volatile_rse.domain.stage import SEALED
 
 __all__ = [
     "NO_CHECKSUM",
+    "counts_unlisted",
     "doubt_file",
     "doubt_inputs",
     "doubt_memory",
     "doubt_names",
     "doubt_outputs",
     "doubt_report",
-    "has_others",
+    "listed_alone",
     "recounted",
     "staged_file",
-    "without_others",
 ]
 
 
@@ -54,7 +54,7 @@ def doubt_report(record: Record, report: Report) -> str:
     return _doubt_origin(record, ((total.claim, total.name) for total in report.outputs))
 
 
-def has_others(record: Record, report: Report) -> bool:
+def counts_unlisted(record: Record, report: Report) -> bool:
     """Tell whether it counts inputs of a list that could not be read, besides those that were resolved anew."""
     wanted = {entry.name: entry.files - entry.unusable for entry in record.status.inputs or ()}
     return bool(record.status.mended) and any(
@@ -62,7 +62,7 @@ def has_others(record: Record, report: Report) -> bool:
     )
 
 
-def without_others(frozen: Mapping[str, Sequence[File]], states: Iterable[InputState]) -> tuple[InputState, ...]:
+def listed_alone(frozen: Mapping[str, Sequence[File]], states: Iterable[InputState]) -> tuple[InputState, ...]:
     """Leave out inputs that are not on the frozen list; without a list nothing is known."""
     files = {file for listed in frozen.values() for file in listed}
     dids = {file.did for file in files}

@@ -126,7 +126,7 @@ def _hold(world: World, request: Request, *, held: bool) -> None:
 
 def _admit(world: World, facts: Facts, spec: RSERecordSpec) -> None:
     """Make a record, if the class still has room for it: others may have taken that since this was decided."""
-    claim, tenant = spec.claims[0], _known(_known(facts.request).tenant)
+    claim, tenant = spec.claims[0], _known(facts.tenant)
     with world.admission:
         records = world.cluster.list("RSERecord")
         now = dataclasses.replace(
@@ -173,8 +173,7 @@ class _Hand:
             # Others of its owner may have frozen theirs since this was decided.
             with self._world.admission:
                 others = self._cluster.list("RSERecord")
-                request = self._facts.request
-                used = usage_of_others(others, self._spec, self._facts.now, request.tenant if request else None)
+                used = usage_of_others(others, self._spec, self._facts.now, self._facts.tenant)
                 files = sum(entry.files for entry in effect.status.inputs)
                 if over := problem_of_files(self._spec.claims[0].namespace, self._record, files, used):
                     raise RefusedError(Reason.CHANGED_MEANWHILE, over.what)

@@ -33,7 +33,7 @@ def due(look: Look, *, staging: bool) -> None:
     rules = output_rules(look.spec) if staging and "outputs" in report.knows else ()
 
     def work(sources: Collection[str]) -> tuple[SiteAccess, str]:
-        needed = _known(access, report).needed(sources, destinations)
+        needed = _access_known_to(access, report).needed(sources, destinations)
         return needed, manifest_digest(look.record.status.inputs or (), needed, rules, staging=staging)
 
     # Where inputs come from is told by the agent that was told it: so nobody has to be asked at each look.
@@ -43,7 +43,7 @@ def due(look: Look, *, staging: bool) -> None:
         found = _found_since(look, report) if staging else {}
         if not found or report.manifest == with_sources(digest, found):
             return
-    inputs = _known_to(report, look.facts.frozen or {}) if staging else {}
+    inputs = _inputs_known_to(report, look.facts.frozen or {}) if staging else {}
     sources = look.ask(_sources, look, inputs)
     if sources is not None:
         needed, digest = work({place.host for pfns in sources.values() for pfn in pfns if (place := place_of(pfn))})
@@ -60,14 +60,14 @@ def due(look: Look, *, staging: bool) -> None:
         look.set(manifest=made.model_copy(update=later))
 
 
-def _known_to(report: Report, inputs: Mapping[str, tuple[File, ...]]) -> Mapping[str, tuple[File, ...]]:
+def _inputs_known_to(report: Report, inputs: Mapping[str, tuple[File, ...]]) -> Mapping[str, tuple[File, ...]]:
     """Leave out what an older agent would refuse all of its work for."""
     if "md5" in report.knows:
         return inputs
     return {name: tuple(file for file in files if not file.md5) for name, files in inputs.items()}
 
 
-def _known(access: SiteAccess, report: Report) -> SiteAccess:
+def _access_known_to(access: SiteAccess, report: Report) -> SiteAccess:
     # An older agent refuses what it does not know, and follows nowhere.
     return access if "plainRedirects" in report.knows else replace(access, plain=frozenset())
 

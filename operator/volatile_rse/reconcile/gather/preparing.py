@@ -64,9 +64,8 @@ def ask(look: Look) -> None:
     if not look.problems:
         made = {name: choice for name, choice in chosen.items() if choice is not None}
         others = look.world.cluster.list("RSERecord") if any(resolved.values()) else ()
-        request = look.facts.request
         look.set(
-            owner_usage=usage_of_others(others, look.spec, look.facts.now, request.tenant if request else None),
+            owner_usage=usage_of_others(others, look.spec, look.facts.now, look.facts.tenant),
             resolved=resolved,
             chosen={name: choice.rses for name, choice in made.items()},
             tight={name: choice.tight for name, choice in made.items() if choice.tight},
@@ -140,13 +139,13 @@ def _choose(look: Look, catalogue: Catalogue, access: SiteAccess, output: Output
     known = dataset_of(catalogue, output)
     if refused := problem_of_dataset(output, account, look.spec.record_id, known):
         raise RefusedError(refused.reason, refused.what)
-    field = _Field(look, catalogue, output, _need(catalogue, output, account, known, most))
+    candidates = _Candidates(look, catalogue, output, _need(catalogue, output, account, known, most))
     urls, shut = dict[str, str](), dict[str, str]()
-    for rse in field.fitting():
+    for rse in candidates.fitting():
         try:
             url = example_of(look, catalogue, output, rse)
         except RefusedError as error:
-            field.why[rse] = f"where a copy goes there cannot be told ({error.what.rstrip('.')})"
+            candidates.why[rse] = f"where a copy goes there cannot be told ({error.what.rstrip('.')})"
             continue
         (urls if access.fault(url, writes=True) is None else shut)[rse] = url
         if len(urls) == output.destination.copies:
@@ -154,12 +153,14 @@ def _choose(look: Look, catalogue: Catalogue, access: SiteAccess, output: Output
     # Where too few let in, those that would have been chosen are told.
     urls |= dict(list(shut.items())[: output.destination.copies - len(urls)])
     if len(urls) < output.destination.copies:
-        problem = problem_of_choice(output, len(field.matching), field.why, field.no_room, field.unasked)
+        problem = problem_of_choice(
+            output, len(candidates.matching), candidates.why, candidates.no_room, candidates.unasked
+        )
         raise RefusedError(problem.reason, problem.what)
-    return _Choice(tuple(urls), tuple(urls.values()), _told_tight(field.rooms, field.need, list(urls)))
+    return _Choice(tuple(urls), tuple(urls.values()), _told_tight(candidates.rooms, candidates.need, list(urls)))
 
 
-class _Field:
+class _Candidates:
     """The RSEs that an output may go to: all are judged by what Rucio tells at once, and few are looked at singly."""
 
     def __init__(self, look: Look, catalogue: Catalogue, output: Output, need: Need) -> None:

@@ -12,13 +12,13 @@ from volatile_rse.builders.objects import agent_host
 from volatile_rse.domain.clocks import problem_of_skew, skew_of
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.plausible import (
+    counts_unlisted,
     doubt_inputs,
     doubt_memory,
     doubt_outputs,
     doubt_report,
-    has_others,
+    listed_alone,
     recounted,
-    without_others,
 )
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage
@@ -72,7 +72,7 @@ def inputs(look: Look) -> tuple[InputState, ...]:
     """List the inputs, each as far as it is staged."""
     states, frozen = tuple(_pages(look, _buffer(look).inputs)), look.facts.frozen or {}
     if look.record.status.mended:
-        return without_others(frozen, states)
+        return listed_alone(frozen, states)
     believe(look, doubt_inputs(frozen, states))
     return states
 
@@ -80,7 +80,7 @@ def inputs(look: Look) -> tuple[InputState, ...]:
 def recount(look: Look) -> None:
     """Count only the inputs on the list, where the agent counts others too; what cannot be counted is not known."""
     report = look.facts.report
-    if report is None or not has_others(look.record, report):
+    if report is None or not counts_unlisted(look.record, report):
         return
     states = look.ask(inputs, look)
     counted = None if states is None else recounted(report, look.facts.frozen or {}, states)

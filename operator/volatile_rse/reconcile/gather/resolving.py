@@ -79,8 +79,7 @@ def _allowed(look: Look, catalogue: Catalogue, entry: Input, tenancy: Tenancy | 
 
 
 def _refused(look: Look, asked: str, files: Iterable[File], tenancy: Tenancy) -> tuple[Problem, ...]:
-    claim, request = look.claim, look.facts.request
-    tenant = None if request is None else request.tenant
+    claim, tenant = look.claim, look.facts.tenant
     return problems_of_files(
         asked,
         files,
