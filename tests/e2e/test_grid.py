@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from testbed import grid, rucio
-from testbed.layout import CLIENT, DAEMONS, SITES
+from testbed.layout import CLIENT, DAEMONS, DATABASE, SITES
 
 pytestmark = pytest.mark.grid
 
@@ -77,11 +77,20 @@ def test_an_ended_rule_and_an_epoch_tombstone_take_a_file_away(alice: Any, opera
     (rule,) = alice.list_did_rules(SCOPE, name)
     operator.update_replication_rule(rule["id"], {"lifetime": 0})
     eventually("judge-cleaner removes the rule", lambda: not list(alice.list_did_rules(SCOPE, name)))
+    # What is counted up late must not hide what is counted off.
+    eventually("abacus-rse has counted the upload", lambda: not uncounted())
     used = usage(operator)
     operator.set_tombstone([{"scope": SCOPE, "name": name, "rse": "SITE-A"}])
     eventually("the reaper removes the replica", lambda: not states(alice, name))
     shell(f'test -z "$(find /data/store -name {name})"', container=SITES["SITE-A"])
     eventually("abacus-rse counts it off", lambda: usage(operator) < used)
+
+
+def uncounted() -> int:
+    """Give the number of changes of RSEs that no daemon has counted yet."""
+    query = "select count(*) from updated_rse_counters"
+    psql = f'PGPASSWORD="$PASSWORD" /opt/postgresql/psql -h {DATABASE} -U rucio postgres -At'
+    return int(shell(f"{psql} -c '{query}'", container=DATABASE))
 
 
 def usage(client: Any) -> int:

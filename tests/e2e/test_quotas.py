@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -75,9 +75,12 @@ REFUSED = [
 """What a quota counts, how little of it there is, and what is said: in the order in which a buffer needs it."""
 
 
-def test_a_quota_without_room_is_told_and_the_buffer_goes_on_when_there_is_some(session: Session, bound: Bound) -> None:
-    name, left = session.namespace, {what: amount for what, amount, _ in REFUSED}
-    for number, (what, _, words) in enumerate(REFUSED):
+@pytest.mark.parametrize("refused", [REFUSED[::3], pytest.param(REFUSED[1:3], marks=pytest.mark.long)])
+def test_a_quota_without_room_is_told_and_the_buffer_goes_on_when_there_is_some(
+    session: Session, bound: Bound, refused: Sequence[tuple[str, str, str]]
+) -> None:
+    name, left = session.namespace, {what: amount for what, amount, _ in refused}
+    for number, (what, _, words) in enumerate(refused):
         bound("ResourceQuota", {"hard": left})
         wait_for("the quota is counted", lambda: is_counted(name, left))
         if not number:

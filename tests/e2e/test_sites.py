@@ -9,6 +9,7 @@ import subprocess
 import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import requests
@@ -120,7 +121,10 @@ def test_a_site_outlives_clients_that_hang_up(path: str) -> None:
             line = context.wrap_socket(plain, server_hostname="localhost")
             line.sendall(asked[number % 3].encode())
             if number % 3 < 2 and number % 2:
-                line.recv(1000)
+                # Who waits for a digest waits behind those who are gone, and may have enough of it.
+                line.settimeout(5)
+                with suppress(TimeoutError):
+                    line.recv(1000)
             # Without a word of goodbye.
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             line.close()
