@@ -88,7 +88,7 @@ def test_an_ended_rule_and_an_epoch_tombstone_take_a_file_away(alice: Any, opera
 
 def uncounted() -> int:
     """Give the number of changes of RSEs that no daemon has counted yet."""
-    query = "select count(*) from updated_rse_counters"
+    query = "select count(*) from dev.updated_rse_counters"
     psql = f'PGPASSWORD="$PASSWORD" /opt/postgresql/psql -h {DATABASE} -U rucio postgres -At'
     return int(shell(f"{psql} -c '{query}'", container=DATABASE))
 
