@@ -71,4 +71,4 @@ test-faults: up ## everything that may fail around a session fails, on the clust
 test: venv ## all but the long tests, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed prepare & $(MAKE) --no-print-directory lint || { kill $$!; exit 1; }; wait $$!
 	@$(BIN)/python -m testbed up --fresh --holder $$PPID $(FORCED)
-	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long" --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --discard >/dev/null 2>&1 || true; exit $$status
+	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long" --plans 1000 --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --discard >/dev/null 2>&1 || true; exit $$status

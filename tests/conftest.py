@@ -102,12 +102,35 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Turns(), "turns")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plans", type=int, default=0, help="fail if the matrices have carried out fewer plans")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for matrix, count in sorted(_plans(terminalreporter).items()):
+        terminalreporter.write_line(f"{matrix}: {count} plans")
+    if _too_few(config, terminalreporter):
+        least = config.getoption("plans")
+        terminalreporter.write_line(f"the matrices have carried out fewer than {least} plans", red=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and exitstatus == pytest.ExitCode.OK and _too_few(session.config, reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _too_few(config: pytest.Config, reporter: pytest.TerminalReporter) -> bool:
+    least = 0 if hasattr(config, "workerinput") else config.getoption("plans")
+    return bool(_plans(reporter).total() < least)
+
+
+def _plans(terminalreporter: pytest.TerminalReporter) -> Counter[str]:
     reports = [report for group in terminalreporter.stats.values() for report in group]
     plans = Counter[str]()
     for report in reports:
         if getattr(report, "when", None) == "call":
             matrix = Path(report.fspath).stem.removeprefix("test_").replace("_", " ")
             plans[matrix] += sum(value for name, value in report.user_properties if name == "plans")
-    for matrix, count in sorted((+plans).items()):
-        terminalreporter.write_line(f"{matrix}: {count} plans")
+    return +plans
