@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from tests.model.two_outputs import ACTIONS, Restless, Snapshot, act, begin, copied, digest, end, snapshot
 
@@ -28,21 +29,23 @@ def play(way: Sequence[str], *, to_the_end: bool = True) -> Restless:
     return small
 
 
-def roots() -> list[Way]:
-    """Give the ways to the stages of the main way, as far as its record tells them from each other."""
-    found: dict[object, Way] = {}
+@cache
+def roots() -> tuple[tuple[Way, Snapshot], ...]:
+    """Give the ways to the stages of the main way that its record tells from each other, and where each leads."""
+    found: dict[object, tuple[Way, Snapshot]] = {}
     for pace in (_WHOLE, _PIECEMEAL):
-        for way, where in _main_way(pace):
-            found.setdefault(where, way)
-    return list(found.values())
+        for way, small in _main_way(pace):
+            if (where := _where(small)) not in found:
+                found[where] = way, snapshot(small)
+    return tuple(found.values())
 
 
-def _main_way(pace: Way) -> Iterator[tuple[Way, object]]:
+def _main_way(pace: Way) -> Iterator[tuple[Way, Restless]]:
     """Go from the request to the closed record: a session writes, publishes, and ends when its pod does."""
     small = begin()
     way: Way = ()
     for _ in range(_LONGEST):
-        yield way, _where(small)
+        yield way, small
         if small.is_closed():
             return
         further = (*_what_people_do(small), *pace)
@@ -100,7 +103,7 @@ class Exploration:
     def run(self, depth: int, seconds: float = float("inf")) -> None:
         """Go deeper, level by level, up to a depth or for some time; the first level is always finished."""
         until = time.monotonic() + seconds
-        level = [found for way in roots() if (found := self._look(way, play(way, to_the_end=False)))]
+        level = [found for way, frozen in roots() if (found := self._look(way, copied(frozen)))]
         while level and self.depth < depth:
             # The time may be over in the middle: then the states looked at shall lie around all roots.
             random.Random(self.depth).shuffle(level)  # noqa: S311 (always the same order)

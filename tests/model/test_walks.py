@@ -22,7 +22,7 @@ from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.world import World
 
-SECONDS = float(os.environ.get("MODEL_SECONDS", "60")) / 3
+SECONDS = float(os.environ.get("MODEL_SECONDS", "30")) / 3
 """The rest is the bounded exploration's."""
 _LENGTH = 14
 """Actions of a walk."""
