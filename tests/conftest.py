@@ -9,10 +9,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from testbed import holding
 from testbed.layout import STATE
+
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
+"""How long an example takes says how much else the machine has to do."""
 
 TESTBED = ("tests/contract/", "tests/e2e/")
 """Tests of the one testbed."""
