@@ -71,5 +71,5 @@ def test_what_matters_is_a_difference(way: tuple[str, ...]) -> None:
 
 
 def test_a_way_leads_where_it_was_left() -> None:
-    way, frozen = roots()[-1]
+    way, frozen = roots()[len(roots()) // 2]
     assert digest(play(way, to_the_end=False)) == digest(copied(frozen))
