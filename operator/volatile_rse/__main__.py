@@ -8,7 +8,8 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
@@ -30,8 +31,8 @@ from volatile_rse.api.rucioconnection import Budget
 from volatile_rse.api.text import visible
 from volatile_rse.domain.settings import Settings
 from volatile_rse.handlers.waiting import every_address, waiting
-from volatile_rse.handlers.watching import registry_of, settings_of
-from volatile_rse.ports.buffer import Buffer
+from volatile_rse.handlers.watching import Logon, as_service_account, registry_of, settings_of
+from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Cluster
 from volatile_rse.ports.errors import PortError
@@ -46,7 +47,7 @@ from volatile_rse.reconcile.world import Login, World
 from volatile_rse.telemetry.logs import configure
 from volatile_rse.telemetry.metrics import Metrics
 
-__all__ = ["main"]
+__all__ = ["Outside", "main", "operate"]
 
 _LIFETIME = timedelta(days=90)
 """Of the operator's client certificate; a process that lives longer gets the next one."""
@@ -57,6 +58,16 @@ _METRICS = 8081
 _LOST = 3
 """Exit code of a process that lost its Lease."""
 _HEALTH_PORT = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the operator reaches beside the API server."""
+
+    endpoints: Endpoints
+    connect: Callable[[Login], Catalogue]
+    buffer: Callable[[str, str], Buffer]
+    """As in a ``World``."""
 
 
 def main() -> int:
@@ -81,7 +92,7 @@ def main() -> int:
 
 def _adopt(rses: Sequence[str], instance: str, class_name: str) -> int:
     cluster = KubernetesCluster.connect()
-    world = _world(cluster, _settings(cluster), Path(tempfile.mkdtemp(prefix="volatile-rse-")), Metrics())
+    world = _world(cluster, _settings(cluster), Metrics())
     connections, status = Connections(world), 0
     for rse in rses:
         try:
@@ -98,7 +109,7 @@ def _adopt(rses: Sequence[str], instance: str, class_name: str) -> int:
 def _list_orphans(instance: str | None) -> int:
     cluster = KubernetesCluster.connect()
     settings = _settings(cluster)
-    world = _world(cluster, settings, Path(tempfile.mkdtemp(prefix="volatile-rse-")), Metrics())
+    world = _world(cluster, settings, Metrics())
     try:
         found = search(world, Connections(world), instance or settings.instance)
     except PortError as error:
@@ -137,22 +148,43 @@ def _say(stream: TextIO, *lines: object) -> None:
 
 
 def _run() -> int:
+    metrics = Metrics()
+    return operate(metrics.counted(KubernetesCluster.connect(asked=metrics.asked)), metrics)
+
+
+def operate(
+    cluster: Cluster,
+    metrics: Metrics,
+    outside: Callable[[LocalAuthority], Outside] | None = None,
+    *,
+    logon: Logon = as_service_account,
+    ports: tuple[int, int] = (_METRICS, _HEALTH_PORT),
+) -> int:
+    """Run until asked to end.
+
+    Parameters
+    ----------
+    outside
+        Makes what is reached beside the API server; None: the real things.
+    logon
+        How kopf finds the API server.
+    ports
+        Of the metrics and of the liveness probe.
+    """
     configure(os.environ.get("VOLATILE_RSE_LOG", "INFO"), os.environ.get("VOLATILE_RSE_LOG_FORMAT", "text"))
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
-    metrics = Metrics()
     everywhere = every_address(os.environ.get("VOLATILE_RSE_POD_IP", ""))
-    told, _ = start_http_server(_METRICS, everywhere, registry=metrics.registry)
+    metrics_port, health_port = ports
+    told, _ = start_http_server(metrics_port, everywhere, registry=metrics.registry)
     # Each connection has a thread: one that says nothing must not keep it.
     told.RequestHandlerClass.timeout = _SILENCE  # type: ignore[attr-defined]
-    cluster = metrics.counted(KubernetesCluster.connect())
     settings = _settings(cluster)
     # No clean-up when the Lease is lost: another process works already.
     lease = Lease(cluster, settings, socket.gethostname(), lambda: os._exit(_LOST))
     metrics.watched(lease.unseen)
-    with waiting(_HEALTH_PORT, everywhere):
+    with waiting(health_port, everywhere):
         lease.wait()
-    world = _world(cluster, settings, private, metrics)
+    world = _world(cluster, settings, metrics, outside)
     service = Service(world, check=lease.check, awake=lease.awake)
     service.start()
     try:
@@ -164,10 +196,11 @@ def _run() -> int:
                     "The sweep has not run for too long": service.healthy,
                     "The watches bring nothing any more": lease.is_watched,
                 },
+                logon,
             ),
             settings=settings_of(lease.ref),
             clusterwide=True,
-            liveness_endpoint=f"http://{netloc(everywhere, _HEALTH_PORT)}/healthz",
+            liveness_endpoint=f"http://{netloc(everywhere, health_port)}/healthz",
             standalone=True,
         )
     finally:
@@ -187,11 +220,31 @@ def _settings(cluster: Cluster) -> Settings:
     )
 
 
-def _world(cluster: Cluster, settings: Settings, private: Path, metrics: Metrics) -> World:
+def _world(
+    cluster: Cluster,
+    settings: Settings,
+    metrics: Metrics,
+    outside: Callable[[LocalAuthority], Outside] | None = None,
+) -> World:
     certificate, key = stored_authority(cluster, settings, LocalAuthority.create)
     authority = LocalAuthority(certificate, key)
-    pair = ClientPair(authority, "volatile-rse-operator", _LIFETIME)
+    reached = _outside(authority, metrics) if outside is None else outside(authority)
+    return World(
+        settings=settings,
+        cluster=cluster,
+        authority=authority,
+        endpoints=reached.endpoints,
+        clock=SystemClock(),
+        connect=reached.connect,
+        buffer=reached.buffer,
+        hashed_name=hashed_name,
+        telemetry=metrics,
+    )
 
+
+def _outside(authority: LocalAuthority, metrics: Metrics) -> Outside:
+    private = Path(tempfile.mkdtemp(prefix="volatile-rse-"))
+    pair = ClientPair(authority, "volatile-rse-operator", _LIFETIME)
     gates: dict[str, Gate] = {}
 
     def connect(login: Login) -> Catalogue:
@@ -205,17 +258,7 @@ def _world(cluster: Cluster, settings: Settings, private: Path, metrics: Metrics
     def buffer(address: str, name: str) -> Buffer:
         return AgentClient((address, AGENT_PORT), name, authority.bundle(), pair())
 
-    return World(
-        settings=settings,
-        cluster=cluster,
-        authority=authority,
-        endpoints=XrootdEndpoints(authority.bundle()),
-        clock=SystemClock(),
-        connect=connect,
-        buffer=buffer,
-        hashed_name=hashed_name,
-        telemetry=metrics,
-    )
+    return Outside(XrootdEndpoints(authority.bundle()), connect, buffer)
 
 
 if __name__ == "__main__":

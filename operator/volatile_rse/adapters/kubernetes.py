@@ -48,6 +48,9 @@ _OK = range(200, 300)
 _NOT_FOUND, _CONFLICT = 404, 409
 _TRANSIENT = {408, 410, 425, 429, *range(500, 600)}
 """Also 410: the list went on changing for so long that it must be read again from its beginning."""
+_VERBS: Mapping[str, str] = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+_ALL = "*"
+"""In the place of a name: all of a kind, as messages say it."""
 _SHOWN = 60
 _MESSAGE = 1024
 """Characters of an Event's message that the API server takes."""
@@ -122,16 +125,28 @@ class _Answer:
 
 
 class KubernetesCluster(Cluster):
-    """A real cluster."""
+    """A real cluster.
 
-    def __init__(self, client: ApiClient) -> None:
+    Parameters
+    ----------
+    asked
+        Told of each request before it is sent: its verb, as roles name it, and the kind.
+    """
+
+    def __init__(self, client: ApiClient, asked: Callable[[str, str], None] = lambda _verb, _kind: None) -> None:
         self._client = client
+        self._asked = asked
         required = ssl.CERT_REQUIRED if client.configuration.verify_ssl else ssl.CERT_NONE
         context = https.bound_context(create_urllib3_context(cert_reqs=required))
         client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
 
     @classmethod
-    def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> KubernetesCluster:
+    def connect(
+        cls,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        asked: Callable[[str, str], None] = lambda _verb, _kind: None,
+    ) -> KubernetesCluster:
         """Use the pod's service account, or a kubeconfig."""
         configuration = Configuration()
         if kubeconfig is None:
@@ -141,7 +156,7 @@ class KubernetesCluster(Cluster):
                 str(kubeconfig), context, client_configuration=configuration, persist_config=False
             )
         configuration.retries = 0
-        return cls(ApiClient(configuration))
+        return cls(ApiClient(configuration), asked)
 
     def identity(self) -> str:
         """Give the UID of the namespace ``kube-system``."""
@@ -162,7 +177,7 @@ class KubernetesCluster(Cluster):
         query: dict[str, str | int] = {"limit": _PAGE}
         if labels:
             query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-        what, path = Ref(kind, namespace, "*"), resource.path(namespace)
+        what, path = Ref(kind, namespace, _ALL), resource.path(namespace)
         objects: list[Object] = []
         until = time.monotonic() + _LISTING
         for _ in range(_PAGES):
@@ -260,6 +275,7 @@ class KubernetesCluster(Cluster):
         content_type: str = "application/json",
     ) -> _Answer:
         headers = {"Accept": "application/json", "Content-Type": content_type}
+        self._asked("list" if about.name == _ALL and method == "GET" else _VERBS[method], about.kind)
         try:
             request = self._client.param_serialize(
                 method,

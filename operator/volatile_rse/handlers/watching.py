@@ -10,10 +10,12 @@ import kopf
 
 from volatile_rse.ports.cluster import Ref
 
-__all__ = ["registry_of", "settings_of"]
+__all__ = ["Logon", "as_service_account", "registry_of", "settings_of"]
 
 _log = logging.getLogger(__name__)
 
+Logon = Callable[..., kopf.ConnectionInfo | None]
+"""Takes kopf's own arguments, and says where the API server is, and as whom it is asked."""
 _LEASES = ("coordination.k8s.io", "v1", "leases")
 _GROUP, _VERSION = "volatilerse.io", "v1alpha1"
 _KINDS = {
@@ -28,6 +30,7 @@ def registry_of(
     saw: Callable[[str, Mapping[str, Any]], None],
     renewed: Callable[[Mapping[str, Any]], None],
     checks: Mapping[str, Callable[[], bool]],
+    logon: Logon | None = None,
 ) -> kopf.OperatorRegistry:
     """Watch our kinds, pods and the Lease.
 
@@ -39,9 +42,11 @@ def registry_of(
         Takes the Lease, at each of its renewals; returns at once.
     checks
         Asked by the liveness endpoint: what is wrong when one of them says no.
+    logon
+        By default with the pod's service account.
     """
     registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry)(_login)
+    kopf.on.login(registry=registry)(logon or as_service_account)
     for plural, kind in _KINDS.items():
         kopf.on.event(_GROUP, _VERSION, plural, registry=registry)(_handler(saw, kind))
     kopf.on.event("", "v1", "pods", registry=registry)(_handler(saw, "Pod"))
@@ -75,7 +80,8 @@ def settings_of(lease: Ref) -> kopf.OperatorSettings:
     return settings
 
 
-def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 (kopf's own arguments)
+def as_service_account(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 (kopf's own arguments)
+    """Use the account of the operator's pod."""
     return kopf.login_with_service_account(**kwargs)
 
 

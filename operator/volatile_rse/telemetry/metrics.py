@@ -44,6 +44,9 @@ class Metrics(Telemetry):
         self._at_risk = named(Gauge, "bytes_at_risk", "Outputs that are not safe, at the last sweep.", "session")
         self._buffers = named(Gauge, "buffers", "Buffers that are not closed, by phase, at the last sweep.", "phase")
         self._writes = named(Counter, "cluster_writes", "Calls that change objects of the cluster.", "verb", "kind")
+        self._requests = named(
+            Counter, "cluster_requests", "Requests to the API server, without watches.", "verb", "kind"
+        )
         ProcessCollector(registry=self.registry)
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
         self._reachable = named(Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection")
@@ -118,6 +121,10 @@ class Metrics(Telemetry):
     def measured(self, catalogue: Catalogue) -> Catalogue:
         """Wrap a catalogue so that each of its calls is counted and timed."""
         return cast("Catalogue", _Measured(catalogue, self._calls))
+
+    def asked(self, verb: str, kind: str) -> None:
+        """Count a request to the API server."""
+        self._requests.labels(verb, kind).inc()
 
     def counted(self, cluster: Cluster) -> Cluster:
         """Wrap a cluster so that each write is counted."""

@@ -13,19 +13,25 @@ from kubernetes.client import ApiClient, Configuration
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
+from volatile_rse.telemetry.metrics import Metrics
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.token"
 
 
-def refusing(message: str) -> KubernetesCluster:
-    client = ApiClient(Configuration())
-    said = json.dumps({"kind": "Status", "reason": "Forbidden", "message": message}).encode()
+def answering(*bodies: dict[str, Any], status: int = 200, metrics: Metrics | None = None) -> KubernetesCluster:
+    """Give a cluster that answers one after the other, and the last one again and again."""
+    client, left = ApiClient(Configuration()), list(bodies)
 
     def call_api(*_: Any, **__: Any) -> Any:
-        return SimpleNamespace(status=403, read=lambda: said, getheader=lambda _: str(len(said)))
+        said = json.dumps(left.pop(0) if len(left) > 1 else left[0]).encode()
+        return SimpleNamespace(status=status, read=lambda: said, getheader=lambda _: str(len(said)))
 
     setattr(client, "call_api", call_api)  # noqa: B010 (a method, as mypy sees it)
-    return KubernetesCluster(client)
+    return KubernetesCluster(client) if metrics is None else KubernetesCluster(client, metrics.asked)
+
+
+def refusing(message: str) -> KubernetesCluster:
+    return answering({"kind": "Status", "reason": "Forbidden", "message": message}, status=403)
 
 
 @pytest.mark.parametrize("form", ["data", "stringData"])
@@ -41,3 +47,29 @@ def test_a_webhook_that_repeats_a_secret_is_not_repeated(form: str) -> None:
         with pytest.raises(RefusedError) as caught:
             call()
         assert str(caught.value).endswith("denied: (secret) (secret) \\x1b[0m")
+
+
+def test_every_request_is_counted_by_its_verb_and_each_page_of_a_list() -> None:
+    metrics = Metrics()
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "n", "name": "s"}}
+    stored = {**secret, "metadata": {**secret["metadata"], "uid": "u", "resourceVersion": "1"}}  # type: ignore[dict-item]
+    cluster = answering(stored, metrics=metrics)
+    ref = Ref("Secret", "n", "s")
+    cluster.get(ref)
+    cluster.create(secret)
+    cluster.apply(secret)
+    cluster.merge(ref, {"data": {}})
+    cluster.delete(ref, "u")
+    cluster.event(stored, type_="Normal", reason="Ready", message="it is")
+    pages = answering({"items": [], "metadata": {"continue": "more"}}, {"items": []}, metrics=metrics)
+    assert pages.list("Pod", "n") == ()
+    counts = {
+        (sample.labels["verb"], sample.labels["kind"]): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "volatile_rse_cluster_requests_total"
+    }
+    assert counts == {
+        ("get", "Secret"): 1, ("create", "Secret"): 1, ("patch", "Secret"): 2, ("delete", "Secret"): 1,
+        ("create", "Event"): 1, ("list", "Pod"): 2,
+    }  # fmt: skip

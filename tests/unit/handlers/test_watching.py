@@ -95,7 +95,7 @@ class Running:
         for thread in self._threads:
             thread.start()
         url = asyncio.run_coroutine_threadsafe(self._serve(), self._loops[0]).result(5)
-        monkeypatch.setattr(watching, "_login", lambda **_: kopf.ConnectionInfo(server=url))
+        monkeypatch.setattr(watching, "as_service_account", lambda **_: kopf.ConnectionInfo(server=url))
         self._stop = asyncio.Event()
         self.port = asyncio.run_coroutine_threadsafe(self._free_port(), self._loops[0]).result(5)
         self._watching = asyncio.run_coroutine_threadsafe(self._watch(), self._loops[1])
