@@ -12,6 +12,7 @@ import requests
 
 from volatile_rse.adapters import https, xroot
 from volatile_rse.api.conditions import Reason
+from volatile_rse.ports import deadline
 from volatile_rse.ports.buffer import Endpoints
 from volatile_rse.ports.errors import UnreachableError
 
@@ -115,6 +116,9 @@ class XrootdEndpoints(Endpoints):
         try:
             answer = self._look(host, port, path, token)
         except UnreachableError as error:
+            if isinstance(error.__cause__, deadline.OverError):
+                # That tells nothing of the file.
+                raise
             return error.what
         return None if answer.ok or answer.status == _EMPTY else str(answer)
 
@@ -155,7 +159,9 @@ class XrootdEndpoints(Endpoints):
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, str(written))
         if not path.endswith("/"):
             return True
-        removed = self._call("DELETE", probe, token)
+        # What the session has is not to grow by a probe, also if the time of the visit ends here.
+        with deadline.at_least(_TIMEOUT):
+            removed = self._call("DELETE", probe, token)
         if not removed.ok and removed.status != _GONE:
             message = f"{removed}, so that the probe stays there: remove it by hand"
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget
+from volatile_rse.ports import deadline
 from volatile_rse.ports.errors import UnreachableError
 
 __all__ = ["Gate"]
@@ -18,6 +19,7 @@ __all__ = ["Gate"]
 _LEFT_ALONE = "did not answer a moment ago and is left alone for some seconds"
 _CROWDED = "has more calls running than its budget's concurrency allows"
 _SPENT = "has used up its budget's callsPerSecond"
+_LATE = "was not asked, since its budget allowed it too late"
 _FIRST, _LAST = 2.0, 15.0
 """Seconds for which a server that did not answer is left alone; doubled each time."""
 
@@ -63,7 +65,7 @@ class Gate:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Wait for a turn, at most for the timeout of a call.
+        """Wait for a turn, at most for the timeout of a call, and for what is left to the visit.
 
         Raises
         ------
@@ -104,9 +106,9 @@ class Gate:
         self._waiting.append(ticket)
         try:
             while not self._is_turn(ticket) and not self._is_closed():
-                left = began + self._budget.timeout - self._seconds()
+                left = deadline.left(began + self._budget.timeout - self._seconds())
                 if left <= 0:
-                    raise self._refusal(_CROWDED)
+                    raise self._refusal(_CROWDED) if deadline.left() > 0 else self._late()
                 self._changed.wait(left)
         finally:
             self._waiting.remove(ticket)
@@ -136,9 +138,14 @@ class Gate:
             delay = turn - now
             if now + delay > began + self._budget.timeout:
                 raise self._refusal(_SPENT)
+            if delay > 0 and delay >= deadline.left():
+                raise self._late()
             self._next = turn + 1.0 / rate
         if delay > 0:
             time.sleep(delay * random.uniform(1.0, 1.1))  # noqa: S311 (spreads calls)
+
+    def _late(self) -> UnreachableError:
+        return self._refusal(f"{_LATE}: {deadline.missed()}")
 
     def _refusal(self, why: str) -> UnreachableError:
         return UnreachableError(Reason.CATALOGUE_UNREACHABLE, f"Rucio at {self._server} {why}.")

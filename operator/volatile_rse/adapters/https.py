@@ -2,7 +2,7 @@
 
 The timeouts of ``requests`` and ``urllib3`` are of single reads, and an answer may have any size: who sends a byte now
 and then, or never ends, would hold a thread for ever. Here each wait of a socket, from the handshake to the last byte
-of the answer, gets what is left of the time of the whole call.
+of the answer, gets what is left of the time of the whole call, which is at most what is left of the visit's.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.text import is_token, visible
+from volatile_rse.ports import deadline
 from volatile_rse.ports.credentials import KeyPair
 from volatile_rse.ports.errors import RefusedError
 
@@ -45,6 +47,8 @@ _DIGITS = 20
 """Of a length: more tell of no more than these do, that it is too long."""
 _CONNECT = 10.0
 """Seconds for one address."""
+_HASTE = 0.05
+"""Seconds by which a socket may give up too early: it waits for whole milliseconds."""
 
 
 @dataclass(slots=True)
@@ -54,14 +58,22 @@ class _Bound:
     until: float
     seconds: float
     most: int
+    of_visit: bool
+    """The time of the visit ends before that of the call."""
     taken: int = 0
 
     def left(self) -> float:
         left = self.until - time.monotonic()
         if left <= 0:
+            if self.of_visit:
+                raise deadline.missed()
             message = f"it took longer than {self.seconds:g} s"
             raise TimeoutError(message)
         return left
+
+    def is_cut(self) -> bool:
+        """Tell whether there was no time left for it because there is none for the visit."""
+        return self.of_visit and time.monotonic() >= self.until - _HASTE
 
     def take(self, size: int) -> None:
         self.taken += size
@@ -90,10 +102,24 @@ def bounded(seconds: float, most: int) -> Iterator[None]:
         From now to the last byte.
     most
         Bytes that it reads; what comes beyond ends it.
+
+    Raises
+    ------
+    OverError
+        The time of the visit is over, before it or within it.
     """
-    before, _here.bound = _here.bound, _Bound(time.monotonic() + seconds, seconds, most)
+    allowed = deadline.left(seconds)
+    of_visit = allowed < seconds
+    if of_visit and allowed <= 0:
+        raise deadline.missed()
+    bound = _Bound(time.monotonic() + allowed, seconds, most, of_visit)
+    before, _here.bound = _here.bound, bound
     try:
         yield
+    except (OSError, HTTPError) as error:
+        if bound.is_cut() and not isinstance(error, deadline.OverError):
+            raise deadline.missed() from error
+        raise
     finally:
         _here.bound = before
 

@@ -42,6 +42,8 @@ _DEADLINE = 60
 _MOST = 1 << 30
 """Bytes of an answer: a page of the greatest objects that it keeps has less."""
 _PAGE = 500
+_CONNECTIONS = 48
+"""That are kept: one for each thread that may ask, or each of the others would begin with a handshake."""
 _PAGES, _LISTING = 2000, 300.0
 """Pages of a list, and seconds for all of them: no list that the operator asks for has a million objects."""
 _OK = range(200, 300)
@@ -156,6 +158,7 @@ class KubernetesCluster(Cluster):
                 str(kubeconfig), context, client_configuration=configuration, persist_config=False
             )
         configuration.retries = 0
+        configuration.connection_pool_maxsize = _CONNECTIONS
         return cls(ApiClient(configuration), asked)
 
     def identity(self) -> str:

@@ -15,6 +15,9 @@ from typing import Self
 
 from volatile_rse.adapters import https
 from volatile_rse.api.agent import HANDSHAKE
+from volatile_rse.api.conditions import Reason
+from volatile_rse.ports.deadline import OverError
+from volatile_rse.ports.errors import UnreachableError
 
 __all__ = ["unreadable"]
 
@@ -62,6 +65,8 @@ def unreadable(where: tuple[str, int], paths: Sequence[str], token: str, bundle:
     ------
     RefusedError
         CREDENTIAL_INVALID: what is given as a token can be none.
+    UnreachableError
+        BUFFER_UNREACHABLE: the time of the visit was over, which tells nothing of the files.
     """
     https.bearer(token)
     doing = _Doing(f"root://{https.netloc(*where)}")
@@ -72,6 +77,8 @@ def unreadable(where: tuple[str, int], paths: Sequence[str], token: str, bundle:
                 _look(line, doing, path)
     except _RefusedError as refusal:
         return f"{doing} gave {https.told(refusal, token)}".rstrip()
+    except OverError as error:
+        raise UnreachableError(Reason.BUFFER_UNREACHABLE, f"{doing} got no answer: {error}") from error
     except (OSError, ValueError, struct.error) as error:
         # What cannot be sent fails as a ValueError, as does what the other side may not send.
         return f"{doing} got no answer: {https.told(error, token) or type(error).__name__}"

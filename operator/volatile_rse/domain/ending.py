@@ -53,13 +53,12 @@ def fencing(facts: Facts, record: Record) -> Plan:
         said = record.status.session.end_message
         outcome = Outcome(files=0, bytes=0, exceptions=[f"never begun: {said}"] if said else [])
         return Plan(effects=(remember(record, steps=steps, safe_at=now, outcome=outcome),))
-    effects = [*have_storage(facts, record), *hide_lost(facts, record)]
+    # The fence first: it must not wait for Rucio.
+    effects = [*have_storage(facts, record), *order_fence(facts, record), *hide_lost(facts, record)]
     report = facts.report
     if report is None:
         return Plan(tuple(effects), waiting="the agent of the buffer")
-    if report.desired.mode != "fenced":
-        effects.append(do.Fence(GENERATION))
-    elif report.actual.mode == "fenced" and facts.writable is False:
+    if report.desired.mode == "fenced" and report.actual.mode == "fenced" and facts.writable is False:
         return _sealing(facts, report, record, effects)
     wrong: tuple[Problem, ...] = ()
     if report.actual.mode == "fenced" and facts.writable:

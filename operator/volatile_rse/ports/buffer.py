@@ -78,6 +78,8 @@ class Endpoints(Protocol):
         ------
         RefusedError
             CREDENTIAL_INVALID: what is given as a token can be none.
+        UnreachableError
+            The time of the visit is over, which tells nothing of the file.
         """
 
     def can_read_by_root(self, host: str, port: int, paths: Sequence[str], token: str) -> str | None:
@@ -85,7 +87,7 @@ class Endpoints(Protocol):
 
         Raises
         ------
-        RefusedError
+        RefusedError, UnreachableError
             As ``can_read``.
         """
 

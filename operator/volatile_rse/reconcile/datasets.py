@@ -13,6 +13,7 @@ from volatile_rse.api.volatilerse import Output
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import DatasetState, Did, File
 from volatile_rse.domain.versions import versions_in
+from volatile_rse.ports import deadline
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.errors import RefusedError
 
@@ -35,6 +36,7 @@ class Datasets:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._making = threading.Lock()
         self._added: Counter[Dataset] = Counter()
         self._own: Counter[tuple[Dataset, str]] = Counter()
         self._made: dict[Dataset, datetime] = {}
@@ -44,7 +46,8 @@ class Datasets:
     def made(self, dataset: Dataset) -> None:
         """Hear of one that was just made."""
         now = self._now()
-        self._made = {known: since for known, since in self._made.items() if now < since + _YOUNG} | {dataset: now}
+        with self._making:
+            self._made = {known: since for known, since in self._made.items() if now < since + _YOUNG} | {dataset: now}
 
     def versions(
         self, catalogue: Catalogue, dataset: Dataset, files: Sequence[File], record_id: str
@@ -74,8 +77,11 @@ class Datasets:
         ------
         RefusedError
             CHANGED_MEANWHILE: somebody has. As ``Catalogue.attach``.
+        UnreachableError
+            CATALOGUE_UNREACHABLE: Rucio takes too long for another session's. As ``Catalogue.attach``.
         """
-        with self._locks[hash(dataset) % _LOCKS]:
+        lock, what = self._locks[hash(dataset) % _LOCKS], f"Files of another session are being added to {dataset[1]}"
+        with deadline.held(lock, Reason.CATALOGUE_UNREACHABLE, what):
             if self.turn(dataset, record_id) != turn:
                 what = f"Another session has added files to {dataset[1]} since it was looked at."
                 raise RefusedError(Reason.CHANGED_MEANWHILE, what)
@@ -87,8 +93,10 @@ class Datasets:
     def forget(self, record_id: str) -> None:
         """Drop what was counted of a buffer that adds no more."""
         for known in (self._own, self._taken):
-            for key in [key for key in known if key[1] == record_id]:
-                del known[key]
+            # At once: other threads add theirs meanwhile.
+            for key in tuple(known):
+                if key[1] == record_id:
+                    del known[key]
 
 
 def dataset_of(catalogue: Catalogue, output: Output) -> DatasetState | None:

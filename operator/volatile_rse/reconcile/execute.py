@@ -54,6 +54,7 @@ from volatile_rse.domain.limits import problem_of_files
 from volatile_rse.domain.plan import changed_objects
 from volatile_rse.domain.planning import takes_no_more
 from volatile_rse.domain.stage import stamp
+from volatile_rse.ports import deadline
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
@@ -80,6 +81,7 @@ __all__ = ["create_record", "execute"]
 
 _log = logging.getLogger(__name__)
 
+_ADMITTED = "Another buffer is being admitted, for which the API server takes long"
 _RENEWED = "%s: the certificates of its storage are issued anew: they end soon, or another authority had issued them"
 _LIFETIME = timedelta(days=90)
 """Of certificates; they are renewed a month before."""
@@ -127,7 +129,7 @@ def _hold(world: World, request: Request, *, held: bool) -> None:
 def _admit(world: World, facts: Facts, spec: RSERecordSpec) -> None:
     """Make a record, if the class still has room for it: others may have taken that since this was decided."""
     claim, tenant = spec.claims[0], _known(facts.tenant)
-    with world.admission:
+    with deadline.held(world.admission, Reason.CLUSTER_UNREACHABLE, _ADMITTED):
         records = world.cluster.list("RSERecord")
         now = dataclasses.replace(
             facts,
@@ -171,7 +173,7 @@ class _Hand:
     def remember(self, effect: do.Remember) -> None:
         if self._record.status.inputs is None and effect.status.inputs:
             # Others of its owner may have frozen theirs since this was decided.
-            with self._world.admission:
+            with deadline.held(self._world.admission, Reason.CLUSTER_UNREACHABLE, _ADMITTED):
                 others = self._cluster.list("RSERecord")
                 used = usage_of_others(others, self._spec, self._facts.now, self._facts.tenant)
                 files = sum(entry.files for entry in effect.status.inputs)

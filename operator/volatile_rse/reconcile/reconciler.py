@@ -27,6 +27,7 @@ from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, stage_of, when
 from volatile_rse.domain.status import status_of
 from volatile_rse.domain.times import is_time, later
+from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.ports.telemetry import Telemetry
@@ -44,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 _ROUNDS = 50
 """Looks at the world in one visit: more than any chain of effects needs."""
+_DEEDS, _WORDS = 15.0, 10.0
+"""Seconds of a visit that its looks leave to what is done upon them, and that its status has at least."""
 _POLL = 1.5
 """Seconds until the next look while something is awaited; half as much again each time that nothing has changed."""
 _IMPATIENT = 0.5
@@ -135,11 +138,8 @@ class Reconciler:
         """
         try:
             outcome = self._converge(record_id, known)
-            all_said = self._say_request(record_id, outcome)
-            if outcome.facts.unseen is not None and outcome.facts.unseen.reason is Reason.RECORD_UNREADABLE:
-                self._say_unreadable(record_id, outcome.facts.unseen)
-            else:
-                self._say_record(record_id, outcome)
+            with deadline.at_least(_WORDS):
+                all_said = self._say(record_id, outcome)
         except PortError as error:
             named = {"record": record_id, "reason": error.reason.value}
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what, extra=named)
@@ -167,17 +167,18 @@ class Reconciler:
 
     def _say_failure(self, record_id: str, known: tuple[str, str] | None, why: Problem) -> None:
         """Tell of a visit that failed, where people look, as far as that can be written."""
-        try:
-            facts = replace(glimpse(self._world, record_id, known), unseen=why)
-        except PortError as error:
-            _log.warning("%s: its status cannot be read: %s", record_id, error.what, extra={"record": record_id})
-            return
-        outcome = _Outcome(facts, Plan(problems=(why,)))
-        for say in (self._say_request, self._say_record):
+        with deadline.at_least(_WORDS):
             try:
-                say(record_id, outcome)
-            except Exception as error:  # noqa: BLE001 (what is told first is what went wrong before)
-                _log.warning("%s: its status cannot be written: %r", record_id, error, extra={"record": record_id})
+                facts = replace(glimpse(self._world, record_id, known), unseen=why)
+            except PortError as error:
+                _log.warning("%s: its status cannot be read: %s", record_id, error.what, extra={"record": record_id})
+                return
+            outcome = _Outcome(facts, Plan(problems=(why,)))
+            for say in (self._say_request, self._say_record):
+                try:
+                    say(record_id, outcome)
+                except Exception as error:  # noqa: BLE001 (what is told first is what went wrong before)
+                    _log.warning("%s: its status cannot be written: %r", record_id, error, extra={"record": record_id})
 
     def _poll(self, record_id: str, outcome: _Outcome) -> float:
         """Look less often at what does not change; whatever does change brings the shortest time back."""
@@ -216,19 +217,29 @@ class Reconciler:
             # What is refused for one file does not keep the others back: they go on as far as they can.
             refused = () if failed is None or changed else (Problem(failed.reason, failed.what),)
             before = None if changed else decided.effects
-        return _Outcome(facts, replace(decided, waiting=decided.waiting or "the next visit"))
+            if deadline.left() <= _DEEDS:
+                # The next visit has all its time for the next look.
+                break
+        told = (*refused, *decided.problems)
+        return _Outcome(facts, replace(decided, problems=told, waiting=decided.waiting or "the next visit"))
 
     def _decide(
         self, record_id: str, known: tuple[str, str] | None, before: tuple[do.Effect, ...] | None
     ) -> tuple[Facts, Plan]:
-        """Decide on the end before anything but request and record is looked at; if there is none, look at the rest."""
-        facts, instance = glimpse(self._world, record_id, known), self._world.settings.instance
+        """Decide on the end before anything but request and record is looked at; if there is none, look at the rest.
+
+        However long the looks take, what is decided upon them can be done: the fence above all.
+        """
+        instance = self._world.settings.instance
+        with deadline.sparing(_DEEDS):
+            facts = glimpse(self._world, record_id, known)
         end = plan_end(facts, instance)
         # One that cannot be written keeps nothing else back.
         if end.effects and end.effects != before:
             return facts, end
         try:
-            facts = look_closely(self._world, self._connections, facts)
+            with deadline.sparing(_DEEDS):
+                facts = look_closely(self._world, self._connections, facts)
         except UnreachableError as error:
             self._end_at_least(record_id, facts, Problem(error.reason, error.what))
             raise
@@ -308,6 +319,15 @@ class Reconciler:
         return max((outcome.plan.wake - self._world.clock.now()).total_seconds(), 0.5)
 
     # Status.
+
+    def _say(self, record_id: str, outcome: _Outcome) -> bool:
+        """Write what has come of a visit; tell whether nothing is left to be said later."""
+        all_said, unseen = self._say_request(record_id, outcome), outcome.facts.unseen
+        if unseen is not None and unseen.reason is Reason.RECORD_UNREADABLE:
+            self._say_unreadable(record_id, unseen)
+        else:
+            self._say_record(record_id, outcome)
+        return all_said
 
     def _say_request(self, record_id: str, outcome: _Outcome, *, at_once: bool = False) -> bool:
         """Write what is to be read by people, where it differs from what stands there.

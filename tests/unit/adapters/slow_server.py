@@ -38,10 +38,12 @@ class SlowServer:
     ----------
     sent
         Bytes of bodies.
+    taken
+        Connections.
     """
 
     def __init__(self, folder: Path, manner: str) -> None:
-        self.manner, self.sent = manner, 0
+        self.manner, self.sent, self.taken = manner, 0, 0
         pair = AUTHORITY.server(["localhost"], timedelta(days=1))
         (folder / "slow.pem").write_text(pair.certificate + pair.key)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -65,6 +67,7 @@ class SlowServer:
             except OSError:
                 return
             self._open.append(line)
+            self.taken += 1
             threading.Thread(target=self._serve, args=(line,), daemon=True).start()
 
     def _serve(self, line: socket.socket) -> None:

@@ -15,11 +15,13 @@ from tests.unit.adapters.slow_server import AUTHORITY, MANNERS, slow_server
 from volatile_rse.adapters import agent_client, endpoints, https, kubernetes
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.endpoints import XrootdEndpoints
+from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.adapters.rucio import server as rucio_server
 from volatile_rse.adapters.rucio.server import RucioServer
 from volatile_rse.api.agent import Manifest
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
+from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, UnreachableError
 
@@ -58,19 +60,41 @@ def rucio(port: int, folder: Path) -> None:
     RucioServer(spec, ("ops", "secret"), AUTHORITY.bundle(), folder).call("the server", "ping")
 
 
-def cluster(port: int, folder: Path) -> None:
+def asked(port: int, folder: Path) -> KubernetesCluster:
     bundle = folder / "ca.pem"
     bundle.write_text(AUTHORITY.bundle())
     configuration = Configuration(host=f"https://localhost:{port}")
     configuration.ssl_ca_cert = str(bundle)
     configuration.retries = 0
-    KubernetesCluster(ApiClient(configuration)).get(Ref("Namespace", None, "x"))
+    return KubernetesCluster(ApiClient(configuration))
+
+
+def cluster(port: int, folder: Path) -> None:
+    asked(port, folder).get(Ref("Namespace", None, "x"))
 
 
 CALLS: dict[str, Callable[[int, Path], None]] = {
     "an agent": agent, "an agent's report": report, "a door": door, "a site": site, "Rucio": rucio,
     "the cluster": cluster,
 }  # fmt: skip
+
+
+def listing(port: int, folder: Path) -> None:
+    asked(port, folder).list("Pod")
+
+
+def sight(port: int, folder: Path) -> None:
+    del folder
+    XrootdEndpoints(AUTHORITY.bundle()).can_read("localhost", port, "/store/x", "token")
+
+
+def sight_by_root(port: int, folder: Path) -> None:
+    del folder
+    XrootdEndpoints(AUTHORITY.bundle()).can_read_by_root("localhost", port, ["/store/x"], "token")
+
+
+IN_TIME = {**CALLS, "a list": listing, "a file": sight, "a file by root": sight_by_root}
+"""What a visit asks; it is not told by the answer what can be read where none came because its time was over."""
 
 
 @pytest.fixture
@@ -127,9 +151,93 @@ def test_what_has_no_bound_keeps_its_own_time() -> None:
     assert https.left() > 0
     with https.bounded(5, 1):
         assert 4 < https.left() <= 5
-        with https.bounded(0, 1), pytest.raises(TimeoutError, match="longer than 0 s"):
+        with deadline.within(60), https.bounded(0, 1), pytest.raises(TimeoutError, match="longer than 0 s"):
             https.left()
         assert https.left() > 4
+
+
+@pytest.mark.parametrize(
+    ("whom", "manner"),
+    [
+        *((whom, "says nothing before TLS") for whom in IN_TIME),
+        # The root protocol does not begin with TLS: there such a server lets go at once.
+        *((whom, "sends a byte of the header now and then") for whom in IN_TIME if whom != "a file by root"),
+    ],
+)
+def test_nobody_is_waited_for_beyond_the_time_of_the_visit(tmp_path: Path, whom: str, manner: str) -> None:
+    with slow_server(tmp_path, manner) as slow:
+        began = time.monotonic()
+        with deadline.within(SHORT) as visit, pytest.raises(UnreachableError, match="time of this visit was over"):
+            IN_TIME[whom](slow.port, tmp_path)
+        assert SHORT / 2 < time.monotonic() - began < SHORT + SLACK
+        assert visit.missed
+
+
+@pytest.mark.parametrize("whom", IN_TIME)
+def test_who_has_no_time_left_asks_nobody(tmp_path: Path, whom: str) -> None:
+    with slow_server(tmp_path, "says nothing before TLS") as slow:
+        with deadline.within(0) as visit, pytest.raises(UnreachableError, match="time of this visit was over"):
+            IN_TIME[whom](slow.port, tmp_path)
+        assert slow.taken == 0
+        assert visit.missed
+
+
+def test_the_pages_of_a_list_share_the_time_of_the_visit(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, pages = 0.0, 0
+    monkeypatch.setattr(deadline, "monotonic", lambda: now)
+
+    class Page:
+        status = 200
+
+        def getheader(self, _name: str) -> None:
+            return None
+
+        def read(self) -> bytes:
+            return b'{"metadata": {"continue": "%d"}, "items": []}' % pages
+
+    def call_api(*_: object, **__: object) -> Page:
+        nonlocal now, pages
+        now, pages = now + 10, pages + 1
+        return Page()
+
+    made = KubernetesCluster(ApiClient(Configuration(host="https://localhost:1")))
+    monkeypatch.setattr(made._client, "call_api", call_api)
+    with deadline.within(45), pytest.raises(UnreachableError, match="time of this visit was over"):
+        made.list("Pod")
+    assert pages == 5
+
+
+def test_a_server_is_not_left_alone_because_a_visit_had_no_time_for_it(tmp_path: Path) -> None:
+    spec = RucioConnectionSpec.model_validate(
+        {"server": "https://localhost:1", "account": "ops", "userpass": {"secretName": "x"}, "ledgerScope": "vrse"}
+    )
+    gate = Gate("https://localhost:1", Budget())
+    server = RucioServer(spec, ("ops", "secret"), AUTHORITY.bundle(), tmp_path, gate)
+    with deadline.within(0), pytest.raises(UnreachableError, match="time of this visit"):
+        server.call("the server", "ping")
+    with gate.call():
+        pass
+    with pytest.raises(UnreachableError, match="does not answer"):
+        server.call("the server", "ping")
+    with pytest.raises(UnreachableError, match="left alone"), gate.call():
+        pass
+
+
+def test_a_probe_is_removed_again_also_where_the_visit_ends_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked_for = 0.0, []
+    monkeypatch.setattr(deadline, "monotonic", lambda: now)
+
+    def call(method: str, *_: object) -> endpoints._Answer:
+        nonlocal now
+        asked_for.append((method, deadline.left()))
+        now += 60
+        return endpoints._Answer(method, 201, "")
+
+    made = XrootdEndpoints(AUTHORITY.bundle())
+    monkeypatch.setattr(made, "_call", call)
+    with deadline.within(60):
+        assert made.can_write("localhost", 1, "/outbox/x/", "token")
+    assert asked_for == [("PUT", 60), ("DELETE", endpoints._TIMEOUT)]
 
 
 @pytest.mark.parametrize("token", ["same", "another each time"])

@@ -8,6 +8,7 @@ import pytest
 
 from volatile_rse.adapters.gate import Gate
 from volatile_rse.api.rucioconnection import Budget
+from volatile_rse.ports import deadline
 from volatile_rse.ports.errors import UnreachableError
 
 
@@ -125,6 +126,31 @@ def waits_for(seen: Callable[[], bool]) -> None:
     while not seen():
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+def test_nobody_waits_for_a_turn_beyond_the_time_of_the_visit() -> None:
+    gate = Gate("https://rucio", Budget(concurrency=1, timeout=60))
+    with gate.call():
+        with (
+            deadline.within(0.05) as visit,
+            pytest.raises(UnreachableError, match=r"not asked.*time of this visit"),
+            gate.call(),
+        ):
+            pytest.fail("two at a time")
+        assert visit.missed
+    with gate.call():
+        pass
+
+
+def test_nobody_waits_for_the_rate_beyond_the_time_of_the_visit() -> None:
+    gate = Gate("https://rucio", Budget(calls_per_second=1, timeout=60))
+    for _ in range(2):
+        with gate.call():
+            pass
+    began = time.monotonic()
+    with deadline.within(0.1), pytest.raises(UnreachableError, match=r"not asked.*time of this visit"), gate.call():
+        pytest.fail("too early")
+    assert time.monotonic() - began < 0.5, "it is known beforehand"
 
 
 def test_who_gives_up_is_in_nobody_s_way() -> None:

@@ -1,4 +1,4 @@
-"""How one Rucio server is asked: in bounded time, with one client for each thread, and every failure named."""
+"""How one Rucio server is asked: in bounded time, with one client for each call that runs, and every failure named."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 import re
 import tempfile
-import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from volatile_rse.adapters.rucio.shapes import fault_of
 from volatile_rse.api.addresses import server_url
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
+from volatile_rse.ports.deadline import OverError
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
 __all__ = ["RucioServer", "parts", "url_parts"]
@@ -35,6 +37,8 @@ _URL_LENGTH = 3000
 """Characters of names in a URL: gunicorn takes a line of 4094."""
 _MOST = 512 << 20
 """Bytes of all answers to one call: what has more takes several times as much of the operator's memory."""
+_SILENT = 10.0
+"""Seconds without an answer that tell of a server, also if it was the visit whose time was over."""
 
 
 class RucioServer:
@@ -65,7 +69,8 @@ class RucioServer:
         self._folder = tempfile.TemporaryDirectory(prefix="rucio-", dir=private, ignore_cleanup_errors=True)
         self._private = Path(self._folder.name)
         self._bundle = _bundle(self._private, authorities)
-        self._local = threading.local()
+        self._idle: list[Any] = []
+        """Clients that are not in use: the budget bounds how many there are, and each call has one for itself."""
 
     def call(
         self,
@@ -86,10 +91,11 @@ class RucioServer:
         """
         from rucio.common import exception as raised  # noqa: PLC0415 (the library reads its configuration at import)
 
-        tolerate = tolerate or {}
+        tolerate, began = tolerate or {}, time.monotonic()
         try:
-            with self._gate.call(), https.bounded(self._gate.budget.timeout, _MOST):
-                answer = getattr(self._client(), method)(*args, **kwargs)
+            with self._gate.call(), https.bounded(self._gate.budget.timeout, _MOST), self._lent() as client:
+                began = time.monotonic()
+                answer = getattr(client, method)(*args, **kwargs)
                 # A stream fails while it is read, not when it is asked for.
                 answer = list(answer) if isinstance(answer, Iterator) else answer
             fault = fault_of(method, answer)
@@ -97,7 +103,9 @@ class RucioServer:
             self._gate.answered()
             raise
         except (requests.RequestException, raised.ServerConnectionException, OSError, json.JSONDecodeError) as error:
-            self._gate.failed()
+            if not isinstance(error, OverError) or time.monotonic() - began >= _SILENT:
+                # Others are not kept from a server of which it is not known that it is silent.
+                self._gate.failed()
             what = f"Rucio at {self._connection.server} does not answer: {self._said(error)}."
             raise UnreachableError(Reason.CATALOGUE_UNREACHABLE, what) from error
         except raised.RucioException as error:
@@ -136,12 +144,20 @@ class RucioServer:
     def _said(self, error: Exception) -> str:
         return told(_gist(error), self._login[1])
 
+    @contextmanager
+    def _lent(self) -> Iterator[Any]:
+        """Give a client that nobody else uses meanwhile: Rucio's are not made for several."""
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            client = self._client()
+        try:
+            yield client
+        finally:
+            self._idle.append(client)
+
     def _client(self) -> Any:  # noqa: ANN401
-        """Give this thread's client: Rucio's are not made for several."""
-        client = getattr(self._local, "client", None)
-        if client is None:
-            client = self._local.client = _connect(self._connection, self._login, self._bundle, self._private)
-        return client
+        return _connect(self._connection, self._login, self._bundle, self._private)
 
 
 class _Whole(https.BoundedTls):
@@ -183,7 +199,10 @@ def _connect(connection: RucioConnectionSpec, login: tuple[str, str], bundle: st
     configuration = private.parent / "rucio.cfg"
     # The second try is for a connection that the server had closed meanwhile; the reconciler does all others.
     if not configuration.exists():
-        configuration.write_text("[client]\nrequest_retries = 0\n")
+        # Under its name only once it is whole: another thread may look for it just now.
+        with tempfile.NamedTemporaryFile("w", dir=private.parent, delete=False) as made:
+            made.write("[client]\nrequest_retries = 0\n")
+        Path(made.name).rename(configuration)
     os.environ.setdefault("RUCIO_CONFIG", str(configuration))
     # Imported late: the library looks for its configuration as it is imported.
     from rucio.client import Client  # noqa: PLC0415

@@ -199,14 +199,15 @@ def _fencing(look: Look) -> None:
     if look.record.status.session.ready_at is None:
         return
     reports.report(look)
+    if look.facts.report is not None and look.facts.report.actual.mode == "fenced":
+        # Before Rucio is asked, which may take all the time that there is.
+        look.set(writable=look.ask(door.writable, look))
     if look.record.status.losses:
         # People are not sent to what is gone, whenever its agent comes again or the fence is proven.
         registration.rse(look)
         registration.replicas(look)
         if look.facts.report is not None:
             look.set(inputs=look.ask(reports.inputs, look), outputs=look.ask(reports.outputs, look))
-    if look.facts.report is not None and look.facts.report.actual.mode == "fenced":
-        look.set(writable=look.ask(door.writable, look))
 
 
 def _keeping(look: Look) -> None:

@@ -1,0 +1,212 @@
+"""Whoever hangs eats the time of a visit, and keeps neither the end of a session nor its fence nor a word back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.api.conditions import Reason
+from volatile_rse.builders.objects import record_name
+from volatile_rse.domain import effects as do
+from volatile_rse.domain.stage import Stage
+from volatile_rse.ports import deadline
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import UnreachableError
+from volatile_rse.reconcile import reconciler
+from volatile_rse.reconcile.world import World
+
+VISIT, QUICK, NEVER = 60.0, 0.01, 10_000.0
+"""Seconds of a visit, of a call that is answered, and of one that is not."""
+Answers = Callable[[str, str, tuple[Any, ...]], float]
+"""Port, method and what it is called with -> seconds that the answer takes."""
+
+
+class Timed:
+    """Fakes whose calls take time, and fail as real ones do when a visit has none left."""
+
+    def __init__(self, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.takes: Answers = lambda *_: QUICK
+        self.called: list[str] = []
+        monkeypatch.setattr(deadline, "monotonic", lambda: self.now)
+        self._small, made = small, small.world
+        self._world = made
+        monkeypatch.setattr(small, "world", self.world)
+        small.forget()
+
+    def world(self) -> World:
+        made = self._world()
+        for port, reason in {
+            "cluster": Reason.CLUSTER_UNREACHABLE,
+            "endpoints": Reason.BUFFER_UNREACHABLE,
+        }.items():
+            object.__setattr__(made, port, self.timed(port, reason, getattr(made, port)))
+        connect, buffer = made.connect, made.buffer
+        object.__setattr__(
+            made, "connect", lambda login: self.timed("catalogue", Reason.CATALOGUE_UNREACHABLE, connect(login))
+        )
+        object.__setattr__(made, "buffer", lambda *at: self.timed("buffer", Reason.BUFFER_UNREACHABLE, buffer(*at)))
+        return made
+
+    def timed(self, port: str, reason: Reason, real: Any) -> Any:
+        outer = self
+
+        class Port:
+            def __getattr__(self, method: str) -> Any:
+                def call(*args: Any, **kwargs: Any) -> Any:
+                    outer.called.append(f"{port}.{method}")
+                    takes, left = outer.takes(port, method, args), deadline.left()
+                    outer.now += min(takes, left)
+                    if takes >= left:
+                        raise UnreachableError(reason, f"{port}.{method}: {deadline.missed()}.")
+                    return getattr(real, method)(*args, **kwargs)
+
+                return call
+
+        return Port()
+
+    def visit(self) -> deadline.Deadline:
+        """Let the operator look once, with all the time of a visit."""
+        self._small.applied.clear()
+        self.called.clear()
+        began = self.now
+        with deadline.within(VISIT) as visit:
+            self._small.visit()
+        assert self.now - began <= VISIT + 2 * reconciler._WORDS
+        return visit
+
+
+def hangs(*which: str) -> Answers:
+    return lambda port, method, _args: NEVER if port in which or f"{port}.{method}" in which else QUICK
+
+
+def running() -> Small:
+    small = Small()
+    small.begin()
+    small.write("kept/a")
+    return small
+
+
+def end(small: Small) -> None:
+    small.patch(REQUEST, endRequested=True)
+
+
+def lose(small: Small) -> None:
+    """Have Rucio asked while the session is fenced: once before, its storage was lost."""
+    record = Ref("RSERecord", None, record_name(small.record_id))
+    small.cluster.merge(record, {"status": {"losses": ["then: the storage was lost"]}}, subresource="status")
+
+
+def effects(small: Small, kind: type[do.Effect]) -> int:
+    return sum(isinstance(effect, kind) for effect in small.applied)
+
+
+@pytest.mark.parametrize("who", ["catalogue", "endpoints", "catalogue.rse", "buffer.inputs", "buffer.outputs"])
+@pytest.mark.parametrize("lost", [False, True])
+def test_whoever_hangs_the_session_ends_and_is_fenced(monkeypatch: pytest.MonkeyPatch, who: str, *, lost: bool) -> None:
+    small = running()
+    if lost:
+        lose(small)
+    timed = Timed(small, monkeypatch)
+    end(small)
+    timed.takes = hangs(who)
+    timed.visit()
+    assert small.truth["session"]["endedAt"]
+    assert effects(small, do.RevokeSession) == 1
+    assert effects(small, do.Fence) == 1
+    assert small.buffer.report().desired.mode == "fenced"
+
+
+def test_what_rucio_is_told_of_a_loss_comes_after_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = running()
+    small.buffer.lose_volume()
+    timed = Timed(small, monkeypatch)
+    end(small)
+    timed.takes = hangs("catalogue.suspend")
+    visit = timed.visit()
+    assert visit.missed
+    assert effects(small, do.Fence) == 1
+
+
+def test_a_cluster_that_hangs_beyond_the_glimpse_leaves_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = running()
+    timed = Timed(small, monkeypatch)
+    end(small)
+    timed.takes = hangs("cluster.list")
+    visit = timed.visit()
+    assert visit.missed
+    assert effects(small, do.Fence) == 1
+
+
+def test_that_nobody_writes_any_more_is_seen_before_rucio_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = running()
+    lose(small)
+    end(small)
+    small.until(lambda: small.truth.get("phase") == Stage.FENCING.value)
+    timed = Timed(small, monkeypatch)
+    timed.takes = hangs("catalogue")
+    for _ in range(3):
+        timed.visit()
+        small.others()
+    assert small.buffer.report().seal is not None, "the inventory was ordered"
+
+
+def is_told(small: Small) -> bool:
+    conditions = small.cluster.get(REQUEST)["status"]["conditions"]  # type: ignore[index]
+    return any("time of this visit was over" in condition["message"] for condition in conditions)
+
+
+@pytest.mark.parametrize("who", ["buffer.report", "catalogue", "endpoints"])
+def test_what_has_eaten_the_time_is_told(monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    timed = Timed(small, monkeypatch)
+    timed.takes = hangs(who)
+    visit = timed.visit()
+    assert visit.missed
+    assert is_told(small)
+
+
+def test_deeds_that_have_eaten_the_time_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small()
+    small.request()
+    timed = Timed(small, monkeypatch)
+    timed.takes = hangs("catalogue.ensure_ledger")
+    for _ in range(10):
+        began = timed.now
+        timed.visit()
+        small.others()
+        if timed.now - began >= VISIT:
+            break
+    assert "catalogue.ensure_ledger" in timed.called
+    assert is_told(small)
+
+
+def test_a_visit_that_fails_for_want_of_time_is_told_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small()
+    small.request()
+    small.until(small.has_session)
+    timed = Timed(small, monkeypatch)
+    timed.takes = hangs("cluster.list")
+    for _ in range(reconciler._BLINKS + 1):
+        timed.visit()
+    assert is_told(small)
+
+
+def test_a_look_is_not_begun_that_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deeds that take all of it are told as what they are; the next visit looks again."""
+    small = Small()
+    small.request()
+    timed = Timed(small, monkeypatch)
+    slow = VISIT - reconciler._DEEDS
+    timed.takes = lambda port, method, _: slow if (port, method) == ("cluster", "create") else QUICK
+    assert not timed.visit().missed
+    assert small.record
+    for _ in range(10):
+        timed.visit()
+        small.others()
+    assert small.truth.get("inputs") is not None, "each visit has got on"
