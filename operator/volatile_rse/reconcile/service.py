@@ -22,6 +22,7 @@ from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
 from volatile_rse.domain.tenants import faults_of_tenancy
 from volatile_rse.domain.times import is_time
+from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.connections import Connections
@@ -52,6 +53,10 @@ Object = Mapping[str, Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_VISIT, _LONGEST = 60.0, 300.0
+"""Seconds for all of a visit; doubled up to this for a buffer whose last one they did not suffice for."""
+_SLOW = 5.0
+"""Seconds from which a visit counts as slow: the next one does not wait for a thread of the others."""
 _PATIENCE = 10
 """Seconds for what is being done when the process shall end."""
 _ORPHANS = 600.0
@@ -106,7 +111,7 @@ class Service:
     Parameters
     ----------
     threads
-        Buffers that are worked on at the same time.
+        Buffers that are worked on at the same time; a third as many more threads work on those whose visits take long.
     interval
         Seconds between two sweeps.
     check
@@ -119,7 +124,7 @@ class Service:
         self,
         world: World,
         *,
-        threads: int = 4,
+        threads: int = 24,
         interval: float = 60.0,
         check: Callable[[], None] = lambda: None,
         awake: Callable[[], None] = lambda: None,
@@ -128,14 +133,17 @@ class Service:
         self._check = check
         self._reconciler = Reconciler(world, guarded(execute, check, awake))
         self._connections = Connections(world)
+        slow = -(-threads // 3)
         # An owner whose visits take long leaves a thread to others.
-        self._queue = KeyedQueue(owner_of=self._owner_of, most=max(threads - 1, 1))
+        self._queue = KeyedQueue(owner_of=self._owner_of, most=max(threads - 1, 1), most_slow=max(slow - 1, 1))
         self._interval = interval
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, str]] = {}
         self._selectors: dict[str, tuple[str, Mapping[str, str]]] = {}
         self._owners: dict[str, Owner] = {}
         """Record -> namespace and account for which it is worked on."""
+        self._allowed: dict[str, float] = {}
+        """Record -> seconds for its next visit, where the last one was cut off."""
         self._stopping = threading.Event()
         self._stirred = threading.Event()
         """The next sweep shall not wait."""
@@ -144,7 +152,10 @@ class Service:
         self._searched = float("-inf")
         self._told: dict[str, int] = {}
         """UID of a class that has something wrong -> its generation of which that was told."""
-        self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(threads)]
+        workers = [*((f"worker-{n}", False) for n in range(threads)), *((f"slow-{n}", True) for n in range(slow))]
+        self._threads = [
+            threading.Thread(target=self._work, args=(is_slow,), name=name, daemon=True) for name, is_slow in workers
+        ]
         self._threads.append(threading.Thread(target=self._sweeps, name="sweep", daemon=True))
         self._searching = threading.Thread(target=self._searches, name="search", daemon=True)
         """Beside the sweep, which a slow Rucio must not hold up."""
@@ -227,25 +238,31 @@ class Service:
 
     # Work.
 
-    def _work(self) -> None:
-        while (key := self._queue.take()) is not None:
+    def _work(self, is_slow: bool) -> None:  # noqa: FBT001 (given to a thread)
+        while (key := self._queue.take(slow=is_slow)) is not None:
             self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
             self._visit(key)
 
     def _visit(self, key: str) -> None:
         delay: float | None = self._interval
         began, failed = time.monotonic(), False
+        with self._lock:
+            known, allowed = self._known.get(key), self._allowed.pop(key, _VISIT)
         try:
-            with self._lock:
-                known = self._known.get(key)
-            delay = self._reconciler.visit(key, known)
+            with deadline.within(allowed) as visit:
+                delay = self._reconciler.visit(key, known)
+            if visit.missed:
+                # What takes longer than a visit would begin anew each time. It costs the others nothing.
+                with self._lock:
+                    self._allowed[key] = min(2 * allowed, _LONGEST)
         except Exception:  # noqa: BLE001 (logged with its traceback below)
             # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
             _log.exception("%s: the visit failed", key, extra={"record": key})
             failed = True
         finally:
-            self._queue.done(key)
-            self._world.telemetry.visited(time.monotonic() - began, failed=failed)
+            took = time.monotonic() - began
+            self._queue.done(key, slow=took >= _SLOW)
+            self._world.telemetry.visited(took, failed=failed)
         if delay is not None:
             self._queue.add(key, delay)
 
@@ -342,6 +359,8 @@ class Service:
                 self._known.pop(record_id, None)
                 self._selectors.pop(record_id, None)
                 self._owners.pop(record_id, None)
+                self._allowed.pop(record_id, None)
+        self._queue.forget(gone)
 
     def _expire(self, name: str, uid: str) -> None:
         self._check()

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volatile_rse.reconcile.queue import KeyedQueue, Owner
+from volatile_rse.reconcile.queue import _SPARE, KeyedQueue, Owner, _Ranked
 
 
 class Time:
@@ -177,14 +176,116 @@ def test_how_late_it_is_counts_all_owners() -> None:
     assert (queue.due(), queue.lateness()) == (1, 1)
 
 
+def taken_by(queue: KeyedQueue, *, slow: bool = False) -> tuple[list[str | None], threading.Thread]:
+    """Have a thread take a key, which may have to wait."""
+    taken: list[str | None] = []
+    worker = threading.Thread(target=lambda: taken.append(queue.take(slow=slow)), daemon=True)
+    worker.start()
+    return taken, worker
+
+
+def test_a_slow_key_waits_in_a_lane_of_its_own_until_it_is_quick_again() -> None:
+    queue = filled("a/a/1")
+    assert not queue.is_slow("a/a/1")
+    for slow in (False, True, True):
+        assert queue.take(slow=slow) == "a/a/1"
+        queue.add("a/a/1")
+        queue.done("a/a/1", slow=True)
+        assert queue.is_slow("a/a/1")
+    assert queue.due() == 1
+    queue.add("b/b/1")
+    assert queue.take() == "b/b/1", "nobody waits behind it"
+    assert queue.take(slow=True) == "a/a/1"
+    queue.done("a/a/1")
+    queue.add("a/a/1")
+    assert not queue.is_slow("a/a/1")
+    assert queue.take() == "a/a/1"
+
+
+@pytest.mark.parametrize("was_slow", [False, True])
+@pytest.mark.parametrize("is_slow", [False, True])
+@pytest.mark.parametrize("again", ["while it is worked on", "afterwards"])
+def test_a_key_that_changes_its_lane_is_worked_on_by_one_thread_at_a_time(
+    again: str, *, was_slow: bool, is_slow: bool
+) -> None:
+    queue = filled("a/a/1")
+    if was_slow:
+        assert queue.take() == "a/a/1"
+        queue.done("a/a/1", slow=True)
+        queue.add("a/a/1")
+    assert queue.take(slow=was_slow) == "a/a/1"
+    waiting = {slow: taken_by(queue, slow=slow) for slow in (False, True)}
+    if again == "while it is worked on":
+        queue.add("a/a/1")
+        for taken, worker in waiting.values():
+            worker.join(0.03)
+            assert taken == []
+        assert queue.due() == 1
+    queue.done("a/a/1", slow=is_slow)
+    if again == "afterwards":
+        queue.add("a/a/1")
+    taken, worker = waiting[is_slow]
+    worker.join(5)
+    assert taken == ["a/a/1"]
+    assert waiting[not is_slow][0] == []
+    assert queue.due() == 0
+    queue.close()
+    waiting[not is_slow][1].join(5)
+    assert waiting[not is_slow][0] == [None]
+
+
+def test_owners_take_turns_in_the_slow_lane_too_and_the_last_thread_of_it_is_left_to_others() -> None:
+    queue = KeyedQueue(Time(), owner, most=9, most_slow=2)
+    for key in (*many("greedy/a", 9), "other/b/1"):
+        queue.add(key)
+        assert queue.take() == key
+        queue.done(key, slow=True)
+    for key in many("greedy/a", 9):
+        queue.add(key)
+    queue.add("other/b/1", 1000)
+    at_work = [queue.take(slow=True) for _ in range(2)]
+    taken, worker = taken_by(queue, slow=True)
+    worker.join(0.05)
+    assert taken == [], "a third of the same namespace"
+    queue.add("other/b/1")
+    worker.join(5)
+    assert taken == ["other/b/1"]
+    assert len(set(at_work)) == 2
+
+
+def test_what_is_forgotten_is_quick_if_it_comes_again() -> None:
+    queue = filled("a/a/1")
+    assert queue.take() == "a/a/1"
+    queue.add("a/a/1")
+    queue.done("a/a/1", slow=True)
+    queue.forget(["a/a/1", "never/a/1"])
+    assert not queue.is_slow("a/a/1")
+    assert queue.take() == "a/a/1", "and it is not lost"
+
+
+@pytest.mark.parametrize("keys", [1, 300])
+def test_what_is_added_and_taken_again_and_again_leaves_nothing_behind(keys: int) -> None:
+    time, names = Time(), [f"{number % 7}/{number % 30}/{number}" for number in range(keys)]
+    queue = KeyedQueue(time, owner)
+    for _ in range(20_000 // keys):
+        for key in names:
+            queue.add(key, 5000)
+            queue.add(key)
+            assert queue.take() is not None
+        for key in names:
+            queue.done(key)
+    ranked = [thing for lane in queue._lanes() for thing in vars(lane).values() if isinstance(thing, _Ranked)]
+    assert max(len(one._heap) for one in (queue._oldest, *ranked)) <= 2 * keys + _SPARE
+
+
 SIZES = st.dictionaries(st.sampled_from(["a/1", "b/1", "c/1", "c/2"]), st.integers(1, 30), min_size=1)
 """Owner -> how many keys it has."""
 KEYS = st.tuples(st.sampled_from("xyz"), st.sampled_from("ab"), st.integers(0, 9)).map(lambda k: "/".join(map(str, k)))
 DEEDS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), KEYS, st.integers(0, 9)),
-        st.tuples(st.just("take"), st.just(""), st.just(0)),
-        st.tuples(st.just("done"), st.just(""), st.integers(0, 3)),
+        st.tuples(st.sampled_from(["take", "take slow"]), st.just(""), st.just(0)),
+        st.tuples(st.sampled_from(["done", "done slow"]), st.just(""), st.integers(0, 3)),
         st.tuples(st.just("wait"), st.just(""), st.integers(1, 5)),
     ),
     max_size=80,
@@ -197,29 +298,38 @@ def test_whatever_is_done_no_key_is_lost_or_given_early_or_twice(
     deeds: list[tuple[str, str, int]], most: int | None
 ) -> None:
     time = Time()
-    queue = KeyedQueue(time, owner, most)
+    queue = KeyedQueue(time, owner, most, most)
     due: dict[str, float] = {}
-    at_work: list[str] = []
+    # In which lane each was taken.
+    at_work: dict[str, bool] = {}
+    slow: set[str] = set()
     for deed, key, number in deeds:
         if deed == "add":
             queue.add(key, number)
             due[key] = min(due.get(key, float("inf")), time.now + number)
         elif deed == "wait":
             time.now += number
-        elif deed == "done" and at_work:
-            queue.done(at_work.pop(number % len(at_work)))
-        elif deed == "take" and len(at_work) < 4 and may_take(due, at_work, time.now, most):
-            taken = queue.take()
-            assert taken is not None
-            assert taken not in at_work
-            assert due.pop(taken) <= time.now
-            at_work.append(taken)
+        elif deed.startswith("done") and at_work:
+            finished = list(at_work)[number % len(at_work)]
+            del at_work[finished]
+            queue.done(finished, slow="slow" in deed)
+            slow = slow | {finished} if "slow" in deed else slow - {finished}
+        elif deed.startswith("take") and len(at_work) < 6:
+            lane = "slow" in deed
+            of_lane = {key: moment for key, moment in due.items() if (key in slow) is lane}
+            if may_take(of_lane, at_work, time.now, most, lane=lane):
+                taken = queue.take(slow=lane)
+                assert taken is not None
+                assert taken not in at_work
+                assert (taken in slow) is lane
+                assert due.pop(taken) <= time.now
+                at_work[taken] = lane
         assert queue.due() == sum(moment <= time.now for moment in due.values())
 
 
-def may_take(due: dict[str, float], at_work: list[str], now: float, most: int | None) -> bool:
-    """Tell whether there is a key for another worker."""
-    busy = Counter(owner(key)[0] for key in at_work)
+def may_take(due: dict[str, float], at_work: dict[str, bool], now: float, most: int | None, *, lane: bool) -> bool:
+    """Tell whether there is a key for another worker of a lane."""
+    busy = Counter(owner(key)[0] for key, taken_in in at_work.items() if taken_in is lane)
     known = {owner(key)[0] for key in due} | set(busy)
     ready = [owner(key)[0] for key, moment in due.items() if moment <= now and key not in at_work]
     return any(most is None or busy[namespace] < most or known == {namespace} for namespace in ready)
@@ -247,26 +357,46 @@ def test_the_first_key_of_an_owner_waits_for_one_turn_of_each_other_at_most(
         assert turn < others, f"{name} had its first turn after {turn} of others"
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_threads_work_on_all_of_it(threads: int) -> None:
-    queue = filled(*many("a/a", 40), *many("b/b", 40), most=max(threads - 1, 1))
+@pytest.mark.parametrize("threads", [1, 2, 12])
+def test_threads_of_both_lanes_work_on_all_of_it(threads: int) -> None:
+    keys, visits = [*many("a/a", 40), *many("b/b", 40)], 6
+    queue = KeyedQueue(owner_of=owner, most=max(threads - 1, 1), most_slow=max(threads - 1, 1))
     taken: Counter[str] = Counter()
-    finished = threading.Event()
-    lock = threading.Lock()
+    at_work: set[str] = set()
+    twice: list[str] = []
+    finished, lock = threading.Event(), threading.Lock()
 
-    def work(take: Callable[[], str | None]) -> None:
-        while (key := take()) is not None:
+    def work(*, slow: bool) -> None:
+        while (key := queue.take(slow=slow)) is not None:
             with lock:
+                twice.extend({key} & at_work)
+                at_work.add(key)
                 taken[key] += 1
-            queue.done(key)
-            if len(taken) == 80:
-                finished.set()
+                number = taken[key]
+                if sum(taken.values()) == visits * len(keys):
+                    finished.set()
+            if number % 2 and number < visits:
+                queue.add(key)
+            with lock:
+                at_work.remove(key)
+            # Each goes from lane to lane, a third of them at each visit.
+            queue.done(key, slow=(int(key[-1]) + number) % 3 == 0)
+            if not number % 2 and number < visits:
+                queue.add(key, 0.001)
 
-    workers = [threading.Thread(target=work, args=(queue.take,), daemon=True) for _ in range(threads)]
+    workers = [
+        threading.Thread(target=work, kwargs={"slow": slow}, daemon=True)
+        for slow in (False, True)
+        for _ in range(threads)
+    ]
     for worker in workers:
         worker.start()
-    assert finished.wait(10)
+    for key in keys:
+        queue.add(key)
+    assert finished.wait(30)
     queue.close()
     for worker in workers:
         worker.join(5)
-    assert set(taken.values()) == {1}
+    assert not any(worker.is_alive() for worker in workers)
+    assert twice == []
+    assert set(taken.values()) == {visits}

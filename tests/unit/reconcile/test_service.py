@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.adapters.slow_server import AUTHORITY, slow_server
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.adapters.agent_client import AgentClient
+from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import UnreachableError
+from volatile_rse.reconcile import service as service_module
 from volatile_rse.reconcile.service import Service
 
 
@@ -183,3 +190,100 @@ def test_a_sweep_counts_every_buffer_for_its_owner() -> None:
     service = Service(small.world(), threads=0)
     service.sweep()
     assert service._owner_of(small.record_id) == ("alice", "alice")
+
+
+def awaited(seen: Callable[[], object], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < until, "it has not come about"
+        time.sleep(0.002)
+
+
+def test_agents_that_hang_cost_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten of them are known after one visit each; from then on they have threads of their own."""
+    small = Small(inputs=0)
+    small.request()
+    monkeypatch.setattr(service_module, "_VISIT", 0.3)
+    monkeypatch.setattr(service_module, "_SLOW", 0.2)
+    asked, seen = list[str](), list[str]()
+
+    with slow_server(tmp_path, "says nothing before TLS") as slow:
+        pair = AUTHORITY.client("operator", timedelta(days=1))
+        agent = AgentClient(("127.0.0.1", slow.port), "localhost", AUTHORITY.bundle(), pair)
+
+        def visit(key: str, _known: object) -> float:
+            if key.startswith("hanging"):
+                asked.append(key)
+                with pytest.raises(UnreachableError):
+                    agent.report()
+                asked.remove(key)
+                return 0
+            seen.append(key)
+            return 1000
+
+        service = Service(small.world(), threads=4, interval=1000)
+        monkeypatch.setattr(service, "sweep", lambda: None)
+        monkeypatch.setattr(service, "search", lambda: None)
+        monkeypatch.setattr(service._reconciler, "visit", visit)
+        keys = [f"hanging-{number}" for number in range(10)]
+        for key in keys:
+            service._queue.add(key)
+        service.start()
+        try:
+            awaited(lambda: all(service._queue.is_slow(key) for key in keys))
+            monkeypatch.setattr(service_module, "_VISIT", 60)
+            service._allowed.clear()
+            awaited(lambda: len(asked) == 2)
+            for number in range(50):
+                service._queue.add(f"other-{number}")
+            awaited(lambda: len(seen) == 50, 5)
+            assert len(asked) == 2, "they hang still, and have the slow threads alone"
+        finally:
+            slow.close()
+            assert service.stop(), "all threads end"
+
+
+def test_a_visit_that_was_cut_off_has_more_time_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(inputs=0)
+    small.request()
+    service = Service(small.world(), threads=0)
+    given: list[float] = []
+    late = True
+
+    def visit(*_: object) -> None:
+        given.append(deadline.left())
+        if late:
+            deadline.missed()
+
+    monkeypatch.setattr(service._reconciler, "visit", visit)
+    for _ in range(5):
+        service._visit(small.record_id)
+    late = False
+    for _ in range(2):
+        service._visit(small.record_id)
+    assert given == [pytest.approx(seconds, abs=5) for seconds in (60, 120, 240, 300, 300, 300, 60)]
+    late = True
+    service._visit(small.record_id)
+    service._forget([small.record_id])
+    service._visit(small.record_id)
+    assert given[-1] == pytest.approx(60, abs=5)
+    assert deadline.left() == float("inf"), "the time ends with the visit"
+
+
+@pytest.mark.parametrize(("took", "is_slow"), [(0.1, False), (4.9, False), (5.0, True), (59.0, True)])
+def test_by_how_long_it_took_a_visit_is_slow(monkeypatch: pytest.MonkeyPatch, took: float, *, is_slow: bool) -> None:
+    small, now = Small(inputs=0), 0.0
+    small.request()
+    service = Service(small.world(), threads=0)
+
+    def visit(*_: object) -> float:
+        nonlocal now
+        now += took
+        return 7
+
+    monkeypatch.setattr(service._reconciler, "visit", visit)
+    monkeypatch.setattr("volatile_rse.reconcile.service.time.monotonic", lambda: now)
+    service._queue.add(small.record_id)
+    assert service._queue.take() == small.record_id
+    service._visit(small.record_id)
+    assert service._queue.is_slow(small.record_id) is is_slow
