@@ -45,7 +45,7 @@ down: ## remove the testbed; FORCE=1: also while it is in use, or outputs are no
 test-fast: up ## unit and end-to-end tests against a testbed that stays
 	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" tests
 
-bench: up ## how fast it is, beside stock clients; writes docs/benchmarks.md (BENCH="staging table" does a part)
+bench: up ## how fast it is, beside stock clients; writes docs/benchmarks.md (BENCH="staging table" does a part; BENCH=scale SCALE="100 300" many buffers)
 	@$(BIN)/python -c "from testbed import installation; installation.up()"
 	@PYTHONPATH=operator $(BIN)/python -m testbed.bench $(BENCH)
 

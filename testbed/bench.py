@@ -26,7 +26,7 @@ from typing import Any
 
 import requests
 
-from testbed import buffer, clients, cluster, grid, holding, installation, trust
+from testbed import buffer, clients, cluster, grid, holding, installation, scale, scale_table, trust
 from testbed.layout import CHECKOUT, CLIENT, NETWORK, RUCIO, SITES, STATE
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
@@ -433,9 +433,14 @@ def fakes() -> Result:
     return found
 
 
+def many() -> Result:
+    """Have many buffers at once, as many as SCALE says, on a node that runs nothing."""
+    return scale.run(scale.sizes_of(os.environ.get("SCALE", "")), float(os.environ.get("SCALE_DELAY", "0")) / 1000)
+
+
 PARTS: Mapping[str, Callable[[], Result]] = {
     "staging": staging, "huge": huge, "copies": copies, "fakes": fakes, "ready": ready, "outputs": outputs,
-    "idle": idle,
+    "idle": idle, "scale": many,
 }  # fmt: skip
 
 
@@ -521,6 +526,8 @@ def table(known: Mapping[str, Mapping[str, Any]]) -> str:
         f"Rucio's adler32 as it arrives, `xrdcp` does neither. Medians of {_ROUNDS} runs, ours and the peer's in turn,",
         "count. Peers do the same number of files, but where their row says otherwise.",
     ]  # fmt: skip
+    if one := known.get("scale"):
+        lines += ["", *scale_table.section(one)]
     return "\n".join(lines) + "\n"
 
 

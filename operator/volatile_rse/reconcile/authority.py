@@ -45,7 +45,10 @@ def stored_authority(cluster: Cluster, settings: Settings, create: Callable[[], 
         raise RefusedError(
             Reason.FOREIGN_OBJECT, f"{ref} has no tls.crt and tls.key: delete it to have a new one made."
         )
-    if before is not None and data_of(before).get("ca.crt") != found["tls.crt"]:
+    told = None if before is None else data_of(before).get("ca.crt")
+    if told == found["tls.crt"]:
+        return found["tls.crt"], found["tls.key"]
+    if before is not None:
         _log.warning(_ANOTHER, ref)
     bundle = new_object("ConfigMap", settings.namespace, AUTHORITY, MANAGED, {"data": {"ca.crt": found["tls.crt"]}})
     cluster.apply(bundle)
