@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from volatile_rse.__main__ import Outside, operate
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.ports.catalogue import Catalogue
-from volatile_rse.ports.cluster import Cluster
 from volatile_rse.reconcile.reconciler import Reconciler
+from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.world import Login
 from volatile_rse.telemetry.metrics import Metrics
 
@@ -31,12 +32,8 @@ VISITED = "scale_bench_keys_visited"
 """Metric: buffers that this process has visited at least once."""
 
 
-def _bare(cluster: Cluster) -> Cluster:
-    return cluster
-
-
-ASSEMBLIES: dict[str, Callable[[Cluster], Cluster]] = {"before": _bare, "after": _bare}
-"""What stands between the operator and the API server."""
+ASSEMBLIES: Mapping[str, Mapping[str, Any]] = {"before": {"serve": partial(Service, threads=4)}, "after": {}}
+"""How the operator was put together, and how it is: what ``operate`` is told."""
 
 
 def _count_keys(metrics: Metrics) -> None:
@@ -74,9 +71,10 @@ def main() -> int:
 
     cluster = KubernetesCluster.connect(Path(os.environ["KUBECONFIG"]), asked=metrics.asked)
     return operate(
-        ASSEMBLIES[arguments.assembly](metrics.counted(cluster)),
+        metrics.counted(cluster),
         metrics,
         outside,
+        **ASSEMBLIES[arguments.assembly],
         logon=kopf.login_with_kubeconfig,
         ports=tuple(arguments.ports),
     )

@@ -152,11 +152,12 @@ def _run() -> int:
     return operate(metrics.counted(KubernetesCluster.connect(asked=metrics.asked)), metrics)
 
 
-def operate(
+def operate(  # noqa: PLR0913 (each is a part in whose place another one can be put)
     cluster: Cluster,
     metrics: Metrics,
     outside: Callable[[LocalAuthority], Outside] | None = None,
     *,
+    serve: Callable[..., Service] = Service,
     logon: Logon = as_service_account,
     ports: tuple[int, int] = (_METRICS, _HEALTH_PORT),
 ) -> int:
@@ -166,6 +167,8 @@ def operate(
     ----------
     outside
         Makes what is reached beside the API server; None: the real things.
+    serve
+        Makes what works.
     logon
         How kopf finds the API server.
     ports
@@ -185,7 +188,7 @@ def operate(
     with waiting(health_port, everywhere):
         lease.wait()
     world = _world(cluster, settings, metrics, outside)
-    service = Service(world, check=lease.check, awake=lease.awake)
+    service = serve(world, check=lease.check, awake=lease.awake)
     service.start()
     try:
         kopf.run(
