@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import signal
 import socket
@@ -104,6 +105,23 @@ def writes_of(samples: Samples) -> float:
 def calls_of(samples: Samples) -> float:
     """Count its calls to Rucio."""
     return total(samples, "volatile_rse_catalogue_call_seconds_count")
+
+
+def by_kind(before: Samples, after: Samples, share: float) -> dict[str, float]:
+    """Say of which verbs and kinds the operator's requests were, the most first.
+
+    Parameters
+    ----------
+    share
+        What each number is divided by.
+    """
+    begin = "volatile_rse_cluster_requests_total{"
+    found: dict[str, float] = {}
+    for key, value in after.items():
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', key)) if key.startswith(begin) else {}
+        if labels and labels["kind"] != "Lease" and labels["verb"] != "watch" and value > before.get(key, 0):
+            found[f"{labels['verb']} {labels['kind']}"] = (value - before.get(key, 0)) / share
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -591,6 +609,7 @@ def measure(place: Arranged, assembly: str, size: int, limit: float = _LIMIT, qu
         operator.stop()
         with step(f"{assembly}, {size}: what is left"):
             remove_sessions(place.admin, place.account)
+            place.world.forget()
     return found
 
 
@@ -598,6 +617,7 @@ def _burst(place: Arranged, operator: Operator, names: Sequence[str], limit: flo
     size = len(names)
     place.watcher.begin()
     seen, before, cpu = place.watcher.seen, operator.samples(), operator.cpu()
+    machine, own = _machine(), time.process_time()
     began = time.monotonic()
 
     def make(number: int) -> None:
@@ -608,6 +628,7 @@ def _burst(place: Arranged, operator: Operator, names: Sequence[str], limit: flo
         list(pool.map(make, range(size)))
     made = time.monotonic()
     place.watcher.until(lambda now: len(now.ready) >= size, limit)
+    machine, own = _machine() - machine, time.process_time() - own
     after, spent = operator.samples(), operator.cpu() - cpu
     pods, ready, latencies = dict(seen.pods), dict(seen.ready), seen.latencies()
     return {
@@ -622,6 +643,9 @@ def _burst(place: Arranged, operator: Operator, names: Sequence[str], limit: flo
         "burst_writes": (writes_of(after) - writes_of(before)) / size,
         "burst_calls": (calls_of(after) - calls_of(before)) / size,
         "burst_cpu": spent / size,
+        "burst_own": own,
+        "burst_others": machine - own - spent,
+        "burst_by": json.dumps(by_kind(before, after, size)),
     }
 
 
@@ -647,6 +671,7 @@ def _idle(place: Arranged, operator: Operator, size: int, quiet: float) -> Resul
         "settled": settled,
         "idle_minutes": minutes,
         "idle_requests": (requests_of(after) - requests_of(before)) / each,
+        "idle_by": json.dumps(by_kind(before, after, each)),
         "idle_writes": writes_of(after) - writes_of(before),
         "idle_calls": (calls_of(after) - calls_of(before)) / each,
         "idle_cpu": spent / each,
@@ -654,6 +679,12 @@ def _idle(place: Arranged, operator: Operator, size: int, quiet: float) -> Resul
         "rss_mib": operator.mib(),
         "most_mib": operator.mib("VmHWM"),
     }
+
+
+def _machine() -> float:
+    """Tell how many seconds all programs of this machine together have computed."""
+    user, nice, system, _idle, _waiting, *others = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+    return (user + nice + system + sum(others)) / _TICKS
 
 
 def _served(place: Arranged) -> float:

@@ -146,6 +146,12 @@ class World:
             with lock:
                 catalogue.run_daemons()
 
+    def forget(self) -> None:
+        """Begin anew: what unfinished sessions have left is no orphan of those that follow."""
+        with self._lock:
+            self._catalogues.clear()
+            self._sessions.clear()
+
     def left(self) -> int:
         """Count the datasets and RSEs that buffers have left in the catalogues."""
         with self._lock:

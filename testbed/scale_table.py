@@ -67,6 +67,7 @@ _ROWS: Sequence[tuple[str, Callable[[One], str], tuple[Aim, ...]]] = (
     ("writes among them", _number("burst_writes"), ()),
     ("calls to Rucio for each", _number("burst_calls"), ()),
     ("processor time for each, until Ready", _number("burst_cpu", ".3f", " s"), ()),
+    ("of all else, the benchmark's own aside", _number("burst_others", ".0f", " s"), ()),
     ("requests of an idle buffer in a minute", _number("idle_requests", ".3f"), (Aim(1000, "idle_requests", 0.1),)),
     ("calls to Rucio of it", _number("idle_calls", ".3f"), ()),
     ("processor time of it", _number("idle_cpu", ".4f", " s"), ()),
@@ -79,6 +80,8 @@ _ROWS: Sequence[tuple[str, Callable[[One], str], tuple[Aim, ...]]] = (
     ("requests for each of it", _number("deletion_requests"), ()),
 )
 """What, how it is told, and what it shall be."""
+_SHOWN = 0.001
+"""Requests of a buffer that are not told any more."""
 _GROWTH = 1.2
 """What a buffer among many may cost more than one among few."""
 
@@ -118,9 +121,8 @@ def section(known: Mapping[str, Any], machine: Sequence[str] = ()) -> Iterator[s
         cells = [_told(tell, one) for one in runs.values()]
         judged = "; ".join(filter(None, (aim.judged(after) for aim in aims)))
         yield f"| {what} | {' | '.join(cells)} | {judged} |"
-    if grown := _growth(after):
-        yield ""
-        yield from grown
+    for line in (*_growth(after), *_kinds(after)):
+        yield from ("", line)
 
 
 def _told(tell: Callable[[One], str], one: One) -> str:
@@ -133,6 +135,15 @@ def _told(tell: Callable[[One], str], one: One) -> str:
 
 def _part(known: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in known.items() if name.startswith(prefix)}
+
+
+def _kinds(after: Mapping[int, One]) -> Iterator[str]:
+    """Say what the requests of the largest size were."""
+    one = after.get(max(after, default=0), {})
+    for key, when in (("burst_by", "until it is Ready"), ("idle_by", "in an idle minute")):
+        counts: Mapping[str, float] = json.loads(one.get(key, "{}"))
+        if said := [f"{what} {count:.3g}" for what, count in counts.items() if count >= _SHOWN]:
+            yield f"Among {one['size']:,} a buffer's requests {when} are: {', '.join(said)}."
 
 
 def _growth(after: Mapping[int, One]) -> list[str]:

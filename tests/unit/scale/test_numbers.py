@@ -35,6 +35,14 @@ def test_requests_are_added_up_without_lease_and_watches() -> None:
     assert scale.total(samples, "volatile_rse_nothing") == 0
 
 
+def test_requests_by_verb_and_kind_are_those_that_came_since() -> None:
+    after = scale.samples_of(TEXT)
+    before = {key: value - (4 if "Secret" not in key else 2) for key, value in after.items()}
+    assert scale.by_kind(before, after, 2) == {"list Pod": 2, "get Secret": 1}
+    assert list(scale.by_kind({}, after, 1).items()) == [("list Pod", 7), ("get Secret", 2)]
+    assert scale.by_kind(after, after, 1) == {}
+
+
 def test_the_operator_s_own_metrics_have_these_names() -> None:
     metrics = Metrics()
     metrics.asked("get", "Pod")

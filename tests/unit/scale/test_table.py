@@ -11,6 +11,7 @@ from testbed import scale_table
 GOOD = {
     "limit": 900, "made_seconds": 1.2, "pods_seconds": 19.0, "ready_seconds": 25.04, "p50": 12.0,
     "p99": 24.0, "burst_requests": 40.0, "burst_writes": 14.0, "burst_calls": 5.0, "burst_cpu": 0.1,
+    "burst_others": 40.0, "burst_by": '{"create Pod": 1.0, "get Secret": 0.25}', "idle_by": '{"get Lost": 0.0001}',
     "idle_requests": 0.05, "idle_calls": 0.0, "idle_cpu": 0.001, "idle_writes": 0.0, "rss_mib": 120.0,
     "restart_seconds": 9.0, "restart_writes": 0.0, "restart_requests": 1.0, "deletion_seconds": 60.0,
     "deletion_requests": 50.0,
@@ -75,8 +76,15 @@ def test_what_a_buffer_costs_among_many() -> None:
     assert "1.00 times as many requests, 1.00 times" in lines(few, one("after", 1000))["text"]
     grown = lines(few, one("after", 1000, burst_cpu=0.125))["text"]
     assert "1.25 times as much processor time as among 100 (aim: 1.2, missed)" in grown
-    assert "Among" not in lines(few, sizes="[100]")["text"]
-    assert "Among" not in lines(few, one("after", 1000, ready=999))["text"]
+    assert "costs" not in lines(few, sizes="[100]")["text"]
+    assert "costs" not in lines(few, one("after", 1000, ready=999))["text"]
+
+
+def test_what_the_requests_were() -> None:
+    said = lines(*ALL)["text"]
+    assert "Among 1,000 a buffer's requests until it is Ready are: create Pod 1, get Secret 0.25." in said
+    assert "idle minute are" not in said
+    assert "requests until" not in lines(one("before", 100))["text"]
 
 
 def test_a_delay_is_told() -> None:
