@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
@@ -19,6 +20,7 @@ from prometheus_client import start_http_server
 
 from volatile_rse.adapters.agent_client import AgentClient
 from volatile_rse.adapters.authority import ClientPair, LocalAuthority, hashed_name
+from volatile_rse.adapters.cached_cluster import CachedCluster
 from volatile_rse.adapters.clock import SystemClock
 from volatile_rse.adapters.endpoints import XrootdEndpoints
 from volatile_rse.adapters.gate import Gate
@@ -34,12 +36,13 @@ from volatile_rse.handlers.waiting import every_address, waiting
 from volatile_rse.handlers.watching import Logon, as_service_account, registry_of, settings_of
 from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.catalogue import Catalogue
-from volatile_rse.ports.cluster import Cluster
+from volatile_rse.ports.cluster import Cluster, Source
 from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.connections import Connections
-from volatile_rse.reconcile.lease import Lease
+from volatile_rse.reconcile.lease import SILENCE, Lease
+from volatile_rse.reconcile.scopes import lasts, scopes
 from volatile_rse.reconcile.searching import search
 from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.uninstall import release_all, stakes_of
@@ -58,6 +61,8 @@ _METRICS = 8081
 _LOST = 3
 """Exit code of a process that lost its Lease."""
 _HEALTH_PORT = 8080
+_PATIENCE = 10
+"""Seconds between two words about lists that do not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ def _run() -> int:
 
 
 def operate(  # noqa: PLR0913 (each is a part in whose place another one can be put)
-    cluster: Cluster,
+    source: Source,
     metrics: Metrics,
     outside: Callable[[LocalAuthority], Outside] | None = None,
     *,
@@ -181,21 +186,27 @@ def operate(  # noqa: PLR0913 (each is a part in whose place another one can be 
     told, _ = start_http_server(metrics_port, everywhere, registry=metrics.registry)
     # Each connection has a thread: one that says nothing must not keep it.
     told.RequestHandlerClass.timeout = _SILENCE  # type: ignore[attr-defined]
-    settings = _settings(cluster)
+    settings = _settings(source)
     # No clean-up when the Lease is lost: another process works already.
-    lease = Lease(cluster, settings, socket.gethostname(), lambda: os._exit(_LOST))
+    lease = Lease(source, settings, socket.gethostname(), lambda: os._exit(_LOST))
     metrics.watched(lease.unseen)
+    cluster = CachedCluster(source, scopes(settings), functools.partial(lasts, settings))
     with waiting(health_port, everywhere):
         lease.wait()
-    world = _world(cluster, settings, metrics, outside)
+        cluster.start()
+        while not cluster.synced(_PATIENCE):
+            logging.getLogger(__name__).warning("not every kind that is watched could be listed yet; waiting")
+    world = replace(_world(cluster, settings, metrics, outside), fresh=cluster.live)
     service = serve(world, check=lease.check, awake=lease.awake)
+    cluster.on_change(service.saw)
     service.start()
     try:
         kopf.run(
             registry=registry_of(
-                service.saw,
+                cluster.saw,
                 lease.saw,
                 {
+                    "A watch has been silent for too long": lambda: cluster.unheard() < SILENCE,
                     "The sweep has not run for too long": service.healthy,
                     "The watches bring nothing any more": lease.is_watched,
                 },
@@ -207,6 +218,7 @@ def operate(  # noqa: PLR0913 (each is a part in whose place another one can be 
             standalone=True,
         )
     finally:
+        cluster.stop()
         if service.stop():
             lease.release()
     return 0

@@ -14,12 +14,13 @@ import pytest
 
 from testbed import cluster as testbed_cluster
 from testbed import installation, layout
+from volatile_rse.adapters.cached_cluster import CachedCluster
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.settings import Settings
-from volatile_rse.ports.cluster import Cluster, Ref
+from volatile_rse.ports.cluster import Cluster, Ref, Scope, Source, WatchEvent
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 from volatile_rse.reconcile.lease import Lease, LeaseLostError
 from volatile_rse.reconcile.session_pods import is_awaited
@@ -35,9 +36,8 @@ def _install_crds() -> None:
     testbed_cluster.kubectl(*wait, *(f"crd/{name}" for name in names))
 
 
-@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
-def cluster(request: pytest.FixtureRequest) -> Cluster:
-    if request.param == "fake":
+def _source(name: str) -> Source:
+    if name == "fake":
         return FakeCluster()
     _install_crds()
     made = KubernetesCluster.connect(layout.KUBECONFIG, layout.KUBE_CONTEXT)
@@ -45,6 +45,34 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     for header, value in {"Impersonate-User": installation.OPERATOR, "Impersonate-Group": "system:masters"}.items():
         made._client.set_default_header(header, value)  # type: ignore[no-untyped-call]
     return made
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
+def source(request: pytest.FixtureRequest) -> Source:
+    return _source(request.param)
+
+
+WATCHED = ("ConfigMap", "Namespace", "PersistentVolumeClaim", "Pod", "RSERecord", "Secret", "Service", "VolatileRSE")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "fake",
+        pytest.param("real", marks=pytest.mark.cluster),
+        pytest.param("watched", marks=pytest.mark.cluster),
+    ],
+)
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    made = _source(request.param)
+    if request.param != "watched":
+        yield made
+        return
+    watched = CachedCluster(made, [Scope(kind) for kind in WATCHED])
+    watched.start()
+    assert watched.synced(60)
+    yield watched
+    watched.stop()
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +157,95 @@ def test_absent_is_none(cluster: Cluster, namespace: str, name: str) -> None:
     assert cluster.get(Ref("RSERecord", None, name)) is None
 
 
+def told(body: Any) -> Any:
+    """Leave out what nobody reads, and views do not keep."""
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    return {**body, "metadata": metadata}
+
+
+def test_a_write_gives_the_object_as_it_is_then(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    held = {"finalizers": ["test.example.org/held"]}
+    made: Any = cluster.create(config_map(ref, {"a": "1"}, **held))
+    assert told(made) == told(read(cluster, ref))
+    assert cluster.create(config_map(ref, {"a": "2"})) is None
+    assert told(cluster.merge(ref, {"data": {"a": "3"}})) == told(read(cluster, ref))
+    applied = cluster.apply(config_map(ref, {"a": "4"}))
+    assert applied["data"] == {"a": "4"}
+    assert told(applied) == told(read(cluster, ref))
+    left = cluster.delete(ref, made["metadata"]["uid"])
+    assert left is not None
+    assert "deletionTimestamp" in left["metadata"]
+    last = cluster.merge(ref, {"metadata": {"finalizers": []}})
+    assert not last["metadata"].get("finalizers")
+    assert cluster.get(ref) is None
+    assert cluster.delete(ref, made["metadata"]["uid"]) is None
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret", "Service"])
+def test_what_nobody_holds_is_gone_with_the_answer(cluster: Cluster, namespace: str, name: str, kind: str) -> None:
+    ref, ports = Ref(kind, namespace, name), [{"port": 80, "protocol": "TCP"}]
+    place = {"namespace": namespace, "name": name}
+    made = cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": kind,
+            "metadata": place,
+            **({"spec": {"ports": ports}} if kind == "Service" else {}),
+        }
+    )
+    assert made is not None
+    assert cluster.delete(ref, made["metadata"]["uid"]) is None
+    assert cluster.get(ref) is None
+
+
+def taken(source: Source, scope: Scope, version: str, until: int) -> list[WatchEvent]:
+    """Watch until so many changes have come."""
+    found: list[WatchEvent] = []
+    for event in source.watch(scope, version):
+        if event.type != "BOOKMARK":
+            found.append(event)
+        if len(found) == until:
+            break
+    return found
+
+
+def test_a_watch_goes_on_where_the_list_has_ended(source: Source, name: str) -> None:
+    scope = Scope("ConfigMap", "default", label=f"test.example.org/{name}")
+    labels = {str(scope.label): "1"}
+    refs = [Ref("ConfigMap", "default", f"{name}-{letter}") for letter in "ab"]
+    for ref in refs:
+        source.create(config_map(ref, {"a": "1"}, labels=labels))
+    objects, version = source.listing(scope)
+    assert sorted(body["metadata"]["name"] for body in objects) == [ref.name for ref in refs]
+    assert {body["kind"] for body in objects} == {"ConfigMap"}
+    first, second = refs
+    source.merge(first, {"data": {"a": "2"}})
+    source.merge(first, {"metadata": {"labels": {str(scope.label): None}}})
+    source.merge(first, {"metadata": {"labels": labels}})
+    for ref in refs:
+        source.delete(ref, (source.get(ref) or {})["metadata"]["uid"])
+    events = taken(source, scope, version, 5)
+    assert [(event.type, event.body["metadata"]["name"]) for event in events] == [
+        ("MODIFIED", first.name),
+        ("DELETED", first.name),
+        ("ADDED", first.name),
+        ("DELETED", first.name),
+        ("DELETED", second.name),
+    ]
+    assert events[0].body["data"] == {"a": "2"}
+    versions = [int(event.body["metadata"]["resourceVersion"]) for event in events]
+    assert versions == sorted(versions)
+    assert versions[0] > int(version)
+
+
+def test_a_version_that_is_too_old_is_no_end_of_a_watch(source: Source) -> None:
+    if isinstance(source, FakeCluster):
+        source.compact()
+    with pytest.raises(UnreachableError, match="too old"):
+        list(source.watch(Scope("ConfigMap", "default"), "1"))
+
+
 def test_created_once(cluster: Cluster, namespace: str, name: str) -> None:
     ref = Ref("ConfigMap", namespace, name)
     assert cluster.create(config_map(ref, {"a": "1"}))
@@ -149,6 +266,10 @@ def test_listed_by_labels(cluster: Cluster, namespace: str, name: str) -> None:
 
 
 def test_what_is_no_label_is_refused(cluster: Cluster, namespace: str) -> None:
+    if isinstance(cluster, CachedCluster):
+        # Nobody is asked: no pod has such a label.
+        assert cluster.list("Pod", namespace, {"session": "my value"}) == ()
+        return
     with pytest.raises(RefusedError) as refused:
         cluster.list("Pod", namespace, {"session": "my value"})
     assert refused.value.reason is Reason.CLUSTER_REFUSED

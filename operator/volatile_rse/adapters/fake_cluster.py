@@ -6,17 +6,18 @@ import base64
 import itertools
 import marshal
 import uuid
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from volatile_rse.adapters.kubernetes import RESOURCES
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import fault_of_label
 from volatile_rse.api.text import EVENT, visible
-from volatile_rse.ports.cluster import Cluster, Object, Ref
+from volatile_rse.ports.cluster import Listing, Object, Ref, Scope, Source, WatchEvent
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
 __all__ = ["FakeCluster", "FakeEvent", "Write", "play_controllers"]
@@ -40,6 +41,20 @@ _WITHOUT_GENERATION = {
 }
 
 
+T = TypeVar("T")
+
+
+class _Change(NamedTuple):
+    """What a watch may have to tell."""
+
+    version: int
+    ref: Ref
+    before: Object | None
+    """Labels that it had; None: it was not there."""
+    body: Object
+    gone: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """One change that was asked for and accepted."""
@@ -60,7 +75,7 @@ class FakeEvent:
     message: str
 
 
-class FakeCluster(Cluster):
+class FakeCluster(Source):
     """A cluster for one thread.
 
     Parameters
@@ -84,6 +99,9 @@ class FakeCluster(Cluster):
         self._versions = itertools.count(1)
         self._ports = iter(_NODE_PORTS)
         self._failures: list[tuple[PortError, bool]] = []
+        self._changes: list[_Change] | None = None
+        """What has happened since somebody began to watch."""
+        self._oldest = 0
         for name in ("kube-system", "default", *namespaces):
             self._store(Ref("Namespace", None, name), {"apiVersion": "v1", "kind": "Namespace"})
 
@@ -147,12 +165,18 @@ class FakeCluster(Cluster):
         over = {"phase": "Failed" if code else "Succeeded"} if set(names) <= set(containers or names) else {}
         self.set_status(ref, {"containerStatuses": states, **over})
 
+    def compact(self) -> None:
+        """Forget what has happened, as etcd does every few minutes: watches have to begin anew."""
+        self._changes, self._oldest = [], next(self._versions)
+
     @contextmanager
     def unchecked(self, ref: Ref) -> Iterator[dict[str, Any]]:
         """Change an object behind the back of all rules: what an older kind, or etcd itself, may hold."""
         body = self._objects[ref]
+        before = _labels_of(body)
         yield body
         body["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._tell(ref, before, body)
 
     # The port.
 
@@ -184,17 +208,41 @@ class FakeCluster(Cluster):
             and wanted <= stored["metadata"].get("labels", {}).items()
         )
 
-    def create(self, body: Object) -> bool:
-        """Create an object; False if one of that name exists."""
+    def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
+        """Read something off every object of a kind."""
+        return tuple(read(body) for body in self.list(kind))
+
+    def listing(self, scope: Scope) -> Listing:
+        """List the objects of a scope, with the version from which to watch."""
+        self._answers(f"LIST {scope}")
+        self._changes = [] if self._changes is None else self._changes
+        version = str(next(self._versions))
+        found = [_copied(body) for ref, body in self._objects.items() if _is_in(scope, ref, _labels_of(body))]
+        return Listing(tuple(found), version)
+
+    def watch(self, scope: Scope, version: str) -> Iterator[WatchEvent]:
+        """Give what has changed in a scope since a version; it ends with what is known now."""
+        self._answers(f"WATCH {scope}")
+        if int(version) < self._oldest:
+            raise UnreachableError(Reason.CLUSTER_UNREACHABLE, f"WATCH {scope}: too old resource version: {version}")
+        changes = self._changes or []
+        for change in changes[bisect_right(changes, int(version), key=lambda change: change.version) :]:
+            was = change.before is not None and _is_in(scope, change.ref, change.before)
+            is_ = not change.gone and _is_in(scope, change.ref, _labels_of(change.body))
+            if was or is_:
+                yield WatchEvent("DELETED" if not is_ else "MODIFIED" if was else "ADDED", _copied(change.body))
+
+    def create(self, body: Object) -> Object | None:
+        """Create an object, and give it; None if one of that name exists."""
         ref = _ref(body)
         with self._write(f"CREATE {ref}"):
             if ref in self._objects:
-                return False
+                return None
             self._store(ref, body)
             self.journal.append(Write("create", ref))
-        return True
+        return self._shown(ref, body)
 
-    def apply(self, body: Object) -> None:
+    def apply(self, body: Object) -> Object:
         """Server-side apply; lists are replaced, not merged by key."""
         ref = _ref(body)
         with self._write(f"APPLY {ref}"):
@@ -204,13 +252,14 @@ class FakeCluster(Cluster):
             if stored is None:
                 self._store(ref, body)
                 self.journal.append(Write("apply", ref))
-                return
+                return self._shown(ref, body)
             changed = _copied(stored)
             _merge(changed, _left_out(before, body))
             _merge(changed, _without_status(ref, body))
             self.journal.append(Write("apply", ref, changed=self._replace(ref, stored, changed)))
+        return self._shown(ref, changed)
 
-    def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> None:
+    def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> Object:
         """JSON merge patch."""
         with self._write(f"PATCH {ref}"):
             stored = self._objects.get(ref)
@@ -226,15 +275,18 @@ class FakeCluster(Cluster):
             else:
                 _merge(changed, _without_status(ref, patch))
             self.journal.append(Write("merge", ref, subresource, self._replace(ref, stored, changed)))
+        return self._shown(ref, changed)
 
-    def delete(self, ref: Ref, uid: str) -> None:
+    def delete(self, ref: Ref, uid: str) -> Object | None:
         """Delete this very object; with finalizers it is only marked."""
         with self._write(f"DELETE {ref}"):
             stored = self._objects.get(ref)
             if stored is None or stored["metadata"]["uid"] != uid:
-                return
+                return None
             self.journal.append(Write("delete", ref))
             self._end(ref)
+        found: Object | None = _copied(self._objects.get(ref))
+        return found
 
     def event(self, about: Object, *, type_: str, reason: str, message: str) -> None:
         """Remember an Event."""
@@ -242,6 +294,17 @@ class FakeCluster(Cluster):
             self.events.append(FakeEvent(_ref(about), type_, reason, visible(message, EVENT)))
 
     # The API server's rules.
+
+    def _shown(self, ref: Ref, last: Object) -> Object:
+        """Give an object as it is stored; of one that went with the write, how it was last."""
+        shown: Object = _copied(self._objects.get(ref, dict(last)))
+        return shown
+
+    def _tell(self, ref: Ref, before: Object | None, body: Object, *, gone: bool = False) -> None:
+        """Keep what has happened for those who watch."""
+        if self._changes is not None:
+            version = int(body["metadata"]["resourceVersion"])
+            self._changes.append(_Change(version, ref, before, _copied(body), gone))
 
     def _answers(self, call: str) -> None:
         if self.down:
@@ -279,6 +342,7 @@ class FakeCluster(Cluster):
         stored["metadata"] = metadata
         self._admit(ref, stored)
         self._objects[ref] = stored
+        self._tell(ref, None, stored)
 
     def _place(self, ref: Ref) -> None:
         namespace = self._objects.get(Ref("Namespace", None, ref.namespace or ""))
@@ -298,6 +362,7 @@ class FakeCluster(Cluster):
         if "generation" in changed["metadata"] and changed.get("spec") != stored.get("spec"):
             changed["metadata"]["generation"] += 1
         self._objects[ref] = changed
+        self._tell(ref, _labels_of(stored), changed)
         if "deletionTimestamp" in changed["metadata"] and not changed["metadata"].get("finalizers"):
             self._remove(ref)
         return True
@@ -327,15 +392,21 @@ class FakeCluster(Cluster):
         if "deletionTimestamp" not in stored["metadata"]:
             stored["metadata"]["deletionTimestamp"] = self.stamp()
             stored["metadata"]["resourceVersion"] = str(next(self._versions))
+            if self._is_kept(ref, stored):
+                self._tell(ref, _labels_of(stored), stored)
         if ref.kind == "Pod" and stored["spec"].get("nodeName") and not _is_over(stored):
             # Its kubelet says when it has ended.
             return
-        held = self._held_by(ref)
-        for inner in held:
+        for inner in self._held_by(ref):
             if inner in self._objects:
                 self._end(inner)
-        if not stored["metadata"].get("finalizers") and not self._held_by(ref):
+        if not self._is_kept(ref, stored):
             self._remove(ref)
+
+    def _is_kept(self, ref: Ref, stored: Object) -> bool:
+        """Tell whether what is being deleted stays for a while."""
+        is_running = ref.kind == "Pod" and stored["spec"].get("nodeName") and not _is_over(stored)
+        return bool(stored["metadata"].get("finalizers") or self._held_by(ref) or is_running)
 
     def _held_by(self, ref: Ref) -> Sequence[Ref]:
         return [inner for inner in self._objects if ref.kind == "Namespace" and inner.namespace == ref.name]
@@ -345,6 +416,8 @@ class FakeCluster(Cluster):
         gone = self._objects.pop(ref, None)
         if gone is None:
             return
+        gone["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._tell(ref, _labels_of(gone), gone, gone=True)
         owner = gone["metadata"]["uid"]
         for other, stored in list(self._objects.items()):
             owners = stored["metadata"].get("ownerReferences", [])
@@ -357,6 +430,18 @@ class FakeCluster(Cluster):
     def stamp(self) -> str:
         """Give the time as Kubernetes writes it."""
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _labels_of(body: Object) -> Object:
+    labels: Object = body["metadata"].get("labels") or {}
+    return labels
+
+
+def _is_in(scope: Scope, ref: Ref, labels: Object) -> bool:
+    """Tell whether an object with such labels is in a scope."""
+    if ref.kind != scope.kind or scope.namespace not in {None, ref.namespace}:
+        return False
+    return scope.name in {None, ref.name} and (scope.label is None or scope.label in labels)
 
 
 def _is_over(pod: Object) -> bool:

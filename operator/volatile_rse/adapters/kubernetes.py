@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import quote
 
 from kubernetes.client import ApiClient, Configuration
@@ -24,12 +24,13 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_ import create_urllib3_context
 
 from volatile_rse.adapters import https
+from volatile_rse.adapters.view import is_kept
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.crds import GROUP, KINDS, VERSION
 from volatile_rse.api.schema import LARGEST
 from volatile_rse.api.text import EVENT, visible
 from volatile_rse.domain.times import is_time
-from volatile_rse.ports.cluster import Cluster, Object, Ref
+from volatile_rse.ports.cluster import Listing, Object, Ref, Scope, Source, WatchEvent
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
 __all__ = ["FIELD_MANAGER", "RESOURCES", "KubernetesCluster", "Resource"]
@@ -53,11 +54,20 @@ _TRANSIENT = {408, 410, 425, 429, *range(500, 600)}
 _VERBS: Mapping[str, str] = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 _ALL = "*"
 """In the place of a name: all of a kind, as messages say it."""
+_WATCH = 300
+"""Seconds of one watch; bookmarks come each minute, so that one that is silent for longer is broken."""
+_SILENT = 90.0
+_CONNECTIONS = 64
+"""That are kept: one for each thread that asks, and one for each watch."""
+_CHUNK, _LONGEST = 1 << 16, 1 << 24
+"""Bytes that are read at once, and of one event: an object has less than 3 MB."""
+_TYPES = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}
 _SHOWN = 60
 _MESSAGE = 1024
 """Characters of an Event's message that the API server takes."""
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +136,7 @@ class _Answer:
         return self.reason == "Invalid" and "metadata.uid" in named
 
 
-class KubernetesCluster(Cluster):
+class KubernetesCluster(Source):
     """A real cluster.
 
     Parameters
@@ -176,10 +186,20 @@ class KubernetesCluster(Cluster):
         self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[Object, ...]:
         """List objects, page by page."""
-        resource = RESOURCES[kind]
-        query: dict[str, str | int] = {"limit": _PAGE}
-        if labels:
-            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        selector = ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items()))
+        return self._listed(kind, namespace, {"labelSelector": selector} if selector else {}).objects
+
+    def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
+        """Read something off every object of a kind."""
+        return tuple(read(body) for body in self.list(kind))
+
+    def listing(self, scope: Scope) -> Listing:
+        """List the objects of a scope, with the version from which to watch."""
+        return self._listed(scope.kind, scope.namespace, _selectors(scope))
+
+    def _listed(self, kind: str, namespace: str | None, selectors: Mapping[str, str]) -> Listing:
+        resource, version = RESOURCES[kind], ""
+        query: dict[str, str | int] = {"limit": _PAGE, **selectors}
         what, path = Ref(kind, namespace, _ALL), resource.path(namespace)
         objects: list[Object] = []
         until = time.monotonic() + _LISTING
@@ -188,6 +208,8 @@ class KubernetesCluster(Cluster):
                 _doubt(f"LIST {what}", f"the list has no end after {_LISTING:g} s")
             page = _accepted(self._call("GET", path, what, query=query), "LIST", what).body
             items, following = _page_of(page, what)
+            # The list is of one moment: that of its first page.
+            version = version or _version_of(page)
             # Items of built-in kinds come without their type.
             typed = ({"apiVersion": resource.api_version, "kind": kind} | item for item in items)
             objects += [_sound(item, "LIST", what) for item in typed]
@@ -198,28 +220,60 @@ class KubernetesCluster(Cluster):
             query["continue"] = following
         else:
             _doubt(f"LIST {what}", f"the list has no end after {_PAGES} pages")
-        return tuple(objects)
+        return Listing(tuple(objects), version)
 
-    def create(self, body: Object) -> bool:
-        """Create an object; False if one of that name exists."""
+    def watch(self, scope: Scope, version: str) -> Iterator[WatchEvent]:
+        """Give what changes in a scope from a version on."""
+        resource, what = RESOURCES[scope.kind], Ref(scope.kind, scope.namespace, scope.name or "*")
+        query = {
+            **_selectors(scope),
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(_WATCH),
+        }
+        self._asked("watch", scope.kind)
+        request = self._client.param_serialize(
+            "GET",
+            resource.path(scope.namespace),
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._client.call_api(*request, _request_timeout=(_TIMEOUT, _SILENT)).response
+            try:
+                if response.status not in _OK:
+                    answer = _answer(response.status, response.read(_MESSAGE))
+                    _doubt(f"WATCH {what}", f"{answer.status} {answer.message}")
+                for line in _lines(response.stream(_CHUNK, decode_content=True), what):
+                    yield _event_of(line, what, resource, scope.kind)
+            finally:
+                # What is left of it would be read by whoever has the connection next.
+                response.close()
+        except (HTTPError, ApiException, OSError) as error:
+            message = f"The watch of {scope} broke: {error}"
+            raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message) from error
+
+    def create(self, body: Object) -> Object | None:
+        """Create an object, and give it; None if one of that name exists."""
         ref = _ref(body)
         path = RESOURCES[ref.kind].path(ref.namespace)
         answer = self._call("POST", path, ref, query={"fieldManager": FIELD_MANAGER}, body=body)
         if answer.status == _CONFLICT and answer.reason == "AlreadyExists":
-            return False
-        _accepted(answer, "CREATE", ref)
-        return True
+            return None
+        return _sound(_accepted(answer, "CREATE", ref).body, "CREATE", ref)
 
-    def apply(self, body: Object) -> None:
+    def apply(self, body: Object) -> Object:
         """Server-side apply, taking over fields that others set."""
         query: dict[str, str | int] = {"fieldManager": FIELD_MANAGER, "force": "true"}
         ref = _ref(body)
         answer = self._call(
             "PATCH", _path(ref), ref, query=query, body=body, content_type="application/apply-patch+yaml"
         )
-        _accepted(answer, "APPLY", ref)
+        return _sound(_accepted(answer, "APPLY", ref).body, "APPLY", ref)
 
-    def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> None:
+    def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> Object:
         """JSON merge patch.
 
         Raises
@@ -232,14 +286,17 @@ class KubernetesCluster(Cluster):
         answer = self._call("PATCH", path, ref, query=query, body=patch, content_type="application/merge-patch+json")
         if answer.absent or answer.status == _CONFLICT or answer.another:
             raise RefusedError(Reason.CHANGED_MEANWHILE, f"{ref} changed while it was worked on: {answer.message}")
-        _accepted(answer, "PATCH", ref)
+        return _sound(_accepted(answer, "PATCH", ref).body, "PATCH", ref)
 
-    def delete(self, ref: Ref, uid: str) -> None:
+    def delete(self, ref: Ref, uid: str) -> Object | None:
         """Delete this very object; fine if it is gone or another bears its name."""
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         answer = self._call("DELETE", _path(ref), ref, body=options)
-        if not answer.absent and answer.status != _CONFLICT:
-            _accepted(answer, "DELETE", ref)
+        if answer.absent or answer.status == _CONFLICT:
+            return None
+        body = _accepted(answer, "DELETE", ref).body
+        # What is gone at once is answered by a Status, or by how it was last.
+        return _sound(body, "DELETE", ref) if body.get("kind") == ref.kind and is_kept(body) else None
 
     def event(self, about: Object, *, type_: str, reason: str, message: str) -> None:
         """Write a Kubernetes Event; a failure is only logged."""
@@ -341,6 +398,53 @@ def _secrets(body: Object) -> Iterator[str]:
         yield from (text, base64.b64encode(text.encode()).decode())
     for text in (body.get("data") or {}).values():
         yield from (text, base64.b64decode(text).decode(errors="replace"))
+
+
+def _selectors(scope: Scope) -> dict[str, str]:
+    labels = {} if scope.label is None else {"labelSelector": scope.label}
+    return labels if scope.name is None else {**labels, "fieldSelector": f"metadata.name={scope.name}"}
+
+
+def _version_of(page: Mapping[str, Any]) -> str:
+    metadata = page.get("metadata")
+    version = metadata.get("resourceVersion") if isinstance(metadata, Mapping) else None
+    return version if isinstance(version, str) else ""
+
+
+def _lines(chunks: Iterator[bytes], what: Ref) -> Iterator[bytes]:
+    """Cut a stream into its lines, none of which is longer than any object may be."""
+    rest = bytearray()
+    for chunk in chunks:
+        rest += chunk
+        if len(rest) > _LONGEST:
+            _doubt(f"WATCH {what}", f"a line has more than {_LONGEST} bytes")
+        *whole, last = rest.split(b"\n")
+        rest = bytearray(last)
+        yield from (bytes(line) for line in whole if line)
+
+
+def _event_of(line: bytes, what: Ref, resource: Resource, kind: str) -> WatchEvent:
+    """Read one line of a watch.
+
+    Raises
+    ------
+    UnreachableError
+        It tells of an error, as of a version that is too old; or nobody can tell what it says.
+    """
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        event = None
+    type_, body = (event.get("type"), event.get("object")) if isinstance(event, dict) else (None, None)
+    if type_ not in _TYPES or not isinstance(body, dict):
+        message = body.get("message") if isinstance(body, dict) else ascii(line[:_SHOWN])
+        _doubt(f"WATCH {what}", str(message)[:_MESSAGE])
+    if type_ == "BOOKMARK":
+        if not _version_of(body):
+            _doubt(f"WATCH {what}", "a bookmark has no version")
+        return WatchEvent("BOOKMARK", body)
+    typed = {"apiVersion": resource.api_version, "kind": kind} | body
+    return WatchEvent(cast("Any", type_), _sound(typed, "WATCH", what))
 
 
 def _page_of(page: Mapping[str, Any], what: Ref) -> tuple[Sequence[dict[str, Any]], str]:

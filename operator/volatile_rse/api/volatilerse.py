@@ -44,6 +44,8 @@ __all__ = [
 _LIST_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
+SESSION_LABEL = "volatilerse.io/session"
+
 LONGEST_NAME = 248
 """Characters of a VolatileRSE's name: its Secret and ConfigMap are called after it, with five more."""
 

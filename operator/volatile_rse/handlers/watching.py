@@ -12,6 +12,8 @@ from volatile_rse.ports.cluster import Ref
 
 __all__ = ["Logon", "as_service_account", "registry_of", "settings_of"]
 
+Saw = Callable[[str, Mapping[str, Any], bool], None]
+
 _log = logging.getLogger(__name__)
 
 Logon = Callable[..., kopf.ConnectionInfo | None]
@@ -20,24 +22,23 @@ _LEASES = ("coordination.k8s.io", "v1", "leases")
 _GROUP, _VERSION = "volatilerse.io", "v1alpha1"
 _KINDS = {
     "volatilerses": "VolatileRSE",
-    "rserecords": "RSERecord",
     "volatilerseclasses": "VolatileRSEClass",
     "rucioconnections": "RucioConnection",
 }
 
 
 def registry_of(
-    saw: Callable[[str, Mapping[str, Any]], None],
+    saw: Saw,
     renewed: Callable[[Mapping[str, Any]], None],
     checks: Mapping[str, Callable[[], bool]],
     logon: Logon | None = None,
 ) -> kopf.OperatorRegistry:
-    """Watch our kinds, pods and the Lease.
+    """Watch what people write, and the Lease.
 
     Parameters
     ----------
     saw
-        Takes the kind and the object of an event; returns at once.
+        Takes the kind and the object of an event, and whether that is gone; returns at once.
     renewed
         Takes the Lease, at each of its renewals; returns at once.
     checks
@@ -49,9 +50,8 @@ def registry_of(
     kopf.on.login(registry=registry)(logon or as_service_account)
     for plural, kind in _KINDS.items():
         kopf.on.event(_GROUP, _VERSION, plural, registry=registry)(_handler(saw, kind))
-    kopf.on.event("", "v1", "pods", registry=registry)(_handler(saw, "Pod"))
     # By the same way as all others, so that it shows whether they work; it costs no write beyond the renewals.
-    kopf.on.event(*_LEASES, registry=registry)(_handler(lambda _kind, body: renewed(body), "Lease"))
+    kopf.on.event(*_LEASES, registry=registry)(_handler(lambda _kind, body, _gone: renewed(body), "Lease"))
 
     def living(**_: object) -> str:
         for wrong, well in checks.items():
@@ -85,8 +85,8 @@ def as_service_account(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: AN
     return kopf.login_with_service_account(**kwargs)
 
 
-def _handler(saw: Callable[[str, Mapping[str, Any]], None], kind: str) -> Callable[..., Any]:
-    async def handle(body: kopf.Body, **_: object) -> None:
-        saw(kind, body)
+def _handler(saw: Saw, kind: str) -> Callable[..., Any]:
+    async def handle(event: kopf.RawEvent, **_: object) -> None:
+        saw(kind, event["object"], event["type"] == "DELETED")
 
     return handle

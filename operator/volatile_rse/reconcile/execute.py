@@ -69,12 +69,11 @@ from volatile_rse.reconcile.reading import (
     goes_along,
     is_good,
     is_of_claim,
-    record_id_of,
     to_revoke,
     uid_of,
 )
 from volatile_rse.reconcile.truths import cleared
-from volatile_rse.reconcile.usage import read_quarantined, read_usage, usage_of_others
+from volatile_rse.reconcile.usage import quarantined_of, share_of, usage_of, usage_of_others
 from volatile_rse.reconcile.world import World
 
 __all__ = ["create_record", "execute"]
@@ -130,14 +129,14 @@ def _admit(world: World, facts: Facts, spec: RSERecordSpec) -> None:
     """Make a record, if the class still has room for it: others may have taken that since this was decided."""
     claim, tenant = spec.claims[0], _known(facts.tenant)
     with deadline.held(world.admission, Reason.CLUSTER_UNREACHABLE, _ADMITTED):
-        records = world.cluster.list("RSERecord")
+        shares = world.cluster.select("RSERecord", share_of)
         now = dataclasses.replace(
             facts,
-            usage=read_usage(records, spec.class_name, tenant, facts.now),
-            owner_usage=read_usage(records, spec.class_name, tenant, facts.now, claim.account),
-            quarantined=read_quarantined(records, spec.class_name),
+            usage=usage_of(shares, spec.class_name, tenant, facts.now),
+            owner_usage=usage_of(shares, spec.class_name, tenant, facts.now, claim.account),
+            quarantined=quarantined_of(shares, spec.class_name),
         )
-        is_known = any(record_id_of(body) == spec.record_id for body in records)
+        is_known = any(share.record_id == spec.record_id for share in shares)
         full = takes_no_more(claim.namespace, claim.request, spec.class_snapshot, now)
         if full is not None and not is_known:
             raise RefusedError(Reason.CHANGED_MEANWHILE, full.what)
@@ -174,7 +173,7 @@ class _Hand:
         if self._record.status.inputs is None and effect.status.inputs:
             # Others of its owner may have frozen theirs since this was decided.
             with deadline.held(self._world.admission, Reason.CLUSTER_UNREACHABLE, _ADMITTED):
-                others = self._cluster.list("RSERecord")
+                others = self._cluster.select("RSERecord", share_of)
                 used = usage_of_others(others, self._spec, self._facts.now, self._facts.tenant)
                 files = sum(entry.files for entry in effect.status.inputs)
                 if over := problem_of_files(self._spec.claims[0].namespace, self._record, files, used):
@@ -314,7 +313,7 @@ class _Hand:
             self._issue(config)
 
     def _issue(self, body: dict[str, Any]) -> bool:
-        return self._cluster.create(mark(self._world, self._spec.record_id, body))
+        return self._cluster.create(mark(self._world, self._spec.record_id, body)) is not None
 
     def restore_session(self, effect: do.RestoreSession) -> None:
         """Delete what is not as it was written: it is made anew, and never patched."""

@@ -123,7 +123,7 @@ class Lease:
         began = self._seconds()
         body = self._cluster.get(self.ref)
         if body is None:
-            taken = self._cluster.create(self._body())
+            taken = self._cluster.create(self._body()) is not None
         elif self._is_free(body):
             taken = self._patch(body, self._spec())
         else:

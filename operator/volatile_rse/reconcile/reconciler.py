@@ -34,8 +34,8 @@ from volatile_rse.ports.telemetry import Telemetry
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.faults import log_fault, problem_of
-from volatile_rse.reconcile.gather import glimpse, look_closely, look_least
-from volatile_rse.reconcile.lease import LeaseLostError
+from volatile_rse.reconcile.gather import glimpse, look_at_objects, look_closely, look_least
+from volatile_rse.reconcile.lease import LeaseLostError, is_destructive
 from volatile_rse.reconcile.reading import spec_of
 from volatile_rse.reconcile.world import World
 
@@ -73,6 +73,9 @@ _EVENTS = (
     ConditionType.STALLED,
 )
 """Conditions that people wait for; of several that change in one moment, the first tells most."""
+_BEFORE_END = {Stage.PREPARING, Stage.SERVING}
+_DESTROYING = {Stage.HIDING, Stage.DRAINING}
+"""Stages in which nearly every look leads to something that cannot be taken back."""
 _PROGRESSING = {"conditions", "inputs", "outputs", "unmatched"}
 _PROMPT = {*(type_.value for type_ in _EVENTS), ConditionType.DELETING.value}
 """Conditions whose news are written at once; all others say how far it is, or why one of these is as it is."""
@@ -226,20 +229,47 @@ class Reconciler:
     def _decide(
         self, record_id: str, known: tuple[str, str] | None, before: tuple[do.Effect, ...] | None
     ) -> tuple[Facts, Plan]:
-        """Decide on the end before anything but request and record is looked at; if there is none, look at the rest.
+        """Decide what to do; what cannot be taken back is decided upon what the API server says now.
 
         However long the looks take, what is decided upon them can be done: the fence above all.
         """
-        instance = self._world.settings.instance
+        facts = self._glimpse(self._world, record_id, known)
+        if self._world.fresh is None:
+            return self._decide_upon(self._world, record_id, facts, before)
+        if facts.record is None or stage_of(facts.record.status) not in _DESTROYING:
+            facts, decided = self._decide_upon(self._world, record_id, facts, before)
+            if decided.effects == before or not _is_final(facts, decided) or self._is_so(record_id, known, facts):
+                return facts, decided
+        live = self._world.live()
+        return self._decide_upon(live, record_id, self._glimpse(live, record_id, known), before)
+
+    def _glimpse(self, world: World, record_id: str, known: tuple[str, str] | None) -> Facts:
         with deadline.sparing(_DEEDS):
-            facts = glimpse(self._world, record_id, known)
+            return glimpse(world, record_id, known)
+
+    def _is_so(self, record_id: str, known: tuple[str, str] | None, facts: Facts) -> bool:
+        """Tell whether the cluster is now as it was seen; then Rucio and the agent need not be asked twice."""
+        live = self._world.live()
+        try:
+            with deadline.sparing(_DEEDS):
+                now = look_at_objects(live, self._connections, glimpse(live, record_id, known))
+        except Exception:  # noqa: BLE001 (what it means is judged by the look at everything, which meets it, too)
+            return False
+        seen = (facts.request, facts.record, facts.storage, facts.session)
+        return seen == (now.request, now.record, now.storage, now.session)
+
+    def _decide_upon(
+        self, world: World, record_id: str, facts: Facts, before: tuple[do.Effect, ...] | None
+    ) -> tuple[Facts, Plan]:
+        """Decide on the end before anything but request and record is looked at; if there is none, look at the rest."""
+        instance = world.settings.instance
         end = plan_end(facts, instance)
         # One that cannot be written keeps nothing else back.
         if end.effects and end.effects != before:
             return facts, end
         try:
             with deadline.sparing(_DEEDS):
-                facts = look_closely(self._world, self._connections, facts)
+                facts = look_closely(world, self._connections, facts)
         except UnreachableError as error:
             self._end_at_least(record_id, facts, Problem(error.reason, error.what))
             raise
@@ -278,7 +308,9 @@ class Reconciler:
             name = type(effect).__name__
             named = {"record": record_id, "effect": name}
             try:
-                self._apply(self._world, self._connections, facts, effect)
+                # What an effect reads itself, before it destroys, is read anew, too.
+                world = self._world.live() if is_destructive(effect) else self._world
+                self._apply(world, self._connections, facts, effect)
             except LeaseLostError:
                 raise
             except Exception as error:  # noqa: BLE001 (logged with its traceback)
@@ -447,6 +479,16 @@ def _is_last_word(facts: Facts, decided: Plan) -> bool:
         return False
     stage = stage_of(facts.record.status)
     return any(isinstance(effect, do.Remember) and stage_of(effect.status) is not stage for effect in decided.effects)
+
+
+def _is_final(facts: Facts, decided: Plan) -> bool:
+    """Tell whether nobody can take back what was decided: it destroys, or it ends a session or what follows it."""
+    stage = None if facts.record is None else stage_of(facts.record.status)
+    return any(
+        (is_destructive(effect) and not isinstance(effect, do.FreezeInputs))
+        or (isinstance(effect, do.Remember) and stage_of(effect.status) not in {stage, *_BEFORE_END})
+        for effect in decided.effects
+    )
 
 
 def _is_young(facts: Facts) -> bool:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -191,14 +191,24 @@ class Service:
                 self._queue.add(self._learn(body))
             case "RSERecord":
                 self._queue.add(self._learn_owner(body))
-            case "Pod":
-                self._saw_pod(body)
-            case _:
-                # A class or a connection: whoever waits for it is swept at once.
-                for record_id in list(self._known):
-                    self._queue.add(record_id)
+            case "VolatileRSEClass" | "RucioConnection":
+                # Whoever waits for it is swept at once.
+                self._visit_soon(self._known_in(None))
                 if "deletionTimestamp" in body["metadata"]:
                     self._stirred.set()
+            case "Namespace":
+                self._visit_soon(self._known_in(body["metadata"]["name"]))
+            case _:
+                self._saw_object(body)
+
+    def _visit_soon(self, record_ids: Iterable[str]) -> None:
+        for record_id in record_ids:
+            self._queue.add(record_id)
+
+    def _known_in(self, namespace: str | None) -> list[str]:
+        """Give the records whose VolatileRSE is in a namespace; None: in any."""
+        with self._lock:
+            return [key for key, (where, _) in self._known.items() if namespace in {None, where}]
 
     def _learn(self, body: Object) -> str:
         metadata = body["metadata"]
@@ -223,10 +233,11 @@ class Service:
         with self._lock:
             return self._owners.get(key, (key, ""))
 
-    def _saw_pod(self, body: Object) -> None:
+    def _saw_object(self, body: Object) -> None:
+        """Take note of a part of a buffer, or of a session's pod."""
         metadata = body["metadata"]
         labels = metadata.get("labels") or {}
-        if metadata["namespace"] == self._world.settings.buffers:
+        if metadata.get("namespace") in {None, self._world.settings.buffers}:
             if RECORD in labels:
                 self._queue.add(labels[RECORD])
             return

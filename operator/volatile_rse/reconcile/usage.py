@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +17,51 @@ from volatile_rse.domain.tenants import Namespace, is_of
 from volatile_rse.domain.times import later, when
 from volatile_rse.reconcile.reading import claim_of, created_of, is_closed, record_id_of, spec_of, status_of
 
-__all__ = ["holder_of", "read_quarantined", "read_usage", "usage_of_others"]
+__all__ = ["Share", "holder_of", "quarantined_of", "share_of", "usage_of", "usage_of_others"]
 
 Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one record takes; a few words instead of a record, so that a thousand can be added up at every request."""
+
+    name: str
+    record_id: str
+    class_name: object
+    namespace: object
+    namespace_uid: object
+    account: str | None
+    """None: nobody can tell whose it is."""
+    created: datetime | None
+    ended: datetime | None
+    closed: bool
+    held: bool
+    quarantined: bool
+    files: int
+    capacity: int
+    at_risk: int
+
+
+def share_of(body: Object) -> Share:
+    """Read a record's share."""
+    claim, holder = claim_of(body), holder_of(body)
+    return Share(
+        name=body["metadata"]["name"],
+        record_id=record_id_of(body),
+        class_name=spec_of(body).get("className"),
+        namespace=claim.get("namespace"),
+        namespace_uid=claim.get("namespaceUID"),
+        account=None if holder is None else holder[1],
+        created=created_of(body),
+        ended=_end_of(body),
+        closed=is_closed(body),
+        held=FINALIZER in (body["metadata"].get("finalizers") or ()),
+        quarantined=_is_quarantined(body),
+        files=_files_of(body),
+        capacity=_capacity_of(body),
+        at_risk=_at_risk(body),
+    )
 
 
 def holder_of(body: Object) -> tuple[str, str] | None:
@@ -28,39 +71,37 @@ def holder_of(body: Object) -> tuple[str, str] | None:
     return (namespace, account if isinstance(account, str) else "") if isinstance(namespace, str) else None
 
 
-def read_quarantined(bodies: Iterable[Object], class_name: str) -> Quarantined:
+def quarantined_of(shares: Iterable[Share], class_name: str) -> Quarantined:
     """Add up the records of a class whose outputs are in quarantine."""
-    found = [body for body in bodies if spec_of(body).get("className") == class_name and _is_quarantined(body)]
-    ends = [_end_of(body) for body in found]
+    found = [share for share in shares if share.class_name == class_name and share.quarantined]
     return Quarantined(
-        bytes=sum(_at_risk(body) for body in found),
-        oldest=min((end for end in ends if end is not None), default=None),
-        records=tuple(sorted(body["metadata"]["name"] for body in found)),
+        bytes=sum(share.at_risk for share in found),
+        oldest=min((share.ended for share in found if share.ended is not None), default=None),
+        records=tuple(sorted(share.name for share in found)),
     )
 
 
-def read_usage(
-    bodies: Iterable[Object], class_name: str, namespace: Namespace, now: datetime, account: str | None = None
+def usage_of(
+    shares: Iterable[Share], class_name: str, namespace: Namespace, now: datetime, account: str | None = None
 ) -> Usage:
     """Add up the records of a namespace, or of one of its accounts, and of a class.
 
     Those of a namespace that had its name before are not among them.
     """
-    of_all = [body for body in bodies if spec_of(body).get("className") == class_name]
-    holders = [(body, holder) for body in of_all if (holder := holder_of(body)) is not None]
-    ours = [body for body, holder in holders if account in {None, holder[1]} and _is_of(body, namespace)]
-    found = [body for body in ours if not is_closed(body)]
+    of_all = [share for share in shares if share.class_name == class_name and share.account is not None]
+    ours = [share for share in of_all if account in {None, share.account} and _is_of(share, namespace)]
+    found = [share for share in ours if not share.closed]
     return Usage(
         buffers=len(found),
-        bytes=sum(_capacity_of(body) for body in found),
-        quarantined=sum(_at_risk(body) for body in found if _is_quarantined(body)),
-        files=sum(_files_of(body) for body in found),
-        recent=sum(_is_recent(body, now) for body in ours),
-        over=sum(is_closed(body) and FINALIZER in (body["metadata"].get("finalizers") or ()) for body in ours),
+        bytes=sum(share.capacity for share in found),
+        quarantined=sum(share.at_risk for share in found if share.quarantined),
+        files=sum(share.files for share in found),
+        recent=sum(share.created is not None and now < later(share.created, RECENT) for share in ours),
+        over=sum(share.closed and share.held for share in ours),
     )
 
 
-def usage_of_others(bodies: Iterable[Object], spec: RSERecordSpec, now: datetime, namespace: Namespace | None) -> Usage:
+def usage_of_others(shares: Iterable[Share], spec: RSERecordSpec, now: datetime, namespace: Namespace | None) -> Usage:
     """Add up all other records of the owner of one.
 
     Parameters
@@ -68,14 +109,13 @@ def usage_of_others(bodies: Iterable[Object], spec: RSERecordSpec, now: datetime
     namespace
         Of its VolatileRSE; None: there is none any more, and the record tells.
     """
-    claim, others = spec.claims[0], [body for body in bodies if record_id_of(body) != spec.record_id]
+    claim, others = spec.claims[0], [share for share in shares if share.record_id != spec.record_id]
     whose = namespace or Namespace(claim.namespace, claim.namespace_uid or "")
-    return read_usage(others, spec.class_name, whose, now, claim.account)
+    return usage_of(others, spec.class_name, whose, now, claim.account)
 
 
-def _is_of(body: Object, namespace: Namespace) -> bool:
-    claim = claim_of(body)
-    return is_of(namespace, claim.get("namespace"), claim.get("namespaceUID"), created_of(body))
+def _is_of(share: Share, namespace: Namespace) -> bool:
+    return is_of(namespace, share.namespace, share.namespace_uid, share.created)
 
 
 def _files_of(body: Object) -> int:
@@ -85,11 +125,6 @@ def _files_of(body: Object) -> int:
     entries = [entry for entry in inputs if isinstance(entry, Mapping)] if isinstance(inputs, list) else []
     numbers = [*(entry.get("files") for entry in entries), status.get("filesAtRisk")]
     return sum(number for number in numbers if isinstance(number, int) and number > 0)
-
-
-def _is_recent(body: Object, now: datetime) -> bool:
-    created = created_of(body)
-    return created is not None and now < later(created, RECENT)
 
 
 def _is_quarantined(body: Object) -> bool:

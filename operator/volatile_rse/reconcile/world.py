@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
@@ -44,5 +44,11 @@ class World:
     hashed_name: Callable[[str], str]
     """Certificate (PEM) -> its file name in a hashed directory of authorities."""
     telemetry: Telemetry = field(default_factory=Silence)
+    fresh: Cluster | None = None
+    """The cluster, asked anew by each call; None: ``cluster`` is."""
     admission: Lock = field(default_factory=Lock)
     """Held from the look at what is used until a record is there that others see: one buffer is admitted at a time."""
+
+    def live(self) -> World:
+        """Give the same world, of whose cluster nothing is believed but what the API server says now."""
+        return self if self.fresh is None else replace(self, cluster=self.fresh)

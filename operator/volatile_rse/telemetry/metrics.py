@@ -10,7 +10,7 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from volatile_rse.ports.catalogue import Catalogue
-from volatile_rse.ports.cluster import Cluster, Ref
+from volatile_rse.ports.cluster import Cluster, Ref, Source
 from volatile_rse.ports.errors import PortError, UnreachableError
 from volatile_rse.ports.telemetry import Telemetry
 
@@ -126,9 +126,9 @@ class Metrics(Telemetry):
         """Count a request to the API server."""
         self._requests.labels(verb, kind).inc()
 
-    def counted(self, cluster: Cluster) -> Cluster:
+    def counted(self, cluster: Source) -> Source:
         """Wrap a cluster so that each write is counted."""
-        return cast("Cluster", _Counted(cluster, self._writes))
+        return cast("Source", _Counted(cluster, self._writes))
 
 
 class _Counted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,10 +41,11 @@ def test_a_webhook_that_repeats_a_secret_is_not_repeated(form: str) -> None:
     cluster = refusing(f"denied: {TOKEN} {encoded} \x1b[0m")
     values = {"token": encoded if form == "data" else TOKEN}
     body = {"kind": "Secret", "metadata": {"namespace": "n", "name": "s"}, form: values}
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: cluster.create({"apiVersion": "v1", **body}),
         lambda: cluster.merge(Ref("Secret", "n", "s"), {form: values}),
-    ):
+    )
+    for call in calls:
         with pytest.raises(RefusedError) as caught:
             call()
         assert str(caught.value).endswith("denied: (secret) (secret) \\x1b[0m")

@@ -114,7 +114,7 @@ class Running:
         settings.queueing.idle_timeout = settings.queueing.exit_timeout = 0.1
         await kopf.operator(
             registry=watching.registry_of(
-                lambda _kind, _body: None, self.lease.saw, {"the watches are dead": self.lease.is_watched}
+                lambda _kind, _body, _gone: None, self.lease.saw, {"the watches are dead": self.lease.is_watched}
             ),
             settings=settings,
             clusterwide=True,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.cached_cluster import CachedCluster
 from volatile_rse.adapters.clock import FakeClock
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
@@ -29,6 +31,7 @@ from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import UnreachableError
 from volatile_rse.ports.telemetry import Silence, Telemetry
 from volatile_rse.reconcile import faults
 from volatile_rse.reconcile.adoption import Adoption, adopt
@@ -36,6 +39,7 @@ from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.reading import read_service
 from volatile_rse.reconcile.reconciler import Reconciler
+from volatile_rse.reconcile.scopes import lasts, scopes
 from volatile_rse.reconcile.world import Login, World
 
 CLUSTER_AUTHORITY = LocalAuthority.create()
@@ -288,6 +292,7 @@ class Small:
         if self._reconciler is None:
             self._reconciler = Reconciler(self.world(), self._counting)
         _FAULTS.heard.clear()
+        self._follow(self._reconciler)
         try:
             self._reconciler.visit(self.record_id, (REQUEST.namespace or "", REQUEST.name))
         except Killed:
@@ -297,6 +302,15 @@ class Small:
             raise judged.args[0] from None
         if _FAULTS.heard and not self.foul:
             raise _FAULTS.heard[0]
+
+    def _follow(self, reconciler: Reconciler) -> None:
+        """Let watches bring what has happened until now, unless nobody answers."""
+        cluster = reconciler._world.cluster
+        if not isinstance(cluster, CachedCluster):
+            return
+        for reflector in cluster.reflectors:
+            with suppress(UnreachableError):
+                reflector.follow()
 
     def until(self, seen: Callable[[], object], steps: int = 60) -> None:
         for _ in range(steps):
@@ -316,9 +330,13 @@ class Small:
     def world(self) -> World:
         inside = hosts_of(self.settings, name_of(self.record_id, Piece.SERVICE))[0]
         self.buffer.now = self.clock.now
+        cluster = CachedCluster(
+            self.cluster, scopes(self.settings), partial(lasts, self.settings), lambda: self.clock.now().timestamp()
+        )
         return World(
             settings=self.settings,
-            cluster=self.cluster,
+            cluster=cluster,
+            fresh=cluster.live,
             authority=LocalAuthority(*CLUSTER_AUTHORITY, self.clock.now),
             endpoints=FakeEndpoints({inside: self.buffer, "buffers.example.org": self.buffer}, self.shown),
             clock=self.clock,

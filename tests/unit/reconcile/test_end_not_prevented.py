@@ -566,10 +566,10 @@ def test_a_status_that_is_refused_keeps_no_effect_back(monkeypatch: pytest.Monke
     running(small)
     merge = small.cluster.merge
 
-    def refusing(ref: Ref, *args: Any, **kwargs: Any) -> None:
+    def refusing(ref: Ref, *args: Any, **kwargs: Any) -> Any:
         if ref == REQUEST and kwargs.get("subresource") == "status":
             raise RefusedError(Reason.CLUSTER_REFUSED, "The API server refused PATCH VolatileRSE: 422")
-        merge(ref, *args, **kwargs)
+        return merge(ref, *args, **kwargs)
 
     monkeypatch.setattr(small.cluster, "merge", refusing)
     small.delete()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
@@ -107,10 +109,10 @@ def test_a_label_that_cannot_be_written_keeps_no_session_from_begin_or_end(monke
     small = Small()
     merge = small.cluster.merge
 
-    def refusing(ref: Ref, patch: dict[str, object], *, subresource: str | None = None) -> None:
+    def refusing(ref: Ref, patch: dict[str, object], *, subresource: str | None = None) -> Any:
         if ref.kind == "Pod" and AT_RISK in str(patch):
             raise RefusedError(Reason.CLUSTER_REFUSED, f"The API server refused PATCH {ref}: 403")
-        merge(ref, patch, subresource=subresource)
+        return merge(ref, patch, subresource=subresource)
 
     monkeypatch.setattr(small.cluster, "merge", refusing)
     small.begin()
@@ -129,11 +131,11 @@ def test_a_pod_is_not_freed_upon_a_truth_that_could_not_be_written(monkeypatch: 
     merge = small.cluster.merge
     refused: list[bool] = []
 
-    def refusing(ref: Ref, patch: dict[str, object], *, subresource: str | None = None) -> None:
+    def refusing(ref: Ref, patch: dict[str, object], *, subresource: str | None = None) -> Any:
         if ref.kind == "RSERecord" and "'safeAt': '" in str(patch) and len(refused) < 3:
             refused.append(is_held(small))
             raise RefusedError(Reason.CLUSTER_REFUSED, f"The API server refused PATCH {ref}: 403")
-        merge(ref, patch, subresource=subresource)
+        return merge(ref, patch, subresource=subresource)
 
     monkeypatch.setattr(small.cluster, "merge", refusing)
     small.until(lambda: small.truth.get("safeAt"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.reconcile.small_world import OUT, Small
+from tests.unit.reconcile.small_world import OUT, REQUEST, Small
 from volatile_rse.builders.objects import name_of
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain.catalogue import Did, File
@@ -104,6 +104,7 @@ def test_a_token_that_is_made_again_without_the_list_has_the_same_rights() -> No
     for kind in ("ConfigMap", "Secret"):
         ref = Ref(kind, "alice", "run-vrse")
         small.cluster.delete(ref, uid_of(small.cluster.get(ref) or {}))
+    small.cluster.merge(REQUEST, {"metadata": {"annotations": {"looked-at": "now"}}})
     small.until(small.has_session)
     assert rights_of(small) == before
 

@@ -24,7 +24,7 @@ def test_what_has_no_room_is_told_in_the_words_of_the_api_server_and_made_when_t
     small = Small()
     create, full = small.cluster.create, [True]
 
-    def creating(body: Mapping[str, Any]) -> bool:
+    def creating(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if body["kind"] == kind and full:
             ref = Ref(kind, "bufs", body["metadata"]["name"])
             raise RefusedError(Reason.CLUSTER_REFUSED, f"The API server refused POST {ref}: 403 {QUOTA}")

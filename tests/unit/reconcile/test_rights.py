@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -33,6 +33,7 @@ from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.gather import stages
 from volatile_rse.reconcile.lease import Lease
+from volatile_rse.reconcile.scopes import scopes
 from volatile_rse.reconcile.searching import search
 from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.uninstall import release_all, stakes_of
@@ -42,6 +43,7 @@ MANIFESTS = Path(__file__).parents[3] / "manifests"
 PLACES = {"volatile-rse": "ops", "volatile-rse-buffers": "bufs"}
 """Namespace of the manifests -> the one of these tests."""
 TENANT = "alice"
+T = TypeVar("T")
 
 
 WAYS = (
@@ -71,13 +73,19 @@ class Right:
 KOPF = {
     *(
         Right("", resource, verb)
-        for resource in ("volatilerses", "rserecords", "volatilerseclasses", "rucioconnections", "pods")
+        for resource in ("volatilerses", "volatilerseclasses", "rucioconnections")
         for verb in ("list", "watch")
     ),
     *(Right("", "customresourcedefinitions", verb) for verb in ("list", "watch")),
     *(Right("", "leases", verb) for verb in ("list", "watch")),
 }
 """What the library that watches does by itself; it is asked for nothing else."""
+WATCHED = {
+    Right(scope.namespace or "", RESOURCES[scope.kind].plural, verb)
+    for scope in scopes(Small().settings)
+    for verb in ("list", "watch")
+}
+"""What views are made of."""
 
 
 def bodies(kind: str) -> Iterator[dict[str, Any]]:
@@ -139,23 +147,27 @@ class Bounded(Cluster):
         self._check("list", kind, namespace)
         return self._cluster.list(kind, namespace, labels)
 
-    def create(self, body: Object) -> bool:
+    def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
+        self._check("list", kind, None)
+        return self._cluster.select(kind, read)
+
+    def create(self, body: Object) -> Object | None:
         self._check("create", body["kind"], body["metadata"].get("namespace"))
         return self._cluster.create(body)
 
-    def apply(self, body: Object) -> None:
+    def apply(self, body: Object) -> Object:
         # Of an object that is not there the API server wants both.
         for verb in ("patch", "create"):
             self._check(verb, body["kind"], body["metadata"].get("namespace"))
-        self._cluster.apply(body)
+        return self._cluster.apply(body)
 
-    def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> None:
+    def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> Object:
         self._check("patch", ref.kind, ref.namespace, subresource)
-        self._cluster.merge(ref, patch, subresource=subresource)
+        return self._cluster.merge(ref, patch, subresource=subresource)
 
-    def delete(self, ref: Ref, uid: str) -> None:
+    def delete(self, ref: Ref, uid: str) -> Object | None:
         self._check("delete", ref.kind, ref.namespace)
-        self._cluster.delete(ref, uid)
+        return self._cluster.delete(ref, uid)
 
     def event(self, about: Object, *, type_: str, reason: str, message: str) -> None:
         self._check("create", "Event", about["metadata"].get("namespace", "default"))
@@ -166,7 +178,7 @@ def bounded_worlds(monkeypatch: pytest.MonkeyPatch, used: set[Right]) -> None:
     unbounded = Small.world
 
     def world(small: Small) -> World:
-        return dataclasses.replace(unbounded(small), cluster=Bounded(small.cluster, used))
+        return dataclasses.replace(unbounded(small), cluster=Bounded(small.cluster, used), fresh=None)
 
     monkeypatch.setattr(Small, "world", world)
 
@@ -252,9 +264,10 @@ def test_the_account_may_do_what_the_operator_does_and_nothing_else(monkeypatch:
     closed.until(lambda: closed.cluster.get(REQUEST) is None)
     closed.clock.turn(timedelta(days=31))
     swept(closed)
-    unused = granted() - used - KOPF
+    unused = granted() - used - KOPF - WATCHED
     assert not unused, "rights that nobody uses: " + ", ".join(map(str, sorted(unused)))
     assert granted() >= KOPF, "kopf needs them"
+    assert granted() >= WATCHED, "views need them"
 
 
 def test_a_right_that_is_missing_shows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.adapters.cached_cluster import Reflector
 from volatile_rse.api.conditions import ConditionType, Reason
 from volatile_rse.builders.objects import record_name
 from volatile_rse.ports.cluster import Ref
@@ -29,6 +30,8 @@ def refuse(small: Small, what: tuple[str, str], monkeypatch: pytest.MonkeyPatch)
         return listed(kind, *args, **kwargs)
 
     monkeypatch.setattr(small.cluster, "list", refusing)
+    # Nor is it watched: its view is not believed for longer than some minutes.
+    monkeypatch.setattr(Reflector, "is_believed", lambda _: False)
 
 
 def labelled(value: str) -> dict[str, object]:
@@ -179,10 +182,10 @@ def test_what_cannot_be_said_on_the_request_is_said_on_its_record(monkeypatch: p
     small.until(small.has_session)
     merge = small.cluster.merge
 
-    def refusing(ref: Ref, *args: Any, **kwargs: Any) -> None:
+    def refusing(ref: Ref, *args: Any, **kwargs: Any) -> Any:
         if ref == REQUEST:
             raise RefusedError(Reason.CLUSTER_REFUSED, "The API server refused PATCH VolatileRSE: 403")
-        merge(ref, *args, **kwargs)
+        return merge(ref, *args, **kwargs)
 
     monkeypatch.setattr(small.cluster, "merge", refusing)
     small.start_pod()

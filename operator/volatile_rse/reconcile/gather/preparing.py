@@ -22,7 +22,7 @@ from volatile_rse.reconcile.datasets import dataset_of
 from volatile_rse.reconcile.gather import credentials, reports, resolving
 from volatile_rse.reconcile.gather.example import example_of
 from volatile_rse.reconcile.gather.look import Look, guarded
-from volatile_rse.reconcile.usage import usage_of_others
+from volatile_rse.reconcile.usage import share_of, usage_of_others
 
 __all__ = ["ask", "choose_again"]
 
@@ -63,7 +63,7 @@ def ask(look: Look) -> None:
     look.problems += credentials.problems(look, shut)
     if not look.problems:
         made = {name: choice for name, choice in chosen.items() if choice is not None}
-        others = look.world.cluster.list("RSERecord") if any(resolved.values()) else ()
+        others = look.world.cluster.select("RSERecord", share_of) if any(resolved.values()) else ()
         look.set(
             owner_usage=usage_of_others(others, look.spec, look.facts.now, look.facts.tenant),
             resolved=resolved,

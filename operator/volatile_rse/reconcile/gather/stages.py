@@ -43,10 +43,10 @@ from volatile_rse.reconcile.reading import (
     read_request,
     uid_of,
 )
-from volatile_rse.reconcile.usage import read_quarantined, read_usage
+from volatile_rse.reconcile.usage import quarantined_of, share_of, usage_of
 from volatile_rse.reconcile.world import World
 
-__all__ = ["glimpse", "look_closely", "look_least"]
+__all__ = ["glimpse", "look_at_objects", "look_closely", "look_least"]
 
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
 
@@ -80,6 +80,21 @@ def look_least(world: World, connections: Connections, facts: Facts) -> Facts:
         return facts
     look = Look(world, connections, facts, record)
     _find_agent(look)
+    return look.facts
+
+
+def look_at_objects(world: World, connections: Connections, facts: Facts) -> Facts:
+    """Ask what the cluster holds of a buffer and its session, and nobody else.
+
+    Raises
+    ------
+    PortError
+        It cannot be asked.
+    """
+    if facts.record is None or facts.unseen is not None:
+        return facts
+    look = Look(world, connections, facts, facts.record)
+    _at_objects(look)
     return look.facts
 
 
@@ -131,7 +146,7 @@ def _offered(world: World, facts: Facts, spec: VolatileRSESpec, tenant: Namespac
     class_ = read_class(class_body)
     body = world.cluster.get(Ref("RucioConnection", None, class_.connection_name))
     connection = None if body is None else read_connection(body)
-    records = world.cluster.list("RSERecord")
+    shares = world.cluster.select("RSERecord", share_of)
     used = [found for found in (class_body, body) if found is not None]
     return dataclasses.replace(
         facts,
@@ -139,9 +154,9 @@ def _offered(world: World, facts: Facts, spec: VolatileRSESpec, tenant: Namespac
         connection=connection,
         unheld=tuple(_named(found) for found in used if not is_held(found)),
         going=tuple(" ".join(_named(found)) for found in used if "deletionTimestamp" in found["metadata"]),
-        usage=read_usage(records, spec.class_name, tenant, facts.now),
-        owner_usage=read_usage(records, spec.class_name, tenant, facts.now, spec.account),
-        quarantined=read_quarantined(records, spec.class_name),
+        usage=usage_of(shares, spec.class_name, tenant, facts.now),
+        owner_usage=usage_of(shares, spec.class_name, tenant, facts.now, spec.account),
+        quarantined=quarantined_of(shares, spec.class_name),
     )
 
 
@@ -151,9 +166,7 @@ def _named(body: Mapping[str, Any]) -> tuple[str, str]:
 
 def _all(look: Look) -> Facts:
     """Ask what the stage needs."""
-    if look.stage is not Stage.CLOSED:
-        look.set(storage=objects.storage(look))
-    look.set(session=objects.session(look))
+    _at_objects(look)
     if look.stage in _ASKED:
         look.ask(_ASKED[look.stage], look)
     look.set(problems=tuple(look.problems))
@@ -163,6 +176,12 @@ def _all(look: Look) -> Facts:
     credentials.doubt(look)
     look.set(problems=tuple(dict.fromkeys(look.problems)))
     return look.facts
+
+
+def _at_objects(look: Look) -> None:
+    if look.stage is not Stage.CLOSED:
+        look.set(storage=objects.storage(look))
+    look.set(session=objects.session(look))
 
 
 def _serving(look: Look) -> None:

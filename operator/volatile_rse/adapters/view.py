@@ -1,0 +1,200 @@
+"""What is known of the objects of one scope: the newest version of each that anybody has told of."""
+
+from __future__ import annotations
+
+import marshal
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from volatile_rse.ports.cluster import Object, Ref, Scope
+
+__all__ = ["View", "is_kept"]
+
+T = TypeVar("T")
+_Key = tuple[str, str]
+"""Namespace, empty where there is none, and name."""
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class _Entry(NamedTuple):
+    version: int
+    uid: str
+    packed: bytes
+    """Of thousands of objects nothing is kept but their bytes; each reader gets an object of its own."""
+    label: str
+    """Value of the scope's label."""
+
+
+class View:
+    """The objects of a scope.
+
+    A list, a watch and the answers to own writes all tell of them, in any order: of each object the newer version
+    wins, and one that was deleted never comes back.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self._lock = threading.Lock()
+        self._entries: dict[_Key, _Entry] = {}
+        self._labelled: defaultdict[_Key, set[_Key]] = defaultdict(set)
+        """Namespace and value of the scope's label -> objects."""
+        self._deleted: set[str] = set()
+        """UIDs of what was deleted by an own write, until a list or a watch says so, too."""
+        self._derived: dict[Callable[[Object], object], dict[_Key, tuple[int, str, object]]] = {}
+
+    # What is told.
+
+    def replace(self, objects: Iterable[Object], version: str) -> tuple[Object, ...]:
+        """Take a whole list; give what has changed or vanished, the latter as it was last.
+
+        Parameters
+        ----------
+        version
+            Of the list: what is newer than that and not in it, was made since.
+        """
+        at, news, listed = _number(version), list[Object](), set[_Key]()
+        uids = set[str]()
+        for body in objects:
+            listed.add(_key_of(body))
+            uids.add(body["metadata"]["uid"])
+            if self.take(body):
+                news.append(body)
+        with self._lock:
+            for key in [key for key, entry in self._entries.items() if key not in listed and entry.version <= at]:
+                news.append(_unpacked(self._entries[key]))
+                self._drop(key)
+            self._deleted &= uids
+        return tuple(news)
+
+    def take(self, body: Object) -> bool:
+        """Take an object as it is now; tell whether that is news."""
+        metadata = body["metadata"]
+        key, uid, version = _key_of(body), metadata["uid"], _number(metadata["resourceVersion"])
+        label = (metadata.get("labels") or {}).get(self.scope.label) if self.scope.label else ""
+        with self._lock:
+            known = self._entries.get(key)
+            if uid in self._deleted or (known is not None and known.version >= version):
+                return False
+            if label is None:
+                # It has lost the label by which it was known.
+                self._drop(key)
+                return known is not None
+            self._drop(key)
+            self._entries[key] = _Entry(version, uid, _packed(self.scope.prune(body)), label)
+            self._labelled[key[0], label].add(key)
+        return True
+
+    def remove(self, ref: Ref, uid: str, *, told: bool) -> bool:
+        """Take note that an object is gone; tell whether that is news.
+
+        Parameters
+        ----------
+        told
+            By a watch: nothing older comes after that.
+        """
+        key = ref.namespace or "", ref.name
+        with self._lock:
+            if told:
+                self._deleted.discard(uid)
+            else:
+                self._deleted.add(uid)
+            known = self._entries.get(key)
+            if known is None or known.uid != uid:
+                return False
+            self._drop(key)
+        return True
+
+    def _drop(self, key: _Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return
+        labelled = self._labelled[key[0], entry.label]
+        labelled.discard(key)
+        if not labelled:
+            del self._labelled[key[0], entry.label]
+        for derived in self._derived.values():
+            derived.pop(key, None)
+
+    # What is asked.
+
+    def covers(self, kind: str, namespace: str | None, labels: Mapping[str, str]) -> bool:
+        """Tell whether all objects of a namespace (None: of all) with these labels are in the scope."""
+        scope = self.scope
+        is_inside = scope.namespace is None or scope.namespace == namespace
+        return kind == scope.kind and is_inside and scope.name is None and (not scope.label or scope.label in labels)
+
+    def holds(self, ref: Ref) -> bool:
+        """Tell whether an object may be in the scope."""
+        scope = self.scope
+        is_inside = scope.namespace in {None, ref.namespace} and scope.name in {None, ref.name}
+        return ref.kind == scope.kind and is_inside
+
+    def get(self, ref: Ref) -> Object | None:
+        """Give an object; None if the view has none."""
+        with self._lock:
+            entry = self._entries.get((ref.namespace or "", ref.name))
+        return None if entry is None else _unpacked(entry)
+
+    def list(self, namespace: str | None, labels: Mapping[str, str]) -> tuple[Object, ...]:
+        """Give the objects of a namespace (None: of all) with these labels, by namespace and name."""
+        with self._lock:
+            if namespace is not None and self.scope.label:
+                keys = self._labelled.get((namespace, labels[self.scope.label]), set())
+                found = [(key, self._entries[key]) for key in keys]
+            else:
+                found = [(key, entry) for key, entry in self._entries.items() if namespace in {None, key[0]}]
+        bodies = (_unpacked(entry) for _, entry in sorted(found))
+        wanted = labels.items()
+        return tuple(body for body in bodies if wanted <= (body["metadata"].get("labels") or {}).items())
+
+    def select(self, read: Callable[[Object], T]) -> tuple[T, ...]:
+        """Read something off every object, once for each version of it."""
+        return tuple(self._selected(read))
+
+    def _selected(self, read: Callable[[Object], T]) -> Iterator[T]:
+        with self._lock:
+            entries = sorted(self._entries.items())
+            known: Any = dict(self._derived.setdefault(read, {}))
+        for key, entry in entries:
+            version, uid, value = known.get(key, (0, "", None))
+            if (version, uid) != (entry.version, entry.uid):
+                value = read(_unpacked(entry))
+                with self._lock:
+                    if self._entries.get(key) == entry:
+                        self._derived[read][key] = entry.version, entry.uid, value
+            yield value
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def is_kept(deleted: Object) -> bool:
+    """Tell whether something still keeps an object that is being deleted: a finalizer, what is in it, or a kubelet."""
+    metadata = deleted.get("metadata") or {}
+    inside = (deleted.get("spec") or {}).get("finalizers") if deleted.get("kind") == "Namespace" else None
+    is_ending = deleted.get("kind") == "Pod" and metadata.get("deletionGracePeriodSeconds") != 0
+    return "deletionTimestamp" in metadata and bool(metadata.get("finalizers") or inside or is_ending)
+
+
+def _key_of(body: Object) -> _Key:
+    metadata = body["metadata"]
+    return metadata.get("namespace") or "", metadata["name"]
+
+
+def _number(version: str) -> int:
+    """Compare versions by their numbers, as Kubernetes promises since 1.35 and etcd has always made them."""
+    return int(version) if version.isdecimal() else 0
+
+
+def _packed(body: Object) -> bytes:
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    if _LAST_APPLIED in (metadata.get("annotations") or {}):
+        metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != _LAST_APPLIED}
+    return marshal.dumps({**body, "metadata": metadata})
+
+
+def _unpacked(entry: _Entry) -> Object:
+    body: Object = marshal.loads(entry.packed)  # noqa: S302 (its own bytes)
+    return body
