@@ -704,3 +704,35 @@ def test_files_whose_locks_are_ok_are_held_whatever_the_rule_lacks(
     assert catalogue.rule_state(DATASET, "bob", ["SITE-B"]) is None
     assert catalogue.held_at(DATASET, "alice") == {"SITE-B"}
     assert catalogue.held_at(DATASET, "bob") == frozenset()
+
+
+def test_each_call_has_a_client_for_itself_and_there_are_as_many_as_calls_run(
+    catalogue: RucioCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = threading.Barrier(4)
+
+    class Client:
+        def __init__(self) -> None:
+            made.append(self)
+            self.used = threading.Lock()
+
+        def meet(self) -> str:
+            assert self.used.acquire(blocking=False), "two calls have one client"
+            try:
+                return f"met {calls.wait(10)}"
+            finally:
+                self.used.release()
+
+    made: list[Client] = []
+    told: list[str] = []
+    monkeypatch.setattr(catalogue._server, "_client", Client)
+    threads = [
+        threading.Thread(target=lambda: told.append(catalogue._server.call("all", "meet")), daemon=True)
+        for _ in range(32)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(told) == 32
+    assert len(made) == 4, "the budget lets four run at once"
