@@ -146,6 +146,21 @@ def test_the_last_worker_is_left_to_others_who_have_keys_for_any_time() -> None:
     assert taken == ["other/b/1"]
 
 
+def test_all_who_wait_are_woken_once_a_namespace_is_alone_again() -> None:
+    queue = filled(*many("greedy/a", 3), most=1)
+    assert queue.take() == "greedy/a/000"
+    queue.add("other/b/1")
+    assert queue.take() == "other/b/1"
+    waiting = [taken_by(queue) for _ in range(2)]
+    for taken, worker in waiting:
+        worker.join(0.03)
+        assert taken == []
+    queue.done("other/b/1")
+    for _, worker in waiting:
+        worker.join(5)
+    assert sorted(str(key) for taken, _ in waiting for key in taken) == ["greedy/a/001", "greedy/a/002"]
+
+
 def test_who_is_alone_has_all_workers() -> None:
     queue = filled(*many("only/a", 9), most=3)
     assert len({queue.take() for _ in range(4)}) == 4
