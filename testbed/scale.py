@@ -738,6 +738,7 @@ def _deletion(place: Arranged, operator: Operator, names: Sequence[str], limit: 
         "deletion_seconds": max([*seen.closed.values(), *seen.gone.values()], default=began) - began,
         "deletion_requests": (requests_of(after) - requests_of(before)) / size,
         "deletion_cpu": spent / size,
+        "deletion_by": json.dumps(by_kind(before, after, size)),
         "left": place.world.left(),
     }
 

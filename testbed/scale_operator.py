@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import kopf
 from prometheus_client import Gauge
@@ -19,8 +19,10 @@ from prometheus_client import Gauge
 from testbed.scale_fakes import Far
 from volatile_rse.__main__ import Outside, operate
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.cached_cluster import CachedCluster
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.ports.catalogue import Catalogue
+from volatile_rse.ports.cluster import Object, Ref
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.service import Service
 from volatile_rse.reconcile.world import Login
@@ -28,11 +30,33 @@ from volatile_rse.telemetry.metrics import Metrics
 
 __all__ = ["ASSEMBLIES", "VISITED", "main"]
 
+T = TypeVar("T")
 VISITED = "scale_bench_keys_visited"
 """Metric: buffers that this process has visited at least once."""
 
 
-ASSEMBLIES: Mapping[str, Mapping[str, Any]] = {"before": {"serve": partial(Service, threads=4)}, "after": {}}
+class Uncached(CachedCluster):
+    """Tells of what watches bring, as the cache does, and asks the API server for everything."""
+
+    def get(self, ref: Ref) -> Object | None:
+        """Read one object, fresh."""
+        return self._source.get(ref)
+
+    def list(
+        self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> tuple[Object, ...]:
+        """List objects, fresh."""
+        return self._source.list(kind, namespace, labels)
+
+    def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
+        """Read something off every object of a kind, all of them fresh."""
+        return self._source.select(kind, read)
+
+
+ASSEMBLIES: Mapping[str, Mapping[str, Any]] = {
+    "before": {"cache": Uncached, "serve": partial(Service, threads=4)},
+    "after": {},
+}
 """How the operator was put together, and how it is: what ``operate`` is told."""
 
 

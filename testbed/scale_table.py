@@ -140,7 +140,12 @@ def _part(known: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def _kinds(after: Mapping[int, One]) -> Iterator[str]:
     """Say what the requests of the largest size were."""
     one = after.get(max(after, default=0), {})
-    for key, when in (("burst_by", "until it is Ready"), ("idle_by", "in an idle minute")):
+    words = {
+        "burst_by": "until it is Ready",
+        "idle_by": "in an idle minute",
+        "deletion_by": "from its deletion to Closed",
+    }
+    for key, when in words.items():
         counts: Mapping[str, float] = json.loads(one.get(key, "{}"))
         if said := [f"{what} {count:.3g}" for what, count in counts.items() if count >= _SHOWN]:
             yield f"Among {one['size']:,} a buffer's requests {when} are: {', '.join(said)}."

@@ -162,6 +162,7 @@ def operate(  # noqa: PLR0913 (each is a part in whose place another one can be 
     metrics: Metrics,
     outside: Callable[[LocalAuthority], Outside] | None = None,
     *,
+    cache: Callable[..., CachedCluster] = CachedCluster,
     serve: Callable[..., Service] = Service,
     logon: Logon = as_service_account,
     ports: tuple[int, int] = (_METRICS, _HEALTH_PORT),
@@ -172,6 +173,8 @@ def operate(  # noqa: PLR0913 (each is a part in whose place another one can be 
     ----------
     outside
         Makes what is reached beside the API server; None: the real things.
+    cache
+        Makes what stands between the operator and the API server.
     serve
         Makes what works.
     logon
@@ -190,7 +193,7 @@ def operate(  # noqa: PLR0913 (each is a part in whose place another one can be 
     # No clean-up when the Lease is lost: another process works already.
     lease = Lease(source, settings, socket.gethostname(), lambda: os._exit(_LOST))
     metrics.watched(lease.unseen)
-    cluster = CachedCluster(source, scopes(settings), functools.partial(lasts, settings))
+    cluster = cache(source, scopes(settings), functools.partial(lasts, settings))
     with waiting(health_port, everywhere):
         lease.wait()
         cluster.start()
