@@ -31,6 +31,7 @@ from volatile_rse.api.agent import AGENT_PORT
 from volatile_rse.api.conditions import REMEDIES
 from volatile_rse.api.rucioconnection import Budget
 from volatile_rse.api.text import visible
+from volatile_rse.domain.node_ports import DEFAULT_RANGE
 from volatile_rse.domain.settings import Settings
 from volatile_rse.handlers.waiting import every_address, waiting
 from volatile_rse.handlers.watching import Logon, as_service_account, registry_of, settings_of
@@ -235,6 +236,7 @@ def _settings(cluster: Cluster) -> Settings:
         namespace=os.environ["VOLATILE_RSE_NAMESPACE"],
         buffers=os.environ["VOLATILE_RSE_BUFFERS"],
         buffer_image=os.environ["VOLATILE_RSE_BUFFER_IMAGE"],
+        node_ports=int(os.environ.get("VOLATILE_RSE_NODE_PORTS", DEFAULT_RANGE)),
     )
 
 

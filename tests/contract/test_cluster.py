@@ -462,6 +462,29 @@ def test_a_service_gets_node_ports_and_keeps_them(cluster: Cluster, namespace: s
     assert [port["nodePort"] for port in read(cluster, ref)["spec"]["ports"]] == given
 
 
+def test_a_service_that_gets_no_node_port_is_refused_and_not_there(cluster: Cluster, namespace: str, name: str) -> None:
+    if not isinstance(cluster, FakeCluster):
+        pytest.skip("it would take all NodePorts; its words stand in tests/unit/adapters/test_kubernetes.py")
+    ref, range_ = Ref("Service", namespace, name), cluster.node_ports
+    body = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"type": "NodePort", "ports": [{"name": "root", "port": 1094}, {"name": "davs", "port": 8443}]},
+    }
+    first = range_[-1] + 1
+    try:
+        cluster.node_ports = [first]
+        with pytest.raises(RefusedError, match="failed to allocate a nodePort: range is full") as caught:
+            cluster.create(body)
+        assert caught.value.reason is Reason.NODE_PORTS_EXHAUSTED
+        assert cluster.get(ref) is None
+        cluster.node_ports = [first, first + 1]
+        assert cluster.create(body) is not None
+    finally:
+        cluster.node_ports = range_
+
+
 def test_a_secret_takes_plain_text(cluster: Cluster, namespace: str, name: str) -> None:
     place = {"namespace": namespace, "name": name}
     cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": place, "stringData": {"token": "abc"}})

@@ -30,8 +30,10 @@ def rendered(name: str, namespace: str, values: Mapping[str, Any]) -> list[dict[
 
     def value(action: re.Match[str]) -> str:
         if found := VALUE.search(action[0]):
-            bare = not re.search(r"quote|toJson", action[0])
-            return str(values[found[1]]) if bare else json.dumps(values[found[1]])
+            given = values[found[1]]
+            if "toJson" in action[0]:
+                return json.dumps(given)
+            return json.dumps(str(given)) if "quote" in action[0] else str(given)
         return json.dumps(namespace) if "quote" in action[0] else namespace
 
     text = re.sub(r"\{\{- /\*.*?\*/ -\}\}", "", text_of(name))
@@ -53,7 +55,14 @@ def test_with_its_defaults_the_chart_installs_what_the_manifests_install(name: s
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_nothing_stays_where_the_manifests_have_it(name: str) -> None:
-    others = {"operatorImage": "o", "bufferImage": "b", "name": "n", "buffersNamespace": "bs", "resources": {}}
+    others = {
+        "operatorImage": "o",
+        "bufferImage": "b",
+        "name": "n",
+        "buffersNamespace": "bs",
+        "nodePorts": 2,
+        "resources": {},
+    }
     found = json.dumps(rendered(name, "elsewhere", others))
     assert "elsewhere" in found
     for said in ('"namespace": "volatile-rse', "volatile-rse-buffers", "serviceaccount:volatile-rse", "volatile-rse/"):

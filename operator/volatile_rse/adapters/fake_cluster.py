@@ -8,6 +8,7 @@ import marshal
 import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 __all__ = ["FakeCluster", "FakeEvent", "Write", "play_controllers"]
 
 _NODE_PORTS = range(30000, 32768)
+_NO_PORTS = "failed to allocate a nodePort: range is full"
 _PROTECTION = "kubernetes.io/pvc-protection"
 """Finalizer of every claim: it goes after the pods that use it."""
 _OF_NAMESPACE = "kubernetes.io/metadata.name"
@@ -97,7 +99,9 @@ class FakeCluster(Source):
         self._objects: dict[Ref, dict[str, Any]] = {}
         self._applied: dict[Ref, dict[str, Any]] = {}
         self._versions = itertools.count(1)
-        self._ports = iter(_NODE_PORTS)
+        self.node_ports: Sequence[int] = _NODE_PORTS
+        """That Services can have."""
+        self._last_port = _NODE_PORTS[-1]
         self._failures: list[tuple[PortError, bool]] = []
         self._changes: list[_Change] | None = None
         """What has happened since somebody began to watch."""
@@ -378,13 +382,26 @@ class FakeCluster(Source):
         if ref.kind == "Service" and stored["spec"].get("type") in {"NodePort", "LoadBalancer"}:
             for port in stored["spec"]["ports"]:
                 if "nodePort" not in port:
-                    port["nodePort"] = self._node_port(ref, port)
+                    given = {other.get("nodePort") for other in stored["spec"]["ports"]}
+                    port["nodePort"] = self._node_port(ref, port, given)
 
-    def _node_port(self, ref: Ref, port: Mapping[str, Any]) -> int:
+    def _node_port(self, ref: Ref, port: Mapping[str, Any], given: AbstractSet[object]) -> int:
         """Keep the number of a port that is applied again without one."""
         before = self._objects.get(ref, {}).get("spec", {}).get("ports", [])
         kept = [old["nodePort"] for old in before if old["port"] == port["port"] and "nodePort" in old]
-        return int(kept[0]) if kept else next(self._ports)
+        return int(kept[0]) if kept else self._free_port(ref, given)
+
+    def _free_port(self, ref: Ref, given: AbstractSet[object]) -> int:
+        """Give a port that no Service has, and if possible none had before."""
+        bodies = (body for found, body in self._objects.items() if found.kind == "Service")
+        used: set[object] = {port.get("nodePort") for body in bodies for port in body["spec"]["ports"]}
+        later = [number for number in self.node_ports if number > self._last_port]
+        for number in (*later, *self.node_ports):
+            if number not in used | given:
+                self._last_port = number
+                return number
+        message = f"The API server refused CREATE {ref}: 500 Internal error occurred: {_NO_PORTS}"
+        raise RefusedError(Reason.NODE_PORTS_EXHAUSTED, message)
 
     def _end(self, ref: Ref) -> None:
         """Remove an object, or mark it while finalizers or what a namespace holds keep it."""

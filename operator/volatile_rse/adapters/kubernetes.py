@@ -51,6 +51,7 @@ _OK = range(200, 300)
 _NOT_FOUND, _CONFLICT = 404, 409
 _TRANSIENT = {408, 410, 425, 429, *range(500, 600)}
 """Also 410: the list went on changing for so long that it must be read again from its beginning."""
+_NO_PORTS = "failed to allocate a nodePort: range is full"
 _VERBS: Mapping[str, str] = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 _ALL = "*"
 """In the place of a name: all of a kind, as messages say it."""
@@ -125,6 +126,11 @@ class _Answer:
     def absent(self) -> bool:
         """Tell that the object is not there: a path that the server does not know also gives 404."""
         return self.status == _NOT_FOUND and self.reason == "NotFound"
+
+    @property
+    def lacks_ports(self) -> bool:
+        """Tell that no NodePort is left: the API server calls this an error of its own."""
+        return self.reason == "InternalError" and _NO_PORTS in self.message
 
     @property
     def another(self) -> bool:
@@ -361,6 +367,9 @@ class KubernetesCluster(Source):
             # Whoever admits objects may repeat what it refuses.
             secrets = () if body is None or about.kind != "Secret" else _secrets(body)
             answer = replace(answer, message=https.told(answer.message, *secrets))
+        if answer.lacks_ports:
+            message = f"The API server refused {method} {about}: {answer.status} {answer.message}"
+            raise RefusedError(Reason.NODE_PORTS_EXHAUSTED, message)
         if answer.status in _TRANSIENT:
             message = f"The API server cannot serve {method} {about} now: {answer.status} {answer.message}"
             raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message)

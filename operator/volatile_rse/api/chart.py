@@ -30,6 +30,7 @@ TEMPLATES: Mapping[str, Mapping[str, str]] = {
         **_COMMON,
         "volatile-rse/buffer:latest": _image("bufferImage"),
         r"(?<=resourceNames: \[)volatile-rse": "{{ .Values.name | quote }}",
+        r'(?<=VOLATILE_RSE_NODE_PORTS, value: )"\d+"': "{{ .Values.nodePorts | quote }}",
         r"(?<=resources:)\n +requests: .*": " {{ toJson .Values.resources }}",
     },
     "admission.yaml": {

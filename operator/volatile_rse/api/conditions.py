@@ -104,6 +104,8 @@ class Reason(StrEnum):
     CLOCK_SKEW = "ClockSkew"
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_REFUSED = "ClusterRefused"
+    NODE_PORTS_EXHAUSTED = "NodePortsExhausted"
+    NODE_PORTS_LOW = "NodePortsLow"
     CHANGED_MEANWHILE = "ChangedMeanwhile"
     ANSWER_UNUSABLE = "AnswerUnusable"
     OPERATOR_FAULT = "OperatorFault"
@@ -303,6 +305,17 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.ADMIN,
         "Mend what the message names: a right that the operator's service account lacks, a policy or a quota that "
         "forbids it, an object that is too large. It is tried again by itself.",
+    ),
+    Reason.NODE_PORTS_EXHAUSTED: Remedy(
+        Actor.ADMIN,
+        "Wait, or make room: the buffer goes on by itself when another one is drained or another Service of the type "
+        "NodePort is deleted. Two ports are needed. See which buffers are kept from going (`kubectl get rser`), or "
+        "widen the API server's --service-node-port-range (docs/operations.md).",
+    ),
+    Reason.NODE_PORTS_LOW: Remedy(
+        Actor.ADMIN,
+        "See which buffers are kept from going (`kubectl get rser`), or widen the API server's "
+        "--service-node-port-range; then tell the operator its size (nodePorts of the chart, docs/operations.md).",
     ),
     Reason.CHANGED_MEANWHILE: Remedy(Actor.NOBODY, "The operator reads the object again and retries by itself."),
     Reason.ANSWER_UNUSABLE: Remedy(

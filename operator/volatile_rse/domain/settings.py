@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from volatile_rse.domain.node_ports import DEFAULT_RANGE
+
 __all__ = ["Settings"]
 
 
@@ -19,3 +21,5 @@ class Settings:
     buffers: str
     """Namespace of storage pods, volumes and Services; tenants have no rights in it."""
     buffer_image: str
+    node_ports: int = DEFAULT_RANGE
+    """That Services of the cluster can have: nobody but an admin can tell."""

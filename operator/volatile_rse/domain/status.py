@@ -287,7 +287,7 @@ def _storage(facts: Facts, record: Record, plan: Plan) -> _Said:
         said = f" Restarts of XRootD because it answered nobody: {again}." if again else ""
         return _Said(type_, "True", Reason.SUCCEEDED, f"The storage pod is ready.{said}")
     if pod is None:
-        refused = _find(plan, Reason.CLUSTER_REFUSED)
+        refused = _find(plan, Reason.NODE_PORTS_EXHAUSTED) or _find(plan, Reason.CLUSTER_REFUSED)
         why = (Reason.PENDING, "There is no storage pod yet.") if refused is None else _because(refused)
         return _Said(type_, "False", *why)
     return _Said(type_, "False", *_because(Problem(Reason.STORAGE_PENDING, f"Pod {record.name}: {pod.message}.")))

@@ -50,7 +50,13 @@ class Cluster(Protocol):
         """
 
     def create(self, body: Object) -> Object | None:
-        """Create an object, and give it; None if one of that name exists, which is left as it is."""
+        """Create an object, and give it; None if one of that name exists, which is left as it is.
+
+        Raises
+        ------
+        RefusedError
+            NODE_PORTS_EXHAUSTED: the cluster has none left for a Service.
+        """
 
     def apply(self, body: Object) -> Object:
         """Server-side apply as the operator's field manager, taking over fields that others set; give the object."""

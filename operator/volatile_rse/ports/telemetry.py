@@ -29,6 +29,9 @@ class Telemetry(Protocol):
     def phased(self, phases: Mapping[str, int]) -> None:
         """Take the number of buffers in each phase that people see."""
 
+    def exposed(self, used: int, most: int) -> None:
+        """Take how many NodePorts buffers have, and how many they can have."""
+
     def orphaned(self, count: int) -> None:
         """Take how many ledgers and objects have no record."""
 
@@ -64,6 +67,9 @@ class Silence(Telemetry):
         """Nothing."""
 
     def phased(self, phases: Mapping[str, int]) -> None:
+        """Nothing."""
+
+    def exposed(self, used: int, most: int) -> None:
         """Nothing."""
 
     def orphaned(self, count: int) -> None:

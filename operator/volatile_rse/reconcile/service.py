@@ -18,6 +18,7 @@ from volatile_rse.builders.objects import RECORD
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.limits import surplus
+from volatile_rse.domain.node_ports import problem_of_node_ports
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
 from volatile_rse.domain.tenants import faults_of_tenancy
@@ -42,7 +43,7 @@ from volatile_rse.reconcile.reading import (
 )
 from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.searching import search
-from volatile_rse.reconcile.usage import holder_of
+from volatile_rse.reconcile.usage import holder_of, node_ports_of
 from volatile_rse.reconcile.world import World
 
 __all__ = ["Service"]
@@ -150,6 +151,8 @@ class Service:
         self._advanced = time.monotonic()
         """When the sweep last got on with its work."""
         self._searched = float("-inf")
+        self._ports_are_low = False
+        """This is told, and will be again once it was otherwise."""
         self._told: dict[str, int] = {}
         """UID of a class that has something wrong -> its generation of which that was told."""
         workers = [*((f"worker-{n}", False) for n in range(threads)), *((f"slow-{n}", True) for n in range(slow))]
@@ -328,6 +331,7 @@ class Service:
         self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
         self._world.telemetry.risked(**found.at_risk)
         self._world.telemetry.phased(Counter(found.phases.values()))
+        self._part("node ports", self._count_ports, records)
         for name, uid in found.expired:
             self._part("records", self._expire, name, uid)
         self._part("records", self._thin, found.closed)
@@ -336,6 +340,19 @@ class Service:
         reachable = self._part("connections", self._try_all, found) or {}
         self._world.telemetry.unread(found.unread)
         self._world.telemetry.swept({stage.value: count for stage, count in found.stages.items()}, reachable)
+
+    def _count_ports(self, records: Sequence[Object]) -> None:
+        """Count the NodePorts of buffers, and warn before they are all given away, on every class that needs some."""
+        ports = node_ports_of(records, self._world.settings.node_ports)
+        self._world.telemetry.exposed(ports.used, ports.range)
+        low = problem_of_node_ports(ports)
+        if low is None:
+            self._ports_are_low = False
+        elif not self._ports_are_low:
+            _log.warning("%s: %s", low.reason.value, low.message, extra={"reason": low.reason.value})
+            for body in self._world.cluster.list("VolatileRSEClass"):
+                self._world.cluster.event(body, type_="Warning", reason=low.reason.value, message=low.message)
+            self._ports_are_low = True
 
     def _try_all(self, found: _Found) -> dict[str, bool]:
         connections = self._world.cluster.list("RucioConnection")

@@ -12,12 +12,13 @@ from volatile_rse.api.schema import LARGEST, parse_quantity
 from volatile_rse.builders.objects import FINALIZER
 from volatile_rse.domain.facts import Usage
 from volatile_rse.domain.limits import RECENT
+from volatile_rse.domain.node_ports import NodePorts
 from volatile_rse.domain.problems import Quarantined
 from volatile_rse.domain.tenants import Namespace, is_of
 from volatile_rse.domain.times import later, when
 from volatile_rse.reconcile.reading import claim_of, created_of, is_closed, record_id_of, spec_of, status_of
 
-__all__ = ["Share", "holder_of", "quarantined_of", "share_of", "usage_of", "usage_of_others"]
+__all__ = ["Share", "holder_of", "node_ports_of", "quarantined_of", "share_of", "usage_of", "usage_of_others"]
 
 Object = Mapping[str, Any]
 
@@ -62,6 +63,19 @@ def share_of(body: Object) -> Share:
         capacity=_capacity_of(body),
         at_risk=_at_risk(body),
     )
+
+
+def node_ports_of(records: Iterable[Object], range_: int) -> NodePorts:
+    """Count the buffers that keep NodePorts; one that cannot be read may have some."""
+    shares = [share_of(body) for body in records if _has_node_ports(body)]
+    return NodePorts(range_, len(shares), sum(share.ended is not None for share in shares))
+
+
+def _has_node_ports(body: Object) -> bool:
+    class_ = spec_of(body).get("classSnapshot")
+    exposure = class_.get("exposure") if isinstance(class_, Mapping) else None
+    method = exposure.get("method", "NodePort") if isinstance(exposure, Mapping) else "NodePort"
+    return method == "NodePort" and not is_closed(body)
 
 
 def holder_of(body: Object) -> tuple[str, str] | None:

@@ -52,6 +52,8 @@ class Metrics(Telemetry):
         self._reachable = named(Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection")
         self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
         self._unseen = named(Gauge, "watch_age_seconds", "For how long no watch brought own renewals.")
+        self._ports = named(Gauge, "node_ports", "NodePorts of buffers that are not closed, at the last sweep.")
+        self._most_ports = named(Gauge, "node_ports_limit", "NodePorts that Services of the cluster can have.")
         self._orphans = named(Gauge, "orphans", "Ledgers and objects of a buffer without its record.")
         self._unread = named(Gauge, "unreadable", "Objects that this operator cannot read, at the last sweep.", "kind")
         self._faults = named(Counter, "faults", "Visits that ended early, and parts of the sweep.", "where")
@@ -96,6 +98,11 @@ class Metrics(Telemetry):
     def watched(self, unseen: Callable[[], float]) -> None:
         """Ask for the age of the watches whenever metrics are read."""
         self._unseen.set_function(unseen)
+
+    def exposed(self, used: int, most: int) -> None:
+        """Set how many NodePorts buffers have, and can have."""
+        self._ports.set(used)
+        self._most_ports.set(most)
 
     def orphaned(self, count: int) -> None:
         """Set the number of orphans."""

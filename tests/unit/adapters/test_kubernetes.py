@@ -13,7 +13,7 @@ from kubernetes.client import ApiClient, Configuration
 
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import RefusedError
+from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.telemetry.metrics import Metrics
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.token"
@@ -49,6 +49,29 @@ def test_a_webhook_that_repeats_a_secret_is_not_repeated(form: str) -> None:
         with pytest.raises(RefusedError) as caught:
             call()
         assert str(caught.value).endswith("denied: (secret) (secret) \\x1b[0m")
+
+
+FULL = "Internal error occurred: failed to allocate a nodePort: range is full"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "means"),
+    [
+        ("InternalError", FULL, "NodePortsExhausted"),
+        ("InternalError", FULL.replace("nodePort", "serviceIP"), "ClusterUnreachable"),
+        ("InternalError", "Internal error occurred: etcdserver: leader changed", "ClusterUnreachable"),
+        ("", FULL, "ClusterUnreachable"),
+    ],
+)
+def test_a_cluster_without_node_ports_refuses_and_is_there(reason: str, message: str, means: str) -> None:
+    cluster = answering({"kind": "Status", "reason": reason, "message": message}, status=500)
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "n", "name": "s"}, "spec": {}}
+    with pytest.raises(PortError) as caught:
+        cluster.create(body)
+    assert caught.value.reason.value == means
+    assert isinstance(caught.value, RefusedError) is (means == "NodePortsExhausted")
+    assert message in caught.value.what
+    assert "Service n/s" in caught.value.what
 
 
 def test_every_request_is_counted_by_its_verb_and_each_page_of_a_list() -> None:
