@@ -182,7 +182,7 @@ class _Run:
                     "destination": {"rseExpression": _SITE, "lifetime": "1d"},
                 }
             ],
-            session={"podSelector": {"matchLabels": {"session": "run"}}, "endGrace": "5s", "ttl": "2h"},
+            session={"endGrace": "5s", "ttl": "2h"},
         )
         total, extra = divmod(self.plan.files, self.plan.sessions)
         files = total + (number < extra)

@@ -11,7 +11,10 @@ from typing import Any
 from testbed import clients, cluster, installation
 from testbed.progress import StepError
 
-__all__ = ["Session", "kill_operator", "wait_for"]
+__all__ = ["LABEL", "Session", "kill_operator", "wait_for"]
+
+LABEL = "volatilerse.io/session"
+"""Key of the label of a session's pods; its value is the name of the VolatileRSE."""
 
 _PREPARE = """\
 install -m 600 /etc/vrse-secret/token /tmp/token
@@ -57,7 +60,7 @@ class Session:
                 "className": self.class_name,
                 "account": "alice",
                 "capacity": "1Gi",
-                "session": {"podSelector": {"matchLabels": {"session": self.name}}, "endGrace": "2s", "ttl": "30m"},
+                "session": {"endGrace": "2s", "ttl": "30m"},
                 **spec,
             },
         }
@@ -98,7 +101,7 @@ class Session:
                 {"name": "tmp", "emptyDir": {}},
             ],
         }
-        template = {"metadata": {"labels": {"session": self.name}}, "spec": pod}
+        template = {"metadata": {"labels": {LABEL: self.name}}, "spec": pod}
         body = {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -124,7 +127,7 @@ class Session:
 
     def pods(self) -> list[str]:
         """Name its pods that run."""
-        selector = ("-l", f"session={self.name}", "--field-selector", "status.phase=Running", "-o", "name")
+        selector = ("-l", f"{LABEL}={self.name}", "--field-selector", "status.phase=Running", "-o", "name")
         return cluster.kubectl("-n", self.namespace, "get", "pods", *selector).split()
 
     def delete(self) -> None:

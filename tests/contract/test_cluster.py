@@ -122,7 +122,6 @@ def request(ref: Ref) -> dict[str, Any]:
             "className": "standard",
             "account": "alice",
             "capacity": "1Gi",
-            "session": {"podSelector": {"matchLabels": {"analysis": "dimuon"}}},
             "inputs": [],
             "outputs": [],
         },

@@ -259,7 +259,7 @@ def test_the_operator_stands_still_for_longer_than_its_lease(session: Session) -
 
 @long
 def test_the_node_restarts_while_one_session_runs_and_another_ends(session: Session, another: Session) -> None:
-    patient = {"podSelector": {"matchLabels": {"session": session.name}}, "endGrace": "1m", "ttl": "30m"}
+    patient = {"endGrace": "1m", "ttl": "30m"}
     dataset = running(session, retries=3, times=patient)
     other = running(another)
     let_go(another)

@@ -99,7 +99,7 @@ def test_a_job_that_fails_after_writing_loses_nothing_even_of_a_memory_volume(se
 
 def test_deletion_in_the_middle_of_the_session_keeps_what_was_written(session: Session) -> None:
     dataset = new_dataset()
-    session.request(outputs=[output(dataset)], session={"podSelector": {"matchLabels": {"session": "run"}}})
+    session.request(outputs=[output(dataset)], session={})
     session.job(WRITE + "echo written; sleep 600\n")
     wait_for("the Job has written", lambda: session.is_true("SessionActive") and "written" in session.log())
     session.delete()

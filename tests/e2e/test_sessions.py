@@ -12,7 +12,7 @@ import pytest
 
 from testbed import cluster, installation
 from testbed.progress import StepError
-from testbed.sessions import Session, wait_for
+from testbed.sessions import LABEL, Session, wait_for
 from tests.e2e.flows import (
     WRITE,
     assert_kept,
@@ -83,8 +83,7 @@ def asked() -> Iterator[dict[str, Asked]]:
             for name, times in TIMES.items():
                 session = dataclasses.replace(first, name=name)
                 made[name] = Asked(session, new_dataset())
-                selector = {"matchLabels": {"session": name}}
-                all_times = {"podSelector": selector, "endGrace": "2s", "ttl": "30m", **times}
+                all_times = {"endGrace": "2s", "ttl": "30m", **times}
                 session.request(outputs=[output(made[name].dataset)], session=all_times)
                 for job, script in JOBS.get(name, {}).items():
                     session.job(script, retries=2, name=job)
@@ -103,7 +102,7 @@ def test_nobody_came_and_a_late_pod_is_told_and_gets_nothing(asked: dict[str, As
     assert late
     assert "NobodyCame" in session.condition("SessionActive")["message"]
     phases = cluster.kubectl(
-        "-n", session.namespace, "get", "pods", "-l", "session=nobody", "-o", "jsonpath={.items[*].status.phase}"
+        "-n", session.namespace, "get", "pods", "-l", f"{LABEL}=nobody", "-o", "jsonpath={.items[*].status.phase}"
     )
     assert phases == "Pending"
     again = session.record()

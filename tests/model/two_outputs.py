@@ -296,9 +296,8 @@ def begin() -> Restless:
         {"name": "live", "path": "live/**", "scope": LIVE.scope, "dataset": LIVE.name, "register": "Continuous"}
         | {"destination": {"rseExpression": "SITE-A"}},
     ]
-    session = {"podSelector": {"matchLabels": {"session": "run"}}}
     small.request(
-        session=session | {"endGrace": "10s", "ttl": "2h", "startTimeout": "1h"},
+        session={"endGrace": "10s", "ttl": "2h", "startTimeout": "1h"},
         inputs=[{"name": did.name, "did": str(did)} for did in _DATASETS],
         outputs=outputs,
         teardown={"deadline": "1h"},

@@ -14,7 +14,7 @@ from pydantic.config import JsonDict
 from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, RucioConnectionStatus
 from volatile_rse.api.schema import ApiModel, cel
-from volatile_rse.api.volatilerse import LONGEST_NAME, VolatileRSESpec, VolatileRSEStatus
+from volatile_rse.api.volatilerse import LONGEST_NAME, SESSION_LABEL, VolatileRSESpec, VolatileRSEStatus
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 
 __all__ = ["GROUP", "KINDS", "VERSION", "Kind", "crd", "structural", "write"]
@@ -60,9 +60,11 @@ KINDS = (
         ),
         (
             cel(
-                f"self.metadata.name.size() <= {LONGEST_NAME}",
-                f"a name has at most {LONGEST_NAME} characters: the session's Secret is called after it",
-            ),
+                # What an earlier version took must stay changeable: the operator has to let it go.
+                f"oldSelf.hasValue() || self.metadata.name.size() <= {LONGEST_NAME}",
+                f"a name has at most {LONGEST_NAME} characters: its pods have it as the label {SESSION_LABEL}",
+            )
+            | {"optionalOldSelf": True},
         ),
     ),
     Kind(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from volatile_rse.api.conditions import Condition
 from volatile_rse.api.schema import (
     DID,
-    LABEL_KEY,
-    LABEL_VALUE,
     Account,
     ApiModel,
     Count,
@@ -26,12 +25,12 @@ from volatile_rse.api.schema import (
 
 __all__ = [
     "LONGEST_NAME",
+    "SESSION_LABEL",
     "Destination",
     "Discard",
     "Endpoint",
     "Input",
     "InputStatus",
-    "LabelSelector",
     "Output",
     "OutputStatus",
     "Session",
@@ -45,45 +44,25 @@ _LIST_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-
 
 
 SESSION_LABEL = "volatilerse.io/session"
+"""Key of the label of a session's pods, in the namespace of the VolatileRSE; its value is the VolatileRSE's name."""
 
-LONGEST_NAME = 248
-"""Characters of a VolatileRSE's name: its Secret and ConfigMap are called after it, with five more."""
+LONGEST_NAME = 63
+"""Characters of a VolatileRSE's name: a label of its pods has no longer value."""
+
+_GONE = "podSelector"
+"""Field of a session by which an earlier version knew its pods."""
 
 
 class Direct(ApiModel):
     """The buffer moves the bytes itself."""
 
 
-class LabelSelector(ApiModel):
-    """Pods are selected by all of these labels."""
-
-    match_labels: Annotated[
-        dict[
-            Annotated[str, Field(min_length=1, max_length=317)],
-            # Said to the API server alone: a record of an earlier request must stay readable.
-            Annotated[str, Field(max_length=63, json_schema_extra={"pattern": LABEL_VALUE})],
-        ],
-        Field(min_length=1, max_length=16),
-    ]
-    """At least one label, so that no session is ever "every pod of the namespace"."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                cel(
-                    f"self.matchLabels.all(key, key.matches(r'{LABEL_KEY}') && key.split('/')[0].size() <= 253)",
-                    "a key of matchLabels is no key of a label",
-                )
-            ]
-        }
-    )
-
-
 class Session(ApiModel):
-    """When the session begins and ends."""
+    """When the session begins and ends.
 
-    pod_selector: LabelSelector
-    """The session's pods, in the namespace of the VolatileRSE."""
+    Its pods are those of the namespace with the label ``volatilerse.io/session: <name of the VolatileRSE>``.
+    """
+
     start_timeout: Duration = "1h"
     """Counted from first Ready: without a pod by then, the session has ended."""
     ttl: Duration = "8h"
@@ -93,6 +72,14 @@ class Session(ApiModel):
     does not run, and a Job of the pods is awaited until it is Complete or Failed."""
     end_warning: Duration = "10m"
     """How long before its latest end the session is warned, by an Event and in its conditions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_gone(cls, stored: object) -> object:
+        """Leave out what an earlier version has stored, and what means nothing any more."""
+        if isinstance(stored, Mapping) and _GONE in stored:
+            return {key: value for key, value in stored.items() if key != _GONE}
+        return stored
 
 
 class Input(ApiModel):
@@ -183,7 +170,7 @@ class VolatileRSESpec(ApiModel):
     """Size of the buffer in bytes."""
     minimum_durability: Durability = "Node"
     """What the buffer must outlive at least. `Pod` accepts that what is not safe is lost with the storage pod."""
-    session: Session
+    session: Session = Session()
     end_requested: bool = False
     """Set it to end the session now; it cannot be taken back."""
     inputs: Annotated[list[Input], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []

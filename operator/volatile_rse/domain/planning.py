@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec
-from volatile_rse.api.volatilerse import LONGEST_NAME, VolatileRSESpec
+from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.api.volatilerseclass import Naming, VolatileRSEClassSpec
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.ending import closed, draining, fencing, hiding, keeping, order_fence
@@ -27,7 +27,7 @@ from volatile_rse.domain.limits import problem_of_namespace, problem_of_owner
 from volatile_rse.domain.mending import said_of_mending
 from volatile_rse.domain.naming import ledger_name, rse_name
 from volatile_rse.domain.plan import Plan, remember
-from volatile_rse.domain.problems import Problem, problem_of_quarantine, problems_of_request
+from volatile_rse.domain.problems import Problem, problem_of_name, problem_of_quarantine, problems_of_request
 from volatile_rse.domain.provision import noticed_volume
 from volatile_rse.domain.quarantine import is_late, keep_in_quarantine, quarantined
 from volatile_rse.domain.serving import preparing, serving
@@ -127,7 +127,7 @@ def _without_record(facts: Facts, instance: str) -> Plan:
         return Plan(waiting=f"namespace {request.namespace}, which is not there")
     connected = facts.connection is not None
     wrong = problems_of_request(request.tenant, request.spec, facts.class_, connection_exists=connected)
-    wrong = _name_problems(request.name) + wrong
+    wrong = tuple(filter(None, (problem_of_name(request.name), *wrong)))
     if wrong or facts.problems or facts.class_ is None or facts.connection is None:
         return Plan(problems=facts.problems + wrong)
     if closed_to_new := takes_no_more(request.namespace, request.spec, facts.class_, facts):
@@ -137,15 +137,6 @@ def _without_record(facts: Facts, instance: str) -> Plan:
     if facts.unheld:
         return Plan(effects=tuple(do.HoldUsed(kind, name) for kind, name in facts.unheld))
     return Plan(effects=(do.CreateRecord(_record(request, request.spec, facts, instance)),))
-
-
-def _name_problems(name: str) -> tuple[Problem, ...]:
-    if len(name) <= LONGEST_NAME:
-        return ()
-    what = (
-        f"metadata.name has {len(name)} characters, and no Secret can be called after one of more than {LONGEST_NAME}."
-    )
-    return (Problem(Reason.INVALID_SPEC, what),)
 
 
 def takes_no_more(namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClassSpec, facts: Facts) -> Problem | None:

@@ -11,7 +11,7 @@ from typing import get_args
 from volatile_rse.api.conditions import REMEDIES, Reason
 from volatile_rse.api.patterns import fault_of_pattern, leaves_outbox
 from volatile_rse.api.schema import Durability, fault_of_label, parse_duration, parse_quantity
-from volatile_rse.api.volatilerse import Output, VolatileRSESpec
+from volatile_rse.api.volatilerse import SESSION_LABEL, Output, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import Grant, Quarantine, Tenancy, VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState
 from volatile_rse.domain.naming import faults_of_naming, faults_of_output
@@ -23,6 +23,7 @@ __all__ = [
     "Problem",
     "Quarantined",
     "problem_of_dataset",
+    "problem_of_name",
     "problem_of_quarantine",
     "problems_of_inputs",
     "problems_of_request",
@@ -68,7 +69,6 @@ def problems_of_request(
     if class_ is None:
         return (Problem(Reason.UNKNOWN_CLASS, f"VolatileRSEClass {spec.class_name!r} does not exist."),)
     problems = [] if connection_exists else [_unknown_connection(class_)]
-    problems += _labels(spec)
     problems += _tenancy(namespace, spec, class_.tenancy)
     problems += [problem for output in spec.outputs if (problem := _path(output))]
     problems += _destinations(spec)
@@ -98,6 +98,18 @@ def problems_of_request(
             )
         )
     return tuple(problems)
+
+
+def problem_of_name(name: str) -> Problem | None:
+    """Refuse the name of a VolatileRSE that no pod can have as the value of its label."""
+    fault = fault_of_label(SESSION_LABEL, name)
+    if not fault:
+        return None
+    what = (
+        f"metadata.name: {fault}. So no pod can have the label {SESSION_LABEL} of this session, and a name cannot be "
+        "changed: create another VolatileRSE."
+    )
+    return Problem(Reason.INVALID_SPEC, what)
 
 
 def problems_of_inputs(spec: VolatileRSESpec, sizes: dict[str, int], total: int) -> tuple[Problem, ...]:
@@ -173,13 +185,6 @@ def problem_of_dataset(output: Output, account: str, record_id: str, known: Data
 
 def _unknown_connection(class_: VolatileRSEClassSpec) -> Problem:
     return Problem(Reason.UNKNOWN_CONNECTION, f"RucioConnection {class_.connection_name!r} does not exist.")
-
-
-def _labels(spec: VolatileRSESpec) -> list[Problem]:
-    """Find labels that no pod can have: the API server answers nobody who asks for one."""
-    labels = spec.session.pod_selector.match_labels
-    faults = [fault for key, value in labels.items() if (fault := fault_of_label(key, value))]
-    return [Problem(Reason.INVALID_SPEC, f"spec.session.podSelector.matchLabels: {fault}.") for fault in faults]
 
 
 def _destinations(spec: VolatileRSESpec) -> list[Problem]:

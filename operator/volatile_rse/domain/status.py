@@ -10,14 +10,21 @@ from volatile_rse.api.agent import OutputTotals, Report
 from volatile_rse.api.conditions import Condition, ConditionType, Reason, Status
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import visible
-from volatile_rse.api.volatilerse import Endpoint, InputStatus, OutputStatus, UnmatchedStatus, VolatileRSEStatus
+from volatile_rse.api.volatilerse import (
+    SESSION_LABEL,
+    Endpoint,
+    InputStatus,
+    OutputStatus,
+    UnmatchedStatus,
+    VolatileRSEStatus,
+)
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.discard import is_unacknowledged
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.lifetime import latest_end, warns_at
 from volatile_rse.domain.outputs import at_risk, empty_outputs, sealed_files, taken_paths
 from volatile_rse.domain.plan import Plan
-from volatile_rse.domain.problems import Problem
+from volatile_rse.domain.problems import Problem, problem_of_name
 from volatile_rse.domain.serving import is_usable
 from volatile_rse.domain.session import EndReason
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, session_state, stage_of, stamp
@@ -392,20 +399,28 @@ def _session(facts: Facts, record: Record) -> _Said:
             late = Problem(Reason.SESSION_OVER, f"A pod of the session runs, but {_end(record)}")
             return _Said(type_, "False", *_because(late))
         return _Said(type_, "False", Reason.SESSION_ENDED, _end(record))
+    unnamed = problem_of_name(record.spec.claims[0].name)
     if truth.ready_at is None:
-        return _Said(type_, "False", Reason.PENDING)
-    if warning := _warning(facts, record) or _refused(facts) or _taken(facts) or _missed(facts, record):
+        return _Said(type_, "False", *_because(unnamed)) if unnamed else _Said(type_, "False", Reason.PENDING)
+    if warning := _warning(facts, record) or _refused(facts) or _taken(facts) or _missed(facts, record) or unnamed:
         return _Said(type_, "True" if facts.session.running else "False", *_because(warning))
     if facts.session.running:
         return _Said(type_, "True", Reason.SESSION_RUNNING)
     if truth.started_at is None:
-        return _Said(type_, "False", Reason.WAITING_FOR_SESSION, "No pod matches session.podSelector yet.")
+        return _Said(type_, "False", Reason.WAITING_FOR_SESSION, f"No {_labelled_pod(record)} has come yet.")
     if facts.session.awaited:
         what = (
-            f"No pod of the session runs; Job {facts.session.awaited} is neither Complete nor Failed, and is awaited."
+            f"No {_labelled_pod(record)} runs; Job {facts.session.awaited} is neither Complete nor Failed, and is "
+            "awaited."
         )
         return _Said(type_, "False", Reason.IN_PROGRESS, what)
-    return _Said(type_, "False", Reason.IN_PROGRESS, "No pod of the session runs; its grace has begun.")
+    what = f"No {_labelled_pod(record)} runs; the grace of the session has begun."
+    return _Said(type_, "False", Reason.IN_PROGRESS, what)
+
+
+def _labelled_pod(record: Record) -> str:
+    claim = record.spec.claims[0]
+    return f"pod of namespace {claim.namespace} with the label {SESSION_LABEL}={claim.name}"
 
 
 def _warning(facts: Facts, record: Record) -> Problem | None:
@@ -414,7 +429,7 @@ def _warning(facts: Facts, record: Record) -> Problem | None:
     begin, end = warns_at(state, record), latest_end(state, record)
     if begin is None or end is None or facts.now < begin:
         return None
-    why = "its ttl" if state.started_at else "no pod has come, and its startTimeout or ttl"
+    why = "its ttl" if state.started_at else f"no {_labelled_pod(record)} has come, and its startTimeout or ttl"
     also = [problem.what for problem in (_refused(facts), _taken(facts), _missed(facts, record)) if problem]
     said = "".join(f" {what}" for what in also)
     return Problem(Reason.SESSION_ENDING, f"The session ends at {stamp(end)}: {why} is over then.{said}")
@@ -682,4 +697,6 @@ def _awaiting(plan: Plan) -> str:
 
 def _end(record: Record) -> str:
     truth = record.status.session
-    return f"The session ended at {truth.ended_at} ({truth.end_reason}) and never runs again."
+    nobody = truth.end_reason == EndReason.NOBODY_CAME
+    why = f"{truth.end_reason}: no {_labelled_pod(record)} came" if nobody else truth.end_reason
+    return f"The session ended at {truth.ended_at} ({why}) and never runs again."

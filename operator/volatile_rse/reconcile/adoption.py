@@ -159,10 +159,7 @@ def _record(world: World, left: _Left, wanted: Adoption, terms: _Terms) -> RSERe
     exposure = terms.class_.exposure
     if public is not None:
         exposure = exposure.model_copy(update={"public_host": public.host})
-    nobody = {"podSelector": {"matchLabels": {RECORD: record_id}}}
-    request = VolatileRSESpec.model_validate(
-        {"className": wanted.class_name, "capacity": "1Mi", "account": account, "session": nobody}
-    )
+    request = VolatileRSESpec(class_name=wanted.class_name, capacity="1Mi", account=account)
     # A namespace of that name here is another's, and has nothing to do with it.
     adopted = f"adopted-{record_id}"
     claim = Claim(uid=adopted, namespace=namespace, namespace_uid=adopted, name=name, account=account, request=request)

@@ -15,7 +15,7 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Claim, RSERecordSpec
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import LONGEST, ApiModel
-from volatile_rse.api.volatilerse import Discard, LabelSelector, OutputStatus, Session, Teardown, VolatileRSESpec
+from volatile_rse.api.volatilerse import Discard, OutputStatus, Session, Teardown, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import AT_RISK, CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER
@@ -52,7 +52,6 @@ __all__ = [
     "read_volume",
     "record_id_of",
     "secret_of",
-    "selector_of",
     "spec_of",
     "status_of",
     "texts_of",
@@ -167,14 +166,6 @@ def status_of(body: Object) -> Object:
     return status if isinstance(status, Mapping) else {}
 
 
-def selector_of(body: Object) -> dict[str, str]:
-    """Give the labels of a session's pods, as far as they are some."""
-    labels: object = spec_of(body)
-    for step in ("session", "podSelector", "matchLabels"):
-        labels = labels.get(step) if isinstance(labels, Mapping) else None
-    return {str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {}
-
-
 def bytes_told(status: Object) -> int | None:
     """Add up what the status of a VolatileRSE tells to be at risk; None: it tells of no output."""
     told = status.get("outputs")
@@ -243,7 +234,7 @@ def read_partly(body: Object, now: datetime) -> Record | None:
     request = told.get("request")
     asked: Object = request if isinstance(request, Mapping) else {}
     endless = f"{LONGEST.days}d"
-    nobody = _made(Session, pod_selector=_made(LabelSelector, match_labels={}), ttl=endless, start_timeout=endless)
+    nobody = Session(ttl=endless, start_timeout=endless)
     claim = _made(
         Claim,
         uid=str(told.get("uid")),

@@ -14,6 +14,7 @@ from volatile_rse.api.conditions import Condition, Reason
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionStatus
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.text import EVENT, visible
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import RECORD
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.identity import identify
@@ -37,7 +38,6 @@ from volatile_rse.reconcile.reading import (
     read_connection,
     read_record,
     record_id_of,
-    selector_of,
     spec_of,
     status_of,
 )
@@ -140,7 +140,8 @@ class Service:
         self._interval = interval
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, str]] = {}
-        self._selectors: dict[str, tuple[str, Mapping[str, str]]] = {}
+        self._records: dict[tuple[str, str], set[str]] = {}
+        """Namespace and name of a VolatileRSE -> its record; also that of one deleted under this name a moment ago."""
         self._owners: dict[str, Owner] = {}
         """Record -> namespace and account for which it is worked on."""
         self._allowed: dict[str, float] = {}
@@ -217,8 +218,8 @@ class Service:
         metadata = body["metadata"]
         record_id = identify(self._world.settings.instance, metadata["uid"]).record_id
         with self._lock:
-            self._known[record_id] = (metadata["namespace"], metadata["name"])
-            self._selectors[record_id] = (metadata["namespace"], selector_of(body))
+            known = self._known[record_id] = metadata["namespace"], metadata["name"]
+            self._records.setdefault(known, set()).add(record_id)
             account = spec_of(body).get("account")
             self._owners[record_id] = metadata["namespace"], account if isinstance(account, str) else ""
         return record_id
@@ -245,10 +246,9 @@ class Service:
                 self._queue.add(labels[RECORD])
             return
         with self._lock:
-            selectors = list(self._selectors.items())
-        for record_id, (namespace, wanted) in selectors:
-            if namespace == metadata["namespace"] and wanted and wanted.items() <= labels.items():
-                self._queue.add(record_id)
+            records = tuple(self._records.get((metadata["namespace"], labels.get(SESSION_LABEL, "")), ()))
+        for record_id in records:
+            self._queue.add(record_id)
 
     # Work.
 
@@ -384,8 +384,10 @@ class Service:
     def _forget(self, gone: Collection[str]) -> None:
         with self._lock:
             for record_id in gone:
-                self._known.pop(record_id, None)
-                self._selectors.pop(record_id, None)
+                if (known := self._known.pop(record_id, None)) is not None:
+                    self._records[known].discard(record_id)
+                    if not self._records[known]:
+                        del self._records[known]
                 self._owners.pop(record_id, None)
                 self._allowed.pop(record_id, None)
         self._queue.forget(gone)

@@ -95,3 +95,11 @@ def test_what_waits_for_a_person_meets_the_eye() -> None:
     shown = {title: path for title, _type, path, priority in record.columns if priority == 0}
     assert shown["Quarantined"] == ".status.quarantinedAt"
     assert shown["At risk"] == ".status.bytesAtRisk"
+
+
+def test_a_name_is_judged_where_it_is_made_alone() -> None:
+    schema = crd(KINDS[0])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    (rule,) = [rule for rule in schema["x-kubernetes-validations"] if "metadata.name" in rule["rule"]]
+    # Without this the operator could not let go of what has a longer name and is stored.
+    assert rule["optionalOldSelf"] is True
+    assert rule["rule"] == "oldSelf.hasValue() || self.metadata.name.size() <= 63"

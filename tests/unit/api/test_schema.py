@@ -21,7 +21,6 @@ SPEC = {
     "className": "standard",
     "account": "alice",
     "capacity": "20Gi",
-    "session": {"podSelector": {"matchLabels": {"analysis": "dimuon"}}},
     "outputs": [
         {
             "name": "histograms",
@@ -109,9 +108,12 @@ def test_an_unknown_field_is_refused() -> None:
         VolatileRSESpec.model_validate(SPEC | {"tll": "8h"})
 
 
-def test_a_session_without_a_label_is_refused() -> None:
-    with pytest.raises(ValidationError):
-        VolatileRSESpec.model_validate(SPEC | {"session": {"podSelector": {"matchLabels": {}}}})
+@pytest.mark.parametrize("selector", [{"matchLabels": {"a": "b"}}, {}, None, "text"])
+def test_the_selector_of_an_earlier_version_means_nothing_and_is_not_written_again(selector: object) -> None:
+    session = {"podSelector": selector, "ttl": "2h"}
+    spec = VolatileRSESpec.model_validate(SPEC | {"session": session})
+    assert spec == VolatileRSESpec.model_validate(SPEC | {"session": {"ttl": "2h"}})
+    assert "podSelector" not in spec.dump()["session"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,6 @@ def record(storage: dict[str, Any] | None = None, **public: Any) -> RSERecordSpe
         "className": "standard",
         "account": "alice",
         "capacity": "1Gi",
-        "session": {"podSelector": {"matchLabels": {"a": "b"}}},
         "inputs": [{"name": "one", "did": "user.alice:x"}, {"name": "two", "did": "cms:y"}],
     }
     connection = {

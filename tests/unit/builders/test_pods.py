@@ -47,7 +47,6 @@ def record(capacity: str = "4Gi", **class_: Any) -> RSERecordSpec:
                         "className": "standard",
                         "account": "alice",
                         "capacity": capacity,
-                        "session": {"podSelector": {"matchLabels": {"a": "b"}}},
                     },
                 }
             ],

@@ -18,7 +18,6 @@ REQUEST = {
     "className": "standard",
     "account": "alice",
     "capacity": "1Ti",
-    "session": {"podSelector": {"matchLabels": {"session": "run"}}},
     "inputs": [{"name": "in", "did": "user.alice:in"}],
 }
 SPEC = VolatileRSESpec.model_validate(REQUEST)

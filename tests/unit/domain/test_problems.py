@@ -27,7 +27,6 @@ def spec(**changes: Any) -> VolatileRSESpec:
             "className": "standard",
             "account": "alice",
             "capacity": "1Gi",
-            "session": {"podSelector": {"matchLabels": {"a": "b"}}},
             "inputs": [{"name": "in", "did": changes.pop("did", "user.alice:nano")}],
             "outputs": [output],
         }

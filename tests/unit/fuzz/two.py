@@ -17,6 +17,7 @@ from volatile_rse.adapters.clock import FakeClock
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.api.volatilerseclass import SITE_TOKENS, VolatileRSEClassSpec
 from volatile_rse.builders.objects import RECORD, hosts_of, name_of, record_name
 from volatile_rse.domain.catalogue import Did, File
@@ -99,7 +100,7 @@ class Session:
             "minimumDurability": "Pod",
             "account": self.name,
             "capacity": "1Gi",
-            "session": {"podSelector": {"matchLabels": {"session": "run"}}, "endGrace": "1s"},
+            "session": {"endGrace": "1s"},
             "inputs": [{"name": "in", "did": f"user.{self.name}:in"}],
             "outputs": [output | {"destination": destination}],
         }
@@ -256,7 +257,7 @@ class Two:
         namespace = self.cluster.get(Ref("Namespace", None, session.name)) or {"metadata": {"deletionTimestamp": ""}}
         if job is None:
             if equipped and not session.wrote and "deletionTimestamp" not in namespace["metadata"]:
-                metadata = {"namespace": session.name, "name": "job", "labels": {"session": "run"}}
+                metadata = {"namespace": session.name, "name": "job", "labels": {SESSION_LABEL: "run"}}
                 self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}})
         elif not session.wrote and self._started(session):
             for path in (*FILES, "other/c"):

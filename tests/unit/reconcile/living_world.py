@@ -35,7 +35,7 @@ _INPUT = Did("user.alice", "in.0")
 _BY_PEOPLE = {"Secret": "ops", "VolatileRSEClass": None, "RucioConnection": None}
 """What people have made, and would make again."""
 
-_SESSION = {"podSelector": {"matchLabels": {"session": "run"}}, "startTimeout": "60s", "endGrace": "1s"}
+_SESSION = {"startTimeout": "60s", "endGrace": "1s"}
 
 _OUTPUT = {
     "name": "kept",

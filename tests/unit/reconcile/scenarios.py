@@ -92,7 +92,7 @@ def deleted_before_it_was_ready(small: Small) -> None:
 
 
 def nobody_comes(small: Small) -> None:
-    small.request(session={"podSelector": {"matchLabels": {"session": "run"}}, "startTimeout": "3s"}, inputs=[])
+    small.request(session={"startTimeout": "3s"}, inputs=[])
     small.until(small.is_closed)
     assert small.truth["session"]["endReason"] == "NobodyCame"
 

@@ -17,8 +17,17 @@ from volatile_rse.adapters.clock import FakeClock
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.api.volatilerseclass import SITE_TOKENS, VolatileRSEClassSpec
-from volatile_rse.builders.objects import KINDS, agent_host, discarded_name, hosts_of, name_of, record_name
+from volatile_rse.builders.objects import (
+    KINDS,
+    agent_host,
+    discarded_name,
+    hosts_of,
+    name_of,
+    record_name,
+    session_name,
+)
 from volatile_rse.builders.session import store_path
 from volatile_rse.builders.storage import read_discarded
 from volatile_rse.domain import effects as do
@@ -167,7 +176,7 @@ class Small:
             "minimumDurability": "Pod",
             "account": "alice",
             "capacity": "1Gi",
-            "session": {"podSelector": {"matchLabels": {"session": "run"}}, "endGrace": "1s"},
+            "session": {"endGrace": "1s"},
             "inputs": [{"name": "in", "did": "user.alice:in"}] if self.inputs else [],
             "outputs": [output],
             **spec,
@@ -180,7 +189,7 @@ class Small:
         self.record_id = identify(self.settings.instance, uid).record_id
 
     def start_pod(self) -> None:
-        metadata = {"namespace": "alice", "name": "job", "labels": {"session": "run"}}
+        metadata = {"namespace": "alice", "name": "job", "labels": {SESSION_LABEL: REQUEST.name}}
         spec = {"restartPolicy": "Never", "containers": [{"name": "analysis"}]}
         self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
@@ -442,7 +451,7 @@ class Small:
         return self.cluster.get(REQUEST) is None
 
     def has_session(self) -> bool:
-        return self.cluster.get(Ref("Secret", "alice", "run-vrse")) is not None
+        return self.cluster.get(Ref("Secret", "alice", session_name(REQUEST.name))) is not None
 
     def condition(self, type_: str) -> dict[str, Any]:
         conditions = ((self.cluster.get(REQUEST) or {}).get("status") or {}).get("conditions") or []

@@ -22,7 +22,7 @@ _REQUESTS = {
     "sources": 2, "destinations": 2, "rooms": 3, "ensure_rse": 8, "hide": 2, "delete_rse": 11,
     "pfns": 0, "read_pfns": 0,
 }  # fmt: skip
-_DAYS = {"podSelector": {"matchLabels": {"session": "run"}}, "ttl": "2d"}
+_DAYS = {"ttl": "2d"}
 _DAEMONS = {"rse", "replicas", "ledger_exists"}
 """What is asked again and again while Rucio's own daemons are awaited, for as long as these take."""
 

@@ -239,24 +239,6 @@ def test_one_record_that_is_none_stops_no_sweep_and_no_new_buffer(bad: dict[str,
     another_gets_on(small)
 
 
-@pytest.mark.parametrize("labels", ["text", [1], {"a": [1]}, {"session": None}, 7])
-def test_labels_that_are_none_stop_no_event_of_other_buffers(labels: object) -> None:
-    small = Small(inputs=0)
-    small.request()
-    service = Service(small.world(), threads=0)
-    body = small.cluster.get(REQUEST) or {}
-    odd = {
-        "metadata": {**body["metadata"], "uid": "odd"},
-        "spec": {"session": {"podSelector": {"matchLabels": labels}}},
-    }
-    service.saw("VolatileRSE", odd)
-    service.saw("VolatileRSE", body)
-    before = service._queue.due()
-    service.saw("Pod", {"metadata": {"namespace": "alice", "name": "job", "labels": {"session": "run"}}})
-    assert service._queue.due() == before, "both wait already"
-    assert service._queue.due() == 2
-
-
 @pytest.mark.parametrize(
     "spec", [{"session": {"ttl": FARTHER}}, {"capacity": "9999999999999999Pi"}, {"colour": "blue"}]
 )

@@ -33,17 +33,17 @@ def test_what_is_wrong_from_the_beginning_is_told_once(spec: dict[str, Any], rea
     assert "must act" in small.cluster.events[0].message
 
 
-def test_a_name_that_no_secret_can_be_called_after_is_told() -> None:
+def test_a_name_that_no_pod_can_have_as_a_label_is_told() -> None:
     small = Small(inputs=0)
     small.request()
     body = small.cluster.get(REQUEST) or {}
-    ref = Ref("VolatileRSE", "alice", "x" * 249)
+    ref = Ref("VolatileRSE", "alice", "x" * 64)
     small.cluster.create({**body, "metadata": {"namespace": "alice", "name": ref.name}})
     uid = (small.cluster.get(ref) or {})["metadata"]["uid"]
     Reconciler(small.world()).visit(identify(small.settings.instance, uid).record_id, ("alice", ref.name))
     (event,) = small.cluster.events
     assert (event.about, event.reason) == (ref, "InvalidSpec")
-    assert "metadata.name has 249 characters" in event.message
+    assert f"metadata.name: '{ref.name}' is no value of a label" in event.message
     assert not small.cluster.list("RSERecord")
 
 

@@ -58,7 +58,7 @@ def test_a_pod_that_runs_beside_a_lost_one_keeps_the_session() -> None:
 
 def test_a_pod_that_came_and_went_while_no_operator_looked_is_known_by_its_files() -> None:
     small = Small(inputs=0)
-    small.request(session={"podSelector": {"matchLabels": {"session": "run"}}, "startTimeout": "60s"})
+    small.request(session={"startTimeout": "60s"})
     small.until(small.has_session)
     small.write("kept/a")
     small.step()

@@ -8,7 +8,6 @@ import pytest
 
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.api.rserecord import RSERecordSpec
-from volatile_rse.api.volatilerse import LONGEST_NAME
 from volatile_rse.api.volatilerseclass import ATTRIBUTE_KEY, VolatileRSEClassSpec
 from volatile_rse.builders.rse import buffer_rse
 from volatile_rse.domain.catalogue import ATTRIBUTE_LENGTH, BufferRse, RseState, attribute_text
@@ -41,13 +40,13 @@ def test_an_account_that_rucio_answers_for_with_a_truth_value() -> None:
     assert found.attributes["vrse_account"] == "true"
 
 
-def test_the_longest_name_of_a_request_fits_into_its_mark() -> None:
+def test_the_longest_name_that_an_earlier_version_took_fits_into_its_mark() -> None:
     small = Small()
     small.request()
     small.until(small.has_session)
     spec = RSERecordSpec.model_validate(small.record["spec"])
     [claim] = spec.claims
-    claim = claim.model_copy(update={"namespace": "n" * 63, "name": "m" * LONGEST_NAME})
+    claim = claim.model_copy(update={"namespace": "n" * 63, "name": "m" * 253})
     marks = buffer_rse(spec.model_copy(update={"claims": [claim]})).attributes
     assert marks["vrse_claim"].startswith(f"{'n' * 63}/mmm")
     assert max(map(len, marks.values())) <= ATTRIBUTE_LENGTH

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.reading import read_session
@@ -20,7 +21,7 @@ BEFORE, AFTER = "2026-01-01T12:00:00Z", "2026-01-02T00:30:00Z"
 NOW = datetime(2026, 1, 2, 1, tzinfo=UTC)
 RUNNING: dict[str, Any] = {"running": {"startedAt": BEFORE}}
 UNKNOWN = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": None}}
-ENDLESS = {"podSelector": {"matchLabels": {"session": "run"}}, "endGrace": "5m", "ttl": "2d", "startTimeout": "1h"}
+ENDLESS = {"endGrace": "5m", "ttl": "2d", "startTimeout": "1h"}
 
 
 def ended(at: str | None = AFTER, code: int = 0) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def start(small: Small, *containers: str, name: str = "job", job: str = JOB.name
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "controller": True}
     owner["uid"] = uid or (small.cluster.get(Ref("Job", "alice", job)) or {})["metadata"]["uid"]
     metadata = {
-        "namespace": "alice", "name": name, "labels": {"session": "run"}, "ownerReferences": [owner],
+        "namespace": "alice", "name": name, "labels": {SESSION_LABEL: REQUEST.name}, "ownerReferences": [owner],
     }  # fmt: skip
     names = [{"name": each} for each in containers or ("analysis",)]
     spec = {"restartPolicy": "Never", "containers": names}

@@ -9,7 +9,6 @@ import pytest
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.cached_cluster import Reflector
 from volatile_rse.api.conditions import ConditionType, Reason
-from volatile_rse.builders.objects import record_name
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 from volatile_rse.reconcile import reconciler as reconciler_module
@@ -34,38 +33,6 @@ def refuse(small: Small, what: tuple[str, str], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Reflector, "is_believed", lambda _: False)
 
 
-def labelled(value: str) -> dict[str, object]:
-    return {"podSelector": {"matchLabels": {"session": value}}}
-
-
-def test_a_label_that_no_pod_can_have_is_refused_before_anything_is_made() -> None:
-    small = Small(inputs=0)
-    small.request(session=labelled("my value"))
-    small.step()
-    stalled = small.condition("Stalled")
-    assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
-    assert "'my value' is no value of a label" in stalled["message"]
-    assert not small.record
-    small.delete()
-    small.step()
-    assert small.is_gone
-
-
-def test_a_buffer_of_such_a_label_says_so_and_its_request_may_go() -> None:
-    small = Small(inputs=0)
-    small.request()
-    small.step()
-    (claim,) = small.record["spec"]["claims"]
-    claim["request"]["session"] = labelled("my value")
-    small.cluster.merge(Ref("RSERecord", None, record_name(small.record_id)), {"spec": {"claims": [claim]}})
-    small.until(lambda: small.condition("Ready").get("reason") == "ClusterRefused")
-    assert "400" in small.condition("Ready")["message"]
-    assert "400" in small.message
-    small.delete()
-    small.until(lambda: small.is_gone)
-    small.until(small.is_closed)
-
-
 @pytest.mark.parametrize("what", [CLAIMS, PODS])
 def test_a_session_that_never_began_holds_nobody(what: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = Small(inputs=0)
@@ -75,6 +42,7 @@ def test_a_session_that_never_began_holds_nobody(what: tuple[str, str], monkeypa
     with monkeypatch.context() as patched:
         refuse(small, what, patched)
         small.until(lambda: "403" in small.condition("Ready")["message"])
+        assert "403" in small.message
         assert {entry["type"] for entry in small.cluster.get(REQUEST)["status"]["conditions"]} == set(ConditionType)  # type: ignore[index]
         small.delete()
         small.until(lambda: small.is_gone)
@@ -165,6 +133,7 @@ def test_an_api_server_that_does_not_answer_is_told_once_it_lasts(monkeypatch: p
         return listed(kind, *args, **kwargs)
 
     monkeypatch.setattr(small.cluster, "list", silent)
+    monkeypatch.setattr(Reflector, "is_believed", lambda _: False)
     for _ in range(2):
         small.step()
         assert small.condition("Ready")["status"] == "True", "one that blinks changes nothing"

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from volatile_rse.api.rserecord import PublicAddress
+from volatile_rse.api.schema import fault_of_label
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import KINDS, RECORD, drain_name, name_of, session_name
 from volatile_rse.builders.storage import xrootd_data
 from volatile_rse.domain.facts import Leftover, Piece, SessionFact, Storage
@@ -138,7 +140,11 @@ def _drain(look: Look) -> tuple[bool, str]:
 
 
 def _pods(look: Look, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
-    wanted = "Pod", look.claim.namespace, look.claim.request.session.pod_selector.match_labels
+    name = look.claim.name
+    if fault_of_label(SESSION_LABEL, name):
+        # An earlier version took longer names: no pod can have such a label, and the API server lists none.
+        return ()
+    wanted = "Pod", look.claim.namespace, {SESSION_LABEL: name}
     if deleting or look.record.status.session.ended_at is not None:
         # The session is over, whatever runs: nothing waits for a list that cannot be read.
         return look.ask(look.world.cluster.list, *wanted) or ()
