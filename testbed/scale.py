@@ -572,7 +572,7 @@ def body_of(name: str, number: int) -> dict[str, Any]:
         "account": f"student-{number % _ACCOUNTS}",
         "capacity": "64Mi",
         "minimumDurability": "Pod",
-        "session": {"podSelector": {"matchLabels": {"session": name}}, "startTimeout": "12h", "ttl": "12h"},
+        "session": {"startTimeout": "12h", "ttl": "12h"},
     }
     kind = {"apiVersion": "volatilerse.io/v1alpha1", "kind": "VolatileRSE"}
     return {**kind, "metadata": {"name": name, "namespace": NAME}, "spec": spec}

@@ -19,7 +19,7 @@ UNTIL_READY = 80
 """Requests of the operator for each buffer, until it is Ready; without a cache they were 240 where nothing else ran."""
 IDLE, OF_SWEEP = 0.5, 20
 """Requests for each idle buffer in a minute, and for all of them together; without a cache each had twelve."""
-LASTING = {"podSelector": {"matchLabels": {"session": "none"}}, "ttl": "1h", "startTimeout": "1h"}
+LASTING = {"ttl": "1h", "startTimeout": "1h"}
 """None of them ends while others begin."""
 SWEPT = "volatile_rse_sweep_timestamp_seconds"
 
