@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 from tests.unit.reconcile.judge import ends_well, judge, rests
 from tests.unit.reconcile.small_world import CLUSTER_AUTHORITY, OUT, REQUEST, Killed, Small
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.adapters.cached_cluster import CachedCluster
 from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
@@ -376,9 +377,18 @@ class _Pickler(pickle.Pickler):
             return _authority, ()
         if isinstance(obj, type(Lock())):
             return Lock, ()
+        if isinstance(obj, Event):
+            return _event, (obj.is_set(),)
         if type(obj) is _Remembering:
             return _remembering, (vars(obj),)
         return NotImplemented
+
+
+def _event(is_set: bool) -> Event:  # noqa: FBT001 (as it was pickled)
+    made = Event()
+    if is_set:
+        made.set()
+    return made
 
 
 def _authority() -> LocalAuthority:
@@ -466,6 +476,10 @@ def _remembered(small: Restless, now: datetime) -> Iterable[object]:
     yield reconciler is not None
     if reconciler is None:
         return
+    cluster = reconciler._world.cluster
+    if isinstance(cluster, CachedCluster):
+        for ref, (until, body) in sorted(cluster._remembered.items()):
+            yield ref, body == small.cluster.get(ref), now.timestamp() < until
     connections = reconciler._connections
     yield [due <= now for due, _ in connections._asked.values()]
     for _, memory in connections._memories.values():

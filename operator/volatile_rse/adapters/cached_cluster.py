@@ -23,6 +23,7 @@ _OLD = 150.0
 """Seconds without a word of a watch, which has one to say each minute, after which its view is not believed."""
 _FIRST, _LAST = 0.5, 30.0
 """Seconds until a watch that broke is begun again; doubled each time."""
+_PASSED_ON = {"identity", "select", "create", "apply", "merge", "delete", "event"}
 _REMEMBERED = 10_000
 """Objects that are remembered outside of all scopes, beyond which those that are over are forgotten."""
 
@@ -223,6 +224,8 @@ class _Live:
         self._source = source
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method not in _PASSED_ON:
+            raise AttributeError(method)
         return cast("Callable[..., Any]", getattr(self._cached, method))
 
     def get(self, ref: Ref) -> Object | None:

@@ -231,6 +231,7 @@ class Living(Small):
         while not self._is_equipped():
             if self.is_over_for_owner():
                 return
+            self._wait()
             yield
         if self.cluster.get(_ALICE) is None or "deletionTimestamp" in (self.cluster.get(_ALICE) or {})["metadata"]:
             return
@@ -249,10 +250,16 @@ class Living(Small):
         while not self._is_equipped():
             if self.is_over_for_owner():
                 return
+            self._wait()
             yield
         self.fail_copies(self.way.failing)
         if self.cluster.get(_JOB) is not None:
             self.end_pod()
+
+    def _wait(self) -> None:
+        """Have something told of the session, as the kubelet does of a pod that cannot mount what it needs."""
+        if self.cluster.get(REQUEST) is not None and self.truth.get("session", {}).get("readyAt"):
+            self.cluster.merge(REQUEST, {"metadata": {"annotations": {"waits": str(self.clock.now())}}})
 
     def _is_equipped(self) -> bool:
         return self.has_session() and self.cluster.get(_SETTINGS) is not None

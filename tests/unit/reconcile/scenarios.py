@@ -995,6 +995,8 @@ def somebody_changes_what_the_session_was_given(small: Small) -> None:
     secret, config = (Ref(kind, "alice", "run-vrse") for kind in ("Secret", "ConfigMap"))
     small.cluster.merge(secret, {"data": {"token": "Z2FyYmFnZQ=="}})
     small.clock.turn(timedelta(minutes=2))
+    # Nobody watches Secrets of users: any event about the session brings the next look.
+    small.cluster.merge(REQUEST, {"metadata": {"annotations": {"looked-at": "now"}}})
     small.until(lambda: (small.cluster.get(secret) or {}).get("data", {}).get("token") not in {None, "Z2FyYmFnZQ=="})
     small.until(lambda: small.cluster.get(config) and small.condition("Ready").get("status") == "True")
     small.write(*FILES)

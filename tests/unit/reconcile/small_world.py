@@ -314,10 +314,7 @@ class Small:
 
     def _follow(self, reconciler: Reconciler) -> None:
         """Let watches bring what has happened until now, unless nobody answers."""
-        cluster = reconciler._world.cluster
-        if not isinstance(cluster, CachedCluster):
-            return
-        for reflector in cluster.reflectors:
+        for reflector in getattr(reconciler._world.cluster, "reflectors", ()):
             with suppress(UnreachableError):
                 reflector.follow()
 
@@ -339,9 +336,7 @@ class Small:
     def world(self) -> World:
         inside = hosts_of(self.settings, name_of(self.record_id, Piece.SERVICE))[0]
         self.buffer.now = self.clock.now
-        cluster = CachedCluster(
-            self.cluster, scopes(self.settings), partial(lasts, self.settings), lambda: self.clock.now().timestamp()
-        )
+        cluster = CachedCluster(self.cluster, scopes(self.settings), partial(lasts, self.settings), self._seconds)
         return World(
             settings=self.settings,
             cluster=cluster,
@@ -356,6 +351,9 @@ class Small:
         )
 
     # Methods and no closures: a copy of the world has its own.
+
+    def _seconds(self) -> float:
+        return self.clock.now().timestamp()
 
     def _connect(self, login: Login) -> Catalogue:
         self.logins.append(login)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import pytest
 
@@ -90,8 +90,11 @@ class Written(Small):
     def world(self) -> World:
         """Give ports that count."""
         world = super().world()
-        cluster: Any = _Counting(world.cluster, _OF_CLUSTER, lambda: self._wrote("cluster"))
-        return replace(world, cluster=cluster)
+        cluster, fresh = (
+            cast("Any", _Counting(seen, _OF_CLUSTER, lambda: self._wrote("cluster")))
+            for seen in (world.cluster, world.fresh)
+        )
+        return replace(world, cluster=cluster, fresh=fresh)
 
     def _connect(self, login: Login) -> Catalogue:
         # Its writes are finer than its calls: the making of an RSE is several.
