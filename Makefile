@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2
 FORCED = $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help release demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults up down
+.PHONY: help release demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults test-scale up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ test-kills: up ## 10 sessions, 2,000 files, 100 random kills: what is lost? (KIL
 test-faults: up ## everything that may fail around a session fails, on the cluster
 	@$(PYTEST) tests/e2e/test_faults.py tests/e2e/test_deletions.py tests/e2e/test_inputs.py tests/e2e/test_losses.py \
 		tests/e2e/test_outputs.py tests/e2e/test_kills.py tests/e2e/test_quotas.py tests/e2e/test_eviction.py
+
+test-scale: up ## forty real buffers at once: what do they ask of the API server?
+	@$(PYTEST) tests/e2e/test_scale.py
 
 test: venv ## all but the long tests, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed prepare & $(MAKE) --no-print-directory lint || { kill $$!; exit 1; }; wait $$!

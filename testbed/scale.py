@@ -64,6 +64,9 @@ _OPERATORS = "app.kubernetes.io/name=volatile-rse"
 _GROUP = "/apis/volatilerse.io/v1alpha1"
 _BUFFERS = f"/api/v1/namespaces/{installation.BUFFERS}"
 _REQUESTS = f"{_GROUP}/namespaces/{NAME}/volatilerses"
+_KEEPING = ("kube-apiserver", "etcd")
+_CONTROLLING = ("kube-controller", "kube-scheduler", "kube-proxy", "kubelet")
+"""Programs of Kubernetes, as the kernel shows their names."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _KIB = 1024
 Object = Mapping[str, Any]
@@ -272,7 +275,6 @@ class Operator:
     def __init__(self, assembly: str, kubeconfig: Path, fakes: Path) -> None:
         ports = _free_ports(2)
         self._metrics = f"http://127.0.0.1:{ports[0]}/metrics"
-        self._assembly = assembly
         words = ["-m", "testbed.scale_operator", "--assembly", assembly, "--fakes", str(fakes), "--ports"]
         self._argv = [sys.executable, *words, *map(str, ports)]
         self._environment = {
@@ -284,6 +286,8 @@ class Operator:
             "VOLATILE_RSE_BUFFERS": installation.BUFFERS,
             "VOLATILE_RSE_BUFFER_IMAGE": "volatile-rse/buffer:none",
         }
+        self._log = LOGS / f"scale-operator-{assembly}.log"
+        self._log.unlink(missing_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
         self.began = 0.0
         """When this process began."""
@@ -291,15 +295,14 @@ class Operator:
     def start(self) -> None:
         """Start a process, and wait until its first sweep is over."""
         LOGS.mkdir(parents=True, exist_ok=True)
-        log = LOGS / f"scale-operator-{self._assembly}.log"
-        with log.open("ab") as stream:
+        with self._log.open("ab") as stream:
             self.began = time.monotonic()
             self._process = subprocess.Popen(
                 self._argv, stdout=stream, stderr=stream, env=self._environment, cwd=CHECKOUT
             )
         while not self.samples().get("volatile_rse_sweep_timestamp_seconds"):
             if self._process.poll() is not None or time.monotonic() > self.began + _LIMIT:
-                message = f"the operator has not begun its work: exit code {self._process.returncode} (see {log})"
+                message = f"the operator has not begun its work: exit code {self._process.returncode} (see {self._log})"
                 raise StepError(message)
             time.sleep(0.1)
 
@@ -617,7 +620,7 @@ def _burst(place: Arranged, operator: Operator, names: Sequence[str], limit: flo
     size = len(names)
     place.watcher.begin()
     seen, before, cpu = place.watcher.seen, operator.samples(), operator.cpu()
-    machine, own = _machine(), time.process_time()
+    plane = control_plane()
     began = time.monotonic()
 
     def make(number: int) -> None:
@@ -628,7 +631,8 @@ def _burst(place: Arranged, operator: Operator, names: Sequence[str], limit: flo
         list(pool.map(make, range(size)))
     made = time.monotonic()
     place.watcher.until(lambda now: len(now.ready) >= size, limit)
-    machine, own = _machine() - machine, time.process_time() - own
+    plane = {name: seconds - plane.get(name, 0) for name, seconds in control_plane().items()}
+    keeping = sum(plane.get(name, 0) for name in _KEEPING)
     after, spent = operator.samples(), operator.cpu() - cpu
     pods, ready, latencies = dict(seen.pods), dict(seen.ready), seen.latencies()
     return {
@@ -643,8 +647,8 @@ def _burst(place: Arranged, operator: Operator, names: Sequence[str], limit: flo
         "burst_writes": (writes_of(after) - writes_of(before)) / size,
         "burst_calls": (calls_of(after) - calls_of(before)) / size,
         "burst_cpu": spent / size,
-        "burst_own": own,
-        "burst_others": machine - own - spent,
+        "burst_api": keeping / size,
+        "burst_controllers": (sum(plane.values()) - keeping) / size,
         "burst_by": json.dumps(by_kind(before, after, size)),
     }
 
@@ -681,10 +685,19 @@ def _idle(place: Arranged, operator: Operator, size: int, quiet: float) -> Resul
     }
 
 
-def _machine() -> float:
-    """Tell how many seconds all programs of this machine together have computed."""
-    user, nice, system, _idle, _waiting, *others = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
-    return (user + nice + system + sum(others)) / _TICKS
+def control_plane(folder: Path = Path("/proc")) -> dict[str, float]:
+    """Tell how many seconds each part of Kubernetes has computed; its containers are processes of this machine."""
+    found: dict[str, float] = {}
+    for path in folder.glob("[0-9]*/stat"):
+        try:
+            stat = path.read_text()
+        except OSError:
+            # It has ended meanwhile.
+            continue
+        name = stat.partition("(")[2].rpartition(")")[0]
+        if name in {*_KEEPING, *_CONTROLLING}:
+            found[name] = found.get(name, 0) + cpu_of(stat)
+    return found
 
 
 def _served(place: Arranged) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,17 @@ def test_processor_time_is_read_behind_the_program_s_name() -> None:
     ticks = scale._TICKS
     fields = ["S", *["0"] * 10, str(3 * ticks), str(ticks), "9", "9"]
     assert scale.cpu_of(f"12 (python (odd) name) {' '.join(fields)}") == 4
+
+
+def test_the_parts_of_kubernetes_are_found_by_their_names(tmp_path: Path) -> None:
+    ticks = scale._TICKS
+    for pid, name, seconds in (("1", "etcd", 2), ("22", "kube-apiserver", 3), ("23", "etcd", 4), ("4", "python", 9)):
+        (tmp_path / pid).mkdir()
+        numbers = " ".join(["0"] * 10)
+        (tmp_path / pid / "stat").write_text(f"{pid} ({name}) S {numbers} {seconds * ticks} 0 9")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "5").mkdir()
+    assert scale.control_plane(tmp_path) == {"etcd": 6, "kube-apiserver": 3}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from testbed import scale_table
 GOOD = {
     "limit": 900, "made_seconds": 1.2, "pods_seconds": 19.0, "ready_seconds": 25.04, "p50": 12.0,
     "p99": 24.0, "burst_requests": 40.0, "burst_writes": 14.0, "burst_calls": 5.0, "burst_cpu": 0.1,
-    "burst_others": 40.0, "burst_by": '{"create Pod": 1.0, "get Secret": 0.25}', "idle_by": '{"get Lost": 0.0001}',
+    "burst_api": 0.2, "burst_controllers": 0.1, "burst_by": '{"create Pod": 1.0, "get Secret": 0.25}',
+    "idle_by": '{"get Lost": 0.0001}',
     "idle_requests": 0.05, "idle_calls": 0.0, "idle_cpu": 0.001, "idle_writes": 0.0, "rss_mib": 120.0,
     "restart_seconds": 9.0, "restart_writes": 0.0, "restart_requests": 1.0, "deletion_seconds": 60.0,
     "deletion_requests": 50.0,
