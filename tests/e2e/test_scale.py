@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow, pytest.ma
 
 COUNT = 40
 UNTIL_READY = 100
-"""Requests of the operator for each buffer, until it is Ready. Without a cache they were 240 where nothing else ran, and
-437 where pods took longer to start: it looks more often then."""
+"""Requests of the operator for each buffer, until it is Ready. Without a cache they were 240 where nothing else ran,
+and 437 where pods took longer to start: it looks more often then."""
 IDLE, OF_SWEEP = 0.5, 20
 """Requests for each idle buffer in a minute, and for all of them together; without a cache each had twelve."""
 LASTING = {"ttl": "1h", "startTimeout": "1h"}
