@@ -62,8 +62,8 @@ _METRICS = 8081
 _LOST = 3
 """Exit code of a process that lost its Lease."""
 _HEALTH_PORT = 8080
-_PATIENCE = 10
-"""Seconds between two words about lists that do not come."""
+_PATIENCE = 120.0
+"""Seconds until everything that is watched must have been listed once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +195,16 @@ def operate(  # noqa: PLR0913 (each is a part in whose place another one can be 
     lease = Lease(source, settings, socket.gethostname(), lambda: os._exit(_LOST))
     metrics.watched(lease.unseen)
     cluster = cache(source, scopes(settings), functools.partial(lasts, settings))
+    metrics.viewed(cluster.unheard)
     with waiting(health_port, everywhere):
         lease.wait()
         cluster.start()
-        while not cluster.synced(_PATIENCE):
-            logging.getLogger(__name__).warning("not every kind that is watched could be listed yet; waiting")
+        if unsynced := cluster.unsynced(_PATIENCE):
+            # It must not look as if it worked. What was an outage is over when the kubelet starts it again.
+            _say(sys.stderr, *(f"This cannot be listed: {what}" for what in unsynced))
+            sys.stderr.write("ADMIN must act: see that the API server answers, and apply this version's roles.\n")
+            lease.release()
+            return 1
     world = replace(_world(cluster, settings, metrics, outside), fresh=cluster.live)
     service = serve(world, check=lease.check, awake=lease.awake)
     cluster.on_change(service.saw)

@@ -74,10 +74,11 @@ class CachedCluster(Cluster):
         for reflector in self.reflectors:
             reflector.stop()
 
-    def synced(self, seconds: float) -> bool:
-        """Wait until every scope was listed once; False: that took longer."""
+    def unsynced(self, seconds: float) -> tuple[str, ...]:
+        """Wait until every scope was listed once; name those that were not within these seconds, and why."""
         until = self._clock() + seconds
-        return all(reflector.synced.wait(max(until - self._clock(), 0)) for reflector in self.reflectors)
+        waited = [(reflector, reflector.synced.wait(max(until - self._clock(), 0))) for reflector in self.reflectors]
+        return tuple(f"{reflector.view.scope}: {reflector.trouble}" for reflector, is_synced in waited if not is_synced)
 
     def unheard(self) -> float:
         """Give the seconds since the watch that has been silent for longest had anything to say."""
@@ -264,6 +265,8 @@ class Reflector:
         self._source = source
         self._told = told
         self._clock = clock
+        self.trouble = "no answer yet"
+        """What went wrong last."""
         self._heard = clock()
         self._version = ""
         """From which to watch; empty: it has to be listed."""
@@ -289,8 +292,10 @@ class Reflector:
             try:
                 self.follow()
             except PortError as error:
+                self.trouble = error.what
                 _log.warning("watch of %s: %s", self.view.scope, error.what)
-            except Exception:  # noqa: BLE001 (logged with its traceback; without this thread nothing would be seen)
+            except Exception as error:  # noqa: BLE001 (logged with its traceback; without this thread nothing is seen)
+                self.trouble = type(error).__name__
                 _log.exception("watch of %s: a fault of the operator", self.view.scope)
                 self._version = ""
             else:

@@ -54,6 +54,7 @@ class Metrics(Telemetry):
         self._unseen = named(Gauge, "watch_age_seconds", "For how long no watch brought own renewals.")
         self._ports = named(Gauge, "node_ports", "NodePorts of buffers that are not closed, at the last sweep.")
         self._most_ports = named(Gauge, "node_ports_limit", "NodePorts that Services of the cluster can have.")
+        self._unheard = named(Gauge, "view_age_seconds", "For how long the most silent watch has said nothing.")
         self._orphans = named(Gauge, "orphans", "Ledgers and objects of a buffer without its record.")
         self._unread = named(Gauge, "unreadable", "Objects that this operator cannot read, at the last sweep.", "kind")
         self._faults = named(Counter, "faults", "Visits that ended early, and parts of the sweep.", "where")
@@ -103,6 +104,10 @@ class Metrics(Telemetry):
         """Set how many NodePorts buffers have, and can have."""
         self._ports.set(used)
         self._most_ports.set(most)
+
+    def viewed(self, unheard: Callable[[], float]) -> None:
+        """Ask for the age of the views whenever metrics are read."""
+        self._unheard.set_function(unheard)
 
     def orphaned(self, count: int) -> None:
         """Set the number of orphans."""

@@ -187,10 +187,10 @@ def test_nothing_is_believed_before_it_was_listed() -> None:
     source = Asked()
     source.create(body())
     cluster = CachedCluster(source, [Scope("ConfigMap")])
-    assert not cluster.synced(0)
+    assert cluster.unsynced(0) == ("ConfigMap of all namespaces: no answer yet",)
     assert cluster.get(REF) is not None
     cluster.reflectors[0].follow()
-    assert cluster.synced(0)
+    assert cluster.unsynced(0) == ()
 
 
 def test_what_cannot_be_watched_is_remembered_for_its_time(watched: Watched) -> None:
@@ -270,4 +270,5 @@ def test_a_thread_that_watches_outlives_whatever_comes(monkeypatch: pytest.Monke
     for _ in range(3):
         assert source.listed.acquire(timeout=10)
     cluster.stop()
-    assert cluster.synced(10)
+    assert cluster.unsynced(10) == ()
+    assert cluster.reflectors[0].trouble == "broken"
