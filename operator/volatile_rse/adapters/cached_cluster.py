@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-from volatile_rse.adapters.view import View, is_kept
+from volatile_rse.adapters.view import View, is_kept, number_of, slim
 from volatile_rse.ports.cluster import Cluster, Object, Ref, Scope, Source
 from volatile_rse.ports.errors import PortError
 
@@ -21,8 +22,14 @@ __all__ = ["CachedCluster", "Reflector"]
 T = TypeVar("T")
 _OLD = 150.0
 """Seconds without a word of a watch, which has one to say each minute, after which its view is not believed."""
+_BROKEN = 10.0
+"""Seconds after which the view of a watch that broke is not believed any more."""
+_BRIEF = 1.0
+"""Seconds: a watch that ends sooner, and without a word, is no watch."""
 _FIRST, _LAST = 0.5, 30.0
 """Seconds until a watch that broke is begun again; doubled each time."""
+_ABSENT = 10.0
+"""Seconds for which it is remembered that something is not there; an own write shows it sooner."""
 _PASSED_ON = {"identity", "select", "create", "apply", "merge", "delete", "event"}
 _REMEMBERED = 10_000
 """Objects that are remembered outside of all scopes, beyond which those that are over are forgotten."""
@@ -41,7 +48,7 @@ class CachedCluster(Cluster):
         What is watched; of two that an object may be in, the first counts.
     lasts
         For how many seconds an object that is in no scope may be remembered; 0: not at all. That it is not there is
-        never remembered.
+        remembered for some seconds at most.
     clock
         Seconds, monotonic.
     """
@@ -57,10 +64,12 @@ class CachedCluster(Cluster):
         self._lasts = lasts
         self._clock = clock
         self._lock = threading.Lock()
-        self._remembered: dict[Ref, tuple[float, Object]] = {}
-        """Object -> until when it counts, and how it was."""
+        self._remembered: dict[Ref, tuple[float, Object | None]] = {}
+        """Object -> until when it counts, and how it was; None: it was not there."""
         self._changed: list[Callable[[str, Object], None]] = []
-        self.reflectors = [Reflector(source, View(scope), self.told, clock) for scope in scopes]
+        self._doubted: set[Ref] = set()
+        """Objects of which an own write has failed: whether it happened, and upon what, nobody knows."""
+        self.reflectors = [Reflector(source, View(scope, clock), self.told, clock) for scope in scopes]
         self.live = cast("Cluster", _Live(self, source))
         """The same cluster, asked anew by each call."""
 
@@ -100,8 +109,7 @@ class CachedCluster(Cluster):
         """Take what another watch has brought."""
         reflector = self._holding(Ref(kind, body["metadata"].get("namespace"), body["metadata"]["name"]))
         if reflector is not None:
-            # Its own watch may still have older things to tell.
-            reflector.saw(body, gone=gone, last=False)
+            reflector.saw(body, gone=gone)
 
     # The port.
 
@@ -112,6 +120,8 @@ class CachedCluster(Cluster):
     def get(self, ref: Ref) -> Object | None:
         """Read one object, from a view if it must be in one."""
         reflector = self._holding(ref)
+        if ref in self._doubted:
+            return self.live.get(ref)
         if reflector is None:
             return self._recall(ref)
         found = reflector.view.get(ref) if reflector.is_believed() else None
@@ -122,6 +132,7 @@ class CachedCluster(Cluster):
         self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[Object, ...]:
         """List objects, from a view if all of them are in one."""
+        self._clear_up(kind)
         for reflector in self.reflectors:
             if reflector.view.covers(kind, namespace, labels or {}) and reflector.is_believed():
                 return reflector.view.list(namespace, labels or {})
@@ -129,6 +140,7 @@ class CachedCluster(Cluster):
 
     def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
         """Read something off every object of a kind, once for each version of it if they are in a view."""
+        self._clear_up(kind)
         for reflector in self.reflectors:
             if reflector.view.covers(kind, None, {}) and reflector.is_believed():
                 return reflector.view.select(read)
@@ -136,30 +148,30 @@ class CachedCluster(Cluster):
 
     def create(self, body: Object) -> Object | None:
         """Create an object, and give it; None if one of that name exists."""
-        made = self._source.create(body)
+        ref = _ref(body)
+        with self._doubtful(ref):
+            made = self._source.create(body)
         if made is not None:
             self._wrote(made)
         else:
             # Nobody has told of it yet.
-            self.live.get(Ref(body["kind"], body["metadata"].get("namespace"), body["metadata"]["name"]))
+            self.live.get(ref)
         return made
 
     def apply(self, body: Object) -> Object:
         """Server-side apply, taking over fields that others set."""
-        return self._wrote(self._source.apply(body))
+        with self._doubtful(_ref(body)):
+            return self._wrote(self._source.apply(body))
 
     def merge(self, ref: Ref, patch: Object, *, subresource: str | None = None) -> Object:
         """JSON merge patch."""
-        try:
+        with self._doubtful(ref):
             return self._wrote(self._source.merge(ref, patch, subresource=subresource))
-        except PortError:
-            # Whether it happened, and upon what, is seen anew.
-            self.forget(ref)
-            raise
 
     def delete(self, ref: Ref, uid: str) -> Object | None:
         """Delete this very object; fine if it is gone or another bears its name."""
-        left = self._source.delete(ref, uid)
+        with self._doubtful(ref):
+            left = self._source.delete(ref, uid)
         if left is not None:
             return self._wrote(left)
         self._removed(ref, uid)
@@ -176,45 +188,94 @@ class CachedCluster(Cluster):
         with self._lock:
             self._remembered.pop(ref, None)
 
-    def seen(self, ref: Ref, body: Object | None) -> None:
-        """Take what the API server has just answered for an object."""
-        if body is not None:
-            self._wrote(body)
-        else:
+    def seen(self, ref: Ref, body: Object | None, version: int = 0) -> None:
+        """Take what the API server has just answered for an object.
+
+        Parameters
+        ----------
+        version
+            Of it in its view before it was asked for.
+        """
+        reflector = self._holding(ref)
+        self._doubted.discard(ref)
+        if reflector is None:
+            self._remember(ref, body, self._lasts(ref) if body is not None else min(self._lasts(ref), _ABSENT))
+        elif body is None:
+            if (known := reflector.view.get(ref)) is not None and reflector.view.miss(ref, version):
+                self.told(reflector.view.scope, (known,))
+        elif reflector.view.take(body):
+            # Its watch will have no news of it any more.
+            self.told(reflector.view.scope, (body,))
+
+    def version(self, ref: Ref) -> int:
+        """Give the version in which an object is known; 0: in none."""
+        reflector = self._holding(ref)
+        return 0 if reflector is None else reflector.view.version(ref)
+
+    @contextmanager
+    def _doubtful(self, ref: Ref) -> Iterator[None]:
+        """Have an object asked for anew that could not be written."""
+        try:
+            yield
+        except PortError:
             self.forget(ref)
+            if self._holding(ref) is not None:
+                self._doubted.add(ref)
+            raise
+
+    def _clear_up(self, kind: str) -> None:
+        for ref in [ref for ref in tuple(self._doubted) if ref.kind == kind]:
+            self.live.get(ref)
 
     def _holding(self, ref: Ref) -> Reflector | None:
         return next((reflector for reflector in self.reflectors if reflector.view.holds(ref)), None)
 
     def _recall(self, ref: Ref) -> Object | None:
         with self._lock:
-            until, body = self._remembered.get(ref, (0.0, {}))
+            until, body = self._remembered.get(ref, (0.0, None))
         return body if self._clock() < until else self.live.get(ref)
 
     def _wrote(self, body: Object) -> Object:
         """Have an own write seen at once, and what is deleted by it not any more."""
-        metadata = body["metadata"]
-        ref = Ref(body["kind"], metadata.get("namespace"), metadata["name"])
+        ref, metadata = _ref(body), body["metadata"]
         if "deletionTimestamp" in metadata and not is_kept(body):
             self._removed(ref, metadata["uid"])
             return body
-        for reflector in self.reflectors:
-            if reflector.view.holds(ref):
-                reflector.view.take(body)
-        lasts = self._lasts(ref) if self._holding(ref) is None else 0.0
-        with self._lock:
-            if lasts > 0:
-                self._remembered[ref] = self._clock() + lasts, body
-            if len(self._remembered) > _REMEMBERED:
-                now = self._clock()
-                self._remembered = {key: known for key, known in self._remembered.items() if known[0] > now}
+        reflector = self._holding(ref)
+        if reflector is None:
+            self._remember(ref, body, self._lasts(ref))
+            return body
+        self._doubted.discard(ref)
+        known = reflector.view.get(ref)
+        if reflector.view.take(body) and known is not None and _by_others(known) != _by_others(body):
+            # Somebody else's change came between, of which the watch will have no news any more.
+            self.told(reflector.view.scope, (body,))
         return body
+
+    def _remember(self, ref: Ref, body: Object | None, seconds: float) -> None:
+        now = self._clock()
+        with self._lock:
+            if seconds > 0:
+                self._remembered[ref] = now + seconds, body
+            if len(self._remembered) > _REMEMBERED:
+                self._remembered = {key: known for key, known in self._remembered.items() if known[0] > now}
 
     def _removed(self, ref: Ref, uid: str) -> None:
         self.forget(ref)
-        for reflector in self.reflectors:
-            if reflector.view.holds(ref):
-                reflector.view.remove(ref, uid, told=False)
+        if (reflector := self._holding(ref)) is not None:
+            reflector.view.remove(ref, uid)
+
+
+def _ref(body: Object) -> Ref:
+    metadata = body["metadata"]
+    return Ref(body["kind"], metadata.get("namespace"), metadata["name"])
+
+
+def _by_others(body: Object) -> tuple[object, ...]:
+    """Give what an own write of a status leaves as it is."""
+    metadata = body["metadata"]
+    told = (metadata.get(field) for field in ("generation", "deletionTimestamp", "labels"))
+    return *told, slim(body)["metadata"].get("annotations")
 
 
 class _Live:
@@ -230,8 +291,9 @@ class _Live:
         return cast("Callable[..., Any]", getattr(self._cached, method))
 
     def get(self, ref: Ref) -> Object | None:
+        version = self._cached.version(ref)
         found = self._source.get(ref)
-        self._cached.seen(ref, found)
+        self._cached.seen(ref, found, version)
         return found
 
     def list(
@@ -239,7 +301,7 @@ class _Live:
     ) -> tuple[Object, ...]:
         found = self._source.list(kind, namespace, labels)
         for body in found:
-            self._cached.seen(Ref(kind, body["metadata"].get("namespace"), body["metadata"]["name"]), body)
+            self._cached.seen(_ref(body), body)
         return found
 
 
@@ -268,8 +330,11 @@ class Reflector:
         self.trouble = "no answer yet"
         """What went wrong last."""
         self._heard = clock()
+        self._broken: float | None = None
+        """Since when there is no watch that works."""
         self._version = ""
         """From which to watch; empty: it has to be listed."""
+        self._newest = 0
         self._stopping = threading.Event()
 
     def silence(self) -> float:
@@ -278,7 +343,9 @@ class Reflector:
 
     def is_believed(self) -> bool:
         """Tell whether the view may stand for the scope."""
-        return self.synced.is_set() and self.silence() < _OLD
+        broken = self._broken
+        lasts = broken is None or self._clock() - broken < _BROKEN
+        return self.synced.is_set() and self.silence() < _OLD and lasts
 
     def stop(self) -> None:
         """Have ``run`` end with its next event."""
@@ -290,22 +357,28 @@ class Reflector:
         while not self._stopping.is_set():
             began = self._clock()
             try:
-                self.follow()
+                is_well = self.follow() or self._clock() - began > _BRIEF
+                self.trouble = self.trouble if is_well else "its watch ends at once"
             except PortError as error:
-                self.trouble = error.what
-                _log.warning("watch of %s: %s", self.view.scope, error.what)
+                is_well, self.trouble = False, error.what
             except Exception as error:  # noqa: BLE001 (logged with its traceback; without this thread nothing is seen)
-                self.trouble = type(error).__name__
+                is_well, self.trouble, self._version = False, type(error).__name__, ""
                 _log.exception("watch of %s: a fault of the operator", self.view.scope)
-                self._version = ""
-            else:
-                wait = _FIRST
+            if is_well:
+                wait, self._broken = _FIRST, None
                 continue
+            self._broken = self._clock() if self._broken is None else self._broken
+            _log.warning("watch of %s: %s", self.view.scope, self.trouble)
             wait = _FIRST if self._clock() - began > _LAST else min(2 * wait, _LAST)
             self._stopping.wait(wait)
 
-    def follow(self) -> None:
+    def follow(self) -> bool:
         """List if that is needed, and take what one watch brings.
+
+        Returns
+        -------
+        bool
+            It had something to say.
 
         Raises
         ------
@@ -313,33 +386,38 @@ class Reflector:
             The API server did not answer, or the watch cannot go on: the next call lists.
         """
         if not self._version:
-            listing = self._source.listing(self.view.scope)
-            self._version, self._heard = listing.version, self._clock()
-            news = self.view.replace(listing.objects, listing.version)
-            self.synced.set()
-            self._tell(news)
+            self._list()
         version, self._version = self._version, ""
-        for event in self._source.watch(self.view.scope, version):
-            self._heard = self._clock()
+        events, was_heard = self._source.watch(self.view.scope, version), False
+        # From here on whatever happens is heard of.
+        self._heard, self._broken = self._clock(), None
+        self.synced.set()
+        for event in events:
+            self._heard, was_heard = self._clock(), True
             version = event.body["metadata"]["resourceVersion"]
+            self._newest = max(self._newest, number_of(version))
             if event.type != "BOOKMARK":
                 self.saw(event.body, gone=event.type == "DELETED")
             if self._stopping.is_set():
-                return
+                break
         self._version = version
+        return was_heard
 
-    def saw(self, body: Object, *, gone: bool, last: bool = True) -> None:
-        """Take what a watch has brought of one object, and tell of it if it is news.
+    def _list(self) -> None:
+        listing = self._source.listing(self.view.scope)
+        if number_of(listing.version) < self._newest:
+            # The API server's database was restored from before.
+            self.view.clear()
+        self._newest = number_of(listing.version)
+        self._version = listing.version
+        self._tell(self.view.replace(listing.objects, listing.version))
 
-        Parameters
-        ----------
-        last
-            Nothing older comes after it.
-        """
+    def saw(self, body: Object, *, gone: bool) -> None:
+        """Take what a watch has brought of one object, and tell of it if it is news."""
         metadata = body["metadata"]
         ref = Ref(self.view.scope.kind, metadata.get("namespace"), metadata["name"])
-        news = self.view.remove(ref, metadata["uid"], told=last) if gone else self.view.take(body)
-        if news:
+        leaves = self.view.remove(ref, metadata["uid"], metadata["resourceVersion"]) if gone else False
+        if leaves or (not gone and self.view.take(body)):
             self._tell((body,))
 
     def _tell(self, bodies: Sequence[Object]) -> None:

@@ -230,11 +230,8 @@ class FakeCluster(Source):
         if int(version) < self._oldest:
             raise UnreachableError(Reason.CLUSTER_UNREACHABLE, f"WATCH {scope}: too old resource version: {version}")
         changes = self._changes or []
-        for change in changes[bisect_right(changes, int(version), key=lambda change: change.version) :]:
-            was = change.before is not None and _is_in(scope, change.ref, change.before)
-            is_ = not change.gone and _is_in(scope, change.ref, _labels_of(change.body))
-            if was or is_:
-                yield WatchEvent("DELETED" if not is_ else "MODIFIED" if was else "ADDED", _copied(change.body))
+        since = changes[bisect_right(changes, int(version), key=lambda change: change.version) :]
+        return _events_of(scope, since)
 
     def create(self, body: Object) -> Object | None:
         """Create an object, and give it; None if one of that name exists."""
@@ -447,6 +444,14 @@ class FakeCluster(Source):
     def stamp(self) -> str:
         """Give the time as Kubernetes writes it."""
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _events_of(scope: Scope, changes: Sequence[_Change]) -> Iterator[WatchEvent]:
+    for change in changes:
+        was = change.before is not None and _is_in(scope, change.ref, change.before)
+        is_ = not change.gone and _is_in(scope, change.ref, _labels_of(change.body))
+        if was or is_:
+            yield WatchEvent("DELETED" if not is_ else "MODIFIED" if was else "ADDED", _copied(change.body))
 
 
 def _labels_of(body: Object) -> Object:

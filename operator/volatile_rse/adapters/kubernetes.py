@@ -11,6 +11,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +21,12 @@ from urllib.parse import quote
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import load_incluster_config, load_kube_config
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_ import create_urllib3_context
 
 from volatile_rse.adapters import https
-from volatile_rse.adapters.view import is_kept
+from volatile_rse.adapters.view import is_kept, slim
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.crds import GROUP, KINDS, VERSION
 from volatile_rse.api.schema import LARGEST
@@ -42,7 +44,8 @@ _DEADLINE = 60
 """Seconds until its whole answer is there."""
 _MOST = 1 << 30
 """Bytes of an answer: a page of the greatest objects that it keeps has less."""
-_PAGE = 500
+_PAGE, _PAGE_OF_PODS = 500, 100
+"""Objects of one answer; a pod may be large, and is somebody else's."""
 _CONNECTIONS = 48
 """That are kept: one for each thread that may ask, or each of the others would begin with a handshake."""
 _PAGES, _LISTING = 2000, 300.0
@@ -193,7 +196,7 @@ class KubernetesCluster(Source):
     ) -> tuple[Object, ...]:
         """List objects, page by page."""
         selector = ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items()))
-        return self._listed(kind, namespace, {"labelSelector": selector} if selector else {}).objects
+        return self._listed(kind, namespace, {"labelSelector": selector} if selector else {}, _sound).objects
 
     def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
         """Read something off every object of a kind."""
@@ -201,11 +204,22 @@ class KubernetesCluster(Source):
 
     def listing(self, scope: Scope) -> Listing:
         """List the objects of a scope, with the version from which to watch."""
-        return self._listed(scope.kind, scope.namespace, _selectors(scope))
 
-    def _listed(self, kind: str, namespace: str | None, selectors: Mapping[str, str]) -> Listing:
+        def pruned(body: dict[str, Any], verb: str, about: Ref) -> Object | None:
+            found = _if_sound(body, verb, about)
+            return None if found is None else slim(scope.prune(found))
+
+        return self._listed(scope.kind, scope.namespace, _selectors(scope), pruned)
+
+    def _listed(
+        self,
+        kind: str,
+        namespace: str | None,
+        selectors: Mapping[str, str],
+        read: Callable[[dict[str, Any], str, Ref], Object | None],
+    ) -> Listing:
         resource, version = RESOURCES[kind], ""
-        query: dict[str, str | int] = {"limit": _PAGE, **selectors}
+        query: dict[str, str | int] = {"limit": _PAGE_OF_PODS if kind == "Pod" else _PAGE, **selectors}
         what, path = Ref(kind, namespace, _ALL), resource.path(namespace)
         objects: list[Object] = []
         until = time.monotonic() + _LISTING
@@ -218,7 +232,7 @@ class KubernetesCluster(Source):
             version = version or _version_of(page)
             # Items of built-in kinds come without their type.
             typed = ({"apiVersion": resource.api_version, "kind": kind} | item for item in items)
-            objects += [_sound(item, "LIST", what) for item in typed]
+            objects += [body for item in typed if (body := read(item, "LIST", what)) is not None]
             if not following:
                 break
             if following == query.get("continue"):
@@ -246,20 +260,25 @@ class KubernetesCluster(Source):
             header_params={"Accept": "application/json"},
             auth_settings=["BearerToken"],
         )
-        try:
+        with _watching(scope):
             response = self._client.call_api(*request, _request_timeout=(_TIMEOUT, _SILENT)).response
+            if response.status not in _OK:
+                answer = _answer(response.status, response.read(_MESSAGE))
+                response.close()
+                _doubt(f"WATCH {what}", f"{answer.status} {answer.message}")
+        return self._events(scope, what, response)
+
+    @staticmethod
+    def _events(scope: Scope, what: Ref, response: BaseHTTPResponse) -> Iterator[WatchEvent]:
+        resource = RESOURCES[scope.kind]
+        with _watching(scope):
             try:
-                if response.status not in _OK:
-                    answer = _answer(response.status, response.read(_MESSAGE))
-                    _doubt(f"WATCH {what}", f"{answer.status} {answer.message}")
                 for line in _lines(response.stream(_CHUNK, decode_content=True), what):
-                    yield _event_of(line, what, resource, scope.kind)
+                    if (event := _event_of(line, what, resource, scope.kind)) is not None:
+                        yield event
             finally:
                 # What is left of it would be read by whoever has the connection next.
                 response.close()
-        except (HTTPError, ApiException, OSError) as error:
-            message = f"The watch of {scope} broke: {error}"
-            raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message) from error
 
     def create(self, body: Object) -> Object | None:
         """Create an object, and give it; None if one of that name exists."""
@@ -409,6 +428,15 @@ def _secrets(body: Object) -> Iterator[str]:
         yield from (text, base64.b64decode(text).decode(errors="replace"))
 
 
+@contextmanager
+def _watching(scope: Scope) -> Iterator[None]:
+    try:
+        yield
+    except (HTTPError, ApiException, OSError) as error:
+        message = f"The watch of {scope} broke: {error}"
+        raise UnreachableError(Reason.CLUSTER_UNREACHABLE, message) from error
+
+
 def _selectors(scope: Scope) -> dict[str, str]:
     labels = {} if scope.label is None else {"labelSelector": scope.label}
     return labels if scope.name is None else {**labels, "fieldSelector": f"metadata.name={scope.name}"}
@@ -432,8 +460,8 @@ def _lines(chunks: Iterator[bytes], what: Ref) -> Iterator[bytes]:
         yield from (bytes(line) for line in whole if line)
 
 
-def _event_of(line: bytes, what: Ref, resource: Resource, kind: str) -> WatchEvent:
-    """Read one line of a watch.
+def _event_of(line: bytes, what: Ref, resource: Resource, kind: str) -> WatchEvent | None:
+    """Read one line of a watch; None: it tells of an object that is none, which keeps no other back.
 
     Raises
     ------
@@ -452,8 +480,17 @@ def _event_of(line: bytes, what: Ref, resource: Resource, kind: str) -> WatchEve
         if not _version_of(body):
             _doubt(f"WATCH {what}", "a bookmark has no version")
         return WatchEvent("BOOKMARK", body)
-    typed = {"apiVersion": resource.api_version, "kind": kind} | body
-    return WatchEvent(cast("Any", type_), _sound(typed, "WATCH", what))
+    typed = _if_sound({"apiVersion": resource.api_version, "kind": kind} | body, "WATCH", what)
+    return None if typed is None else WatchEvent(cast("Any", type_), typed)
+
+
+def _if_sound(body: dict[str, Any], verb: str, about: Ref) -> dict[str, Any] | None:
+    """Leave out one object that is none: whoever has made it must not hide all others."""
+    try:
+        return _sound(body, verb, about)
+    except UnreachableError as error:
+        _log.error("an object is left out: %s", error.what)
+        return None
 
 
 def _page_of(page: Mapping[str, Any], what: Ref) -> tuple[Sequence[dict[str, Any]], str]:
@@ -509,7 +546,9 @@ def _is_time(value: object) -> bool:
 def _are_owners(value: object) -> bool:
     owners = value if isinstance(value, list) else () if value is None else (None,)
     return all(
-        isinstance(owner, Mapping) and _is_text(owner.get("kind")) and _is_text(owner.get("uid")) for owner in owners
+        # Whoever makes a pod writes what they like there: it is judged where it is used.
+        isinstance(owner, Mapping) and all(isinstance(owner.get(key), str) for key in ("kind", "uid"))
+        for owner in owners
     )
 
 

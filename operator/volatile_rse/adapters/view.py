@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import marshal
+import math
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from volatile_rse.ports.cluster import Object, Ref, Scope
 
-__all__ = ["View", "is_kept"]
+__all__ = ["View", "is_kept", "number_of", "slim"]
 
 T = TypeVar("T")
 _Key = tuple[str, str]
 """Namespace, empty where there is none, and name."""
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+_REMEMBERED = 600.0
+"""Seconds for which a deletion is remembered: no answer that is older than it comes later."""
 
 
 class _Entry(NamedTuple):
@@ -31,17 +37,18 @@ class View:
     """The objects of a scope.
 
     A list, a watch and the answers to own writes all tell of them, in any order: of each object the newer version
-    wins, and one that was deleted never comes back.
+    wins, and one that was deleted comes back by no older word.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.scope = scope
         self._lock = threading.Lock()
         self._entries: dict[_Key, _Entry] = {}
         self._labelled: defaultdict[_Key, set[_Key]] = defaultdict(set)
         """Namespace and value of the scope's label -> objects."""
-        self._deleted: set[str] = set()
-        """UIDs of what was deleted by an own write, until a list or a watch says so, too."""
+        self._deleted: dict[str, tuple[float, float]] = {}
+        """UID -> version in which it had left the scope, and when that was heard."""
         self._derived: dict[Callable[[Object], object], dict[_Key, tuple[int, str, object]]] = {}
 
     # What is told.
@@ -54,28 +61,35 @@ class View:
         version
             Of the list: what is newer than that and not in it, was made since.
         """
-        at, news, listed = _number(version), list[Object](), set[_Key]()
-        uids = set[str]()
+        at, news, listed = number_of(version), list[Object](), set[_Key]()
         for body in objects:
             listed.add(_key_of(body))
-            uids.add(body["metadata"]["uid"])
             if self.take(body):
                 news.append(body)
         with self._lock:
             for key in [key for key, entry in self._entries.items() if key not in listed and entry.version <= at]:
-                news.append(_unpacked(self._entries[key]))
+                entry = self._entries[key]
+                news.append(_unpacked(entry))
                 self._drop(key)
-            self._deleted &= uids
+                self._bury(entry.uid, at)
         return tuple(news)
+
+    def clear(self) -> None:
+        """Forget everything, as after a restore of the API server's database: versions begin anew."""
+        with self._lock:
+            for key in list(self._entries):
+                self._drop(key)
+            self._deleted.clear()
 
     def take(self, body: Object) -> bool:
         """Take an object as it is now; tell whether that is news."""
         metadata = body["metadata"]
-        key, uid, version = _key_of(body), metadata["uid"], _number(metadata["resourceVersion"])
+        key, uid, version = _key_of(body), metadata["uid"], number_of(metadata["resourceVersion"])
         label = (metadata.get("labels") or {}).get(self.scope.label) if self.scope.label else ""
         with self._lock:
             known = self._entries.get(key)
-            if uid in self._deleted or (known is not None and known.version >= version):
+            left, _ = self._deleted.get(uid, (-1.0, 0.0))
+            if version <= left or (known is not None and known.version >= version):
                 return False
             if label is None:
                 # It has lost the label by which it was known.
@@ -86,25 +100,47 @@ class View:
             self._labelled[key[0], label].add(key)
         return True
 
-    def remove(self, ref: Ref, uid: str, *, told: bool) -> bool:
-        """Take note that an object is gone; tell whether that is news.
+    def remove(self, ref: Ref, uid: str, version: str = "") -> bool:
+        """Take note that an object has left the scope; tell whether that is news.
 
         Parameters
         ----------
-        told
-            By a watch: nothing older comes after that.
+        version
+            In which it had; empty: it was deleted, and no version of it comes after that.
         """
         key = ref.namespace or "", ref.name
         with self._lock:
-            if told:
-                self._deleted.discard(uid)
-            else:
-                self._deleted.add(uid)
+            self._bury(uid, number_of(version) if version else math.inf)
             known = self._entries.get(key)
             if known is None or known.uid != uid:
                 return False
             self._drop(key)
         return True
+
+    def miss(self, ref: Ref, version: int) -> bool:
+        """Take note that an object was not there when it was asked for; tell whether that is news.
+
+        Parameters
+        ----------
+        version
+            Of it in this view before it was asked for: of what has come since, nothing was said.
+        """
+        key = ref.namespace or "", ref.name
+        with self._lock:
+            known = self._entries.get(key)
+            if known is None or known.version != version:
+                return False
+            self._drop(key)
+            self._bury(known.uid, known.version)
+        return True
+
+    def _bury(self, uid: str, version: float) -> None:
+        now = self._clock()
+        before, _ = self._deleted.pop(uid, (-1.0, 0.0))
+        self._deleted[uid] = max(before, version), now
+        # They are in the order in which they were heard of.
+        while now - next(iter(self._deleted.values()))[1] > _REMEMBERED:
+            del self._deleted[next(iter(self._deleted))]
 
     def _drop(self, key: _Key) -> None:
         entry = self._entries.pop(key, None)
@@ -136,6 +172,11 @@ class View:
         with self._lock:
             entry = self._entries.get((ref.namespace or "", ref.name))
         return None if entry is None else _unpacked(entry)
+
+    def version(self, ref: Ref) -> int:
+        """Give the version of an object; 0 if the view has none."""
+        entry = self._entries.get((ref.namespace or "", ref.name))
+        return 0 if entry is None else entry.version
 
     def list(self, namespace: str | None, labels: Mapping[str, str]) -> tuple[Object, ...]:
         """Give the objects of a namespace (None: of all) with these labels, by namespace and name."""
@@ -183,16 +224,21 @@ def _key_of(body: Object) -> _Key:
     return metadata.get("namespace") or "", metadata["name"]
 
 
-def _number(version: str) -> int:
+def number_of(version: str) -> int:
     """Compare versions by their numbers, as Kubernetes promises since 1.35 and etcd has always made them."""
     return int(version) if version.isdecimal() else 0
 
 
-def _packed(body: Object) -> bytes:
+def slim(body: Object) -> dict[str, Any]:
+    """Leave out what is nobody's to read of any object."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     if _LAST_APPLIED in (metadata.get("annotations") or {}):
         metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if key != _LAST_APPLIED}
-    return marshal.dumps({**body, "metadata": metadata})
+    return {**body, "metadata": metadata}
+
+
+def _packed(body: Object) -> bytes:
+    return marshal.dumps(slim(body))
 
 
 def _unpacked(entry: _Entry) -> Object:

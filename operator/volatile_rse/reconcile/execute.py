@@ -69,6 +69,7 @@ from volatile_rse.reconcile.reading import (
     goes_along,
     is_good,
     is_of_claim,
+    read_namespace,
     to_revoke,
     uid_of,
 )
@@ -128,6 +129,11 @@ def _hold(world: World, request: Request, *, held: bool) -> None:
 def _admit(world: World, facts: Facts, spec: RSERecordSpec) -> None:
     """Make a record, if the class still has room for it: others may have taken that since this was decided."""
     claim, tenant = spec.claims[0], _known(facts.tenant)
+    # Its labels grant, and its UID stays in the record.
+    place = Ref("Namespace", None, claim.namespace)
+    body = world.live().cluster.get(place)
+    if body is None or read_namespace(body) != tenant:
+        raise RefusedError(Reason.CHANGED_MEANWHILE, f"{place} changed while the request was looked at")
     with deadline.held(world.admission, Reason.CLUSTER_UNREACHABLE, _ADMITTED):
         shares = world.cluster.select("RSERecord", share_of)
         now = dataclasses.replace(
@@ -198,7 +204,11 @@ class _Hand:
             self._cluster.event(body, type_="Warning", reason=Reason.RECORD_UNREADABLE.value, message=told)
 
     def freeze_inputs(self, effect: do.FreezeInputs) -> None:
-        # Nothing depends on an earlier list as long as the record does not hold its digest.
+        # Nothing depends on an earlier list as long as the record, as it is now, does not hold its digest.
+        ref = Ref("RSERecord", None, self._record.name)
+        now = self._cluster.get(ref)
+        if now is None or now["metadata"]["resourceVersion"] != self._record.version:
+            raise RefusedError(Reason.CHANGED_MEANWHILE, f"{ref} changed while its inputs were looked at")
         self._drop(KINDS[Piece.INPUTS], Piece.INPUTS)
         for body in inputs_maps(self._settings, self._spec, effect.inputs):
             self._cluster.create(body)
@@ -334,6 +344,8 @@ class _Hand:
         )
         for body in to_revoke(secret, config, claim.uid):
             self._cluster.delete(Ref(body["kind"], claim.namespace, session_name(claim.name)), uid_of(body))
+        # Kubernetes removes it together with the Secret: what was known of it is no longer so.
+        self._cluster.get(Ref("ConfigMap", claim.namespace, session_name(claim.name)))
 
     # The agent.
 

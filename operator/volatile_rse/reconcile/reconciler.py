@@ -34,6 +34,7 @@ from volatile_rse.ports.telemetry import Telemetry
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.faults import log_fault, problem_of
+from volatile_rse.reconcile.finality import Grounds, grounds_of
 from volatile_rse.reconcile.gather import glimpse, look_at_objects, look_closely, look_least
 from volatile_rse.reconcile.lease import LeaseLostError, is_destructive
 from volatile_rse.reconcile.reading import spec_of
@@ -73,9 +74,6 @@ _EVENTS = (
     ConditionType.STALLED,
 )
 """Conditions that people wait for; of several that change in one moment, the first tells most."""
-_BEFORE_END = {Stage.PREPARING, Stage.SERVING}
-_DESTROYING = {Stage.HIDING, Stage.DRAINING}
-"""Stages in which nearly every look leads to something that cannot be taken back."""
 _PROGRESSING = {"conditions", "inputs", "outputs", "unmatched"}
 _PROMPT = {*(type_.value for type_ in _EVENTS), ConditionType.DELETING.value}
 """Conditions whose news are written at once; all others say how far it is, or why one of these is as it is."""
@@ -236,27 +234,30 @@ class Reconciler:
         facts = self._glimpse(self._world, record_id, known)
         if self._world.fresh is None:
             return self._decide_upon(self._world, record_id, facts, before)
-        if facts.record is None or stage_of(facts.record.status) not in _DESTROYING:
-            facts, decided = self._decide_upon(self._world, record_id, facts, before)
-            if decided.effects == before or not _is_final(facts, decided) or self._is_so(record_id, known, facts):
-                return facts, decided
+        facts, decided = self._decide_upon(self._world, record_id, facts, before)
+        grounds = grounds_of(facts, decided)
+        if decided.effects == before or grounds is None or self._is_so(record_id, known, facts, grounds):
+            return facts, decided
         live = self._world.live()
-        return self._decide_upon(live, record_id, self._glimpse(live, record_id, known), before)
+        # The time that looks leave is that of what is decided upon them, which this is part of.
+        return self._decide_upon(live, record_id, glimpse(live, record_id, known), before)
 
     def _glimpse(self, world: World, record_id: str, known: tuple[str, str] | None) -> Facts:
         with deadline.sparing(_DEEDS):
             return glimpse(world, record_id, known)
 
-    def _is_so(self, record_id: str, known: tuple[str, str] | None, facts: Facts) -> bool:
+    def _is_so(self, record_id: str, known: tuple[str, str] | None, facts: Facts, grounds: Grounds) -> bool:
         """Tell whether the cluster is now as it was seen; then Rucio and the agent need not be asked twice."""
         live = self._world.live()
         try:
-            with deadline.sparing(_DEEDS):
-                now = look_at_objects(live, self._connections, glimpse(live, record_id, known))
+            now = glimpse(live, record_id, known)
+            if (facts.request, facts.record) != (now.request, now.record):
+                return False
+            now = look_at_objects(live, self._connections, now, storage=grounds.storage, session=grounds.session)
         except Exception:  # noqa: BLE001 (what it means is judged by the look at everything, which meets it, too)
             return False
-        seen = (facts.request, facts.record, facts.storage, facts.session)
-        return seen == (now.request, now.record, now.storage, now.session)
+        same_storage = not grounds.storage or facts.storage == now.storage
+        return same_storage and (not grounds.session or facts.session == now.session)
 
     def _decide_upon(
         self, world: World, record_id: str, facts: Facts, before: tuple[do.Effect, ...] | None
@@ -479,16 +480,6 @@ def _is_last_word(facts: Facts, decided: Plan) -> bool:
         return False
     stage = stage_of(facts.record.status)
     return any(isinstance(effect, do.Remember) and stage_of(effect.status) is not stage for effect in decided.effects)
-
-
-def _is_final(facts: Facts, decided: Plan) -> bool:
-    """Tell whether nobody can take back what was decided: it destroys, or it ends a session or what follows it."""
-    stage = None if facts.record is None else stage_of(facts.record.status)
-    return any(
-        (is_destructive(effect) and not isinstance(effect, do.FreezeInputs))
-        or (isinstance(effect, do.Remember) and stage_of(effect.status) not in {stage, *_BEFORE_END})
-        for effect in decided.effects
-    )
 
 
 def _is_young(facts: Facts) -> bool:

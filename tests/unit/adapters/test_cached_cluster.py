@@ -227,9 +227,22 @@ def test_own_writes_are_remembered_and_a_failed_one_has_it_read_again(watched: W
     assert watched.data(SECRET) is None
 
 
-def test_that_something_is_not_there_is_never_remembered(watched: Watched) -> None:
+def test_that_something_is_not_there_is_remembered_for_seconds(watched: Watched) -> None:
     assert watched.data(SECRET) is None
     watched.source.create(body(SECRET))
+    assert watched.data(SECRET) is None
+    watched.now = 11.0
+    assert watched.data(SECRET) == {"k": "1"}
+
+
+def test_an_own_write_ends_that_something_is_not_there(watched: Watched) -> None:
+    assert watched.data(SECRET) is None
+    watched.cluster.create(body(SECRET))
+    assert watched.data(SECRET) == {"k": "1"}
+    watched.cluster.delete(SECRET, (watched.cluster.get(SECRET) or {})["metadata"]["uid"])
+    assert watched.data(SECRET) is None
+    watched.source.create(body(SECRET))
+    assert watched.cluster.create(body(SECRET)) is None, "somebody else has made it"
     assert watched.data(SECRET) == {"k": "1"}
 
 
@@ -271,4 +284,71 @@ def test_a_thread_that_watches_outlives_whatever_comes(monkeypatch: pytest.Monke
         assert source.listed.acquire(timeout=10)
     cluster.stop()
     assert cluster.unsynced(10) == ()
-    assert cluster.reflectors[0].trouble == "broken"
+    assert source.troubles == []
+    assert cluster.reflectors[0].trouble == "its watch ends at once"
+
+
+class Unwatchable(FakeCluster):
+    """A cluster that may be listed and not watched, as by the roles of an older version."""
+
+    def watch(self, scope: Scope, version: str) -> Iterator[WatchEvent]:
+        del scope, version
+        raise RefusedError(Reason.CLUSTER_REFUSED, "403: watch is forbidden")
+
+
+def test_what_may_be_listed_and_not_watched_is_not_synced() -> None:
+    source = Unwatchable("n")
+    cluster = CachedCluster(source, [Scope("ConfigMap")])
+    cluster.start()
+    assert cluster.unsynced(0.1) == ("ConfigMap of all namespaces: 403: watch is forbidden",)
+    cluster.stop()
+
+
+def test_an_object_that_could_not_be_written_is_asked_for_until_it_is_known(watched: Watched) -> None:
+    watched.cluster.create(body())
+    watched.source.merge(REF, {"data": {"k": "2"}})
+    with pytest.raises(RefusedError):
+        watched.cluster.merge(REF, {"metadata": {"resourceVersion": "1"}})
+    assert watched.data() == {"k": "2"}, "no watch has told of it"
+    watched.source.reads.clear()
+    assert watched.data() == {"k": "2"}
+    assert watched.source.reads == []
+
+
+def test_an_object_that_could_not_be_written_is_asked_for_before_it_is_listed(watched: Watched) -> None:
+    watched.cluster.create(body())
+    watched.source.fail_next(after=True)
+    with pytest.raises(UnreachableError):
+        watched.cluster.merge(REF, {"data": {"k": "2"}})
+    assert [found["data"] for found in watched.cluster.list("ConfigMap")] == [{"k": "2"}]
+    watched.source.fail_next(after=True)
+    with pytest.raises(UnreachableError):
+        watched.cluster.delete(REF, (watched.cluster.get(REF) or {})["metadata"]["uid"])
+    assert watched.cluster.select("ConfigMap", lambda found: found["data"]) == ()
+
+
+def test_what_somebody_did_between_look_and_own_write_is_told(watched: Watched) -> None:
+    watched.cluster.create(body())
+    watched.source.merge(REF, {"metadata": {"annotations": {"look": "now"}}})
+    watched.cluster.merge(REF, {"data": {"k": "2"}})
+    assert watched.told == [("ConfigMap", "a")]
+    watched.hear()
+    assert watched.told == [("ConfigMap", "a")], "the watch has no news of it any more"
+
+
+def test_what_a_live_read_finds_is_told(watched: Watched) -> None:
+    watched.source.create(body())
+    watched.cluster.live.get(REF)
+    watched.source.delete(REF, (watched.source.get(REF) or {})["metadata"]["uid"])
+    watched.cluster.live.get(REF)
+    assert watched.told == [("ConfigMap", "a")] * 2
+    assert watched.data() is None
+
+
+def test_a_watch_that_broke_is_believed_for_seconds(watched: Watched) -> None:
+    (reflector, _) = watched.cluster.reflectors
+    reflector._broken = watched.now
+    watched.source.create(body())
+    assert watched.data() is None
+    watched.now = 11.0
+    assert watched.data() == {"k": "1"}

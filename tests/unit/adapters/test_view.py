@@ -53,7 +53,7 @@ def test_an_own_write_is_not_undone_by_an_older_list(view: View) -> None:
 
 def test_what_was_deleted_comes_back_by_no_older_word(view: View) -> None:
     view.take(pod(3))
-    assert view.remove(REF, "1", told=False)
+    assert view.remove(REF, "1")
     assert not view.take(pod(4)), "a watch tells of what was before the deletion"
     assert view.replace([pod(4)], "5") == ()
     assert view.get(REF) is None
@@ -62,19 +62,46 @@ def test_what_was_deleted_comes_back_by_no_older_word(view: View) -> None:
 
 def test_the_deletion_of_one_object_does_not_take_its_successor(view: View) -> None:
     view.take(pod(6, uid="2"))
-    assert not view.remove(REF, "1", told=True)
+    assert not view.remove(REF, "1", "9")
     assert version_of(view) == 6
 
 
-def test_what_is_remembered_of_deletions_ends_when_it_was_told(view: View) -> None:
-    for told in ("by a watch", "by a list"):
-        view.take(pod(3, uid=told))
-        view.remove(REF, told, told=False)
-        if told == "by a watch":
-            view.remove(REF, told, told=True)
-        else:
-            view.replace([], "9")
-        assert not view._deleted
+def test_a_deletion_is_remembered_for_minutes() -> None:
+    now = 0.0
+    view = View(Scope("Pod"), lambda: now)
+    view.take(pod(3))
+    view.remove(REF, "1", "5")
+    now = 599.0
+    assert not view.take(pod(4)), "an answer that was long on its way"
+    now = 700.0
+    view.take(pod(3, "b", uid="2"))
+    view.remove(Ref("Pod", "n", "b"), "2", "8")
+    assert list(view._deleted) == ["2"]
+
+
+def test_who_had_left_the_scope_may_come_back(view: View) -> None:
+    view.take(pod(3))
+    view.remove(REF, "1", "5")
+    assert not view.take(pod(5))
+    assert view.take(pod(6)), "it has its label again"
+
+
+def test_what_was_not_there_when_it_was_asked_for_is_gone_unless_it_has_come_since(view: View) -> None:
+    view.take(pod(3))
+    asked = view.version(REF)
+    view.take(pod(4))
+    assert not view.miss(REF, asked)
+    assert view.miss(REF, view.version(REF))
+    assert view.get(REF) is None
+    assert view.version(REF) == 0
+
+
+def test_after_a_restore_of_the_database_versions_begin_anew(view: View) -> None:
+    view.take(pod(900))
+    view.remove(Ref("Pod", "n", "b"), "2")
+    view.clear()
+    assert view.take(pod(3))
+    assert view.take(pod(3, "b", uid="2"))
 
 
 def test_who_loses_its_label_leaves_the_scope() -> None:
@@ -116,7 +143,7 @@ def test_what_was_read_off_an_object_is_read_once_for_each_version(view: View) -
     view.take(pod(3))
     assert view.select(name) == ("a", "b")
     assert read == ["1", "2", "3"]
-    view.remove(REF, "1", told=True)
+    view.remove(REF, "1", "9")
     assert view.select(name) == ("b",)
 
 

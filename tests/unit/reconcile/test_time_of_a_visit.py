@@ -41,6 +41,7 @@ class Timed:
         made = self._world()
         for port, reason in {
             "cluster": Reason.CLUSTER_UNREACHABLE,
+            "fresh": Reason.CLUSTER_UNREACHABLE,
             "endpoints": Reason.BUFFER_UNREACHABLE,
         }.items():
             object.__setattr__(made, port, self.timed(port, reason, getattr(made, port)))
@@ -56,6 +57,9 @@ class Timed:
 
         class Port:
             def __getattr__(self, method: str) -> Any:
+                if method == "reflectors":
+                    return real.reflectors
+
                 def call(*args: Any, **kwargs: Any) -> Any:
                     outer.called.append(f"{port}.{method}")
                     takes, left = outer.takes(port, method, args), deadline.left()

@@ -83,8 +83,8 @@ def look_least(world: World, connections: Connections, facts: Facts) -> Facts:
     return look.facts
 
 
-def look_at_objects(world: World, connections: Connections, facts: Facts) -> Facts:
-    """Ask what the cluster holds of a buffer and its session, and nobody else.
+def look_at_objects(world: World, connections: Connections, facts: Facts, *, storage: bool, session: bool) -> Facts:
+    """Ask what the cluster holds of a buffer, of its session or of both, and nobody else.
 
     Raises
     ------
@@ -94,7 +94,10 @@ def look_at_objects(world: World, connections: Connections, facts: Facts) -> Fac
     if facts.record is None or facts.unseen is not None:
         return facts
     look = Look(world, connections, facts, facts.record)
-    _at_objects(look)
+    if storage:
+        _at_storage(look)
+    if session:
+        look.set(session=objects.session(look))
     return look.facts
 
 
@@ -166,7 +169,8 @@ def _named(body: Mapping[str, Any]) -> tuple[str, str]:
 
 def _all(look: Look) -> Facts:
     """Ask what the stage needs."""
-    _at_objects(look)
+    _at_storage(look)
+    look.set(session=objects.session(look))
     if look.stage in _ASKED:
         look.ask(_ASKED[look.stage], look)
     look.set(problems=tuple(look.problems))
@@ -178,10 +182,9 @@ def _all(look: Look) -> Facts:
     return look.facts
 
 
-def _at_objects(look: Look) -> None:
+def _at_storage(look: Look) -> None:
     if look.stage is not Stage.CLOSED:
         look.set(storage=objects.storage(look))
-    look.set(session=objects.session(look))
 
 
 def _serving(look: Look) -> None:
