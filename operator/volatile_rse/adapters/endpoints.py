@@ -116,7 +116,7 @@ class XrootdEndpoints(Endpoints):
         try:
             answer = self._look(host, port, path, token)
         except UnreachableError as error:
-            if isinstance(error.__cause__, deadline.OverError):
+            if deadline.is_over(error):
                 # That tells nothing of the file.
                 raise
             return error.what

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rucioconnection import Budget
@@ -108,7 +109,9 @@ class Gate:
             while not self._is_turn(ticket) and not self._is_closed():
                 left = deadline.left(began + self._budget.timeout - self._seconds())
                 if left <= 0:
-                    raise self._refusal(_CROWDED) if deadline.left() > 0 else self._late()
+                    if deadline.left() <= 0:
+                        self._late()
+                    raise self._refusal(_CROWDED)
                 self._changed.wait(left)
         finally:
             self._waiting.remove(ticket)
@@ -139,13 +142,15 @@ class Gate:
             if now + delay > began + self._budget.timeout:
                 raise self._refusal(_SPENT)
             if delay > 0 and delay >= deadline.left():
-                raise self._late()
+                self._late()
             self._next = turn + 1.0 / rate
         if delay > 0:
             time.sleep(delay * random.uniform(1.0, 1.1))  # noqa: S311 (spreads calls)
 
-    def _late(self) -> UnreachableError:
-        return self._refusal(f"{_LATE}: {deadline.missed()}")
+    def _late(self) -> NoReturn:
+        over = deadline.missed()
+        why = f"{_LATE}: {over}"
+        raise self._refusal(why) from over
 
     def _refusal(self, why: str) -> UnreachableError:
         return UnreachableError(Reason.CATALOGUE_UNREACHABLE, f"Rucio at {self._server} {why}.")

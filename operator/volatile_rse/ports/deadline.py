@@ -16,7 +16,7 @@ from time import monotonic
 from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.errors import UnreachableError
 
-__all__ = ["Deadline", "OverError", "at_least", "held", "left", "missed", "sparing", "within"]
+__all__ = ["Deadline", "OverError", "at_least", "held", "is_over", "left", "missed", "sparing", "within"]
 
 _FOR_EVER = float("inf")
 
@@ -76,6 +76,15 @@ def missed() -> OverError:
     return OverError()
 
 
+def is_over(error: BaseException | None) -> bool:
+    """Tell whether something failed only since the time of the visit was over: nobody has said no, or kept silent."""
+    while error is not None:
+        if isinstance(error, OverError):
+            return True
+        error = error.__cause__
+    return False
+
+
 @contextmanager
 def held(lock: Lock, reason: Reason, what: str) -> Iterator[None]:
     """Hold a lock, and wait for it no longer than the time that is left.
@@ -92,7 +101,8 @@ def held(lock: Lock, reason: Reason, what: str) -> Iterator[None]:
     """
     seconds = left()
     if not lock.acquire(timeout=-1 if seconds == _FOR_EVER else seconds):
-        raise UnreachableError(reason, f"{what}: {missed()}.")
+        over = missed()
+        raise UnreachableError(reason, f"{what}: {over}.") from over
     try:
         yield
     finally:

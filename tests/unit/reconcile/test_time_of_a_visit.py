@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import record_name
 from volatile_rse.domain import effects as do
@@ -65,7 +66,8 @@ class Timed:
                     takes, left = outer.takes(port, method, args), deadline.left()
                     outer.now += min(takes, left)
                     if takes >= left:
-                        raise UnreachableError(reason, f"{port}.{method}: {deadline.missed()}.")
+                        over = deadline.missed()
+                        raise UnreachableError(reason, f"{port}.{method}: {over}.") from over
                     return getattr(real, method)(*args, **kwargs)
 
                 return call
@@ -214,3 +216,36 @@ def test_a_look_is_not_begun_that_has_no_time(monkeypatch: pytest.MonkeyPatch) -
         timed.visit()
         small.others()
     assert small.truth.get("inputs") is not None, "each visit has got on"
+
+
+@pytest.mark.parametrize("who", ["credentials", "site"])
+def test_a_site_that_no_time_was_left_for_has_not_consented(monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    """It would have said that it has no such file."""
+    small = running()
+    end(small)
+    small.until(lambda: small.truth.get("phase") == Stage.KEEPING.value)
+    asked = 0
+
+    def size(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(FakeEndpoints, "size", size)
+    timed = Timed(small, monkeypatch)
+
+    def takes(_port: str, method: str, _args: object) -> float:
+        # All but what the next call would need.
+        return max(deadline.left() - QUICK / 2, 0) if method == "read_pfns" else QUICK
+
+    timed.takes = takes if who == "credentials" else hangs("endpoints.size")
+    cut = 0
+    for _ in range(20):
+        cut += timed.visit().missed
+        small.others()
+    assert cut, "its time was over where the site was to be asked"
+    assert not asked
+    assert small.truth.get("safeAt") is None
+    timed.takes = lambda *_: QUICK
+    timed.visit()
+    assert asked
+    assert small.truth.get("safeAt") is None

@@ -16,6 +16,7 @@ from volatile_rse.domain.outputs import Copying, chosen_of, copying_of, lifetime
 from volatile_rse.domain.problems import problem_of_dataset
 from volatile_rse.domain.stage import EMPTIED, REVERTED, when
 from volatile_rse.domain.versions import own_of, same_of
+from volatile_rse.ports import deadline
 from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.datasets import dataset_of
 from volatile_rse.reconcile.gather import credentials, reports
@@ -207,9 +208,18 @@ def _pfns(look: Look, wanted: Iterable[tuple[str, Did]], *, reads: bool = False)
 def _sizes(
     look: Look, copies: Iterable[tuple[str, File]], pfns: Mapping[tuple[str, Did], str]
 ) -> Iterator[tuple[str, File, str, int | None]]:
+    """Ask sites for the sizes of copies; one that cannot be asked is left out, and nothing is told by that.
+
+    Raises
+    ------
+    PortError
+        The time of the visit is over: a site that nobody has asked must not count as one that says nothing.
+    """
     try:
         access = credentials.access(look)
     except PortError as error:
+        if deadline.is_over(error):
+            raise
         _log.info("%s: the destinations are not asked: %s", look.spec.record_id, error.what)
         return
     silent: set[str] = set()
@@ -225,6 +235,8 @@ def _sizes(
         try:
             size = look.world.endpoints.size(url, token, access.trust)
         except PortError as error:
+            if deadline.is_over(error):
+                raise
             _log.info("%s: %s is not asked: %s", look.spec.record_id, rse, error.what)
             silent.add(rse)
         else:
