@@ -107,6 +107,7 @@ class Reason(StrEnum):
     NODE_PORTS_EXHAUSTED = "NodePortsExhausted"
     NODE_PORTS_LOW = "NodePortsLow"
     CHANGED_MEANWHILE = "ChangedMeanwhile"
+    OUT_OF_TIME = "OutOfTime"
     ANSWER_UNUSABLE = "AnswerUnusable"
     OPERATOR_FAULT = "OperatorFault"
     INVALID_SPEC = "InvalidSpec"
@@ -318,6 +319,11 @@ REMEDIES: dict[Reason, Remedy] = {
         "--service-node-port-range; then tell the operator its size (nodePorts of the chart, docs/operations.md).",
     ),
     Reason.CHANGED_MEANWHILE: Remedy(Actor.NOBODY, "The operator reads the object again and retries by itself."),
+    Reason.OUT_OF_TIME: Remedy(
+        Actor.NOBODY,
+        "The next visit has more time, and asks again. What takes so long says so itself, in another condition or in "
+        "the operator's log.",
+    ),
     Reason.ANSWER_UNUSABLE: Remedy(
         Actor.ADMIN,
         "Mend what the message names, if it is odd there, and report it with the traceback from the operator's log. It "

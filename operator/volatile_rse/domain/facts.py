@@ -258,6 +258,8 @@ class Facts:
     public_address: PublicAddress | None = None
     """What the Service was given."""
     report: Report | None = None
+    unreported: bool = False
+    """There is no report since the time of the visit was over: nothing is told by that of the agent."""
     resolved: Mapping[str, tuple[File, ...]] | None = None
     """Input -> its files."""
     chosen: Mapping[str, tuple[str, ...]] | None = None
@@ -304,6 +306,8 @@ class Facts:
     foreign_rules: tuple[ForeignRule, ...] | None = None
     unusable: str | None = None
     """Why the session cannot read now; empty: it can."""
+    unproven: bool = False
+    """That is not known since the time of the visit was over."""
     writable: bool | None = None
     """Whether a session's token can still write."""
 

@@ -242,7 +242,7 @@ def _never_begun(facts: Facts, record: Record, wrong: Sequence[Problem]) -> Plan
 
 def _late(facts: Facts, record: Record, wrong: Sequence[Problem]) -> SessionTruth | None:
     """Give the end of a session that never began, if inputs whose deadline is to end it have not come in time."""
-    if record.status.session.ready_at is not None:
+    if record.status.session.ready_at is not None or facts.unreported:
         return None
     late = [
         entry
@@ -298,6 +298,9 @@ def _unasked(facts: Facts, record: Record) -> dict[str, str]:
 
     It may be gone for good, with its node or its volume.
     """
+    if facts.unreported:
+        # It was not asked, and may be well.
+        return dict(record.status.steps)
     silent = (
         record.status.volume is not None
         and record.status.session.ready_at is None
@@ -314,8 +317,10 @@ def is_usable(facts: Facts, record: Record) -> bool:
     if not all(_enough(facts, record, entry.name) for entry in record.status.inputs or ()):
         return False
     # While Rucio does not answer, the session goes on with what was true before.
-    if facts.rse is None or facts.registered is None:
+    if facts.rse is None:
         return not facts.rse_asked and record.status.session.ready_at is not None
+    if facts.registered is None:
+        return facts.rse.complete and record.status.session.ready_at is not None
     # What arrives later does not interrupt a session that has begun.
     behind = record.status.session.ready_at is None and any(True for _ in _arrived(facts, record))
     return facts.rse.complete and not behind

@@ -94,6 +94,7 @@ _KEPT_BACK = (
     Reason.BUFFER_UNREACHABLE,
     Reason.BUFFER_IMPLAUSIBLE,
     Reason.DOORS_DISAGREE,
+    Reason.OUT_OF_TIME,
 )
 """What keeps outputs from being safe; the first that holds is told."""
 
@@ -139,7 +140,9 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
     if request is None:
         return None
     never = _never_begun(record)
-    said = [_as_never_begun(entry, never) if never else entry for entry in _said(facts, record, plan)]
+    unknown = frozenset[ConditionType]() if record is None else _unknown(facts, record, plan)
+    known = [entry for entry in _said(facts, record, plan) if entry.type not in unknown]
+    said = [_as_never_begun(entry, never) if never else entry for entry in known]
     conditions = [
         Condition(
             type=entry.type.value,
@@ -165,6 +168,21 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         unmatched=_unmatched(facts),
         conditions=conditions,
     )
+
+
+def _unknown(facts: Facts, record: Record, plan: Plan) -> frozenset[ConditionType]:
+    """Name the conditions that stay as they were, since nothing but the time of the visit kept anybody from asking."""
+    unknown = set[ConditionType]()
+    if _find(plan, Reason.OUT_OF_TIME) is None or facts.unseen is not None:
+        return frozenset()
+    began = record.status.session.ready_at is not None
+    if began and stage_of(record.status) is Stage.SERVING and (facts.unreported or facts.unproven):
+        unknown |= {ConditionType.READY, ConditionType.USABLE}
+    if not facts.rse_asked and _find(plan, Reason.CATALOGUE_UNREACHABLE) is None:
+        unknown.add(ConditionType.RSE_REGISTERED)
+    if facts.unreported and not began:
+        unknown.add(ConditionType.INPUTS_STAGED)
+    return frozenset(unknown)
 
 
 def _never_begun(record: Record | None) -> Problem | None:
@@ -586,6 +604,8 @@ def _phase(facts: Facts, plan: Plan) -> str | None:
     if record.status.session.ended_at is not None:
         return "Ending"
     if facts.unseen is not None and record.status.session.ready_at is not None:
+        return None
+    if ConditionType.READY in _unknown(facts, record, plan):
         return None
     if not _serves(facts, record):
         awaits_inputs = facts.report is not None and any(entry.files for entry in record.status.inputs or ())

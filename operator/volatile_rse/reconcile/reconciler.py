@@ -33,6 +33,7 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.ports.telemetry import Telemetry
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.faults import failed as failed_call
 from volatile_rse.reconcile.faults import log_fault, problem_of
 from volatile_rse.reconcile.finality import Grounds, grounds_of
 from volatile_rse.reconcile.gather import glimpse, look_at_objects, look_closely, look_least
@@ -146,7 +147,7 @@ class Reconciler:
             _log.warning("%s: %s: %s", record_id, error.reason.value, error.what, extra=named)
             self._world.telemetry.faulted("visit")
             if self._memories[record_id].failures >= _BLINKS and error.reason is not Reason.CHANGED_MEANWHILE:
-                self._say_failure(record_id, known, Problem(error.reason, error.what))
+                self._say_failure(record_id, known, failed_call(error))
             return self._backoff(record_id)
         except LeaseLostError:
             raise
@@ -212,11 +213,10 @@ class Reconciler:
                 said = self._world.clock.now()
             failed = self._carry_out(record_id, facts, decided)
             if isinstance(failed, UnreachableError):
-                problem = Problem(failed.reason, failed.what)
-                return _Outcome(facts, replace(decided, problems=(*decided.problems, problem)))
+                return _Outcome(facts, replace(decided, problems=(*decided.problems, failed_call(failed))))
             changed = failed is not None and failed.reason is Reason.CHANGED_MEANWHILE
             # What is refused for one file does not keep the others back: they go on as far as they can.
-            refused = () if failed is None or changed else (Problem(failed.reason, failed.what),)
+            refused = () if failed is None or changed else (failed_call(failed),)
             before = None if changed else decided.effects
             if deadline.left() <= _DEEDS:
                 # The next visit has all its time for the next look.
@@ -272,7 +272,7 @@ class Reconciler:
             with deadline.sparing(_DEEDS):
                 facts = look_closely(world, self._connections, facts)
         except UnreachableError as error:
-            self._end_at_least(record_id, facts, Problem(error.reason, error.what))
+            self._end_at_least(record_id, facts, failed_call(error))
             raise
         return facts, plan(facts, instance)
 

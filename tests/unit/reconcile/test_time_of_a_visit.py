@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -162,7 +163,8 @@ def test_that_nobody_writes_any_more_is_seen_before_rucio_is_asked(monkeypatch: 
 
 def is_told(small: Small) -> bool:
     conditions = small.cluster.get(REQUEST)["status"]["conditions"]  # type: ignore[index]
-    return any("time of this visit was over" in condition["message"] for condition in conditions)
+    told = [small.message, *(condition["message"] for condition in conditions)]
+    return any("time of this visit was over" in message for message in told)
 
 
 @pytest.mark.parametrize("who", ["buffer.report", "catalogue", "endpoints"])
@@ -172,8 +174,9 @@ def test_what_has_eaten_the_time_is_told(monkeypatch: pytest.MonkeyPatch, who: s
     small.until(small.has_session)
     timed = Timed(small, monkeypatch)
     timed.takes = hangs(who)
-    visit = timed.visit()
-    assert visit.missed
+    for _ in range(2):
+        assert timed.visit().missed
+        small.clock.turn(timedelta(seconds=15))
     assert is_told(small)
 
 
@@ -249,3 +252,72 @@ def test_a_site_that_no_time_was_left_for_has_not_consented(monkeypatch: pytest.
     timed.visit()
     assert asked
     assert small.truth.get("safeAt") is None
+
+
+def takes_all_before(port: str, wanted: str) -> Answers:
+    """Leave no time for a call, whatever is asked before it."""
+
+    def takes(at: str, method: str, _args: object) -> float:
+        return max(deadline.left() - QUICK / 2, 0) if (at, method) == (port, wanted) else QUICK
+
+    return takes
+
+
+CUT: dict[str, Answers] = {
+    "Rucio is slow": hangs("catalogue"),
+    "Rucio is slow in the middle": hangs("catalogue.registered"),
+    "no time was left to wait for the agent": hangs("buffer.report"),
+    "the agent has left the door no time": takes_all_before("buffer", "report"),
+}
+
+
+@pytest.mark.parametrize("case", CUT)
+def test_a_running_session_is_not_told_to_be_unusable_for_want_of_time(
+    monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    small = running()
+    small.visit()
+
+    def statuses() -> dict[str, str]:
+        conditions = small.cluster.get(REQUEST)["status"]["conditions"]  # type: ignore[index]
+        return {condition["type"]: condition["status"] for condition in conditions}
+
+    phase, before = small.cluster.get(REQUEST)["status"]["phase"], statuses()  # type: ignore[index]
+    assert (before["Ready"], before["Usable"], before["RSERegistered"]) == ("True", "True", "True")
+    timed = Timed(small, monkeypatch)
+    timed.takes = CUT[case]
+    for _ in range(3):
+        assert timed.visit().missed
+        small.clock.turn(timedelta(seconds=15))
+        assert statuses() == before
+        assert small.cluster.get(REQUEST)["status"]["phase"] == phase  # type: ignore[index]
+    assert is_told(small)
+
+
+@pytest.mark.parametrize("case", CUT)
+def test_a_session_is_not_given_up_whose_agent_nobody_has_asked(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """Its inputs arrive while the visits have no time to see that."""
+    small = Small()
+    small.request(inputs=[{"name": "in", "did": "user.alice:in", "deadline": "10m", "onDeadline": "Fail"}])
+    small.buffer.idle = {"in": 3}
+    monkeypatch.setattr(small.buffer, "advance", lambda *_, **__: None)
+    small.until(lambda: small.truth.get("inputs") and small.truth.get("volume"))
+    timed = Timed(small, monkeypatch)
+    timed.takes = CUT[case]
+    for _ in range(3):
+        timed.visit()
+        small.clock.turn(timedelta(minutes=11))
+    assert not small.truth["session"].get("endedAt")
+    assert "unasked" not in (small.truth.get("steps") or {})
+
+
+def test_that_no_time_was_left_is_nobodys_fault_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = running()
+    small.visit()
+    timed = Timed(small, monkeypatch)
+    timed.takes = CUT["no time was left to wait for the agent"]
+    for _ in range(2):
+        timed.visit()
+        small.clock.turn(timedelta(seconds=15))
+    assert small.message.count("NOBODY must act") == 1
+    assert "ADMIN" not in small.message

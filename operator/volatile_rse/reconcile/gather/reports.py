@@ -20,10 +20,11 @@ from volatile_rse.domain.plausible import (
     listed_alone,
     recounted,
 )
-from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage
+from volatile_rse.ports import deadline
 from volatile_rse.ports.buffer import Buffer
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
+from volatile_rse.reconcile.faults import failed
 from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.world import World
 
@@ -65,7 +66,8 @@ def report(look: Look) -> None:
     except PortError as error:
         # A pod that is starting has no agent yet: that is no problem but a state.
         if pod.ready:
-            look.problems.append(Problem(error.reason, error.what))
+            look.problems.append(failed(error))
+        look.set(unreported=deadline.is_over(error))
 
 
 def inputs(look: Look) -> tuple[InputState, ...]:
@@ -82,9 +84,10 @@ def recount(look: Look) -> None:
     report = look.facts.report
     if report is None or not counts_unlisted(look.record, report):
         return
-    states = look.ask(inputs, look)
+    states, problems = look.ask(inputs, look), look.problems
+    unreported = states is None and problems[-1].reason is Reason.OUT_OF_TIME
     counted = None if states is None else recounted(report, look.facts.frozen or {}, states)
-    look.set(inputs=states, report=counted)
+    look.set(inputs=states, report=counted, unreported=unreported)
 
 
 def outputs(look: Look) -> tuple[OutputState, ...]:

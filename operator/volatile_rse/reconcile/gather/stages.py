@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.builders.objects import name_of, record_name
 from volatile_rse.domain.discard import dids_of, is_unacknowledged
@@ -173,13 +174,19 @@ def _all(look: Look) -> Facts:
     look.set(session=objects.session(look))
     if look.stage in _ASKED:
         look.ask(_ASKED[look.stage], look)
-    look.set(problems=tuple(look.problems))
+    look.set(problems=_told(look))
     if look.stage in _AT_RISK and goes_without_list(look.facts, look.record):
         registration.last_copies(look)
         reports.told(look)
     credentials.doubt(look)
-    look.set(problems=tuple(dict.fromkeys(look.problems)))
+    look.set(problems=_told(look))
     return look.facts
+
+
+def _told(look: Look) -> tuple[Problem, ...]:
+    """Give what is to be told: that no time was left once, for whatever came after."""
+    late = [problem for problem in look.problems if problem.reason is Reason.OUT_OF_TIME][1:]
+    return tuple(dict.fromkeys(problem for problem in look.problems if problem not in late))
 
 
 def _at_storage(look: Look) -> None:
@@ -189,12 +196,14 @@ def _at_storage(look: Look) -> None:
 
 def _serving(look: Look) -> None:
     lists.frozen(look)
+    # Before Rucio is asked, which may take all the time that there is: the agent, and the door.
+    reports.report(look)
     if not look.facts.frozen and any(entry.files for entry in look.record.status.inputs or ()):
         lists.frozen_again(look)
+    reports.recount(look)
+    _at_door(look)
     registration.rse(look)
     registration.registered(look)
-    reports.report(look)
-    reports.recount(look)
     manifest.due(look, staging=True)
     report, registered = look.facts.report, look.facts.registered
     lost = bool(look.record.status.losses)
@@ -207,14 +216,26 @@ def _serving(look: Look) -> None:
     if published or lost:
         outgoing.ask(look)
     room = registered is not None and len(registered) < look.spec.class_snapshot.max_registered_replicas
-    partial = staged < sum(entry.files for entry in look.record.status.inputs or ())
     # A file of two inputs is counted for both, and registered once.
     behind = staged - lists.shared(look) + published > len(registered or ())
-    if look.facts.inputs is None and ((room and behind) or partial or lost):
+    if look.facts.inputs is None and room and behind:
         look.set(inputs=look.ask(reports.inputs, look))
-    pod = look.facts.storage.pod
+
+
+def _at_door(look: Look) -> None:
+    """Ask the agent which inputs are there, if not all are, and read some of them as the session would."""
+    report, pod = look.facts.report, look.facts.storage.pod
+    if report is None:
+        return
+    partial = sum(total.staged for total in report.inputs) < sum(
+        entry.files for entry in look.record.status.inputs or ()
+    )
+    if look.facts.inputs is None and (partial or look.record.status.losses):
+        look.set(inputs=look.ask(reports.inputs, look))
     if pod is not None and pod.ready:
-        look.set(unusable=look.ask(door.unusable, look))
+        unusable = look.ask(door.unusable, look)
+        unseen = unusable is None and look.problems[-1].reason is Reason.OUT_OF_TIME
+        look.set(unusable=unusable, unproven=unseen)
 
 
 def _fencing(look: Look) -> None:
