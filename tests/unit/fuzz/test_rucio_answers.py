@@ -157,6 +157,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> RucioServer:
 
 
 def asked_by(server: RucioServer, name: str, client: Client) -> object:
+    server._idle.clear()
     server._client = lambda: client  # type: ignore[method-assign]
     return _CALLS[name](RucioCatalogue(server))
 
