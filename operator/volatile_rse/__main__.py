@@ -241,8 +241,19 @@ def _settings(cluster: Cluster) -> Settings:
         namespace=os.environ["VOLATILE_RSE_NAMESPACE"],
         buffers=os.environ["VOLATILE_RSE_BUFFERS"],
         buffer_image=os.environ["VOLATILE_RSE_BUFFER_IMAGE"],
-        node_ports=int(os.environ.get("VOLATILE_RSE_NODE_PORTS", DEFAULT_RANGE)),
+        node_ports=_node_ports(os.environ.get("VOLATILE_RSE_NODE_PORTS", str(DEFAULT_RANGE))),
     )
+
+
+def _node_ports(said: str) -> int:
+    """Read how many NodePorts there are."""
+    if not said.isascii() or not said.isdecimal():
+        what = (
+            f"VOLATILE_RSE_NODE_PORTS of the operator's container is {visible(repr(said))}, and no number of ports. "
+            "ADMIN must act: correct nodePorts of the chart, or the Deployment (docs/operations.md)."
+        )
+        raise SystemExit(what)
+    return int(said)
 
 
 def _world(

@@ -38,16 +38,14 @@ from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 __all__ = ["FIELD_MANAGER", "RESOURCES", "KubernetesCluster", "Resource"]
 
 FIELD_MANAGER = "volatile-rse"
-_TIMEOUT = 30
-"""Seconds that the API server may be silent."""
+_CONNECT, _TIMEOUT = 10, 30
+"""Seconds until it is connected with, and for which the API server may be silent."""
 _DEADLINE = 60
 """Seconds until its whole answer is there."""
 _MOST = 1 << 30
 """Bytes of an answer: a page of the greatest objects that it keeps has less."""
 _PAGE, _PAGE_OF_PODS = 500, 100
 """Objects of one answer; a pod may be large, and is somebody else's."""
-_CONNECTIONS = 48
-"""That are kept: one for each thread that may ask, or each of the others would begin with a handshake."""
 _PAGES, _LISTING = 2000, 300.0
 """Pages of a list, and seconds for all of them: no list that the operator asks for has a million objects."""
 _OK = range(200, 300)
@@ -62,7 +60,7 @@ _WATCH = 300
 """Seconds of one watch; bookmarks come each minute, so that one that is silent for longer is broken."""
 _SILENT = 90.0
 _CONNECTIONS = 64
-"""That are kept: one for each thread that asks, and one for each watch."""
+"""That are kept: one for each thread that asks, and one for each watch, or others would begin with a handshake."""
 _CHUNK, _LONGEST = 1 << 16, 1 << 24
 """Bytes that are read at once, and of one event: an object has less than 3 MB."""
 _TYPES = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}
@@ -371,7 +369,9 @@ class KubernetesCluster(Source):
                 auth_settings=["BearerToken"],
             )
             with https.bounded(_DEADLINE, _MOST):
-                response = self._client.call_api(*request, _request_timeout=_TIMEOUT)
+                # The first of them counts before there is a socket of ours, whose waits are bounded anyway.
+                single = min(_CONNECT, https.left()), min(_TIMEOUT, https.left())
+                response = self._client.call_api(*request, _request_timeout=single)
                 https.expect(response.getheader("Content-Length"))  # type: ignore[no-untyped-call]
                 data = response.read()  # type: ignore[no-untyped-call]
         except (HTTPError, ApiException, OSError) as error:

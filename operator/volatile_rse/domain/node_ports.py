@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.problems import Problem
 
-__all__ = ["DEFAULT_RANGE", "PORTS_OF_A_BUFFER", "NodePorts", "problem_of_node_ports"]
+__all__ = ["DEFAULT_RANGE", "PORTS_OF_A_BUFFER", "NodePorts", "are_enough", "problem_of_node_ports"]
 
 PORTS_OF_A_BUFFER = 2
 """One for root, one for davs."""
 DEFAULT_RANGE = 2768
 """30000 to 32767, if the API server is not told otherwise (``--service-node-port-range``)."""
-_LOW = 10
-"""Of so many parts of the range less than one is left."""
+_LOW, _ENOUGH = 10, 15
+"""Percent of the range that are left: fewer are told, and that is over with so many.
+
+Else each buffer that comes or goes at the threshold would be told.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,14 @@ class NodePorts:
         return max(self.range - self.used, 0)
 
 
+def are_enough(ports: NodePorts) -> bool:
+    """Tell whether a warning is over."""
+    return 100 * ports.left >= _ENOUGH * ports.range
+
+
 def problem_of_node_ports(ports: NodePorts) -> Problem | None:
     """Warn before the last port is given away."""
-    if _LOW * ports.left >= ports.range:
+    if 100 * ports.left >= _LOW * ports.range:
         return None
     what = (
         f"{ports.buffers} buffers have {ports.used} of {ports.range} NodePorts. The sessions of {ports.over} of them "

@@ -5,8 +5,8 @@ the one that was served longest ago; within it the same holds for its accounts, 
 waited longest. So who has one key waits for one visit at most for each other owner, however many keys these have.
 
 There are two lanes, each with threads of its own: a key whose last visit was slow waits in the slow one, until a visit
-is quick again. So keys that are known to be slow wait for each other, and no quick one waits for them. What is said of
-turns holds within each lane.
+is quick again. So keys that are known to be slow wait for each other, and no quick one waits for them. One that has
+become urgent waits once among the quick ones. What is said of turns holds within each lane.
 """
 
 from __future__ import annotations
@@ -250,19 +250,30 @@ class KeyedQueue:
         self._oldest: _Ranked[str] = _Ranked()
         self._working: dict[str, tuple[Owner, _Lane]] = {}
         self._are_slow: set[str] = set()
+        self._are_urgent: set[str] = set()
+        """Keys that wait among the quick ones this time, whatever they took before."""
         self._turns = count(1)
         self._closed = False
 
-    def add(self, key: str, delay: float = 0.0) -> None:
-        """Have a key worked on after so many seconds, also if it is being worked on now."""
+    def add(self, key: str, delay: float = 0.0, *, urgent: bool = False) -> None:
+        """Have a key worked on after so many seconds, also if it is being worked on now.
+
+        Parameters
+        ----------
+        urgent
+            It does not wait in the lane of slow keys, this time.
+        """
         owner = self._owner_of(key)
         with self._lock:
             due, known = self._clock() + min(delay, _LONGEST), self._waiting.get(key)
-            if known is not None and known[0] <= due and known[1] == owner:
+            urgent = urgent and key not in self._are_urgent
+            if known is not None and known[0] <= due and known[1] == owner and not urgent:
                 return
             if known is not None:
                 due = min(due, known[0])
                 self._leave(key)
+            if urgent:
+                self._are_urgent.add(key)
             self._enter(key, due, owner)
 
     def take(self, *, slow: bool = False) -> str | None:
@@ -316,6 +327,7 @@ class KeyedQueue:
                 if again is not None:
                     self._leave(key)
                 self._are_slow.discard(key)
+                self._are_urgent.discard(key)
                 if again is not None:
                     self._enter(key, *again)
 
@@ -346,7 +358,7 @@ class KeyedQueue:
         yield self._slow
 
     def _lane_of(self, key: str) -> _Lane:
-        return self._slow if key in self._are_slow else self._quick
+        return self._slow if key in self._are_slow and key not in self._are_urgent else self._quick
 
     def _enter(self, key: str, due: float, owner: Owner) -> None:
         """Let a key wait; one that is being worked on gets to its lane when that is over."""
@@ -369,5 +381,6 @@ class KeyedQueue:
     def _begin(self, key: str, lane: _Lane) -> None:
         _, owner = self._waiting[key]
         self._leave(key)
+        self._are_urgent.discard(key)
         self._working[key] = owner, lane
         lane.begin(owner, next(self._turns))

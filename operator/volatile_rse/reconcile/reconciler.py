@@ -49,6 +49,8 @@ _ROUNDS = 50
 """Looks at the world in one visit: more than any chain of effects needs."""
 _DEEDS, _WORDS = 15.0, 10.0
 """Seconds of a visit that its looks leave to what is done upon them, and that its status has at least."""
+_LOOK = 10.0
+"""Seconds that must be left to another look, or it is not begun."""
 _POLL = 1.5
 """Seconds until the next look while something is awaited; half as much again each time that nothing has changed."""
 _IMPATIENT = 0.5
@@ -102,6 +104,8 @@ class _Memory:
     """When progress was last written."""
     unsaid: tuple[str, datetime] | None = None
     """Stage of a record whose message is not written yet, and since when."""
+    stage: Stage | None = None
+    """In which it was seen last."""
 
 
 class Reconciler:
@@ -124,6 +128,11 @@ class Reconciler:
         for record_id in set(self._memories) - alive:
             self._memories.pop(record_id, None)
         self._connections.keep(alive)
+
+    def stage(self, record_id: str) -> Stage | None:
+        """Give the stage in which a buffer was seen last; None: it had none, or was not seen."""
+        memory = self._memories.get(record_id)
+        return None if memory is None else memory.stage
 
     def visit(self, record_id: str, known: tuple[str, str] | None) -> float | None:
         """Do what can be done for a buffer now.
@@ -218,8 +227,8 @@ class Reconciler:
             # What is refused for one file does not keep the others back: they go on as far as they can.
             refused = () if failed is None or changed else (failed_call(failed),)
             before = None if changed else decided.effects
-            if deadline.left() <= _DEEDS:
-                # The next visit has all its time for the next look.
+            if deadline.left() <= _DEEDS + _LOOK:
+                # The next visit has all its time for the next look, which would know less than this one does.
                 break
         told = (*refused, *decided.problems)
         return _Outcome(facts, replace(decided, problems=told, waiting=decided.waiting or "the next visit"))
@@ -244,7 +253,9 @@ class Reconciler:
 
     def _glimpse(self, world: World, record_id: str, known: tuple[str, str] | None) -> Facts:
         with deadline.sparing(_DEEDS):
-            return glimpse(world, record_id, known)
+            facts = glimpse(world, record_id, known)
+        self._memories[record_id].stage = None if facts.record is None else stage_of(facts.record.status)
+        return facts
 
     def _is_so(self, record_id: str, known: tuple[str, str] | None, facts: Facts, grounds: Grounds) -> bool:
         """Tell whether the cluster is now as it was seen; then Rucio and the agent need not be asked twice."""

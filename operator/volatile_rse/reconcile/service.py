@@ -19,7 +19,7 @@ from volatile_rse.builders.objects import RECORD
 from volatile_rse.domain.facts import Record
 from volatile_rse.domain.identity import identify
 from volatile_rse.domain.limits import surplus
-from volatile_rse.domain.node_ports import problem_of_node_ports
+from volatile_rse.domain.node_ports import are_enough, problem_of_node_ports
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
 from volatile_rse.domain.tenants import faults_of_tenancy
@@ -54,8 +54,11 @@ Object = Mapping[str, Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_VISIT, _LONGEST = 60.0, 300.0
-"""Seconds for all of a visit; doubled up to this for a buffer whose last one they did not suffice for."""
+_VISIT, _LONGEST, _PREPARING = 60.0, 300.0, 900.0
+"""Seconds for all of a visit; doubled for a buffer whose last one they did not suffice for, up to what the others are.
+
+The last is for a buffer that resolves its inputs: nobody has written anything yet whose end could wait.
+"""
 _SLOW = 5.0
 """Seconds from which a visit counts as slow: the next one does not wait for a thread of the others."""
 _PATIENCE = 10
@@ -145,7 +148,11 @@ class Service:
         self._owners: dict[str, Owner] = {}
         """Record -> namespace and account for which it is worked on."""
         self._allowed: dict[str, float] = {}
-        """Record -> seconds for its next visit, where the last one was cut off."""
+        """Record -> seconds for its next visit, where an earlier one was cut off."""
+        self._ending: set[str] = set()
+        """Records whose session was seen to be asked to end."""
+        self._fencing: set[str] = set()
+        """Records that were seen in Fencing."""
         self._stopping = threading.Event()
         self._stirred = threading.Event()
         """The next sweep shall not wait."""
@@ -192,7 +199,8 @@ class Service:
         """Take note of an object that has appeared, changed or gone."""
         match kind:
             case "VolatileRSE":
-                self._queue.add(self._learn(body))
+                record_id = self._learn(body)
+                self._queue.add(record_id, urgent=self._begins_to_end(record_id, body))
             case "RSERecord":
                 self._queue.add(self._learn_owner(body))
             case "VolatileRSEClass" | "RucioConnection":
@@ -223,6 +231,19 @@ class Service:
             account = spec_of(body).get("account")
             self._owners[record_id] = metadata["namespace"], account if isinstance(account, str) else ""
         return record_id
+
+    def _begins_to_end(self, record_id: str, body: Object) -> bool:
+        """Tell once of a session that it is to end: it must not wait for those whose visits take long."""
+        if "deletionTimestamp" not in body["metadata"] and spec_of(body).get("endRequested") is not True:
+            return False
+        return self._is_first(record_id, self._ending)
+
+    def _is_first(self, record_id: str, seen: set[str]) -> bool:
+        with self._lock:
+            if record_id in seen:
+                return False
+            seen.add(record_id)
+            return True
 
     def _learn_owner(self, body: Object) -> str:
         """Take note of whose a record is: its VolatileRSE may be gone."""
@@ -261,14 +282,13 @@ class Service:
         delay: float | None = self._interval
         began, failed = time.monotonic(), False
         with self._lock:
-            known, allowed = self._known.get(key), self._allowed.pop(key, _VISIT)
+            known, allowed = self._known.get(key), self._allowed.get(key, _VISIT)
+        longest = _PREPARING if self._reconciler.stage(key) is Stage.PREPARING else _LONGEST
+        allowed = min(allowed, longest)
         try:
             with deadline.within(allowed) as visit:
                 delay = self._reconciler.visit(key, known)
-            if visit.missed:
-                # What takes longer than a visit would begin anew each time. It costs the others nothing.
-                with self._lock:
-                    self._allowed[key] = min(2 * allowed, _LONGEST)
+            self._allow(key, allowed, missed=visit.missed, is_quick=time.monotonic() - began < _SLOW)
         except Exception:  # noqa: BLE001 (logged with its traceback below)
             # A fault of ours on one buffer must not stop the others; the sweep comes back to it.
             _log.exception("%s: the visit failed", key, extra={"record": key})
@@ -278,7 +298,22 @@ class Service:
             self._queue.done(key, slow=took >= _SLOW)
             self._world.telemetry.visited(took, failed=failed)
         if delay is not None:
-            self._queue.add(key, delay)
+            # Its first visit in that stage may have taken long by whatever it did before.
+            is_fencing = self._reconciler.stage(key) is Stage.FENCING
+            self._queue.add(key, delay, urgent=is_fencing and self._is_first(key, self._fencing))
+
+    def _allow(self, key: str, allowed: float, *, missed: bool, is_quick: bool) -> None:
+        """Set the time of the next visit: what takes longer than one would begin anew each time.
+
+        What has sufficed is kept, or every other visit would be cut off; it costs the others nothing.
+        """
+        with self._lock:
+            if missed:
+                self._allowed[key] = 2 * allowed
+            elif is_quick and allowed / 2 > _VISIT:
+                self._allowed[key] = allowed / 2
+            elif is_quick:
+                self._allowed.pop(key, None)
 
     def _sweeps(self) -> None:
         while not self._stopping.is_set():
@@ -346,9 +381,9 @@ class Service:
         ports = node_ports_of(records, self._world.settings.node_ports)
         self._world.telemetry.exposed(ports.used, ports.range)
         low = problem_of_node_ports(ports)
-        if low is None:
+        if are_enough(ports):
             self._ports_are_low = False
-        elif not self._ports_are_low:
+        elif low is not None and not self._ports_are_low:
             _log.warning("%s: %s", low.reason.value, low.message, extra={"reason": low.reason.value})
             for body in self._world.cluster.list("VolatileRSEClass"):
                 self._world.cluster.event(body, type_="Warning", reason=low.reason.value, message=low.message)
@@ -390,6 +425,8 @@ class Service:
                         del self._records[known]
                 self._owners.pop(record_id, None)
                 self._allowed.pop(record_id, None)
+                self._ending.discard(record_id)
+                self._fencing.discard(record_id)
         self._queue.forget(gone)
 
     def _expire(self, name: str, uid: str) -> None:

@@ -45,7 +45,7 @@ class Metrics(Telemetry):
         self._buffers = named(Gauge, "buffers", "Buffers that are not closed, by phase, at the last sweep.", "phase")
         self._writes = named(Counter, "cluster_writes", "Calls that change objects of the cluster.", "verb", "kind")
         self._requests = named(
-            Counter, "cluster_requests", "Requests to the API server, without watches.", "verb", "kind"
+            Counter, "cluster_requests", "Requests to the API server; a watch is one.", "verb", "kind"
         )
         ProcessCollector(registry=self.registry)
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")

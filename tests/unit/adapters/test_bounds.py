@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kubernetes.client import ApiClient, Configuration
@@ -221,6 +223,56 @@ def test_a_server_is_not_left_alone_because_a_visit_had_no_time_for_it(tmp_path:
         server.call("the server", "ping")
     with pytest.raises(UnreachableError, match="left alone"), gate.call():
         pass
+
+
+@pytest.mark.parametrize(
+    ("waited", "asked_for", "is_silent"), [(20, 9.9, False), (0, 9.9, False), (0, 10, True), (20, 10, True)]
+)
+def test_to_wait_for_a_turn_is_no_silence_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: float, asked_for: float, *, is_silent: bool
+) -> None:
+    spec = RucioConnectionSpec.model_validate(
+        {"server": "https://localhost:1", "account": "ops", "userpass": {"secretName": "x"}, "ledgerScope": "vrse"}
+    )
+    gate, now, failed = Gate("https://localhost:1", Budget()), 0.0, []
+    server = RucioServer(spec, ("ops", "secret"), AUTHORITY.bundle(), tmp_path, gate)
+    monkeypatch.setattr(rucio_server, "time", SimpleNamespace(monotonic=lambda: now))
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        nonlocal now
+        now += waited
+        yield
+
+    @contextmanager
+    def log_in() -> Iterator[None]:
+        nonlocal now
+        now += asked_for
+        raise deadline.missed()
+        yield
+
+    monkeypatch.setattr(gate, "call", turn)
+    monkeypatch.setattr(gate, "failed", lambda: failed.append(now))
+    monkeypatch.setattr(server, "_lent", log_in)
+    with pytest.raises(UnreachableError, match="time of this visit") as caught:
+        server.call("the server", "ping")
+    assert deadline.is_over(caught.value)
+    assert bool(failed) is is_silent
+
+
+def test_a_connection_that_does_not_come_about_ends_with_the_visit(tmp_path: Path) -> None:
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            other = waiting.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(full.getsockname())
+        began = time.monotonic()
+        made = asked(full.getsockname()[1], tmp_path)
+        with deadline.within(SHORT), pytest.raises(UnreachableError, match="time of this visit was over"):
+            made.get(Ref("Namespace", None, "x"))
+        assert time.monotonic() - began < SHORT + SLACK
 
 
 def test_a_probe_is_removed_again_also_where_the_visit_ends_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.reconcile.small_world import Small
+from volatile_rse import __main__ as operator
 from volatile_rse.adapters.fake_cluster import FakeEvent
 from volatile_rse.domain.node_ports import NodePorts
 from volatile_rse.ports.cluster import Ref
@@ -116,3 +117,21 @@ def test_the_sweep_counts_them_and_warns_once_on_every_class() -> None:
     small.until(small.has_session)
     service.sweep()
     assert len(warnings(small)) == 2, "it was otherwise meanwhile"
+
+
+def test_a_warning_is_not_repeated_by_each_buffer_that_comes_and_goes() -> None:
+    small = Small(inputs=0)
+    small.settings = replace(small.settings, node_ports=100)
+    small.request()
+    service, told = Service(small.world(), threads=0), []
+    for buffers in (44, 46, 44, 46, 43, 46, 42, 46):
+        service._count_ports([record()] * buffers)
+        told.append(len(warnings(small)))
+    assert told == [0, 1, 1, 1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("said", ["", "many", "-1", "2768.0", "\uff12\uff17"])
+def test_a_number_of_ports_that_is_none_is_told(said: str) -> None:
+    with pytest.raises(SystemExit, match=r"VOLATILE_RSE_NODE_PORTS .* no number .*ADMIN must act"):
+        operator._node_ports(said)
+    assert operator._node_ports("100") == 100

@@ -268,6 +268,27 @@ def test_owners_take_turns_in_the_slow_lane_too_and_the_last_thread_of_it_is_lef
     assert len(set(at_work)) == 2
 
 
+@pytest.mark.parametrize("when", ["before it waits", "while it waits", "while it is worked on"])
+def test_what_is_urgent_waits_once_among_the_quick_ones(when: str) -> None:
+    queue = filled("a/a/1")
+    assert queue.take() == "a/a/1"
+    if when == "while it is worked on":
+        queue.add("a/a/1", urgent=True)
+    queue.done("a/a/1", slow=True)
+    if when == "while it waits":
+        queue.add("a/a/1", 1000)
+        queue.add("a/a/1")
+    queue.add("a/a/1", urgent=True)
+    queue.add("a/a/1")
+    assert queue.due() == 1
+    assert queue.take() == "a/a/1"
+    queue.add("a/a/1")
+    queue.done("a/a/1", slow=True)
+    assert queue.take(slow=True) == "a/a/1"
+    queue.done("a/a/1", slow=True)
+    assert queue.due() == 0
+
+
 def test_what_is_forgotten_is_quick_if_it_comes_again() -> None:
     queue = filled("a/a/1")
     assert queue.take() == "a/a/1"

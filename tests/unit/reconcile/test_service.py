@@ -12,6 +12,7 @@ import pytest
 from tests.unit.adapters.slow_server import AUTHORITY, slow_server
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.agent_client import AgentClient
+from volatile_rse.domain.stage import Stage
 from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import UnreachableError
@@ -261,8 +262,23 @@ def test_a_visit_that_was_cut_off_has_more_time_the_next_time(monkeypatch: pytes
     late = False
     for _ in range(2):
         service._visit(small.record_id)
-    assert given == [pytest.approx(seconds, abs=5) for seconds in (60, 120, 240, 300, 300, 300, 60)]
+    assert given == [pytest.approx(seconds, abs=5) for seconds in (60, 120, 240, 300, 300, 300, 150)]
+    monkeypatch.setattr(service_module, "_SLOW", 0)
+    for _ in range(2):
+        service._visit(small.record_id)
+    assert given[-2:] == [pytest.approx(75, abs=5)] * 2, "what sufficed is kept, unless it was quick"
+    monkeypatch.setattr(service_module, "_SLOW", 5)
+    for _ in range(2):
+        service._visit(small.record_id)
+    assert given[-1] == pytest.approx(60, abs=5)
     late = True
+    monkeypatch.setattr(service._reconciler, "stage", lambda _: Stage.PREPARING)
+    for _ in range(6):
+        service._visit(small.record_id)
+    assert given[-6:] == [pytest.approx(seconds, abs=5) for seconds in (60, 120, 240, 480, 900, 900)]
+    monkeypatch.setattr(service._reconciler, "stage", lambda _: Stage.SERVING)
+    service._visit(small.record_id)
+    assert given[-1] == pytest.approx(300, abs=5)
     service._visit(small.record_id)
     service._forget([small.record_id])
     service._visit(small.record_id)
@@ -287,3 +303,64 @@ def test_by_how_long_it_took_a_visit_is_slow(monkeypatch: pytest.MonkeyPatch, to
     assert service._queue.take() == small.record_id
     service._visit(small.record_id)
     assert service._queue.is_slow(small.record_id) is is_slow
+
+
+def make_slow(service: Service, key: str) -> None:
+    service._queue.add(key)
+    assert service._queue.take() == key
+    service._queue.done(key, slow=True)
+
+
+@pytest.mark.parametrize("how", ["deleted", "asked to end"])
+def test_a_session_that_is_to_end_waits_once_among_the_quick_ones(how: str) -> None:
+    small = Small(inputs=0)
+    small.request()
+    service, key = Service(small.world(), threads=0), small.record_id
+    request = small.cluster.get(REQUEST) or {}
+    make_slow(service, key)
+    service.saw("VolatileRSE", request)
+    assert service._queue.take(slow=True) == key, "nothing has happened to it"
+    service._queue.done(key, slow=True)
+    if how == "deleted":
+        request = {**request, "metadata": {**request["metadata"], "deletionTimestamp": "2030-01-01T00:00:00Z"}}
+    else:
+        request = {**request, "spec": {**request["spec"], "endRequested": True}}
+    service._queue.add(key)
+    service.saw("VolatileRSE", request)
+    assert service._queue.take() == key
+    service._queue.done(key, slow=True)
+    service.saw("VolatileRSE", request)
+    assert service._queue.take(slow=True) == key, "each of its visits writes its status, which is an event, too"
+    service._forget([key])
+    assert key not in service._ending
+
+
+def test_a_session_that_is_fenced_waits_once_among_the_quick_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small(inputs=0)
+    small.request()
+    service, key = Service(small.world(), threads=0), small.record_id
+    stage = Stage.SERVING
+    monkeypatch.setattr(service_module, "_SLOW", 0)
+    monkeypatch.setattr(service._reconciler, "visit", lambda *_: 0)
+    monkeypatch.setattr(service._reconciler, "stage", lambda _: stage)
+    lanes = []
+    service._queue.add(key)
+    for slow in (False, True, False, True):
+        assert service._queue.take(slow=slow) == key
+        service._visit(key)
+        lanes.append(slow)
+        stage = Stage.FENCING
+    service._forget([key])
+    assert key not in service._fencing
+
+
+def test_the_stage_of_a_buffer_is_known_after_a_visit() -> None:
+    small = Small()
+    small.request()
+    service = Service(small.world(), threads=0)
+    assert service._reconciler.stage(small.record_id) is None
+    small.cut_rucio(50)
+    service.saw("VolatileRSE", small.cluster.get(REQUEST) or {})
+    for _ in range(3):
+        service._visit(small.record_id)
+    assert service._reconciler.stage(small.record_id) is Stage.PREPARING

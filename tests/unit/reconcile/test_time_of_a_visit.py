@@ -321,3 +321,21 @@ def test_that_no_time_was_left_is_nobodys_fault_and_told_once(monkeypatch: pytes
         small.clock.turn(timedelta(seconds=15))
     assert small.message.count("NOBODY must act") == 1
     assert "ADMIN" not in small.message
+
+
+def test_another_look_is_not_begun_that_would_be_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its result would replace a good one."""
+    small = Small()
+    small.request()
+    timed, made = Timed(small, monkeypatch), False
+
+    def takes(port: str, method: str, _args: object) -> float:
+        nonlocal made
+        if (port, method) == ("cluster", "create"):
+            made = True
+            return deadline.left() - reconciler._DEEDS - reconciler._LOOK + 1
+        return NEVER if made and port == "catalogue" else QUICK
+
+    timed.takes = takes
+    assert not timed.visit().missed
+    assert made

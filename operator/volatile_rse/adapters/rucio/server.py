@@ -93,11 +93,13 @@ class RucioServer:
 
         tolerate, began = tolerate or {}, time.monotonic()
         try:
-            with self._gate.call(), https.bounded(self._gate.budget.timeout, _MOST), self._lent() as client:
+            with self._gate.call():
+                # What was waited for a turn is no silence of the server's; the login of a new client is.
                 began = time.monotonic()
-                answer = getattr(client, method)(*args, **kwargs)
-                # A stream fails while it is read, not when it is asked for.
-                answer = list(answer) if isinstance(answer, Iterator) else answer
+                with https.bounded(self._gate.budget.timeout, _MOST), self._lent() as client:
+                    answer = getattr(client, method)(*args, **kwargs)
+                    # A stream fails while it is read, not when it is asked for.
+                    answer = list(answer) if isinstance(answer, Iterator) else answer
             fault = fault_of(method, answer)
         except RefusedError:
             self._gate.answered()
