@@ -20,6 +20,7 @@ generate: venv ## write crds/ and the reference pages of docs/ from the models, 
 	@$(BIN)/python -m volatile_rse.api.crds charts/volatile-rse/crds
 	@$(BIN)/python -m volatile_rse.api.chart manifests charts/volatile-rse/templates
 	@$(BIN)/python -m volatile_rse.api.pages docs
+	@$(BIN)/python -m volatile_rse.cli.reference docs/cli.md
 
 release: venv ## write kinds, manifests and chart to dist/ with OPERATOR_IMAGE and BUFFER_IMAGE, both by digest
 	@PYTHONPATH=operator $(BIN)/python -m volatile_rse.api.release . dist "$(OPERATOR_IMAGE)" "$(BUFFER_IMAGE)"

@@ -11,7 +11,7 @@ from pydantic import Field
 from volatile_rse.api.schema import ApiModel
 from volatile_rse.api.text import CONDITION, shown_within
 
-__all__ = ["REMEDIES", "Actor", "Condition", "ConditionType", "Reason", "Remedy", "Status"]
+__all__ = ["MEANINGS", "REMEDIES", "Actor", "Condition", "ConditionType", "Reason", "Remedy", "Status"]
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -462,6 +462,111 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
 }
 """Every failing reason; the others need nobody to act."""
+
+
+MEANINGS: dict[Reason, str] = {
+    Reason.PENDING: "It has not begun, or nobody has looked yet.",
+    Reason.SUCCEEDED: "It is as it should be.",
+    Reason.COMPLETED: "It is over, as it was meant to be.",
+    Reason.NOT_NEEDED: "Nothing of this kind was asked for.",
+    Reason.IN_PROGRESS: "It is being worked on; the message says what is awaited.",
+    Reason.USABLE: "The session can read its inputs and write its outputs.",
+    Reason.WAITING_FOR_SESSION: "The buffer is usable, and no pod of the session has come yet.",
+    Reason.SESSION_RUNNING: "A pod of the session runs.",
+    Reason.SESSION_ENDED: "The session is over; what it has written is kept from here on.",
+    Reason.DELETION_REQUESTED: "The VolatileRSE is being deleted; the message says what is awaited.",
+    Reason.NOT_DELETING: "Nobody has asked for its deletion.",
+    Reason.NOT_STALLED: "Nothing keeps it from going on by itself.",
+    Reason.READ_FAILED: (
+        "A file of the buffer could not be read with the session's rights, by the address that the session gets."
+    ),
+    Reason.UNKNOWN_CLASS: "There is no VolatileRSEClass of the name in spec.className.",
+    Reason.UNKNOWN_CONNECTION: "The class names a RucioConnection that does not exist.",
+    Reason.ACCOUNT_NOT_GRANTED: "The class lets no one use that Rucio account from this namespace.",
+    Reason.NAMESPACE_NOT_GRANTED: (
+        "A grant of the class would fit, and the namespace lacks a label or the uid that it wants."
+    ),
+    Reason.SCOPE_NOT_GRANTED: (
+        "The class does not let this namespace read or write a scope that inputs or outputs are in."
+    ),
+    Reason.DID_NOT_FOUND: "Rucio has no file, dataset or container of that name.",
+    Reason.NO_REPLICA: "Files of an input have no replica at a permanent site that may be a source.",
+    Reason.ON_TAPE: "Files of an input are on tape only.",
+    Reason.IN_ARCHIVE: "Files of an input exist only inside an archive.",
+    Reason.INPUTS_TOO_LARGE: "The inputs have more bytes than spec.capacity.",
+    Reason.INPUT_UNPLACEABLE: "Files of an input have names that the buffer has no place for.",
+    Reason.TOO_MANY_SCOPES: "The inputs are in so many scopes that no client could use a token for all of them.",
+    Reason.INPUT_UNUSABLE: "Files of an input have no size or no checksum in Rucio.",
+    Reason.CAPACITY_OVER_LIMIT: "spec.capacity is more than the class allows.",
+    Reason.NO_DESTINATION: "Too few RSEs of a destination can keep outputs.",
+    Reason.DATASET_REFUSED: (
+        "The dataset of an output is closed, another account's, no dataset, or exists while ifExists is Fail."
+    ),
+    Reason.NAMING_INVALID: "A template of the class for names cannot be used.",
+    Reason.NAME_REFUSED: "The naming of the class takes no scope or dataset of that name.",
+    Reason.PATH_ESCAPES_OUTBOX: "The path of an output leads out of the session's outbox.",
+    Reason.PATH_INVALID: "The path of an output is no glob that could take a file.",
+    Reason.CREDENTIAL_MISSING: "A Secret, or a key of it, that is needed to reach Rucio or a site is not there.",
+    Reason.CREDENTIAL_INVALID: "A value of a Secret cannot be a password or a token.",
+    Reason.CREDENTIAL_MISMATCH: "A Secret is not meant for the server or the site that it would be sent to.",
+    Reason.CATALOGUE_UNREACHABLE: "Rucio does not answer.",
+    Reason.CATALOGUE_REFUSED: "Rucio refuses something that is needed.",
+    Reason.CATALOGUE_IMPLAUSIBLE: "Rucio's answer cannot be true, and nothing is done by it.",
+    Reason.FOREIGN_OBJECT: "An object of a name that is needed exists, and is somebody else's.",
+    Reason.STAGING_FAILED: "Input files could not be brought from any source.",
+    Reason.COPY_FAILED: "Output files could not be copied to their destination.",
+    Reason.LAST_COPY: "The buffer holds the last replica of a file, and so is not removed.",
+    Reason.LAST_COPY_OF_INPUT: (
+        "Every other replica of an input has gone since it was staged, and so the buffer is not removed."
+    ),
+    Reason.FOREIGN_RULE: "A replication rule of somebody else holds files on the buffer.",
+    Reason.BUFFER_UNREACHABLE: "The agent of the storage pod does not answer.",
+    Reason.BUFFER_REFUSED: "The agent of the storage pod refuses what it was asked.",
+    Reason.BUFFER_IMPLAUSIBLE: "The agent of the storage pod tells what cannot be.",
+    Reason.DOORS_DISAGREE: "A copy is not where Rucio sends readers of its destination.",
+    Reason.CLOCK_SKEW: "Clocks of nodes are so far apart that tokens or certificates are refused.",
+    Reason.CLUSTER_UNREACHABLE: "The API server of Kubernetes does not answer the operator.",
+    Reason.CLUSTER_REFUSED: "The API server of Kubernetes refuses something that is needed.",
+    Reason.NODE_PORTS_EXHAUSTED: "No NodePort is left for the buffer.",
+    Reason.NODE_PORTS_LOW: "Few NodePorts are left for new buffers.",
+    Reason.CHANGED_MEANWHILE: "Somebody changed an object while the operator worked on it.",
+    Reason.ANSWER_UNUSABLE: "The operator could not make sense of an answer.",
+    Reason.OPERATOR_FAULT: "The operator itself made a mistake.",
+    Reason.INVALID_SPEC: "A field of the request has a value that cannot be served.",
+    Reason.CONFIGURATION_INVALID: "A field of the class or the connection has a value that cannot be used.",
+    Reason.RECORD_UNREADABLE: "What the operator has written down of this buffer cannot be read any more.",
+    Reason.INPUTS_CHANGED: "The list of input files was lost, and Rucio's list is another one by now.",
+    Reason.FENCE_LATE: "The session is over, and its way to write could not be closed yet.",
+    Reason.FENCE_UNPROVEN: "It could not be shown yet that the session can write no more.",
+    Reason.SEALING_FAILED: "Files that the session has left could not be made ready to be kept.",
+    Reason.QUOTA_EXCEEDED: "The account may hold no more at the destination.",
+    Reason.QUOTA_LOW: "The account may hold less at the destination than the buffer has room for.",
+    Reason.STORAGE_PENDING: "The storage pod has not started yet.",
+    Reason.SESSION_OVER: "A pod of the session runs, although the session has ended.",
+    Reason.STORAGE_UNSUITABLE: "The volume of the buffer lacks what a buffer needs of a file system.",
+    Reason.STORAGE_LOST: "The storage went, with what was not safe yet.",
+    Reason.STAGING_STALLED: "Nothing of an input has arrived for its deadline.",
+    Reason.INPUTS_LATE: (
+        "Nothing of an input with onDeadline Fail arrived for its deadline, and the session was given up."
+    ),
+    Reason.DURABILITY_TOO_LOW: "The storage of the class outlives less than spec.minimumDurability.",
+    Reason.QUARANTINED: "Outputs were not safe within teardown.deadline; all is kept, and tried again.",
+    Reason.QUARANTINE_FULL: "The class has so much in quarantine that it takes no new sessions.",
+    Reason.LIMIT_EXCEEDED: (
+        "The account or the namespace has as many buffers, bytes or files as the class lets it have."
+    ),
+    Reason.DISCARDED: "Outputs were given up, as somebody asked.",
+    Reason.DISCARD_REFUSED: "A discard names another buffer, or comes from somebody who cannot give it yet.",
+    Reason.SESSION_ENDING: "The session ends soon, by the clock.",
+    Reason.SESSION_OBJECT_CHANGED: "Somebody changed the Secret or the ConfigMap of the session.",
+    Reason.UNMATCHED_FILES: "The session has written files that no output takes.",
+    Reason.OUTPUT_EMPTY: "An output took nothing, and files that no output takes were left.",
+    Reason.NOT_PUBLISHED: "Files were published under a path that had been published before, or could not be taken.",
+    Reason.CATALOGUE_REVERTED: "Rucio has forgotten outputs that it knew.",
+    Reason.VERSION_EXISTS: "The dataset has another file under the same path, from another session.",
+    Reason.RULE_INSUFFICIENT: "A replication rule does not hold the outputs, or not for as long as was asked for.",
+}
+"""What each reason says; the message of a condition names the objects."""
 
 
 class Condition(ApiModel):

@@ -14,7 +14,7 @@ from typing import Any
 from volatile_rse.api.conditions import REMEDIES, ConditionType, Reason
 from volatile_rse.api.crds import GROUP, KINDS, VERSION, Kind, structural
 
-__all__ = ["kind_page", "reasons_page", "write"]
+__all__ = ["docstrings", "kind_page", "reasons_page", "write"]
 
 _NOTE = "<!-- Made by `make generate` from {source}: do not edit. -->"
 _MODELS = "the models in operator/volatile_rse/api"
@@ -33,7 +33,7 @@ def write(directory: Path) -> list[Path]:
 
 def reasons_page() -> str:
     """Tell what each condition means, and for each reason who must act and how."""
-    meanings = _docstrings(ConditionType)
+    meanings = docstrings(ConditionType)
     quiet = ", ".join(f"`{reason.value}`" for reason in Reason if reason not in REMEDIES)
     return _text(
         _NOTE.format(source=_CONDITIONS),
@@ -125,7 +125,7 @@ def _same_as(node: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
     return next((name for name, fields in others.items() if node.get("properties") == fields), None)
 
 
-def _docstrings(class_: type) -> dict[str, str]:
+def docstrings(class_: type) -> dict[str, str]:
     """Read the texts that stand below the members of a class: Python does not keep them."""
     (found,) = ast.parse(inspect.getsource(class_)).body
     body = found.body if isinstance(found, ast.ClassDef) else []

@@ -27,6 +27,7 @@ __all__ = [
     "problem_of_quarantine",
     "problems_of_inputs",
     "problems_of_request",
+    "problems_of_spec",
     "refused_grant",
 ]
 
@@ -70,8 +71,7 @@ def problems_of_request(
         return (Problem(Reason.UNKNOWN_CLASS, f"VolatileRSEClass {spec.class_name!r} does not exist."),)
     problems = [] if connection_exists else [_unknown_connection(class_)]
     problems += _tenancy(namespace, spec, class_.tenancy)
-    problems += [problem for output in spec.outputs if (problem := _path(output))]
-    problems += _destinations(spec)
+    problems += problems_of_spec(spec)
     problems += [
         Problem(Reason.NAMING_INVALID, f"VolatileRSEClass {spec.class_name!r}: {wrong}")
         for wrong in faults_of_naming(class_.naming)
@@ -98,6 +98,11 @@ def problems_of_request(
             )
         )
     return tuple(problems)
+
+
+def problems_of_spec(spec: VolatileRSESpec) -> tuple[Problem, ...]:
+    """Judge a request by itself alone."""
+    return (*(problem for output in spec.outputs if (problem := _path(output))), *_destinations(spec))
 
 
 def problem_of_name(name: str) -> Problem | None:

@@ -1,0 +1,1 @@
+"""The command line for people: ``vrse``, and as a plugin ``kubectl volatile-rse``."""

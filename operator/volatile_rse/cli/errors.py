@@ -1,0 +1,59 @@
+"""How a command ends that does not do what it was asked, and with which exit code."""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+from typing import IO, Any
+
+import click
+
+from volatile_rse.api.conditions import Actor
+from volatile_rse.api.text import visible
+
+__all__ = ["CommandError", "Exit"]
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    DONE = 0
+    """It is done, or what was awaited has come."""
+    REFUSED = 1
+    """It was refused or has failed, and the same command fails again until somebody acts."""
+    USAGE = 2
+    """The command line is wrong; nothing was asked of the cluster."""
+    LATE = 3
+    """What `wait` waits for has not come within `--timeout`."""
+    NEVER = 4
+    """What `wait` waits for cannot come any more."""
+    UNANSWERED = 5
+    """The API server did not answer, or could not serve the request now: the same command may work later."""
+    INTERRUPTED = 130
+    """It was interrupted from the keyboard, or a question was not answered."""
+
+
+class CommandError(click.ClickException):
+    """What happened, to which object, who must act, and what to do.
+
+    Parameters
+    ----------
+    what
+        What happened, and to which object: whole sentences.
+    action
+        What to do.
+
+    Attributes
+    ----------
+    code
+        Exit code.
+    """
+
+    def __init__(self, what: str, actor: Actor, action: str, exit_code: Exit = Exit.REFUSED) -> None:
+        super().__init__(f"{what} {actor.value} must act: {action}")
+        self.code = exit_code
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write it, on one line."""
+        stream = sys.stderr if file is None else file
+        stream.write(f"Error: {visible(self.message)}\n")

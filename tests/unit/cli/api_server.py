@@ -1,0 +1,209 @@
+"""An API server that a kubeconfig leads to: HTTP before the fake cluster in which the operator itself works."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import yaml
+from pydantic import ValidationError
+
+from tests.unit.reconcile.small_world import Small
+from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.ports.cluster import Ref
+
+ME = "alice@example.org"
+_KINDS = {
+    "volatilerses": "VolatileRSE",
+    "volatilerseclasses": "VolatileRSEClass",
+    "rucioconnections": "RucioConnection",
+    "namespaces": "Namespace",
+}
+Body = dict[str, Any]
+Answer = tuple[int, Body | bytes]
+
+
+def refusal(status: int, reason: str, message: str, **details: str) -> Answer:
+    """Give the answer of an API server that refuses something."""
+    return status, {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "details": details}
+
+
+class ApiServer:
+    """Serves one world; while somebody watches, the world goes on.
+
+    Attributes
+    ----------
+    asked
+        Method, path with query, and body of each request.
+    answers
+        What is answered instead, by the begin of ``METHOD path``.
+    steps
+        Steps that a world goes while it is watched, at most.
+    """
+
+    def __init__(self, small: Small) -> None:
+        self.small = small
+        self.asked: list[tuple[str, str, Body]] = []
+        self.answers: dict[str, Answer] = {}
+        self.steps = 60
+        self.meanwhile: Callable[[], object] = lambda: None
+        """What else happens at each step of a watch."""
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self) -> None:
+                outer.handle(self)
+
+            do_GET = do_POST = do_PATCH = handle_one  # noqa: N815 (as its base has it)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:
+                """Say nothing of clients that have gone."""
+
+        self._works = threading.Lock()
+        self._http = Quiet(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def settle(self) -> None:
+        """Wait until nobody works on the world but the test."""
+        with self._works:
+            pass
+
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        with self._works:
+            self._handle(request)
+
+    def _handle(self, request: BaseHTTPRequestHandler) -> None:
+        length = int(request.headers.get("Content-Length") or 0)
+        body = json.loads(request.rfile.read(length)) if length else {}
+        self.asked.append((request.command, request.path, body))
+        parts = urlsplit(request.path)
+        query = dict(parse_qsl(parts.query))
+        asked = f"{request.command} {request.path}"
+        canned = next((answer for begin, answer in self.answers.items() if asked.startswith(begin)), None)
+        if canned is None and query.get("watch"):
+            self._watch(request, query)
+            return
+        status, told = canned or self._answer(request.command, [unquote(p) for p in parts.path.split("/")], query, body)
+        data = told if isinstance(told, bytes) else json.dumps(told).encode()
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data)
+
+    def _answer(self, method: str, parts: list[str], query: Mapping[str, str], body: Body) -> Answer:
+        if parts[-1] == "selfsubjectreviews":
+            return 201, {"kind": "SelfSubjectReview", "metadata": {}, "status": {"userInfo": {"username": ME}}}
+        ref = _ref_of(parts)
+        if ref.namespace is not None and self.small.cluster.get(Ref("Namespace", None, ref.namespace)) is None:
+            if method == "POST":
+                return refusal(404, "NotFound", f'namespaces "{ref.namespace}" not found', kind="namespaces")
+            return refusal(404, "NotFound", "not found", name=ref.name)
+        if method == "POST":
+            return self._create(ref, body, dry="dryRun" in query)
+        if not ref.name:
+            return 200, {"items": list(self.small.cluster.list(ref.kind, ref.namespace)), "metadata": {}}
+        found = self.small.cluster.get(ref)
+        if found is None:
+            return refusal(404, "NotFound", f'{ref.kind} "{ref.name}" not found', name=ref.name, kind=ref.kind)
+        return 200, dict(found if method == "GET" else self.small.cluster.merge(ref, body))
+
+    def _create(self, ref: Ref, body: Body, *, dry: bool) -> Answer:
+        try:
+            spec = VolatileRSESpec.model_validate(body["spec"]).dump()
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            return refusal(422, "Invalid", f"spec.{where}: {error.errors()[0]['msg']}")
+        whole = {**body, "metadata": {"namespace": ref.namespace, **body["metadata"]}, "spec": spec}
+        if dry:
+            return 201, whole
+        made = self.small.cluster.create(whole)
+        return (201, dict(made)) if made else refusal(409, "AlreadyExists", "exists", name=body["metadata"]["name"])
+
+    def _watch(self, request: BaseHTTPRequestHandler, query: Mapping[str, str]) -> None:
+        ref = Ref("VolatileRSE", "alice", query["fieldSelector"].removeprefix("metadata.name="))
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        version = query["resourceVersion"]
+        for event in self._events(ref, version):
+            line = json.dumps(event).encode() + b"\n"
+            request.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+            if _has_gone(request.connection):
+                request.close_connection = True
+                return
+        request.wfile.write(b"0\r\n\r\n")
+
+    def _events(self, ref: Ref, version: str) -> Iterator[Body]:
+        last = self.small.cluster.get(ref)
+        for _ in range(self.steps):
+            self.meanwhile()
+            body = self.small.cluster.get(ref)
+            if body is None:
+                yield {"type": "DELETED", "object": last}
+                return
+            if body["metadata"]["resourceVersion"] != version:
+                last, version = body, body["metadata"]["resourceVersion"]
+                yield {"type": "MODIFIED", "object": body}
+            self.small.step()
+
+
+def _has_gone(connection: socket.socket) -> bool:
+    """Tell whether who has seen enough has closed the connection; most do so at once."""
+    readable, _, _ = select.select([connection], [], [], 0.05)
+    return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
+
+
+def _ref_of(parts: list[str]) -> Ref:
+    """Read a path such as ``/apis/group/version/namespaces/NAMESPACE/KIND/NAME``."""
+    where = parts[4:] if parts[1] == "apis" else parts[3:]
+    namespace = None
+    if where[0] == "namespaces" and len(where) > 2:
+        namespace, where = where[1], where[2:]
+    return Ref(_KINDS[where[0]], namespace, where[1] if len(where) > 1 else "")
+
+
+@contextmanager
+def serving(small: Small) -> Iterator[ApiServer]:
+    made = ApiServer(small)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def kubeconfig(path: Path, url: str, namespace: str | None = "alice", **user: object) -> Path:
+    """Write a kubeconfig with one context, ``test``."""
+    context = {"cluster": "test", "user": "test"} | ({} if namespace is None else {"namespace": namespace})
+    body = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": url}}],
+        "users": [{"name": "test", "user": {"token": "t", **user}}],
+        "contexts": [{"name": "test", "context": context}],
+    }
+    path.write_text(yaml.safe_dump(body))
+    return path
