@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2
 FORCED = $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help release demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults test-scale up down
+.PHONY: help release wheels demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults test-scale up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,10 @@ generate: venv ## write crds/ and the reference pages of docs/ from the models, 
 
 release: venv ## write kinds, manifests and chart to dist/ with OPERATOR_IMAGE and BUFFER_IMAGE, both by digest
 	@PYTHONPATH=operator $(BIN)/python -m volatile_rse.api.release . dist "$(OPERATOR_IMAGE)" "$(BUFFER_IMAGE)"
+
+wheels: venv ## write the Python distributions to dist/: the operator's, and the one that a session imports
+	@$(BIN)/hatchling build -t wheel -d dist
+	@cd distributions/session && ../../$(BIN)/hatchling build -t wheel -d ../../dist
 
 lint: venv ## ruff, mypy, import rules
 	@$(BIN)/ruff check .
