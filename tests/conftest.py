@@ -26,8 +26,8 @@ GUESTS = (
     *(
         f"tests/e2e/test_{name}.py"
         for name in (
-            "admission", "agent", "agent_container", "buffer", "doors", "foreign", "images", "inputs", "ipv6", "losses",
-            "naming", "outputs", "patterns", "samples", "session_flow", "sessions", "sites", "technologies",
+            "admission", "agent", "agent_container", "buffer", "cli", "doors", "foreign", "images", "inputs", "ipv6",
+            "losses", "naming", "outputs", "patterns", "samples", "session_flow", "sessions", "sites", "technologies",
             "tenants",
         )
     ),

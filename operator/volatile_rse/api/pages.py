@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from volatile_rse.api.conditions import REMEDIES, ConditionType, Reason
+from volatile_rse.api.conditions import MEANINGS, REMEDIES, ConditionType, Reason
 from volatile_rse.api.crds import GROUP, KINDS, VERSION, Kind, structural
 
 __all__ = ["docstrings", "kind_page", "reasons_page", "write"]
@@ -34,7 +34,7 @@ def write(directory: Path) -> list[Path]:
 def reasons_page() -> str:
     """Tell what each condition means, and for each reason who must act and how."""
     meanings = docstrings(ConditionType)
-    quiet = ", ".join(f"`{reason.value}`" for reason in Reason if reason not in REMEDIES)
+    quiet = [reason for reason in Reason if reason not in REMEDIES]
     return _text(
         _NOTE.format(source=_CONDITIONS),
         "# Conditions and reasons",
@@ -44,11 +44,15 @@ def reasons_page() -> str:
         "## Reasons that name something wrong",
         "The message of the condition says what happened, and to which object.",
         _table(
-            ("reason", "who must act", "what to do"),
-            ((f"`{reason.value}`", remedy.actor.value, remedy.action) for reason, remedy in REMEDIES.items()),
+            ("reason", "meaning", "who must act", "what to do"),
+            (
+                (f"`{reason.value}`", MEANINGS[reason], remedy.actor.value, remedy.action)
+                for reason, remedy in REMEDIES.items()
+            ),
         ),
         "## Reasons of the ordinary way",
-        f"Nobody needs to act on {quiet}.",
+        "Nobody needs to act on these.",
+        _table(("reason", "meaning"), ((f"`{reason.value}`", MEANINGS[reason]) for reason in quiet)),
     )
 
 
