@@ -311,10 +311,12 @@ def _body(server: Server, name: str | None, flags: Mapping[str, Any]) -> dict[st
         except (OSError, UnicodeDecodeError) as error:
             message = f"-f: the file cannot be read: {error}"
             raise click.UsageError(message) from error
-        body = asked.body_of_file(text, name, server.namespace)
+        body = asked.body_of_file(text, name, server.namespace if server.named else None)
         if not _NAME.fullmatch(body["metadata"]["name"]):
             message = f"-f: {body['metadata']['name'][:80]!r} is no name in Kubernetes"
             raise click.UsageError(message)
+        # As kubectl does: a namespace of the file comes before that of the context.
+        server.namespace = str(body["metadata"].setdefault("namespace", server.namespace))
         return body
     missing = [f"--{key.removesuffix('_name')}" for key in ("class_name", "account", "capacity") if flags[key] is None]
     if name is None or missing:

@@ -26,6 +26,8 @@ class Place:
 
     configuration: Configuration
     namespace: str
+    named: bool
+    """Whether somebody has named the namespace, and not only the context."""
 
 
 def place_of(kubeconfig: str | None, context: str | None, namespace: str | None) -> Place:
@@ -54,7 +56,7 @@ def _of_pod(namespace: str | None) -> Place:
     except ConfigException as error:
         what = f"The service account of this pod cannot be used: {error}."
         raise CommandError(what, Actor.USER, "have one mounted, or name a kubeconfig (--kubeconfig).") from error
-    return Place(_once(configuration), namespace or _IN_POD.read_text().strip() or "default")
+    return Place(_once(configuration), namespace or _IN_POD.read_text().strip() or "default", namespace is not None)
 
 
 def _of_files(files: list[Path], context: str | None, namespace: str | None) -> Place:
@@ -75,7 +77,7 @@ def _of_files(files: list[Path], context: str | None, namespace: str | None) -> 
     if acts_as:
         what = f"User {about.get('user')!r} of the kubeconfig {named} acts as another one (its field `as`)."
         raise CommandError(what, Actor.USER, "choose a context without it: this command acts as you alone.")
-    return Place(_once(configuration), namespace or about.get("namespace") or "default")
+    return Place(_once(configuration), namespace or about.get("namespace") or "default", namespace is not None)
 
 
 def _acts_as_another(path: Path, user: object) -> bool:

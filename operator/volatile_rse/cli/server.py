@@ -80,7 +80,7 @@ class Server:
     def __init__(self, place: Place) -> None:
         self._client = ApiClient(place.configuration)
         self._host = str(place.configuration.host)
-        self.namespace = place.namespace
+        self.namespace, self.named = place.namespace, place.named
 
     def get(self, name: str) -> Object:
         """Read one VolatileRSE."""

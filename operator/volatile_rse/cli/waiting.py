@@ -14,11 +14,8 @@ __all__ = ["Goal", "Verdict", "is_over", "verdict"]
 Goal = Literal["usable", "safe"]
 
 _TYPES: dict[Goal, ConditionType] = {"usable": ConditionType.USABLE, "safe": ConditionType.OUTPUTS_SAFE}
-_NEVER: dict[Goal, frozenset[str]] = {
-    "usable": frozenset({Reason.SESSION_ENDED, Reason.SESSION_OVER, Reason.INPUTS_LATE}),
-    "safe": frozenset({Reason.DISCARDED, Reason.INPUTS_LATE}),
-}
-"""Reasons of the condition that are final."""
+_ENDED = frozenset({Reason.SESSION_ENDED, Reason.SESSION_OVER})
+"""Reasons of Usable after which it is never True again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +33,10 @@ def verdict(goal: Goal, body: Mapping[str, Any]) -> Verdict:
     if condition.get("status") == "True":
         return Verdict(reached=True)
     said = str(condition.get("message", ""))
-    if condition.get("reason") in _NEVER[goal]:
-        return Verdict(reached=False, never=said or str(condition["reason"]))
+    if is_over(body) or (goal == "usable" and condition.get("reason") in _ENDED):
+        return Verdict(reached=False, never=said or "The session is over.")
     if goal == "usable" and "deletionTimestamp" in body["metadata"]:
         return Verdict(reached=False, never="It is being deleted.")
-    if goal == "safe" and is_over(body):
-        return Verdict(reached=False, never=said or "The session is over.")
     return Verdict(reached=False)
 
 

@@ -62,6 +62,7 @@ def test_a_session_is_created_awaited_ended_and_safe(small: Small, server: ApiSe
     ended = vrse("end", "run")
     assert ended.code == 0
     assert spec_of(small)["endRequested"] is True
+    assert server.asked[-1][2]["metadata"] == {"uid": small.uid}, "of another one of that name the end is not wanted"
     assert vrse("end", "run").out == "The end of run was requested already.\n"
     safe = vrse("wait", "run", "--for", "safe")
     assert (safe.code, safe.out) == (0, "run is safe.\n")
@@ -237,6 +238,15 @@ def test_a_file_is_a_request_too(small: Small, tmp_path: Path, vrse: Vrse) -> No
     assert small.cluster.get(REQUEST) is None
     assert vrse("create", "-f", str(path)).code == 0
     assert spec_of(small)["account"] == "alice"
+
+
+def test_a_namespace_of_the_file_comes_before_that_of_the_context(
+    tmp_path: Path, server: ApiServer, vrse: Vrse
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(vrse(*CREATE, "--dry-run", "-o", "yaml").out.replace("namespace: alice", "namespace: bob"))
+    assert "There is no namespace bob." in vrse("create", "-f", str(path)).err
+    assert "/namespaces/bob/" in server.asked[-1][1]
 
 
 def test_a_dry_run_creates_nothing_and_says_what_it_has_not_judged(small: Small, server: ApiServer, vrse: Vrse) -> None:
@@ -560,7 +570,7 @@ def test_a_file_that_is_no_request_is_named(
 ) -> None:
     path = tmp_path / "file"
     path.write_text(content)
-    done = vrse("create", "-f", str(path))
+    done = vrse("create", "-n", "alice", "-f", str(path))
     assert (done.code, why in done.err) == (2, True), done.err
     assert server.asked == []
 
