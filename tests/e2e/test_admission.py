@@ -227,6 +227,13 @@ def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session) -
     for field, value in changes.items():
         with pytest.raises(StepError, match="immutable"):
             patch(request, {field: value})
+    patch(request, {"session": {"extendUntil": "2026-12-01T18:00:00+01:00"}})
+    for less in ("2026-12-01T16:59:59Z", None):
+        with pytest.raises(StepError, match="only raised"):
+            patch(request, {"session": {"extendUntil": less}})
+    patch(request, {"session": {"extendUntil": "2026-12-01T17:00:00Z"}})
+    with pytest.raises(StepError, match="extendUntil"):
+        patch(request, {"session": {"extendUntil": "2027-02-30T18:00:00Z"}})
     patch(request, {"endRequested": True})
     with pytest.raises(StepError, match="cannot be taken back"):
         patch(request, {"endRequested": False})

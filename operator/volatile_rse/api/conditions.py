@@ -79,6 +79,7 @@ class Reason(StrEnum):
     TOO_MANY_SCOPES = "TooManyScopes"
     INPUT_UNUSABLE = "InputUnusable"
     CAPACITY_OVER_LIMIT = "CapacityOverLimit"
+    TTL_OVER_LIMIT = "TtlOverLimit"
     NO_DESTINATION = "NoDestination"
     DATASET_REFUSED = "DatasetRefused"
     NAMING_INVALID = "NamingInvalid"
@@ -206,6 +207,10 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.CAPACITY_OVER_LIMIT: Remedy(
         Actor.USER, "Ask for less capacity in a new VolatileRSE, or ask an admin for a larger class."
+    ),
+    Reason.TTL_OVER_LIMIT: Remedy(
+        Actor.USER,
+        "Ask for a shorter spec.session.ttl in a new VolatileRSE, or ask an admin for a class with a longer maxTtl.",
     ),
     Reason.NO_DESTINATION: Remedy(
         Actor.USER,
@@ -419,7 +424,9 @@ REMEDIES: dict[Reason, Remedy] = {
         "Set spec.teardown.discard of the VolatileRSE, with the name of this buffer's RSE (status.rse) as its rse.",
     ),
     Reason.SESSION_ENDING: Remedy(
-        Actor.USER, "Write what is to be kept into the outbox before that time; a longer session needs a greater ttl."
+        Actor.USER,
+        "Write what is to be kept into the outbox before that time; to go on longer, raise "
+        "spec.session.extendUntil, which counts as long as the class's maxTtl lets it.",
     ),
     Reason.SESSION_OBJECT_CHANGED: Remedy(
         Actor.USER,
@@ -498,6 +505,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.TOO_MANY_SCOPES: "The inputs are in so many scopes that no client could use a token for all of them.",
     Reason.INPUT_UNUSABLE: "Files of an input have no size or no checksum in Rucio.",
     Reason.CAPACITY_OVER_LIMIT: "spec.capacity is more than the class allows.",
+    Reason.TTL_OVER_LIMIT: "spec.session.ttl is more than the class allows.",
     Reason.NO_DESTINATION: "Too few RSEs of a destination can keep outputs.",
     Reason.DATASET_REFUSED: (
         "The dataset of an output is closed, another account's, no dataset, or exists while ifExists is Fail."

@@ -137,6 +137,11 @@ class SessionTruth(StoredModel):
 
     ready_at: Time | None = None
     """When the session could read its inputs for the first time; no token exists before."""
+    extendable_until: Time | None = None
+    """How long it may live at most, as its token does, by the class's ``maxTtl``. Absent in what earlier versions have
+    begun: until its ttl."""
+    extended_until: Time | None = None
+    """Until when it may live as ``extendUntil`` asked and ``extendableUntil`` allows; absent: until its ttl."""
     started_at: Time | None = None
     """When its first pod was seen."""
     last_seen_at: Time | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -28,6 +28,7 @@ __all__ = [
     "DnsLabel",
     "Durability",
     "Duration",
+    "Moment",
     "NamespacePattern",
     "Quantity",
     "RSEExpression",
@@ -47,6 +48,7 @@ _BYTES = {
     "": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50,
     "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
 }  # fmt: skip
+_MOMENT = r"^2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$"
 _DIGITS = 20
 """No bound has more; Python reads no number of thousands of them."""
 
@@ -125,6 +127,15 @@ def _duration(value: object) -> str:
     raise _out_of_bounds(what, nearest)
 
 
+def _moment(value: object) -> str:
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str) and not fault_of_text(_MOMENT, value):
+            datetime.fromisoformat(value)
+            return value
+    what = "a time is one of RFC 3339 in whole seconds, such as 2026-12-01T18:00:00Z"
+    raise _out_of_bounds(what, None)
+
+
 def _quantity(value: object) -> str:
     with contextlib.suppress(ValueError):
         if isinstance(value, str) and _size(value) <= LARGEST:
@@ -160,6 +171,13 @@ Duration = Annotated[
     ),
 ]
 """The one duration format of the API: a whole number and one of ``s``, ``m``, ``h``, ``d``; at most 3650d."""
+
+Moment = Annotated[
+    str,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _MOMENT, "maxLength": 25}),
+]
+"""A time as people write it (RFC 3339), in whole seconds; the API server compares two of them as times."""
 
 Durability = Literal["Pod", "Node", "Network"]
 """What the bytes of a buffer outlive: restarts of its containers only, also its pod, also its node; in this order."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from volatile_rse.api.conditions import Condition
 from volatile_rse.api.schema import (
@@ -16,6 +17,7 @@ from volatile_rse.api.schema import (
     DnsLabel,
     Durability,
     Duration,
+    Moment,
     Quantity,
     RelativePattern,
     RSEExpression,
@@ -66,7 +68,10 @@ class Session(ApiModel):
     start_timeout: Duration = "1h"
     """Counted from first Ready: without a pod by then, the session has ended."""
     ttl: Duration = "8h"
-    """Counted from first Ready: the session's end at the latest."""
+    """Counted from first Ready: the session's end at the latest, if ``extendUntil`` does not give it longer."""
+    extend_until: Moment | None = None
+    """Let the session live until then. It is only raised, while the session lives, and counts at most until the class's
+    ``maxTtl`` after first Ready; it never shortens what ``ttl`` gives."""
     end_grace: Duration = "5m"
     """How long no pod may run before that is the session's end. A pod whose default container has ended for good
     does not run, and a Job of the pods is awaited until it is Complete or Failed."""
@@ -159,6 +164,10 @@ class Teardown(ApiModel):
     """Give up what is not safe, once the session has ended."""
 
 
+_FIXED = tuple(to_camel(name) for name in Session.model_fields if name != "extend_until")
+"""Fields of a session that never change."""
+
+
 class VolatileRSESpec(ApiModel):
     """A buffer for one analysis session."""
 
@@ -188,7 +197,15 @@ class VolatileRSESpec(ApiModel):
                 cel("self.inputs == oldSelf.inputs", "inputs are immutable: create another VolatileRSE"),
                 cel("self.outputs == oldSelf.outputs", "outputs are immutable: create another VolatileRSE"),
                 # The record works with what was asked for at first: what it would ignore is refused.
-                cel("self.session == oldSelf.session", "session is immutable: create another VolatileRSE"),
+                cel(
+                    " && ".join(f"self.session.{name} == oldSelf.session.{name}" for name in _FIXED),
+                    "session is immutable but for extendUntil: create another VolatileRSE",
+                ),
+                cel(
+                    "!has(oldSelf.session.extendUntil) || (has(self.session.extendUntil)"
+                    " && self.session.extendUntil >= oldSelf.session.extendUntil)",
+                    "session.extendUntil is only raised, and never removed",
+                ),
                 cel(
                     "self.teardown.unsafeOutputs == oldSelf.teardown.unsafeOutputs && "
                     "self.teardown.deadline == oldSelf.teardown.deadline",

@@ -384,6 +384,9 @@ class VolatileRSEClassSpec(ApiModel):
     tenancy: Tenancy = Tenancy()
     max_capacity: Quantity | None = None
     """Largest capacity that a VolatileRSE may ask for."""
+    max_ttl: Duration = "30d"
+    """How long a session may live from first Ready, by its ``ttl`` and by ``extendUntil``. Its token lives as long, and
+    an hour more: what ends its rights is the session's end, whatever the token says."""
     near_rse: Annotated[Annotated[str, Field(min_length=1, max_length=64)] | None, Field(alias="nearRSE")] = None
     """Permanent RSE beside which the buffers stand: inputs come from the RSEs nearest to it by Rucio's distances."""
     non_deterministic_sources: Annotated[

@@ -67,6 +67,8 @@ class Request:
     end_requested: bool = False
     """Read by itself, as is the next: also where ``spec`` cannot be read."""
     discard: Discard | None = None
+    extend_until: datetime | None = None
+    """Until when its session shall live."""
 
 
 @dataclass(frozen=True, slots=True)

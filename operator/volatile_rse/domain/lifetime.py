@@ -9,7 +9,7 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.outputs import continuous_outputs
 from volatile_rse.domain.plan import request_of
-from volatile_rse.domain.session import Limits, Observation, SessionState, advance, is_due
+from volatile_rse.domain.session import Limits, Observation, SessionState, advance, end_of, is_due
 from volatile_rse.domain.stage import session_state
 from volatile_rse.domain.times import earlier, later
 
@@ -34,6 +34,7 @@ def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState
         written=written,
         deleting=gone,
         requested=asked,
+        extend_until=None if facts.request is None else facts.request.extend_until,
     )
     return advance(session_state(record.status.session), seen, limits_of(record))
 
@@ -51,6 +52,7 @@ def certain_end(facts: Facts, record: Record) -> SessionState | None:
         pods_running=True,
         deleting=request is None or request.deleting,
         requested=request is not None and request.end_requested,
+        extend_until=None if request is None else request.extend_until,
     )
     after = advance(before, seen, limits_of(record))
     if before.ended_at is not None or after.ended_at is None:
@@ -65,6 +67,8 @@ def limits_of(record: Record) -> Limits:
         start_timeout=parse_duration(session.start_timeout),
         ttl=parse_duration(session.ttl),
         end_grace=parse_duration(session.end_grace),
+        # It counts at first Ready alone: of a record that is read in part there is no such moment any more.
+        max_ttl=timedelta() if record.partial else parse_duration(record.spec.class_snapshot.max_ttl),
     )
 
 
@@ -83,9 +87,10 @@ def warns_at(state: SessionState, record: Record) -> datetime | None:
 def latest_end(state: SessionState, record: Record) -> datetime | None:
     """Tell when a session ends at the latest, as far as it has come."""
     limits = limits_of(record)
-    if state.ready_at is None:
+    end = end_of(state, limits)
+    if state.ready_at is None or end is None:
         return None
-    return later(state.ready_at, limits.ttl if state.started_at else min(limits.ttl, limits.start_timeout))
+    return end if state.started_at else min(end, later(state.ready_at, limits.start_timeout))
 
 
 def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | None:

@@ -97,6 +97,14 @@ def problems_of_request(
                 f"{spec.class_name!r} allows.",
             )
         )
+    if parse_duration(spec.session.ttl) > parse_duration(class_.max_ttl):
+        problems.append(
+            Problem(
+                Reason.TTL_OVER_LIMIT,
+                f"spec.session.ttl {spec.session.ttl} is more than the maxTtl {class_.max_ttl} of class "
+                f"{spec.class_name!r}.",
+            )
+        )
     return tuple(problems)
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from volatile_rse.api.rserecord import JOBS
 from volatile_rse.domain.times import later
 
-__all__ = ["EndReason", "JobRef", "Limits", "Observation", "SessionState", "advance", "is_due"]
+__all__ = ["EndReason", "JobRef", "Limits", "Observation", "SessionState", "advance", "end_of", "is_due"]
 
 
 class EndReason(StrEnum):
@@ -36,6 +36,8 @@ class Limits:
     """From first Ready."""
     end_grace: timedelta
     """Without a pod."""
+    max_ttl: timedelta = timedelta()
+    """From first Ready: how far it can be extended at most."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,6 +53,10 @@ class SessionState:
     """What the record holds of a session."""
 
     ready_at: datetime | None = None
+    extendable_until: datetime | None = None
+    """The latest end that it may be given; None: what its ttl gives."""
+    extended_until: datetime | None = None
+    """The end that it was given."""
     started_at: datetime | None = None
     last_seen_at: datetime | None = None
     """When a pod of the session was last known to run; None while one runs."""
@@ -79,6 +85,8 @@ class Observation:
     deleting: bool = False
     requested: bool = False
     """Its owner has asked for its end."""
+    extend_until: datetime | None = None
+    """Until when its owner asks that it may live."""
 
 
 def advance(state: SessionState, seen: Observation, limits: Limits) -> SessionState:
@@ -89,7 +97,9 @@ def advance(state: SessionState, seen: Observation, limits: Limits) -> SessionSt
     if state.ended_at is not None:
         return state
     if seen.usable and state.ready_at is None:
-        state = replace(state, ready_at=seen.now)
+        longest = later(seen.now, max(limits.ttl, limits.max_ttl))
+        state = replace(state, ready_at=seen.now, extendable_until=longest)
+    state = _extended(state, seen, limits)
     if seen.deleting:
         return _ended(state, seen.now, EndReason.DELETED)
     if seen.requested:
@@ -98,6 +108,23 @@ def advance(state: SessionState, seen: Observation, limits: Limits) -> SessionSt
         return state
     state = _pods(state, seen)
     return _expire(state, seen, limits)
+
+
+def _extended(state: SessionState, seen: Observation, limits: Limits) -> SessionState:
+    """Give a session longer, as far as it may have that; what it was given is not taken back."""
+    end = end_of(state, limits)
+    if seen.extend_until is None or state.extendable_until is None or end is None:
+        return state
+    until = min(seen.extend_until, state.extendable_until)
+    return replace(state, extended_until=until) if until > end else state
+
+
+def end_of(state: SessionState, limits: Limits) -> datetime | None:
+    """Tell when a session that has started ends at the latest; None: it was not ready yet."""
+    if state.ready_at is None:
+        return None
+    by_ttl = later(state.ready_at, limits.ttl)
+    return by_ttl if state.extended_until is None else max(by_ttl, state.extended_until)
 
 
 def _pods(state: SessionState, seen: Observation) -> SessionState:
@@ -119,7 +146,8 @@ def _known(before: tuple[JobRef, ...], now: tuple[JobRef, ...]) -> tuple[JobRef,
 
 
 def _expire(state: SessionState, seen: Observation, limits: Limits) -> SessionState:
-    if state.ready_at is not None and seen.now >= later(state.ready_at, limits.ttl):
+    end = end_of(state, limits)
+    if end is not None and seen.now >= end:
         return _ended(state, seen.now, EndReason.TTL_EXPIRED)
     if is_due(state, seen.now, limits) and not seen.awaited:
         return _ended(state, seen.now, EndReason.PODS_GONE)

@@ -83,6 +83,8 @@ def session_state(truth: SessionTruth) -> SessionState:
     """Read the session's truths."""
     return SessionState(
         ready_at=when(truth.ready_at),
+        extendable_until=when(truth.extendable_until),
+        extended_until=when(truth.extended_until),
         started_at=when(truth.started_at),
         last_seen_at=when(truth.last_seen_at),
         ended_at=when(truth.ended_at),
@@ -99,6 +101,8 @@ def session_truth(state: SessionState) -> SessionTruth:
 
     return SessionTruth(
         ready_at=text(state.ready_at),
+        extendable_until=text(state.extendable_until),
+        extended_until=text(state.extended_until),
         started_at=text(state.started_at),
         last_seen_at=text(state.last_seen_at),
         ended_at=text(state.ended_at),

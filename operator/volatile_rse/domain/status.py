@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from volatile_rse.api.agent import OutputTotals, Report
 from volatile_rse.api.conditions import Condition, ConditionType, Reason, Status
-from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import visible
 from volatile_rse.api.volatilerse import (
     SESSION_LABEL,
@@ -21,12 +20,12 @@ from volatile_rse.api.volatilerse import (
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.discard import is_unacknowledged
 from volatile_rse.domain.facts import Facts, Record
-from volatile_rse.domain.lifetime import latest_end, warns_at
+from volatile_rse.domain.lifetime import latest_end, limits_of, warns_at
 from volatile_rse.domain.outputs import at_risk, empty_outputs, sealed_files, taken_paths
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem, problem_of_name
 from volatile_rse.domain.serving import is_usable
-from volatile_rse.domain.session import EndReason
+from volatile_rse.domain.session import EndReason, end_of
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, session_state, stage_of, stamp
 from volatile_rse.domain.times import later
 
@@ -40,6 +39,7 @@ STALLING = frozenset(
         Reason.NAMESPACE_NOT_GRANTED,
         Reason.SCOPE_NOT_GRANTED,
         Reason.CAPACITY_OVER_LIMIT,
+        Reason.TTL_OVER_LIMIT,
         Reason.PATH_ESCAPES_OUTBOX,
         Reason.PATH_INVALID,
         Reason.NAMING_INVALID,
@@ -154,15 +154,15 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         )
         for entry in said
     ]
-    ready_at = None if record is None or record.partial else session_state(record.status.session).ready_at
-    ttl = None if record is None else parse_duration(record.spec.claims[0].request.session.ttl)
+    session = None if record is None or record.partial else session_state(record.status.session)
+    end = None if record is None or session is None else end_of(session, limits_of(record))
     return VolatileRSEStatus(
         observed_generation=request.generation,
         phase=_phase(facts, plan),
         rse=None if record is None else record.spec.rse_name,
         record=None if record is None else record.name,
-        expires=None if ready_at is None or ttl is None else stamp(later(ready_at, ttl)),
-        endpoints=list(endpoints) if ready_at is not None else None,
+        expires=None if end is None else stamp(end),
+        endpoints=None if end is None else list(endpoints),
         inputs=None if record is None or facts.unseen is not None else _inputs(facts, record),
         outputs=None if record is None else _outputs(facts, record),
         unmatched=_unmatched(facts),
@@ -411,6 +411,28 @@ def _credentials(record: Record, plan: Plan) -> _Said:
 
 
 def _session(facts: Facts, record: Record) -> _Said:
+    said = _active(facts, record)
+    told = _extension(facts, record)
+    return replace(said, message=f"{said.message} {told}".strip()) if told else said
+
+
+def _extension(facts: Facts, record: Record) -> str:
+    """Tell what counts of the time until which the session shall live, and why that is less."""
+    asked = None if facts.request is None else facts.request.extend_until
+    state, class_ = session_state(record.status.session), record.spec.claims[0].request.class_name
+    end = end_of(state, limits_of(record))
+    if asked is None or end is None or state.ended_at is not None:
+        return ""
+    told = f"It was extended until {stamp(end)}." if state.extended_until else ""
+    if asked <= (state.extendable_until or end):
+        return told
+    named = f"spec.session.extendUntil is {stamp(asked)}, and the session ends at {stamp(end)} at the latest"
+    if state.extendable_until is None:
+        return f"{named}: an earlier version of the operator has begun it, with a token that lives no longer."
+    return f"{named}: class {class_!r} lets it live for {record.spec.class_snapshot.max_ttl} (maxTtl) from first Ready."
+
+
+def _active(facts: Facts, record: Record) -> _Said:
     type_, truth = ConditionType.SESSION_ACTIVE, record.status.session
     if truth.ended_at is not None:
         if facts.session.running:
@@ -447,7 +469,9 @@ def _warning(facts: Facts, record: Record) -> Problem | None:
     begin, end = warns_at(state, record), latest_end(state, record)
     if begin is None or end is None or facts.now < begin:
         return None
-    why = "its ttl" if state.started_at else f"no {_labelled_pod(record)} has come, and its startTimeout or ttl"
+    which = "ttl" if state.extended_until is None else "extendUntil"
+    nobody = f"no {_labelled_pod(record)} has come, and its startTimeout or {which}"
+    why = f"its {which}" if state.started_at else nobody
     also = [problem.what for problem in (_refused(facts), _taken(facts), _missed(facts, record)) if problem]
     said = "".join(f" {what}" for what in also)
     return Problem(Reason.SESSION_ENDING, f"The session ends at {stamp(end)}: {why} is over then.{said}")

@@ -130,6 +130,7 @@ def read_request(body: Object, namespace: Object | None) -> Request:
         outputs=_told_outputs(body),
         end_requested=spec_of(body).get("endRequested") is True,
         discard=_discard_of(body) if spec is None else spec.teardown.discard,
+        extend_until=_extend_until(body),
     )
 
 
@@ -182,6 +183,13 @@ def _discard_of(body: Object) -> Discard | None:
         return Discard.model_validate(teardown["discard"]) if isinstance(teardown, Mapping) else None
     except (LookupError, ValidationError):
         return None
+
+
+def _extend_until(body: Object) -> datetime | None:
+    """Read until when a session shall live; a time that is none asks for nothing."""
+    session = spec_of(body).get("session")
+    asked = session.get("extendUntil") if isinstance(session, Mapping) else None
+    return when(asked) if is_time(asked) else None
 
 
 def _told_outputs(body: Object) -> tuple[OutputStatus, ...]:

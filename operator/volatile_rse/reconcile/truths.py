@@ -87,7 +87,7 @@ def _parts(model: type[ApiModel], stored: Mapping[str, Any], prefix: str, lost: 
 def _is_readable(model: type[ApiModel], name: str, stored: Mapping[str, Any]) -> bool:
     try:
         read = getattr(model.model_validate(stored), name)
-        if name.endswith("_at"):
+        if name.endswith(("_at", "_until")):
             when(read)
         elif name == "end_reason" and read:
             EndReason(read)

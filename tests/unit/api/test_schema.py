@@ -10,6 +10,7 @@ from volatile_rse.api.schema import (
     LONGEST,
     Count,
     Duration,
+    Moment,
     Quantity,
     fault_of_label,
     parse_duration,
@@ -74,6 +75,34 @@ def test_what_is_no_text_of_these_is_none(wrong: object) -> None:
     for kind in (Duration, Quantity):
         with pytest.raises(ValidationError):
             TypeAdapter(kind).validate_python(wrong)
+
+
+@pytest.mark.parametrize("text", ["2026-12-01T18:00:00Z", "2026-12-01T18:00:00+01:00", "2999-02-28T00:00:00-11:30"])
+def test_moments(text: str) -> None:
+    assert TypeAdapter(Moment).validate_python(text) == text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "2026-12-01",
+        "2026-12-01T18:00:00",
+        "2026-12-01 18:00:00Z",
+        "2026-12-01T18:00:00Z\n",
+        "2026-12-01T18:00:00.5Z",
+        "2026-02-30T18:00:00Z",
+        "2026-12-01T24:00:01Z",
+        "2026-12-01T18:00:00+25:00",
+        "1999-12-01T18:00:00Z",
+        "8h",
+        7,
+        None,
+    ],
+)
+def test_what_is_no_moment(wrong: object) -> None:
+    with pytest.raises(ValidationError, match="RFC 3339"):
+        TypeAdapter(Moment).validate_python(wrong)
 
 
 def test_a_count_stops_at_the_largest() -> None:

@@ -93,6 +93,11 @@ def test_capacity_over_the_limit_of_the_class() -> None:
     assert judge(spec(), maxCapacity="1Gi") == []
 
 
+@pytest.mark.parametrize(("max_ttl", "expected"), [("8h", []), ("479m", [Reason.TTL_OVER_LIMIT]), ("30d", [])])
+def test_ttl_over_the_limit_of_the_class(max_ttl: str, expected: list[Reason]) -> None:
+    assert judge(spec(), maxTtl=max_ttl) == expected
+
+
 def test_inputs_must_fit() -> None:
     assert problems_of_inputs(spec(), {"in": 1 << 30}, 1 << 30) == ()
     (problem,) = problems_of_inputs(spec(), {"in": 1 << 29, "more": (1 << 29) + 1}, (1 << 30) + 1)

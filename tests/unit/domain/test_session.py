@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volatile_rse.domain.session import EndReason, Limits, Observation, SessionState, advance
+from volatile_rse.domain.session import EndReason, Limits, Observation, SessionState, advance, end_of
+from volatile_rse.domain.times import FAR
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = Limits(start_timeout=timedelta(minutes=60), ttl=timedelta(minutes=480), end_grace=timedelta(minutes=5))
@@ -69,6 +72,62 @@ def test_deletion_ends_a_session_at_once_and_before_it_is_ready() -> None:
     assert walk((0, GONE), (1, RUNNING), (2, RUNNING), deleting_at=2).end_reason is EndReason.DELETED
     state = advance(SessionState(), Observation(T0, usable=False, pods_running=False, deleting=True), LIMITS)
     assert state.end_reason is EndReason.DELETED
+
+
+def hours(number: float) -> datetime:
+    return T0 + timedelta(hours=number)
+
+
+@pytest.mark.parametrize(
+    ("extendable", "extended", "asked", "expected"),
+    [
+        (24, None, None, None),
+        (24, None, 7, None),
+        (24, None, 8, None),
+        (24, None, 9, 9),
+        (24, None, 24, 24),
+        (24, None, 25, 24),
+        (24, 12, None, 12),
+        (24, 12, 10, 12),
+        (24, 12, 12, 12),
+        (24, 12, 13, 13),
+        (24, 24, 100, 24),
+        (8, None, 9, None),
+        (None, None, 9, None),
+        (None, 12, 13, 12),
+    ],
+)
+def test_until_when_a_session_lives(
+    extendable: float | None, extended: float | None, asked: float | None, expected: float | None
+) -> None:
+    """Hours from first Ready; its ttl gives it eight."""
+    state = SessionState(
+        ready_at=T0,
+        extendable_until=None if extendable is None else hours(extendable),
+        extended_until=None if extended is None else hours(extended),
+        started_at=T0,
+    )
+    seen = Observation(T0, usable=True, pods_running=True, extend_until=None if asked is None else hours(asked))
+    after = advance(state, seen, LIMITS)
+    assert after.extended_until == (None if expected is None else hours(expected))
+    assert end_of(after, LIMITS) == hours(expected or 8)
+    assert advance(after, seen, LIMITS) == after
+    for moment, ended in ((hours(expected or 8) - timedelta(seconds=1), False), (hours(expected or 8), True)):
+        late = advance(after, replace(seen, now=moment), LIMITS)
+        assert (late.end_reason is EndReason.TTL_EXPIRED) is ended
+
+
+@pytest.mark.parametrize(("max_ttl", "expected"), [(1, 8), (8, 8), (24, 24), (10**9, None)])
+def test_how_far_it_can_be_extended_is_known_once_it_is_ready(max_ttl: float, expected: float | None) -> None:
+    limits = replace(LIMITS, max_ttl=min(timedelta(hours=max_ttl), timedelta.max))
+    state = advance(SessionState(), Observation(T0, usable=True, pods_running=False), limits)
+    assert state.extendable_until == (FAR if expected is None else hours(expected))
+
+
+def test_an_end_of_what_was_never_ready() -> None:
+    state = advance(SessionState(), Observation(T0, usable=False, pods_running=False, extend_until=hours(9)), LIMITS)
+    assert state == SessionState()
+    assert end_of(state, LIMITS) is None
 
 
 def test_nothing_counts_before_the_first_ready() -> None:

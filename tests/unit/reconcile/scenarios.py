@@ -14,6 +14,7 @@ from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece
+from volatile_rse.domain.times import stamp
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.holding import release_unused
@@ -112,6 +113,20 @@ def copies_fail_at_first(small: Small) -> None:
     small.fail_copies(steps=4)
     small.until(small.is_closed, 120)
     assert small.is_kept(*FILES)
+
+
+def it_is_given_longer(small: Small) -> None:
+    small.request(session={"ttl": "20s", "endGrace": "1s"})
+    small.until(small.has_session, _LONG)
+    until = small.clock.now() + timedelta(seconds=30)
+    small.patch(REQUEST, session={"extendUntil": stamp(until)})
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    small.until(lambda: small.truth["session"].get("endedAt"))
+    assert small.truth["session"]["endReason"] == "TtlExpired"
+    assert small.clock.now() >= until, "it ended by its ttl"
+    _ends(small)
 
 
 def without_outputs(small: Small) -> None:
@@ -1131,4 +1146,5 @@ ALL: tuple[Scenario, ...] = (
     its_lists_are_long,
     files_are_published_while_the_session_runs,
     rucio_is_restored_from_before_the_session,
+    it_is_given_longer,
 )

@@ -68,6 +68,7 @@ TIMES: dict[str, Callable[[object], Change]] = {
     "destination.lifetime": destination,
     "inputs.deadline": input_deadline,
     "recordRetention": lambda value: of_class(recordRetention=value),
+    "maxTtl": lambda value: of_class(maxTtl=value),
     "quarantine.maxAge": lambda value: of_class(quarantine={"maxAge": value}),
 }
 SIZES: dict[str, Callable[[object], Change]] = {
@@ -92,6 +93,7 @@ def all_of(fields: dict[str, Callable[[object], Change]], value: object) -> Call
 STORED: dict[str, Change] = {
     **{f"{name}={FAR}": make(FAR) for name, make in TIMES.items()},
     f"ttl={FARTHER}": session(ttl=FARTHER),
+    **{f"extendUntil={value!r}": session(extendUntil=value) for value in (TEXT, "9999-12-31T23:59:59Z", 7, None)},
     **{f"times={value!r:.12}": all_of(TIMES, value) for value in (FARTHER, TEXT, "9" * 5000 + "d", 7, None)},
     **{f"{name}=9999999999999999Pi": make("9999999999999999Pi") for name, make in SIZES.items()},
     **{f"sizes={value!r:.12}": all_of(SIZES, value) for value in ("9" * 20, TEXT, "9" * 5000, 7)},

@@ -15,6 +15,7 @@ from volatile_rse.domain.clocks import PROBING
 from volatile_rse.domain.facts import Piece, Record
 from volatile_rse.domain.frozen import usable
 from volatile_rse.domain.naming import layout_of
+from volatile_rse.domain.stage import session_state
 from volatile_rse.domain.times import later
 from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.ports.errors import RefusedError
@@ -33,10 +34,11 @@ _WRITE_PROBE = f"storage.modify:{PROBE.rpartition('/')[0]}"
 
 
 def session_token(world: World, record: Record) -> str:
-    """Sign the token that a session is given."""
-    claim = record.spec.claims[0]
-    life = parse_duration(claim.request.session.ttl) + _GRACE
-    return _token(world, record, session_issuer(record.spec), token_scope(claim, record.status.scopes), life)
+    """Sign the token that a session is given: it lives as long as the session can be made to live."""
+    claim, state, now = record.spec.claims[0], session_state(record.status.session), world.clock.now()
+    end = later(state.ready_at or now, parse_duration(claim.request.session.ttl))
+    until = later(max(end, state.extendable_until or end), _GRACE)
+    return _token(world, record, session_issuer(record.spec), token_scope(claim, record.status.scopes), until - now)
 
 
 def unusable(look: Look) -> str:
