@@ -227,6 +227,12 @@ def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session) -
     for field, value in changes.items():
         with pytest.raises(StepError, match="immutable"):
             patch(request, {field: value})
+    as_operator = (f"--as={installation.OPERATOR}", "--dry-run=server")
+    with pytest.raises(StepError, match="the operator deletes a VolatileRSE with"):
+        cluster.kubectl("delete", *request, *as_operator)
+    patch(request, {"ttlAfterFinished": "30d"})
+    cluster.kubectl("delete", *request, *as_operator)
+    patch(request, {"ttlAfterFinished": None})
     patch(request, {"session": {"extendUntil": "2026-12-01T18:00:00+01:00"}})
     for less in ("2026-12-01T16:59:59Z", None):
         with pytest.raises(StepError, match="only raised"):

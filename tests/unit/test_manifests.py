@@ -24,7 +24,7 @@ def test_the_policies_know_the_operator_by_its_service_account() -> None:
         for policy in read("admission.yaml", "ValidatingAdmissionPolicy")
         for condition in policy["spec"].get("matchConditions", [])
     ]
-    assert conditions == [f"request.userInfo.username {sign} '{name}'" for sign in ("!=", "!=", "==", "==")]
+    assert conditions == [f"request.userInfo.username {sign} '{name}'" for sign in ("!=", "!=", "==", "==", "==")]
 
 
 def test_each_policy_is_in_force() -> None:

@@ -187,6 +187,9 @@ class VolatileRSESpec(ApiModel):
     outputs: Annotated[list[Output], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
     """Data to be kept when it ends."""
     teardown: Teardown = Teardown()
+    ttl_after_finished: Duration | None = None
+    """Have this VolatileRSE deleted so long after its outputs were safe or discarded, or it ended without any; never
+    before its storage is freed. Absent: whoever made it deletes it. It may be changed."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -16,6 +16,7 @@ __all__ = [
     "ClaimVolume",
     "Copy",
     "CreateRecord",
+    "DeleteRequest",
     "DeleteRse",
     "DropLeftover",
     "DropPiece",
@@ -56,6 +57,11 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
     """Put our finalizer on the VolatileRSE."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    """Delete the VolatileRSE, which has asked for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +315,7 @@ class ExpireLedger:
 Effect = (
     HoldRequest
     | HoldUsed
+    | DeleteRequest
     | ReleaseRequest
     | CreateRecord
     | ReleaseRecord

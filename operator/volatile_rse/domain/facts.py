@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from volatile_rse.api.agent import CopyState, InputState, Manifest, OutputState, Report
@@ -69,6 +69,8 @@ class Request:
     discard: Discard | None = None
     extend_until: datetime | None = None
     """Until when its session shall live."""
+    ttl_after_finished: timedelta | None = None
+    """When it shall be deleted, from the moment on in which nothing of it is at risk any more."""
 
 
 @dataclass(frozen=True, slots=True)

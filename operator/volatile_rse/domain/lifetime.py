@@ -6,14 +6,24 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from volatile_rse.api.schema import parse_duration
+from volatile_rse.domain.discard import is_unacknowledged
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.outputs import continuous_outputs
 from volatile_rse.domain.plan import request_of
 from volatile_rse.domain.session import Limits, Observation, SessionState, advance, end_of, is_due
 from volatile_rse.domain.stage import session_state
-from volatile_rse.domain.times import earlier, later
+from volatile_rse.domain.times import earlier, later, when
 
-__all__ = ["certain_end", "is_end_due", "latest_end", "limits_of", "next_wake", "session_after", "warns_at"]
+__all__ = [
+    "certain_end",
+    "deleted_at",
+    "is_end_due",
+    "latest_end",
+    "limits_of",
+    "next_wake",
+    "session_after",
+    "warns_at",
+]
 
 _WATCHING = timedelta(seconds=10)
 """Between two looks at a buffer whose session may publish."""
@@ -91,6 +101,19 @@ def latest_end(state: SessionState, record: Record) -> datetime | None:
     if state.ready_at is None or end is None:
         return None
     return end if state.started_at else min(end, later(state.ready_at, limits.start_timeout))
+
+
+def deleted_at(facts: Facts, record: Record) -> datetime | None:
+    """Tell when the VolatileRSE is to be deleted as it asks; None: it is not, or something is to be said of it yet.
+
+    Until its storage is freed, something may be found that is not safe: then nothing is freed, and it stays to say so.
+    """
+    request, safe = facts.request, when(record.status.safe_at)
+    if request is None or request.deleting or request.ttl_after_finished is None:
+        return None
+    if safe is None or record.status.freed_at is None or is_unacknowledged(record):
+        return None
+    return later(safe, request.ttl_after_finished)
 
 
 def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | None:

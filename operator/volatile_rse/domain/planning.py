@@ -22,7 +22,7 @@ from volatile_rse.domain.ending import closed, draining, fencing, hiding, keepin
 from volatile_rse.domain.eviction import held_or_freed
 from volatile_rse.domain.facts import Facts, Record, Request
 from volatile_rse.domain.identity import identify
-from volatile_rse.domain.lifetime import certain_end
+from volatile_rse.domain.lifetime import certain_end, deleted_at
 from volatile_rse.domain.limits import problem_of_namespace, problem_of_owner
 from volatile_rse.domain.mending import said_of_mending
 from volatile_rse.domain.naming import ledger_name, rse_name
@@ -61,6 +61,11 @@ def plan(facts: Facts, instance: str) -> Plan:
         before.append(do.RevokeSession())
     # No deed but these is waited for: what is tried in vain each time must not hold who may go.
     before += _release(facts, record)
+    due = deleted_at(facts, record)
+    if due is not None and facts.now >= due:
+        before.append(do.DeleteRequest())
+    elif due is not None:
+        decided = replace(decided, wake=due if decided.wake is None else min(due, decided.wake))
     effects = (*before, *decided.effects, *held_or_freed(facts, _record_after(record, decided)))
     return replace(decided, effects=effects, problems=facts.problems + decided.problems)
 

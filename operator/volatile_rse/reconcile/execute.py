@@ -97,6 +97,9 @@ def execute(world: World, connections: Connections, facts: Facts, effect: do.Eff
     """
     if isinstance(effect, do.HoldRequest | do.ReleaseRequest):
         _hold(world, _known(facts.request), held=isinstance(effect, do.HoldRequest))
+    elif isinstance(effect, do.DeleteRequest):
+        request = _known(facts.request)
+        world.cluster.delete(Ref("VolatileRSE", request.namespace, request.name), request.uid)
     elif isinstance(effect, do.HoldUsed):
         hold(world.cluster, Ref(effect.kind, None, effect.name))
     elif isinstance(effect, do.CreateRecord):

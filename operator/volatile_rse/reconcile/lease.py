@@ -45,6 +45,7 @@ _DESTRUCTIVE = (
     do.DeleteRse,
     do.ExpireLedger,
     do.ExpireRule,
+    do.DeleteRequest,
     do.ReleaseRequest,
     do.ReleaseRecord,
 )

@@ -14,7 +14,7 @@ from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Claim, RSERecordSpec
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.schema import LONGEST, ApiModel
+from volatile_rse.api.schema import LONGEST, ApiModel, parse_duration
 from volatile_rse.api.volatilerse import Discard, OutputStatus, Session, Teardown, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import AT_RISK, CLAIM, DRAIN, FINALIZER, RECORD, record_name
@@ -131,6 +131,7 @@ def read_request(body: Object, namespace: Object | None) -> Request:
         end_requested=spec_of(body).get("endRequested") is True,
         discard=_discard_of(body) if spec is None else spec.teardown.discard,
         extend_until=_extend_until(body),
+        ttl_after_finished=_ttl_after_finished(body),
     )
 
 
@@ -190,6 +191,15 @@ def _extend_until(body: Object) -> datetime | None:
     session = spec_of(body).get("session")
     asked = session.get("extendUntil") if isinstance(session, Mapping) else None
     return when(asked) if is_time(asked) else None
+
+
+def _ttl_after_finished(body: Object) -> timedelta | None:
+    """Read when a VolatileRSE shall be deleted; what is no duration asks for nothing."""
+    asked = spec_of(body).get("ttlAfterFinished")
+    try:
+        return parse_duration(asked) if isinstance(asked, str) else None
+    except ValueError:
+        return None
 
 
 def _told_outputs(body: Object) -> tuple[OutputStatus, ...]:

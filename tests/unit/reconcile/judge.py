@@ -58,6 +58,11 @@ def _of_session(small: Small, effect: do.Effect) -> None:
         assert small.truth.get("closedAt"), "I2: the record goes before its buffer"
     if isinstance(effect, do.ReleaseRequest) and small.record and not (small.may_go or _may_go(small)):
         assert small.is_kept(*small.owed), "I1: the VolatileRSE goes while its outputs are not safe"
+    if isinstance(effect, do.DeleteRequest):
+        request = small.cluster.get(REQUEST) or {"spec": {}}
+        assert "ttlAfterFinished" in request["spec"], "a VolatileRSE is deleted that nobody wants to have deleted"
+        assert small.truth.get("freedAt"), "a VolatileRSE is deleted while something of it may be at risk"
+        assert small.is_kept(*small.owed), "I1: a VolatileRSE is deleted while its outputs are not safe"
     if isinstance(effect, do.WriteOff):
         assert _consented(small), "I1: outputs are given up, and nobody asked for it"
         named = {file.path for file in effect.files}

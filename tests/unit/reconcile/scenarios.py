@@ -129,6 +129,14 @@ def it_is_given_longer(small: Small) -> None:
     _ends(small)
 
 
+def it_is_deleted_when_it_is_finished(small: Small) -> None:
+    _play(small, *FILES, ttlAfterFinished="30s")
+    _ends(small)
+    assert not small.is_gone
+    small.until(lambda: small.is_gone)
+    assert small.clock.now() >= small.moment("safeAt") + timedelta(seconds=30)
+
+
 def without_outputs(small: Small) -> None:
     _play(small, "other/c", outputs=[])
     _ends(small)
@@ -1147,4 +1155,5 @@ ALL: tuple[Scenario, ...] = (
     files_are_published_while_the_session_runs,
     rucio_is_restored_from_before_the_session,
     it_is_given_longer,
+    it_is_deleted_when_it_is_finished,
 )

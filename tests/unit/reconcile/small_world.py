@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -447,6 +447,10 @@ class Small:
     def is_gone(self) -> bool:
         """Whether the VolatileRSE is."""
         return self.cluster.get(REQUEST) is None
+
+    def moment(self, truth: str) -> datetime:
+        """Give the time of a truth of the record."""
+        return datetime.fromisoformat(self.truth[truth])
 
     def has_session(self) -> bool:
         return self.cluster.get(Ref("Secret", "alice", session_name(REQUEST.name))) is not None

@@ -15,6 +15,7 @@ import yaml
 
 from tests.unit.reconcile.scenarios import (
     comes_and_goes,
+    it_is_deleted_when_it_is_finished,
     its_cluster_is_lost,
     its_lists_are_long,
     its_owner_discards,
@@ -50,6 +51,7 @@ T = TypeVar("T")
 
 WAYS = (
     comes_and_goes,
+    it_is_deleted_when_it_is_finished,
     its_cluster_is_lost,
     its_lists_are_long,
     its_owner_discards,
