@@ -66,7 +66,15 @@ class Session:
         }
         installation.apply([body])
 
-    def job(self, script: str, *, retries: int = 0, name: str = "", image: str = "") -> None:
+    def job(
+        self,
+        script: str,
+        *,
+        retries: int = 0,
+        name: str = "",
+        image: str = "",
+        unprepared: str = "",
+    ) -> None:
         """Start a Job of the session that runs a shell script with XRootD's clients, its token and authorities.
 
         Parameters
@@ -75,18 +83,22 @@ class Session:
             Of the Job, if not the session's own.
         image
             If not that of XRootD's clients.
+        unprepared
+            Name of a ConfigMap that is mounted at ``/files``; then nothing is done for the script before it begins.
         """
+        files = [{"name": "files", "mountPath": "/files"}] if unprepared else []
         closed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
         container = {
             "name": "main",
             "image": image or clients.image(),
             "imagePullPolicy": "IfNotPresent",
-            "command": ["bash", "-ec", _PREPARE + script],
+            "command": ["bash", "-ec", script if unprepared else _PREPARE + script],
             "securityContext": closed,
             "volumeMounts": [
                 {"name": "vrse", "mountPath": "/etc/vrse"},
                 {"name": "token", "mountPath": "/etc/vrse-secret"},
                 {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a volume of that pod alone)
+                *files,
             ],
         }
         pod = {
@@ -99,6 +111,7 @@ class Session:
                 {"name": "vrse", "configMap": {"name": f"{self.name}-vrse"}},
                 {"name": "token", "secret": {"secretName": f"{self.name}-vrse"}},
                 {"name": "tmp", "emptyDir": {}},
+                *({"name": mount["name"], "configMap": {"name": unprepared}} for mount in files),
             ],
         }
         template = {"metadata": {"labels": {LABEL: self.name}}, "spec": pod}

@@ -27,8 +27,8 @@ GUESTS = (
         f"tests/e2e/test_{name}.py"
         for name in (
             "admission", "agent", "agent_container", "buffer", "cli", "doors", "foreign", "images", "inputs", "ipv6",
-            "losses", "naming", "outputs", "patterns", "samples", "session_flow", "sessions", "sites", "technologies",
-            "tenants",
+            "losses", "naming", "outputs", "patterns", "samples", "session_flow", "session_library", "sessions",
+            "sites", "technologies", "tenants",
         )
     ),
 )  # fmt: skip

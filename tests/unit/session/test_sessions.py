@@ -401,8 +401,11 @@ def test_a_buffer_that_is_gone_is_told_and_breaks_no_table(objects: Objects, sma
 
 
 def test_a_buffer_that_shows_another_authoritys_certificate_gets_no_token(
-    objects: Objects, small_buffer: SmallBuffer
+    objects: Objects, small_buffer: SmallBuffer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # Whatever else this process trusts.
+    (tmp_path / "site.pem").write_text(small_buffer.authority.bundle())
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "site.pem"))
     other, _ = LocalAuthority.create()
     objects.write_config(changed={"ca.crt": other})
     with pytest.raises(vrse.SessionError, match="CERTIFICATE_VERIFY_FAILED"):

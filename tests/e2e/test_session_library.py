@@ -1,0 +1,104 @@
+"""A pod with Secret, ConfigMap and a stock image imports what docs/user.md says: no shell prepares anything."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sysconfig
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+import uproot
+
+from testbed import asking, installation
+from testbed import session as session_image
+from testbed.layout import CHECKOUT
+from testbed.sessions import Session, wait_for
+from tests.e2e.flows import NANO, assert_nothing_left, new_dataset, output
+from volatile_rse.api.names import lfn_name
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+
+CHAPTER = (CHECKOUT / "docs" / "user.md").read_text().split("## From Python\n", 1)[1].split("\n## ", 1)[0]
+FIVE_LINES = re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL)[0]
+UNPACK = re.findall(r"    (python3 -m zipfile .*)\n", CHAPTER)[0]
+ODD = "histograms/two words %20 \N{GREEK SMALL LETTER MU}.txt"
+"""XRootD decodes the path of a request, and not that of a destination."""
+BY_HTTPS = f"""
+import urllib.request
+import volatile_rse.session as vrse
+
+s = vrse.current()
+headers, context = s.https_options().values()
+for number, url in enumerate(s.files("dimuon", https=True)):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), context=context) as answer:
+        print("read", number, answer.read(4))
+written = urllib.request.Request(s.path({ODD!r}, https=True), b"odd", headers, method="PUT")
+urllib.request.urlopen(written, context=context)
+print("outputs", s.outputs)
+s.publish({ODD!r})
+print("outputs", s.outputs)
+print(s)
+"""
+BY_ROOT_WITH_UPROOT = """
+import uproot
+import volatile_rse.session as vrse
+
+for url in vrse.current().files("dimuon"):
+    print("entries", uproot.open({url: "Events"}).num_entries)
+"""
+SCRIPT = f"""
+cd /tmp
+cp /files/*.whl .
+{UNPACK}
+export PYTHONPATH=$PWD/lib
+/opt/root/bin/python /files/five.py
+python3 /files/https.py
+/opt/uproot/bin/python /files/uproot.py
+"""
+
+
+def files_of(name: str, namespace: str, folder: Path) -> dict[str, object]:
+    """Give the ConfigMap of the wheel, as `make wheels` builds it, and of the programs."""
+    hatchling = str(Path(sysconfig.get_path("scripts")) / "hatchling")
+    project = CHECKOUT / "distributions" / "session"
+    subprocess.run([hatchling, "build", "-t", "wheel", "-d", folder], check=True, cwd=project, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {"five.py": FIVE_LINES, "https.py": BY_HTTPS, "uproot.py": BY_ROOT_WITH_UPROOT},
+        "binaryData": {wheel.name: b64encode(wheel.read_bytes()).decode()},
+    }
+
+
+def test_five_lines_read_write_and_publish(session: Session, tmp_path: Path) -> None:
+    dataset = new_dataset()
+    kept = output(dataset) | {"path": "histograms/**", "register": "Continuous"}
+    installation.apply([files_of("programs", session.namespace, tmp_path / "wheel")])
+    session.request(inputs=[NANO | {"name": "dimuon"}], outputs=[kept])
+    session.job(SCRIPT, image=session_image.image(), unprepared="programs")
+    wait_for("the Job has succeeded", session.succeeded, 300)
+    log = session.log()
+    assert re.findall(r"read (\d) (.*)", log) == [(str(number), "b'root'") for number in range(4)]
+    assert re.findall(r"entries (\d+)", log) == ["50000"] * 4
+    # What was written by ROOT is taken already, or about to be: it is in the outbox no more.
+    assert re.findall(r"outputs (.*)", log) == [f"[Written(path={ODD!r}, bytes=3)]", "[]"]
+    assert re.search(r"^input dimuon +4 of 4 files staged", log, re.MULTILINE)
+    assert re.search(r"^written +0 files, 0 B in /outbox/", log, re.MULTILINE)
+    assert re.search(r"^time left +less than 1 h (2\d|30) min", log, re.MULTILINE)
+    record = session.wait_closed(240)
+    assert session.is_true("OutputsSafe")
+    files = {file.name: file for file in asking.kept("user.alice", dataset, "SITE-B")}
+    record_id = record["spec"]["recordId"]
+    pairs, odd = (lfn_name(dataset, record_id, path.encode()) for path in ("histograms/pairs.root", ODD))
+    assert set(files) == {pairs, odd}
+    assert all(file.states == {"SITE-B": "AVAILABLE"} for file in files.values())
+    assert files[odd].site_bytes == len(b"odd")
+    with uproot.open({asking.download(files[pairs], tmp_path): "Events"}) as tree:
+        assert set(tree.keys()) == {"run", "event"}
+        # 85 of 100 events have a pair.
+        assert 160_000 < tree.num_entries < 190_000
+    assert_nothing_left(record)
