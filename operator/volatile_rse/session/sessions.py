@@ -236,7 +236,8 @@ class Session:
         left = end - datetime.now(timezone.utc)
         if left <= timedelta(0):
             return "none: the token has ended"
-        return f"less than {duration(left)}: the token ends at {end:%Y-%m-%d %H:%M} UTC, the session before it"
+        moment = f"{end:%Y-%m-%d %H:%M} UTC"
+        return f"at most {duration(left)}: the token ends at {moment}, the session before it, at its status.expires"
 
 
 def current() -> Session:

@@ -350,7 +350,7 @@ def test_the_table(small_buffer: SmallBuffer) -> None:
     put(small_buffer, f"{OUTBOX}/a", b"x" * 2_500_000)
     put(small_buffer, f"{PUBLISH}/b")
     shown = rows(s)
-    assert shown.pop("time left").startswith("less than 8 h 59 min: the token ends at ")
+    assert shown.pop("time left").startswith("at most 8 h 59 min: the token ends at ")
     assert shown == {
         "RSE": "VRSE-ABCDEFGHIJ",
         "input dimuon": "1 of 2 files staged, 3.0 kB in all",
