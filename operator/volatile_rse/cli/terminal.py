@@ -50,8 +50,8 @@ def _parts(page: Page) -> Iterator[RenderableType]:
         yield _indented(Text(visible(page.unmatched), "yellow"))
     if page.endpoints:
         yield Text("Endpoints", "bold")
-        # An address is copied: it is neither cut nor wrapped.
-        yield from (_indented(Text(visible(url), no_wrap=True, overflow="ignore")) for url in page.endpoints)
+        # What a narrow terminal has no room for goes on in the next line: nothing is cut off.
+        yield from (_indented(Text(visible(url), overflow="fold")) for url in page.endpoints)
     if page.notes:
         yield Text("Now", "bold")
         yield from (_indented(_told(note)) for note in page.notes)

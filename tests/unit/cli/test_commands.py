@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.api.conditions import MEANINGS, REMEDIES, ConditionType, Reason
 from volatile_rse.cli import commands
 from volatile_rse.cli.explaining import explained
-from volatile_rse.cli.pages import page_of
+from volatile_rse.cli.pages import Page, page_of
 from volatile_rse.cli.server import Server
 from volatile_rse.cli.terminal import rendered
 from volatile_rse.domain.identity import identify
@@ -131,12 +132,16 @@ def test_a_terminal_gets_bars_and_whole_addresses(small: Small) -> None:
     small.begin()
     small.write("kept/a\x1b[31m", "kept/b")
     small.step()
-    console = Console(force_terminal=True, width=60, record=True, legacy_windows=False, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(rendered(page_of(small.cluster.get(REQUEST) or {}, small.clock.now())))
-    text = console.export_text()
-    assert "━" * 20 in text
-    assert f"https://vrse-{small.record_id}.bufs.svc:8443" in text
-    assert "2 of 2 files" in text
+    page = page_of(small.cluster.get(REQUEST) or {}, small.clock.now())
+    assert "━" * 20 in shown(page, 80)
+    assert "2 of 2 files staged" in shown(page, 80)
+    assert f"https://vrse-{small.record_id}.bufs.svc:8443" in "".join(shown(page, 32).split())
+
+
+def shown(page: Page, width: int) -> str:
+    console = Console(force_terminal=True, width=width, record=True, legacy_windows=False, file=io.StringIO())
+    console.print(rendered(page))
+    return console.export_text()
 
 
 def test_what_others_wrote_cannot_speak_to_the_terminal(server: ApiServer, vrse: Vrse) -> None:
