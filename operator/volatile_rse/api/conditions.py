@@ -533,6 +533,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.BUFFER_IMPLAUSIBLE: "The agent of the storage pod tells what cannot be.",
     Reason.DOORS_DISAGREE: "A copy is not where Rucio sends readers of its destination.",
     Reason.CLOCK_SKEW: "Clocks of nodes are so far apart that tokens or certificates are refused.",
+    Reason.OUT_OF_TIME: "The time of one look at the buffer was over before this was asked.",
     Reason.CLUSTER_UNREACHABLE: "The API server of Kubernetes does not answer the operator.",
     Reason.CLUSTER_REFUSED: "The API server of Kubernetes refuses something that is needed.",
     Reason.NODE_PORTS_EXHAUSTED: "No NodePort is left for the buffer.",
