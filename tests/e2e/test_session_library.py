@@ -55,7 +55,7 @@ cp /files/*.whl .
 export PYTHONPATH=$PWD/lib
 /opt/root/bin/python /files/five.py
 python3 /files/https.py
-/opt/uproot/bin/python /files/uproot.py
+/opt/uproot/bin/python /files/by_root.py
 """
 
 
@@ -69,7 +69,7 @@ def files_of(name: str, namespace: str, folder: Path) -> dict[str, object]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": namespace},
-        "data": {"five.py": FIVE_LINES, "https.py": BY_HTTPS, "uproot.py": BY_ROOT_WITH_UPROOT},
+        "data": {"five.py": FIVE_LINES, "https.py": BY_HTTPS, "by_root.py": BY_ROOT_WITH_UPROOT},
         "binaryData": {wheel.name: b64encode(wheel.read_bytes()).decode()},
     }
 

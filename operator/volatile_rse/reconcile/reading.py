@@ -226,6 +226,9 @@ def read_record(body: Object, now: datetime) -> Record:
     except ValueError as error:
         what = f"RSERecord {metadata['name']} cannot be read: {_fault(error)}."
         raise RefusedError(Reason.RECORD_UNREADABLE, what) from error
+    if not spec.claims:
+        what = f"RSERecord {metadata['name']} cannot be read: nobody can tell which VolatileRSE it was made for."
+        raise RefusedError(Reason.RECORD_UNREADABLE, what)
     return Record(
         name=metadata["name"],
         uid=metadata["uid"],

@@ -25,7 +25,6 @@ def test_effects_are_logged_with_their_record(caplog: pytest.LogCaptureFixture) 
 def test_a_failure_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     small = Small(inputs=0)
     small.request()
-    small.step()
     small.cluster.down = True
     small.catalogue.down = True
     with caplog.at_level(logging.INFO), pytest.raises(Exception, match="did not answer"):
