@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -35,11 +37,20 @@ def test_a_visit_has_a_duration_and_a_result(monkeypatch: pytest.MonkeyPatch) ->
     small.telemetry = metrics
     small.request()
     service = Service(small.world(), threads=0)
-    seconds = iter([10.0, 10.3, 20.0, 22.0])
-    monkeypatch.setattr("volatile_rse.reconcile.service.time.monotonic", lambda: next(seconds))
-    service._visit(small.record_id)
-    monkeypatch.setattr(service._reconciler, "visit", lambda *_: 1 / 0)
-    service._visit(small.record_id)
+    now, visit = [10.0], service._reconciler.visit
+
+    def done(*args: Any) -> float | None:
+        now[0] += 0.3
+        return visit(*args)
+
+    def failing(*_: object) -> float:
+        now[0] += 2.0
+        return 1 / 0
+
+    monkeypatch.setattr("volatile_rse.reconcile.service.time.monotonic", lambda: now[0])
+    for made in (done, failing):
+        monkeypatch.setattr(service._reconciler, "visit", made)
+        service._visit(small.record_id)
     monkeypatch.undo()
     for result, took in (("done", 0.3), ("failed", 2.0)):
         assert exported(metrics, "visit_seconds_count", result=result) == 1
