@@ -48,7 +48,9 @@ _BYTES = {
     "": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50,
     "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
 }  # fmt: skip
-_MOMENT = r"^2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$"
+_HOUR, _SIXTY = "([01][0-9]|2[0-3])", "[0-5][0-9]"
+_MOMENT = rf"^2[0-9]{{3}}-[0-9]{{2}}-[0-9]{{2}}T{_HOUR}:{_SIXTY}:{_SIXTY}(Z|[+-]{_HOUR}:{_SIXTY})$"
+"""A time that CEL and Python both can read: what is stored and cannot be read would fail each rule that compares it."""
 _DIGITS = 20
 """No bound has more; Python reads no number of thousands of them."""
 

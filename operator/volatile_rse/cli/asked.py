@@ -10,6 +10,7 @@ import click
 import yaml
 
 from volatile_rse.api.crds import GROUP, VERSION
+from volatile_rse.api.text import visible
 
 __all__ = ["body_of_file", "input_of", "output_of", "request"]
 
@@ -96,7 +97,7 @@ def body_of_file(text: str, name: str | None, namespace: str | None) -> dict[str
         message = f"-f: the file is no YAML: {' '.join(str(error).split())}"
         raise click.UsageError(message) from error
     if len(bodies) != 1 or not isinstance(bodies[0], dict) or bodies[0].get("kind") != _KIND:
-        kinds = ", ".join(str(body.get("kind")) if isinstance(body, dict) else "no object" for body in bodies)
+        kinds = ", ".join(visible(str(body.get("kind"))) if isinstance(body, dict) else "no object" for body in bodies)
         message = f"-f: the file must have one VolatileRSE and nothing else; it has {kinds or 'nothing'}"
         raise click.UsageError(message)
     body: dict[str, Any] = bodies[0]
@@ -107,14 +108,25 @@ def body_of_file(text: str, name: str | None, namespace: str | None) -> dict[str
     if not isinstance(metadata, dict):
         message = "-f: metadata is no object"
         raise click.UsageError(message)
-    for key, said in (("name", name), ("namespace", namespace)):
-        there = metadata.get(key)
-        if said is not None and there not in {None, said}:
-            message = f"-f: metadata.{key} is {there!r}, and the command line says {said!r}"
-            raise click.UsageError(message)
-        if said is not None:
-            metadata[key] = said
+    _name(metadata, name=name, namespace=namespace)
     if not isinstance(metadata.get("name"), str):
         message = "-f: the file has no metadata.name: name the VolatileRSE on the command line"
         raise click.UsageError(message)
     return body
+
+
+def _name(metadata: dict[str, Any], **said: str | None) -> None:
+    """Write name and namespace of the command line into a file's metadata, which must not say otherwise."""
+    for key, wanted in said.items():
+        there = metadata.get(key)
+        if there is None:
+            # As kubectl does: a field that is left empty says nothing.
+            metadata.pop(key, None)
+        elif not isinstance(there, str):
+            message = f"-f: metadata.{key} is {ascii(there)[:80]}, and must be a text"
+            raise click.UsageError(message)
+        if wanted is not None and there not in (None, wanted):
+            message = f"-f: metadata.{key} is {there!r}, and the command line says {wanted!r}"
+            raise click.UsageError(message)
+        if wanted is not None:
+            metadata[key] = wanted

@@ -142,9 +142,9 @@ class Server:
         until
             By ``time.monotonic``: then it ends.
         """
+        first = body = self.get(name)
         while True:
             begun = time.monotonic()
-            body = self.get(name)
             yield body
             for event in self._events(name, str(body["metadata"]["resourceVersion"]), until):
                 yield event["object"]
@@ -155,6 +155,16 @@ class Server:
                 return
             # A watch that ends at once, again and again, must not become a storm of requests.
             time.sleep(max(0.0, begun + _PAUSE - time.monotonic()))
+            again = self._again(name)
+            if again is None or again["metadata"]["uid"] != first["metadata"]["uid"]:
+                # It went between two watches, whatever has its name now.
+                yield None
+                return
+            body = again
+
+    def _again(self, name: str) -> Object | None:
+        answer = self._call("GET", self._path(name))
+        return None if answer.reason == "NotFound" else self._accepted(answer, "read", self._named(name)).body
 
     def _events(self, name: str, version: str, until: float | None) -> Iterator[Mapping[str, Any]]:
         left = _WATCH if until is None else max(1, min(_WATCH, math.ceil(until - time.monotonic())))

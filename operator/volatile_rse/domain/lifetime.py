@@ -113,7 +113,16 @@ def deleted_at(facts: Facts, record: Record) -> datetime | None:
         return None
     if safe is None or record.status.freed_at is None or is_unacknowledged(record):
         return None
+    if record.status.discarded is None and _is_to_be_read(record):
+        # Its owner may read no record: with it the only word of that would go.
+        return None
     return later(safe, request.ttl_after_finished)
+
+
+def _is_to_be_read(record: Record) -> bool:
+    """Tell whether outputs were lost, or took nothing though files were left: its owner has to learn of it."""
+    outcome = record.status.outcome
+    return bool(record.status.losses) or (outcome is not None and bool(outcome.empty))
 
 
 def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | None:

@@ -62,11 +62,11 @@ def plan(facts: Facts, instance: str) -> Plan:
     # No deed but these is waited for: what is tried in vain each time must not hold who may go.
     before += _release(facts, record)
     due = deleted_at(facts, record)
-    if due is not None and facts.now >= due:
-        before.append(do.DeleteRequest())
-    elif due is not None:
+    # After all else: a site that refuses it must not hold what is written and drained.
+    finished = (do.DeleteRequest(),) if due is not None and facts.now >= due else ()
+    if due is not None and not finished:
         decided = replace(decided, wake=due if decided.wake is None else min(due, decided.wake))
-    effects = (*before, *decided.effects, *held_or_freed(facts, _record_after(record, decided)))
+    effects = (*before, *decided.effects, *held_or_freed(facts, _record_after(record, decided)), *finished)
     return replace(decided, effects=effects, problems=facts.problems + decided.problems)
 
 

@@ -82,7 +82,7 @@ _PROMPT = {*(type_.value for type_ in _EVENTS), ConditionType.DELETING.value}
 """Conditions whose news are written at once; all others say how far it is, or why one of these is as it is."""
 _TOLD_ALREADY = {ConditionType.READY, ConditionType.USABLE}
 """They follow the others, whose news are not told again of them."""
-_UPON_OTHERS = do.Remember | do.DeleteRequest | do.ReleaseRequest | do.SwapService | do.FreePod
+_UPON_OTHERS = do.Remember | do.ReleaseRequest | do.SwapService | do.FreePod
 """Effects that rest upon what stands before them in a plan."""
 
 

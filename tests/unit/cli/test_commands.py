@@ -234,6 +234,31 @@ def test_a_watch_that_breaks_is_begun_again(small: Small, server: ApiServer, vrs
     assert sum("watch=true" in path for _, path, _ in server.asked) > 1
 
 
+def test_one_that_was_made_anew_is_not_waited_for(small: Small, server: ApiServer, vrse: Vrse) -> None:
+    """It goes between two watches, of which none tells."""
+    small.request(className="fast")
+    server.steps = 1
+
+    def replaced() -> None:
+        with small.cluster.unchecked(REQUEST) as body:
+            body["metadata"]["uid"] = "another"
+
+    server.meanwhile = replaced
+    done = vrse("wait", "run", "--for", "safe")
+    assert done.code == 4
+    assert "went before it was safe" in done.err
+
+
+@pytest.mark.parametrize(("field", "said"), [("namespace:", ""), ("name: [a]", "metadata.name is ['a']")])
+def test_metadata_that_is_empty_or_no_text(field: str, said: str, tmp_path: Path, vrse: Vrse) -> None:
+    path, key = tmp_path / "run.yaml", field.partition(":")[0]
+    lines = vrse(*CREATE, "--dry-run", "-o", "yaml").out.splitlines()
+    path.write_text("\n".join(f"  {field}" if line.startswith(f"  {key}:") else line for line in lines))
+    done = vrse("create", "run", "-f", str(path))
+    assert done.code == (2 if said else 0), done.err
+    assert said in done.err
+
+
 # create
 
 

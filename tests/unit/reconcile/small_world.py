@@ -17,6 +17,7 @@ from volatile_rse.adapters.clock import FakeClock
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.api.volatilerseclass import SITE_TOKENS, VolatileRSEClassSpec
 from volatile_rse.builders.objects import (
@@ -114,6 +115,9 @@ class Small:
         """PersistentVolume that its bytes are on."""
         self.may_go = False
         """The VolatileRSE may go before its outputs are safe: its deadline is over, or its namespace goes."""
+        self.hears_every = 1
+        """Visits from one word of the watches to the next: more than one where they are late."""
+        self._visits = 0
         self.sweep_every = 1
         """Steps from one visit to the next: more than one where every event is lost."""
         self.at_each_stage: Callable[[Small], None] | None = None
@@ -301,7 +305,9 @@ class Small:
         if self._reconciler is None:
             self._reconciler = Reconciler(self.world(), self._counting)
         _FAULTS.heard.clear()
-        self._follow(self._reconciler)
+        self._visits += 1
+        if self._visits % self.hears_every == 0 or self.hears_every == 1:
+            self._follow(self._reconciler)
         try:
             self._reconciler.visit(self.record_id, (REQUEST.namespace or "", REQUEST.name))
         except Killed:
@@ -361,7 +367,11 @@ class Small:
 
     def _agent_at(self, address: str, name: str) -> Buffer:
         pod = self.cluster.get(Ref("Pod", "bufs", name_of(self.record_id, Piece.POD))) or {}
-        assert (address, name) == (pod["status"]["podIP"], agent_host(self.record_id))
+        now = (pod.get("status") or {}).get("podIP")
+        if self.hears_every > 1 and address != now:
+            # The operator does not know yet that this pod is gone.
+            raise UnreachableError(Reason.BUFFER_UNREACHABLE, f"Nobody answers at {address}")
+        assert (address, name) == (now, agent_host(self.record_id))
         return self.buffer
 
     # What is seen.

@@ -9,9 +9,13 @@ import pytest
 
 from tests.unit.reconcile.scenarios import FILES
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.api.conditions import Reason
+from volatile_rse.builders.objects import record_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.reconciler import Reconciler
 
 STEPS = 60
@@ -154,3 +158,38 @@ def test_what_never_began_is_over_likewise(why: str) -> None:
         small.request(session={"startTimeout": "3s"}, ttlAfterFinished="20s")
     small.until(lambda: small.is_gone, steps=200)
     assert small.truth["session"]["endReason"] == why
+
+
+def test_a_loss_that_nobody_has_acknowledged_is_not_deleted_with_it() -> None:
+    small = over("1s")
+    with small.cluster.unchecked(small_record(small)) as body:
+        body["status"]["losses"] = [small.cluster.stamp()]
+    small.until(lambda: small.truth.get("freedAt"))
+    stays(small)
+
+
+def test_an_output_that_took_nothing_is_told_and_not_deleted() -> None:
+    small = over("1s", "other/a")
+    small.until(small.is_closed)
+    assert small.truth["outcome"]["empty"] == ["kept"]
+    stays(small)
+
+
+def test_a_deletion_that_is_refused_holds_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = over("1s")
+    delete = small.cluster.delete
+
+    def refusing(ref: Ref, uid: str) -> object:
+        if ref == REQUEST:
+            raise RefusedError(Reason.CLUSTER_REFUSED, "The API server refused DELETE VolatileRSE: 403")
+        return delete(ref, uid)
+
+    monkeypatch.setattr(small.cluster, "delete", refusing)
+    small.until(lambda: small.truth.get("closedAt"), 300)
+    assert "403" in small.message
+    monkeypatch.undo()
+    small.until(lambda: small.is_gone)
+
+
+def small_record(small: Small) -> Ref:
+    return Ref("RSERecord", None, record_name(small.record_id))
