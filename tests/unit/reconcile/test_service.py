@@ -232,7 +232,9 @@ def test_agents_that_hang_cost_the_others_nothing(tmp_path: Path, monkeypatch: p
         service.start()
         try:
             awaited(lambda: all(service._queue.is_slow(key) for key in keys))
+            # They hang for longer than anything here takes, and the service waits for its threads longer still.
             monkeypatch.setattr(service_module, "_VISIT", 60)
+            monkeypatch.setattr(service_module, "_PATIENCE", 90)
             service._allowed.clear()
             awaited(lambda: len(asked) == 2)
             for number in range(50):
