@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,7 @@ def section(known: Mapping[str, Any], machine: Sequence[str] = ()) -> Iterator[s
         cells = [_told(tell, one) for one in runs.values()]
         judged = "; ".join(filter(None, (aim.judged(after) for aim in aims)))
         yield f"| {what} | {' | '.join(cells)} | {judged} |"
-    for line in (*_growth(after), *_kinds(after)):
+    for line in (*_growth(after), *_where(after), *_kinds(after)):
         yield from ("", line)
 
 
@@ -150,6 +151,24 @@ def _kinds(after: Mapping[int, One]) -> Iterator[str]:
         counts: Mapping[str, float] = json.loads(one.get(key, "{}"))
         if said := [f"{what} {count:.3g}" for what, count in counts.items() if count >= _SHOWN]:
             yield f"Among {one['size']:,} a buffer's requests {when} are: {', '.join(said)}."
+
+
+def _where(after: Mapping[int, One]) -> list[str]:
+    """Say where the time of the greatest burst goes."""
+    one = after[max(after)] if after else {}
+    if not one or not _is_whole(one) or not one.get("burst_cpu"):
+        return []
+    parts = (
+        ("operator", "burst_cpu"),
+        ("API server and etcd", "burst_api"),
+        ("other controllers", "burst_controllers"),
+    )
+    used = {who: one["size"] * one[key] for who, key in parts if one.get(key)}
+    said = ", ".join(f"{who} {seconds:.0f} s" for who, seconds in used.items())
+    cores = os.cpu_count() or 1
+    share = sum(used.values()) / (one["ready_seconds"] * cores)
+    of_all = f"{share:.0%} of what {cores} cores have until all are Ready"
+    return [f"Where the time of {one['size']:,} goes: {said} of processor time, which is {of_all}."]
 
 
 def _growth(after: Mapping[int, One]) -> list[str]:

@@ -91,3 +91,10 @@ def test_what_the_requests_were() -> None:
 def test_a_delay_is_told() -> None:
     assert "answer\nafter 20 ms: " in lines(*ALL, delay=0.02)["text"]
     assert "answer\nat once: " in lines(*ALL)["text"]
+
+
+def test_where_the_time_of_the_greatest_goes() -> None:
+    said = lines(*ALL)["text"]
+    parts = "operator 100 s, API server and etcd 200 s, other controllers 100 s of processor time"
+    assert f"Where the time of 1,000 goes: {parts}" in said
+    assert "Where the time" not in lines(one("after", 100, ready=99))["text"]
