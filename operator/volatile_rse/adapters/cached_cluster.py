@@ -84,7 +84,7 @@ class CachedCluster(Cluster):
             reflector.stop()
 
     def unsynced(self, seconds: float) -> tuple[str, ...]:
-        """Wait until every scope was listed once; name those that were not within these seconds, and why."""
+        """Wait until every scope is listed and watched; name those that were not within these seconds, and why."""
         until = self._clock() + seconds
         waited = [(reflector, reflector.synced.wait(max(until - self._clock(), 0))) for reflector in self.reflectors]
         return tuple(f"{reflector.view.scope}: {reflector.trouble}" for reflector, is_synced in waited if not is_synced)
@@ -323,7 +323,7 @@ class Reflector:
     ) -> None:
         self.view = view
         self.synced = threading.Event()
-        """The scope was listed once."""
+        """The scope was listed, and a watch of it was accepted."""
         self._source = source
         self._told = told
         self._clock = clock

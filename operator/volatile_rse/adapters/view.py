@@ -18,8 +18,6 @@ T = TypeVar("T")
 _Key = tuple[str, str]
 """Namespace, empty where there is none, and name."""
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-
-
 _REMEMBERED = 600.0
 """Seconds for which a deletion is remembered: no answer that is older than it comes later."""
 
@@ -206,9 +204,6 @@ class View:
                     if self._entries.get(key) == entry:
                         self._derived[read][key] = entry.version, entry.uid, value
             yield value
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 def is_kept(deleted: Object) -> bool:

@@ -23,7 +23,7 @@ _BY_UID = (
 """Effects that delete one very object, whatever has its name by then."""
 _BY_CATALOGUE = (do.Hide, do.AllowDeletion, do.DeleteRse, do.ExpireLedger, do.ExpireRule)
 """Effects that rest upon what Rucio has just said."""
-_BY_RECORD = (do.Fence, do.Seal, do.FreePod, do.ReleaseRequest, do.ReleaseRecord)
+_BY_RECORD = (do.Fence, do.Seal, do.FreePod, do.ReleaseRequest, do.ReleaseRecord, do.DeleteRequest)
 """Effects that rest upon what the record says."""
 
 
