@@ -28,6 +28,11 @@ _CLONE = STATE / "clone"
 _OWNER = f"{LABEL}.clone"
 _READY = 180
 """Seconds in which a new cluster must be ready."""
+_MUTATING_POLICIES: dict[str, Any] = {
+    "featureGates": {"MutatingAdmissionPolicy": True},
+    "runtimeConfig": {"admissionregistration.k8s.io/v1beta1": "true"},
+}
+"""Have MutatingAdmissionPolicy work, which is general from Kubernetes 1.36 on. Either of the two alone does not do."""
 
 
 def kubectl(*argv: str, stdin: str | None = None) -> str:
@@ -104,7 +109,7 @@ def up() -> None:
 
 def _create(image: str, log: Log) -> None:
     STATE.mkdir(exist_ok=True)
-    configuration: dict[str, Any] = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}
+    configuration: dict[str, Any] = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", **_MUTATING_POLICIES}
     if image != _PUBLISHED:
         configuration["networking"] = {"disableDefaultCNI": True, "podSubnet": "10.244.0.0/16"}
     log.run(
