@@ -8,7 +8,7 @@ import time
 
 from rucio.db.sqla import models
 from rucio.db.sqla.session import get_session
-from sqlalchemy import delete  # type: ignore[import-not-found]  # of the image
+from sqlalchemy import delete  # type: ignore[import-not-found,unused-ignore]  # of the image
 
 DAEMONS = {
     "judge-evaluator": ["--sleep-time", "1"],

@@ -6,7 +6,7 @@ import sys
 from rucio.db.sqla import models
 from rucio.db.sqla.session import get_engine, get_session
 from rucio.db.sqla.util import build_database, create_base_vo, create_root_account
-from sqlalchemy import inspect, select  # type: ignore[import-not-found]  # of the image
+from sqlalchemy import inspect, select  # type: ignore[import-not-found,unused-ignore]  # of the image
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rucio.db.sqla.models import AccountLimit
-from sqlalchemy import select  # type: ignore[import-not-found]  # of the image
+from sqlalchemy import select  # type: ignore[import-not-found,unused-ignore]  # of the image
 
 
 def has_permission(issuer: Any, action: str, kwargs: dict[str, Any], *, session: Any) -> bool | None:  # noqa: ANN401
