@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from volatile_rse.session.errors import SessionError
 
-__all__ = ["Mounted", "mounted"]
+__all__ = ["CONFIG", "SECRET", "Mounted", "mounted"]
 
-_SECRET = ("VRSE_SECRET", "/etc/vrse-secret")
-_CONFIG = ("VRSE_CONFIG", "/etc/vrse")
-"""Variable, and the folder where it is not set."""
+SECRET, CONFIG = "VRSE_SECRET", "VRSE_CONFIG"
+"""Variables that name the folders."""
+_USUAL = {SECRET: "/etc/vrse-secret", CONFIG: "/etc/vrse"}
+"""The folders where they are not set."""
 
 _NEEDED = ("VRSE_ROOT_URL", "VRSE_DAVS_URL", "VRSE_OUTBOX", "VRSE_RSE", "ca.crt")
 """Of the ConfigMap, of every session."""
@@ -72,9 +73,19 @@ class Mounted(NamedTuple):
         """Read a key of the ConfigMap that not every session has."""
         return self.value(key) if (self.config / key).is_file() else None
 
+    def names(self) -> list[str]:
+        """Give the keys of the ConfigMap."""
+        # Kubernetes keeps what it has turned aside under names that begin with dots.
+        return sorted(path.name for path in self.config.iterdir() if path.is_file() and path.name[:1] != ".")
+
     def stamp(self) -> tuple[object, ...]:
         """Give what changes when something of it is written anew."""
-        return tuple(_stamp(path) for path in (self.token_file, self.authority_file, *self.authorities()))
+        return tuple(map(self.stamp_of, (self.token_file, self.authority_file, *self.authorities())))
+
+    @staticmethod
+    def stamp_of(path: Path) -> tuple[object, ...]:
+        """Give what changes when one file of it is written anew."""
+        return _stamp(path)
 
     def check(self) -> None:
         """See that all is there.
@@ -90,7 +101,7 @@ class Mounted(NamedTuple):
                 f"There is no session here, it is not usable yet, or it is over: no {', no '.join(sorted(missing))}. "
                 "Wait for it: kubectl wait --for=condition=Usable vrse/NAME. This pod needs the label "
                 "volatilerse.io/session: NAME, and the Secret and the ConfigMap NAME-vrse mounted at "
-                f"{_SECRET[1]} and {_CONFIG[1]}; where they are elsewhere, set {_SECRET[0]} and {_CONFIG[0]} to these "
+                f"{_USUAL[SECRET]} and {_USUAL[CONFIG]}; where they are elsewhere, set {SECRET} and {CONFIG} to these "
                 "folders. If the session is over, create another VolatileRSE."
             )
             raise SessionError(message)
@@ -104,7 +115,7 @@ def mounted() -> Mounted:
     SessionError
         There are none; the words say what to do.
     """
-    found = Mounted(*(Path(os.environ.get(name) or usual) for name, usual in (_SECRET, _CONFIG)))
+    found = Mounted(*(Path(os.environ.get(name) or usual) for name, usual in _USUAL.items()))
     found.check()
     return found
 

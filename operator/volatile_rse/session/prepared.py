@@ -15,7 +15,7 @@ from typing import NamedTuple
 from volatile_rse.session.errors import SessionError
 from volatile_rse.session.mounted import Mounted
 
-__all__ = ["Prepared", "announce", "prepare", "private_folder"]
+__all__ = ["Prepared", "announce", "make_private", "prepare", "private_folder", "put"]
 
 _SYSTEM = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 """Where distributions keep their list of authorities."""
@@ -33,19 +33,28 @@ class Prepared(NamedTuple):
     trusted: Path
     """One file of the buffer's authority and of all that Python's libraries trust otherwise."""
 
+    def is_whole(self, mounted: Mounted) -> bool:
+        """Tell whether all of it is still there: what is temporary may be tidied up."""
+        authorities = [self.authorities / path.name for path in mounted.authorities()]
+        return _is_private(self.token) and all(path.is_file() for path in (self.trusted, *authorities))
+
 
 def private_folder(mounted: Mounted) -> Path:
-    """Make the folder of this user and this session that nobody else may enter, and give it.
+    """Name the folder of this user and this session."""
+    # On a machine that is shared two sessions of one user may have one folder for what is temporary.
+    about = "\0".join((str(mounted.secret), str(mounted.config), mounted.value("VRSE_OUTBOX")))
+    digest = hashlib.sha256(about.encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"vrse-{os.getuid()}-{digest}"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that nobody else may enter, where it is not there.
 
     Raises
     ------
     SessionError
         One of its name is another's, or open to others.
     """
-    # On a machine that is shared two sessions of one user may have one folder for what is temporary.
-    about = "\0".join((str(mounted.secret), str(mounted.config), mounted.value("VRSE_OUTBOX")))
-    digest = hashlib.sha256(about.encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"vrse-{os.getuid()}-{digest}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -58,7 +67,6 @@ def private_folder(mounted: Mounted) -> Path:
             "TMPDIR to a folder of your own."
         )
         raise SessionError(message)
-    return folder
 
 
 def prepare(mounted: Mounted, folder: Path) -> Prepared:
@@ -72,10 +80,10 @@ def prepare(mounted: Mounted, folder: Path) -> Prepared:
     token = mounted.token_file
     if not _is_private(token):
         token = folder / "token"
-        _put(token, mounted.token().encode(), 0o600)
+        put(token, mounted.token().encode(), 0o600)
     trusted = folder / "trusted.pem"
     lists = [*map(_file, _usual_lists()), mounted.authority().encode()]
-    _put(trusted, b"".join(text.rstrip() + b"\n" for text in lists if text), 0o644)
+    put(trusted, b"".join(text.rstrip() + b"\n" for text in lists if text), 0o644)
     return Prepared(token, _authorities(mounted, folder), trusted)
 
 
@@ -124,7 +132,7 @@ def _authorities(mounted: Mounted, folder: Path) -> Path:
     # Whatever the umask is.
     made.chmod(0o755)
     for path in files:
-        _put(made / path.name, path.read_bytes(), 0o644)
+        put(made / path.name, path.read_bytes(), 0o644)
     for old in set(made.glob("*.[0-9]")) - {made / path.name for path in files}:
         old.unlink(missing_ok=True)
     return made
@@ -138,7 +146,7 @@ def _is_private(path: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & _OTHERS
 
 
-def _put(target: Path, content: bytes, mode: int) -> None:
+def put(target: Path, content: bytes, mode: int) -> None:
     """Replace a file: who reads it has the old one or the new one, and no moment shows it to others."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".new-")
     try:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import threading
 import time
+import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -17,8 +20,8 @@ from volatile_rse.session.errors import SessionError
 from volatile_rse.session.inputs import Input, InputFile, by_input, read_list
 from volatile_rse.session.mounted import Mounted, mounted
 from volatile_rse.session.paths import below
-from volatile_rse.session.prepared import Prepared, announce, prepare, private_folder
-from volatile_rse.session.table import Rows, as_html, as_text, duration, size
+from volatile_rse.session.prepared import Prepared, announce, make_private, prepare, private_folder
+from volatile_rse.session.table import Row, Table, duration, size
 from volatile_rse.session.webdav import WebDav, Written
 
 __all__ = ["Session", "current"]
@@ -43,7 +46,6 @@ class Session:
     def __init__(self, found: Mounted) -> None:
         self._mounted = found
         self._folder = private_folder(found)
-        self._lock = threading.Lock()
         self._stamp: tuple[object, ...] = ()
         self._prepared = self._refreshed()
         self._list: tuple[str, float, list[InputFile]] | None = None
@@ -93,12 +95,19 @@ class Session:
         if staged:
             there = self._webdav().there(file.path for file in known[name].files)
             files = [file for file, is_there in zip(known[name].files, there) if is_there]
-        return [self._url(file.path, https=https) for file in files]
+        urls = [self._url(file.path, https=https) for file in files]
+        if odd := [] if https else [url for url in urls if "#" in url]:
+            message = f"ROOT opens no root:// URL with # in it, as {odd[0]} has: read such files by https=True."
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return urls
 
     def fileset(
-        self, treename: str = "Events", *, https: bool = False, staged: bool = False
+        self, treename: str = "Events", *, https: bool = True, staged: bool = False
     ) -> dict[str, dict[str, dict[str, str]]]:
-        """Give all inputs as coffea wants them: ``{name: {"files": {url: treename}}}``."""
+        """Give all inputs as coffea wants them: ``{name: {"files": {url: treename}}}``.
+
+        By https, as uproot reads best, and beside ROOT in one process.
+        """
         urls = {name: self.files(name, https=https, staged=staged) for name in self.inputs}
         return {name: {"files": dict.fromkeys(found, treename)} for name, found in urls.items()}
 
@@ -120,7 +129,27 @@ class Session:
             The path leads out of the outbox, or cannot be part of a URL.
         """
         self._refreshed()
-        return self._url(below(self._outbox, relative), https=https)
+        path = below(self._outbox, relative)
+        if "#" in path and not https:
+            message = (
+                f"{relative!r} has # in it, after which ROOT takes nothing of a root:// URL as a path: use another."
+            )
+            raise SessionError(message)
+        return self._url(path, https=https)
+
+    def upload(self, source: str | os.PathLike[str], relative: str) -> None:
+        """Copy a file of this machine into the outbox, by https; one of that path is replaced.
+
+        For what is written by a library that cannot write to the buffer itself.
+
+        Raises
+        ------
+        SessionError
+            The path is none of the outbox, the file cannot be read, or the buffer refuses or has no room.
+        """
+        path = below(self._outbox, relative)
+        self._refreshed()
+        self._webdav().upload(Path(source), path)
 
     def publish(self, relative: str) -> None:
         """Have a file of the outbox kept at once: it is renamed into the publish folder, and can no longer be changed.
@@ -141,10 +170,10 @@ class Session:
         self._webdav().rename(source, below(folder, relative))
 
     def __repr__(self) -> str:
-        return as_text(self._rows())
+        return self._table().text
 
     def _repr_html_(self) -> str:
-        return as_html(self._rows())
+        return self._table().html
 
     @property
     def _outbox(self) -> str:
@@ -161,10 +190,11 @@ class Session:
         return WebDav(found.value("VRSE_DAVS_URL"), found.authority_file, found.token, self.rse)
 
     def _refreshed(self) -> Prepared:
-        """Prepare anew what has changed since the last time."""
-        with self._lock:
+        """Prepare anew what has changed since the last time, or is there no longer."""
+        with _LOCK:
             stamp = self._mounted.stamp()
-            if stamp != self._stamp:
+            if stamp != self._stamp or not self._prepared.is_whole(self._mounted):
+                make_private(self._folder)
                 self._prepared = prepare(self._mounted, self._folder)
                 self._stamp = stamp
             return self._prepared
@@ -185,21 +215,26 @@ class Session:
             self._list = kept = (url, time.monotonic(), read_list(self._webdav().read(path)))
         return kept[2]
 
-    def _rows(self) -> Rows:
-        rows = [("RSE", _told(lambda: self.rse))]
+    def _table(self) -> Table:
+        rows = [Row("RSE", _told(lambda: self.rse))]
+        arriving: bool | None = None
         try:
+            self._mounted.check()
             known = self.inputs
         except SessionError as error:
-            rows.append(("inputs", f"not known: {error}"))
+            rows.append(Row("inputs", f"not known: {error}"))
         else:
-            rows += [(f"input {name}", self._staged(entry)) for name, entry in known.items()]
-        rows.append(("written", _told(lambda: self._written("VRSE_OUTBOX"))))
+            staged = [self._staged(entry) for entry in known.values()]
+            if all(row.known for row in staged):
+                arriving = any(row.share is not None for row in staged)
+            rows += staged
+        rows.append(Row("written", _told(lambda: self._written("VRSE_OUTBOX"))))
         if self._mounted.optional("VRSE_PUBLISH") is not None:
-            rows.append(("to be published", _told(lambda: self._written("VRSE_PUBLISH"))))
-        rows.append(("time left", _told(self._time_left)))
-        return rows
+            rows.append(Row("to be published", _told(lambda: self._written("VRSE_PUBLISH"))))
+        rows.append(Row("time left", _told(self._time_left)))
+        return Table(tuple(rows), arriving)
 
-    def _staged(self, entry: Input) -> str:
+    def _staged(self, entry: Input) -> Row:
         """Say how much of an input is there; what was once found to be is not looked for again."""
         # The files of an input never change while the session lives.
         pending = self._pending.setdefault((self._outbox, entry.name), deque(entry.files))
@@ -215,8 +250,12 @@ class Session:
                     break
         except SessionError as error:
             why = f"; of the others it is not known: {error}"
+        there = entry.bytes - sum(file.bytes for file in pending)
         number = f"{len(entry.files) - len(pending)} of {len(entry.files)} files staged"
-        return f"{'at least ' if unasked else ''}{number}, {size(entry.bytes)} in all{why}"
+        amount = f"{size(there)} of {size(entry.bytes)}" if pending else f"{size(entry.bytes)} in all"
+        share = None if not pending else there / entry.bytes if entry.bytes else 0.0
+        value = f"{'at least ' if unasked else ''}{number}, {amount}{why}"
+        return Row(f"input {entry.name}", value, share, known=not why)
 
     def _written(self, key: str) -> str:
         folder, until = self._mounted.value(key), time.monotonic() + _PATIENCE
@@ -253,13 +292,26 @@ def current() -> Session:
         session = _KNOWN.get(found)
         if session is None:
             session = _KNOWN[found] = Session(found)
+        if session not in _FOLLOWED:
+            _FOLLOWED.add(session)
             threading.Thread(target=_follow, args=(session,), name="volatile-rse-session", daemon=True).start()
     session._announce()  # noqa: SLF001 - no method for others
     return session
 
 
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 _KNOWN: dict[Mounted, Session] = {}
+_FOLLOWED: weakref.WeakSet[Session] = weakref.WeakSet()
+"""Those whose copies a thread of this process keeps up to date."""
+
+
+def _forked() -> None:
+    """Begin anew: a child has none of its parent's threads, neither one that follows nor one that holds the lock."""
+    global _LOCK, _FOLLOWED
+    _LOCK, _FOLLOWED = threading.RLock(), weakref.WeakSet()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _follow(session: Session) -> None:

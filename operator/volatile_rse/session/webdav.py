@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree as ET
 
@@ -21,6 +21,8 @@ _TOLD = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT, HTTPStatus.MU
 """Whatever else is answered tells nothing of a file."""
 _WORDS = 300
 """Bytes of an answer that are told."""
+_WRITING = 600
+"""Seconds within which some bytes of a file are taken, or its end confirmed."""
 _DAV = "{DAV:}"
 
 
@@ -106,6 +108,26 @@ class WebDav:
             raise SessionError(message)
         return answer.body.decode()
 
+    def upload(self, source: Path, target: str) -> None:
+        """Write a file; one of that name is replaced.
+
+        Raises
+        ------
+        SessionError
+            It cannot be read, or the buffer does not answer, refuses or has no room.
+        """
+        try:
+            file = source.open("rb")
+        except OSError as error:
+            message = f"{source} cannot be read ({error.strerror}): write and close it first."
+            raise SessionError(message) from error
+        with file, self._opened(_WRITING) as connection:
+            size = {"Content-Length": str(source.stat().st_size)}
+            status = self._ask(connection, "PUT", target, size, file).status
+        if status not in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT):
+            message = f"{self._rse} has not taken {target} ({status}): try again; if it stays so, tell your admin."
+            raise SessionError(message)
+
     def rename(self, source: str, target: str) -> None:
         """Rename a file.
 
@@ -158,14 +180,19 @@ class WebDav:
             connection.close()
 
     def _ask(
-        self, connection: http.client.HTTPSConnection, method: str, path: str, headers: Mapping[str, str | bytes]
+        self,
+        connection: http.client.HTTPSConnection,
+        method: str,
+        path: str,
+        headers: Mapping[str, str | bytes],
+        body: BinaryIO | None = None,
     ) -> _Answer:
         sent: dict[str, str | bytes] = {"Authorization": f"Bearer {self._token()}", **headers}
         if method not in ("GET", "HEAD"):
-            sent["Content-Length"] = "0"
-        connection.request(method, quote(path, errors="surrogateescape"), headers=sent)
+            sent.setdefault("Content-Length", "0")
+        connection.request(method, quote(path, errors="surrogateescape"), body=body, headers=sent)
         answer = connection.getresponse()
-        body = answer.read()
+        words = answer.read()
         if answer.status in _REFUSALS:
             message = (
                 f"{self._rse} refuses {method} {path} ({answer.status}): the session is over (create another "
@@ -173,7 +200,7 @@ class WebDav:
             )
             raise SessionError(message)
         if answer.status not in _TOLD:
-            words = body[:_WORDS].decode(errors="replace").strip()
-            message = f"{self._rse} cannot {method} {path} ({answer.status}): {words or 'it says no more'}."
+            said = words[:_WORDS].decode(errors="replace").strip()
+            message = f"{self._rse} cannot {method} {path} ({answer.status}): {said or 'it says no more'}."
             raise SessionError(message)
-        return _Answer(answer.status, body)
+        return _Answer(answer.status, words)

@@ -12,7 +12,7 @@ from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from volatile_rse.adapters.authority import LocalAuthority, hashed_name
 from volatile_rse.api.rserecord import RSERecordSpec
@@ -175,11 +175,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._allowed():
             return
         # As XRootD does: the destination is what stands behind the host, and nothing of it is decoded.
-        target = urlsplit(self.headers["Destination"].encode("latin-1").decode())
+        target = "/" + self.headers["Destination"].encode("latin-1").decode().split("/", 3)[3]
         if (content := self.buffer.files.pop(self._path, None)) is None:
             self._answer(404)
             return
-        self.buffer.files[target.path] = content
+        self.buffer.files[target] = content
         self._answer(201)
 
     def do_PROPFIND(self) -> None:

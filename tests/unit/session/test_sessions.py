@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
+import shutil
+import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +27,7 @@ from tests.unit.session.small_buffer import FILES, INPUTS, OUTBOX, PUBLISH, Obje
 from volatile_rse import session as vrse
 from volatile_rse.adapters.authority import LocalAuthority, hashed_name
 from volatile_rse.builders.session import store_path
-from volatile_rse.session import notebook, sessions
+from volatile_rse.session import sessions
 
 
 def until(true: Callable[[], object], seconds: float = 10) -> None:
@@ -172,6 +178,99 @@ def test_what_is_asked_for_is_asked_with_the_token_of_now(objects: Objects, smal
     assert s.token_file.read_text() == small_buffer.token
 
 
+@pytest.mark.parametrize("gone", ["token", "trusted.pem", "authorities", ""])
+def test_what_was_tidied_up_is_made_anew_while_nobody_asks(
+    objects: Objects, small_buffer: SmallBuffer, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    assert objects
+    monkeypatch.setattr(sessions, "_EVERY", 0.01)
+    vrse.current()
+    token, authorities = Path(os.environ["BEARER_TOKEN_FILE"]), Path(os.environ["X509_CERT_DIR"])
+    trusted = Path(os.environ["SSL_CERT_FILE"])
+    path = token.parent / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    until(lambda: token.exists() and trusted.exists() and list(authorities.glob("*.0")))
+    assert (token.read_text(), mode(token), mode(token.parent)) == (small_buffer.token, 0o600, 0o700)
+
+
+def test_a_folder_that_somebody_else_has_made_meanwhile_gets_no_token(objects: Objects) -> None:
+    assert objects
+    s = vrse.current()
+    folder = s.token_file.parent
+    shutil.rmtree(folder)
+    folder.mkdir(mode=0o755)
+    with pytest.raises(vrse.SessionError, match="is not private"):
+        s.files("dimuon")
+    assert not list(folder.iterdir())
+
+
+def test_a_child_by_fork_is_not_held_up_by_what_its_parent_was_just_doing(
+    objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_EVERY", 0.01)
+    vrse.current()
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with sessions._LOCK:
+            held.set()
+            let_go.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - in the child
+        token = vrse.current().token_file
+        new = objects.renew(timedelta(hours=8))
+        until(lambda: token.read_text() == new)
+        os.write(write, b"followed")
+        os._exit(0)
+    os.close(write)
+    try:
+        ready, _, _ = select.select([read], [], [], 20)
+        assert ready, "the child hangs"
+        assert os.read(read, 20) == b"followed"
+    finally:
+        let_go.set()
+        thread.join()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(read)
+
+
+@pytest.mark.usefixtures("objects")
+def test_a_file_of_this_machine_is_uploaded(small_buffer: SmallBuffer, tmp_path: Path) -> None:
+    s = vrse.current()
+    (tmp_path / "made").write_bytes(b"12345")
+    s.upload(tmp_path / "made", "histograms/a b.root")
+    (tmp_path / "made").write_bytes(b"new")
+    s.upload(str(tmp_path / "made"), "histograms/a b.root")
+    assert small_buffer.files[f"{OUTBOX}/histograms/a b.root"] == b"new"
+
+
+@pytest.mark.usefixtures("objects")
+@pytest.mark.parametrize(
+    ("paths", "answer", "told"),
+    [
+        (("missing", "a"), 201, "missing cannot be read"),
+        ((".", "a"), 201, "cannot be read"),
+        (("made", "../a"), 201, r"has \.\."),
+        (("made", "a"), 507, r"cannot PUT .* \(507\)"),
+        (("made", "a"), 403, "the session is over"),
+        (("made", "a"), 404, r"has not taken .* \(404\)"),
+    ],
+)
+def test_what_cannot_be_uploaded_is_told(
+    small_buffer: SmallBuffer, tmp_path: Path, paths: tuple[str, str], answer: int, told: str
+) -> None:
+    (tmp_path / "made").write_bytes(b"12345")
+    small_buffer.answers["PUT"] = answer
+    with pytest.raises(vrse.SessionError, match=told):
+        vrse.current().upload(tmp_path / paths[0], paths[1])
+
+
 def test_another_session_in_the_same_pod_changes_what_was_set_here_and_nothing_else(
     objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,10 +315,11 @@ def test_urls_of_inputs(objects: Objects, small_buffer: SmallBuffer, *, long: bo
         "dimuon": (2, 3000),
         "other": (1, 7),
     }
-    assert s.fileset() == {
-        "dimuon": {"files": dict.fromkeys(s.files("dimuon"), "Events")},
-        "other": {"files": dict.fromkeys(s.files("other"), "Events")},
-    }
+    for https in (True, False):
+        assert s.fileset(https=https) == {
+            name: {"files": dict.fromkeys(s.files(name, https=https), "Events")} for name in ("dimuon", "other")
+        }
+    assert s.fileset() == s.fileset(https=True)
     # A long list is not fetched for every question.
     assert sum(".inputs-" in line for line in small_buffer.asked) == (1 if long else 0)
     with pytest.raises(vrse.SessionError, match="has no input 'dimoun'; it has dimuon, other"):
@@ -231,7 +331,7 @@ def test_only_what_has_arrived(small_buffer: SmallBuffer) -> None:
     s = vrse.current()
     del small_buffer.files[store_path(FILES[0].did)]
     assert s.files("dimuon", staged=True) == root_urls(FILES[1:])
-    assert set(s.fileset(staged=True)["dimuon"]["files"]) == set(root_urls(FILES[1:]))
+    assert set(s.fileset(https=False, staged=True)["dimuon"]["files"]) == set(root_urls(FILES[1:]))
     assert len(s.files("dimuon")) == 2
 
 
@@ -251,7 +351,7 @@ def test_a_list_that_is_none_is_told(objects: Objects, text: str) -> None:
         ("a.root", "a.root"),
         ("histograms/a.root", "histograms/a.root"),
         ("./histograms//a.root", "histograms/a.root"),
-        ("two words/a#1%20.root", "two words/a#1%20.root"),
+        ("two words/a%20.root", "two words/a%20.root"),
         (".hidden", ".hidden"),
     ],
 )
@@ -260,6 +360,33 @@ def test_where_to_write(small_buffer: SmallBuffer, relative: str, path: str) -> 
     assert s.path(relative) == f"root://vrse-abcdefghij.bufs.svc:1094/{OUTBOX}/{path}"
     put(small_buffer, s.path(relative, https=True).removeprefix(small_buffer.url))
     assert f"{OUTBOX}/{path}" in small_buffer.files
+
+
+@pytest.mark.usefixtures("objects")
+def test_a_name_that_root_cannot_open_is_told(small_buffer: SmallBuffer) -> None:
+    s = vrse.current()
+    with pytest.raises(vrse.SessionError, match="has # in it"):
+        s.path("a#1.root")
+    put(small_buffer, s.path("a#1.root", https=True).removeprefix(small_buffer.url))
+    assert [written.path for written in s.outputs] == ["a#1.root"]
+    s.publish("a#1.root")
+    assert f"{PUBLISH}/a#1.root" in small_buffer.files
+
+
+def test_an_input_that_root_cannot_open_is_warned_of_and_read_by_https(
+    objects: Objects, small_buffer: SmallBuffer
+) -> None:
+    odd = "/store/user/alice/00/00/a#1.root"
+    line = {"did": "user.alice:a#1.root", "inputs": ["dimuon"], "url": f"root://h:1094/{odd}", "bytes": 1}
+    objects.write_config(changed={"inputs.jsonl": json.dumps(line)})
+    small_buffer.files[odd] = b"x"
+    with pytest.warns(RuntimeWarning, match="ROOT opens no root:// URL with # in it"):
+        assert vrse.current().files("dimuon") == [f"root://vrse-abcdefghij.bufs.svc:1094/{odd}"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (url,) = vrse.current().files("dimuon", https=True)
+    headers = {"Authorization": f"Bearer {small_buffer.token}"}
+    assert requests.get(url, headers=headers, timeout=10).content == b"x"
 
 
 @pytest.mark.usefixtures("objects")
@@ -353,7 +480,7 @@ def test_the_table(small_buffer: SmallBuffer) -> None:
     assert shown.pop("time left").startswith("at most 8 h 59 min: the token ends at ")
     assert shown == {
         "RSE": "VRSE-ABCDEFGHIJ",
-        "input dimuon": "1 of 2 files staged, 3.0 kB in all",
+        "input dimuon": "[##########..........] 1 of 2 files staged, 1.5 kB of 3.0 kB",
         "input other": "1 of 1 files staged, 7 B in all",
         "written": f"1 files, 2.5 MB in {OUTBOX}",
         "to be published": f"1 files, 5 B in {PUBLISH}",
@@ -375,7 +502,7 @@ def test_a_table_that_takes_too_long_says_what_it_knows(
     # Each look at the clock is a minute later.
     clock = iter(range(0, 100_000, 60))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    assert rows(s)["input dimuon"].startswith("at least 1 of 2 files staged")
+    assert rows(s)["input dimuon"].endswith("] at least 1 of 2 files staged, 1.5 kB of 3.0 kB")
     assert rows(s)["written"].startswith("at least 0 files")
 
 
@@ -448,33 +575,6 @@ def test_the_token_is_shown_nowhere(small_buffer: SmallBuffer) -> None:
     signature = small_buffer.token.rpartition(".")[2]
     assert signature
     assert not [text for text in (repr(s), s._repr_html_(), str(told.value), str(vars(s))) if signature in text]
-
-
-class Shell:
-    """What an extension sees of IPython."""
-
-    def __init__(self) -> None:
-        self.magics: dict[str, Callable[[str], object]] = {}
-
-    def register_magic_function(self, func: Callable[[str], object], magic_kind: str, magic_name: str) -> None:
-        assert magic_kind == "line"
-        self.magics[magic_name] = func
-
-
-@pytest.mark.usefixtures("objects")
-def test_the_magic_shows_the_session() -> None:
-    shell = Shell()
-    vrse.load_ipython_extension(shell)
-    assert shell.magics["vrse"]("") is vrse.current()
-    assert notebook.load_ipython_extension is vrse.load_ipython_extension
-
-
-def test_the_magic_says_what_to_do_without_a_session(nothing_mounted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert nothing_mounted
-    shell = Shell()
-    vrse.load_ipython_extension(shell)
-    assert shell.magics["vrse"]("") is None
-    assert "There is no session here" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("objects")

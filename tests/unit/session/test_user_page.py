@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
+import fsspec
 import pytest
 import requests
 import uproot
@@ -17,11 +18,13 @@ import uproot
 from tests.unit.session.small_buffer import FILES, OUTBOX, PUBLISH, Objects, SmallBuffer, root_urls
 from volatile_rse import session as vrse
 from volatile_rse.builders.session import store_path
+from volatile_rse.session.fsspec import BufferFileSystem
 
 CHAPTER = (
     (Path(__file__).parents[3] / "docs" / "user.md").read_text().split("## From Python\n", 1)[1].split("\n## ", 1)[0]
 )
-READS_AND_WRITES, BY_UPROOT = re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL)
+READS_AND_WRITES, BY_UPROOT, WRITTEN_BY_UPROOT, *WITH_DASK = re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL)
+"""With Dask: tests/e2e/test_dask.py."""
 (NOTEBOOK,) = re.findall(r"```ipython\n(.*?)```", CHAPTER, re.DOTALL)
 (UNPACKED,) = re.findall(r"\n\n((?:    .+\n)+)\n", CHAPTER)
 
@@ -61,16 +64,29 @@ def test_an_input_is_read_an_output_written_and_kept(
     assert not [path for path in small_buffer.files if path.startswith(OUTBOX)]
 
 
-def test_uproot_reads_by_https(
-    objects: Objects, small_buffer: SmallBuffer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def plugged_in() -> Iterator[None]:
+    """Have fsspec use the plug-in, as it does where the wheel is installed."""
+    known = fsspec.get_filesystem_class("https")
+    fsspec.register_implementation("https", BufferFileSystem, clobber=True)
+    yield
+    fsspec.register_implementation("https", known, clobber=True)
+
+
+@pytest.mark.usefixtures("objects", "plugged_in")
+def test_uproot_reads_by_https_and_what_it_writes_is_uploaded(
+    small_buffer: SmallBuffer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert objects
     for number, file in enumerate(FILES):
         with uproot.recreate(tmp_path / "some.root") as made:
             made["Events"] = {"run": list(range(number + 3))}
         small_buffer.files[store_path(file.did)] = (tmp_path / "some.root").read_bytes()
     exec(BY_UPROOT, {"s": vrse.current()})  # noqa: S102 - the page's own lines
     assert sorted(capsys.readouterr().out.split()) == ["3", "4"]
+    exec(WRITTEN_BY_UPROOT.replace("/tmp", str(tmp_path)), {"s": vrse.current(), "uproot": uproot})  # noqa: S102, S108 - as above
+    (tmp_path / "back.root").write_bytes(small_buffer.files[f"{OUTBOX}/histograms/entries.root"])
+    with uproot.open(tmp_path / "back.root") as file:
+        assert sorted(file["entries"]["entries"].array().tolist()) == [3, 4]
 
 
 @pytest.mark.usefixtures("objects")
