@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2
 FORCED = $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help release wheels demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults test-scale up down
+.PHONY: help release wheels docs demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults test-scale up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ release: venv ## write kinds, manifests and chart to dist/ with OPERATOR_IMAGE a
 wheels: venv ## write the Python distributions to dist/: the operator's, and the one that a session imports
 	@$(BIN)/hatchling build -t wheel -d dist
 	@cd distributions/session && ../../$(BIN)/hatchling build -t wheel -d ../../dist
+
+docs: venv ## write the site of the pages in docs/ to dist/docs/
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html docs dist/docs
 
 lint: venv ## ruff, mypy, import rules
 	@$(BIN)/ruff check .
