@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2
 FORCED = $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help release wheels docs demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults test-scale up down
+.PHONY: help release wheels docs demo venv generate lint test test-unit test-fast bench test-mutants test-model test-matrix test-fuzz test-kills test-faults test-people test-scale up down
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,7 +51,7 @@ down: ## remove the testbed; FORCE=1: also while it is in use, or outputs are no
 	@$(PYTHON) -m testbed down $(FORCED)
 
 test-fast: up ## unit and end-to-end tests against a testbed that stays
-	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" tests
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not people" tests
 
 bench: up ## how fast it is, beside stock clients; writes docs/benchmarks.md (BENCH="staging table" does a part; BENCH=scale SCALE="100 300" many buffers)
 	@$(BIN)/python -c "from testbed import installation; installation.up()"
@@ -76,10 +76,13 @@ test-faults: up ## everything that may fail around a session fails, on the clust
 	@$(PYTEST) tests/e2e/test_faults.py tests/e2e/test_deletions.py tests/e2e/test_inputs.py tests/e2e/test_losses.py \
 		tests/e2e/test_outputs.py tests/e2e/test_kills.py tests/e2e/test_quotas.py tests/e2e/test_eviction.py
 
+test-people: up ## what people do, as the pages say: with longer waits, and more installed, than `make test` has time for
+	@$(PYTEST) -m people tests
+
 test-scale: up ## forty real buffers at once: what do they ask of the API server?
 	@$(PYTEST) tests/e2e/test_scale.py
 
 test: venv ## all but the long tests, on a testbed made anew and removed afterwards
 	@$(BIN)/python -m testbed prepare & $(MAKE) --no-print-directory lint || { kill $$!; exit 1; }; wait $$!
 	@$(BIN)/python -m testbed up --fresh --holder $$PPID $(FORCED)
-	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long" --plans 1000 --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --discard >/dev/null 2>&1 || true; exit $$status
+	@status=0; $(PYTEST) $(SIDE_BY_SIDE) -m "not long and not people" --plans 1000 --durations=20 tests || status=$$?; $(BIN)/python -m testbed down --discard >/dev/null 2>&1 || true; exit $$status

@@ -1,4 +1,4 @@
-"""The buffer's image is built as docs/operations.md says, wherever its XRootD comes from."""
+"""The buffer's image is built as docs/install.md and docs/operations.md say, wherever its XRootD comes from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.e2e.flows import docker
 
 pytestmark = [pytest.mark.grid, pytest.mark.slow]
 
-PAGE = (CHECKOUT / "docs" / "operations.md").read_text() + (CHECKOUT / "README.md").read_text()
+PAGE = (CHECKOUT / "docs" / "operations.md").read_text() + (CHECKOUT / "docs" / "install.md").read_text()
 
 
 @pytest.fixture

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from volatile_rse.api.volatilerse import VolatileRSESpec
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+SHOWN = {"text", "mermaid", "{include}", "{toctree}"}
+"""Languages of blocks that nobody executes."""
+EXECUTED = {
+    ("cli.md", "console"): "tests/unit/cli/test_page.py",
+    ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
+    ("install.md", "sh"): "tests/e2e/test_install_page.py",
+    ("operations.md", "yaml"): "tests/unit/test_operations_page.py",
+    ("user.md", "ipython"): "tests/unit/session/test_user_page.py",
+    ("user.md", "python"): "tests/unit/session/test_user_page.py",
+}
+"""Page and language of its blocks -> the test that executes them."""
 
 
 def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
@@ -50,3 +66,25 @@ def test_what_a_reader_would_stumble_over_is_a_warning(tmp_path: Path, text: str
     done = build(tmp_path / "docs", tmp_path / "site")
     assert done.returncode != 0
     assert warning in done.stderr
+
+
+def test_every_block_of_a_page_is_executed_by_a_test() -> None:
+    fences = {
+        (str(path.relative_to(DOCS)), language)
+        for path in DOCS.rglob("*.md")
+        for language in re.findall(r"^ *```(\S+)$", path.read_text(), re.MULTILINE)
+    }
+    assert {(page, language) for page, language in fences if language not in SHOWN} == set(EXECUTED)
+
+
+@pytest.mark.parametrize(("page", "module"), {(page, module) for (page, _), module in EXECUTED.items()})
+def test_the_test_of_a_page_reads_that_page(page: str, module: str) -> None:
+    assert f'"{page}"' in (ROOT / module).read_text()
+
+
+def test_the_request_of_the_readme_is_one_and_says_what_the_example_says() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    shown = yaml.safe_load(block)["spec"]
+    whole = yaml.safe_load((ROOT / "examples" / "dimuon" / "volatilerse.yaml").read_text())["spec"]
+    assert VolatileRSESpec.model_validate(shown)
+    assert {key: whole[key] for key in shown} == shown

@@ -74,6 +74,13 @@ def test_every_link_within_the_page_leads_somewhere() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
 
 
+def test_every_section_is_found_by_a_task() -> None:
+    tasks = PAGE.split("\n## ", 1)[0]
+    titles = re.findall(r"^##+ (.+)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert anchors - set(re.findall(r"\]\(#([^)]+)\)", tasks)) == {"the-testbed"}
+
+
 def test_the_grant_of_a_hub_means_what_the_page_says() -> None:
     (example,) = re.findall(r"```yaml\n(tenancy:\n.*?)```", PAGE, re.DOTALL)
     tenancy = Tenancy.model_validate(yaml.safe_load(example)["tenancy"])

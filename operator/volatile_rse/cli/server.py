@@ -284,7 +284,7 @@ class Server:
             told = f"There is no {what}."
             return CommandError(told, Actor.USER, "see `vrse list`, and choose namespace (-n) and cluster (--context).")
         told = f"The API server {self._host} does not have the kind VolatileRSE ({said})."
-        action = "install the operator there (README.md). USER: see that --context names the right cluster."
+        action = "install the operator there (docs/install.md). USER: see that --context names the right cluster."
         return CommandError(told, Actor.ADMIN, action)
 
 
