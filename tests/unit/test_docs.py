@@ -30,7 +30,8 @@ EXECUTED = {
 
 def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     """Do what ``make docs`` does."""
-    argv = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--builder", "html", source, target]
+    words = ["-m", "sphinx", "--quiet", "--fail-on-warning", "--builder", "html"]
+    argv = [sys.executable, *words, str(source), str(target)]
     # Colours would stand within the words that are looked for.
     environment = {**os.environ, "NO_COLOR": "1"}
     return subprocess.run(argv, check=False, capture_output=True, text=True, env=environment)

@@ -235,8 +235,8 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.CREDENTIAL_MISSING: Remedy(
         Actor.ADMIN,
         "Create the Secret that the class or the connection names, in the operator's namespace, with what the "
-        "message says is missing; docs/install.md has the commands. A site that gives its files to everybody needs no token "
-        "where the class says so (spec.sites[].anonymous), for VolatileRSEs made since.",
+        "message says is missing; docs/install.md has the commands. A site that gives its files to everybody needs no "
+        "token where the class says so (spec.sites[].anonymous), for VolatileRSEs made since.",
     ),
     Reason.CREDENTIAL_INVALID: Remedy(
         Actor.ADMIN,
