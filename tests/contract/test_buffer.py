@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from testbed import grid
 from tests.e2e import buffer_containers as containers
-from tests.e2e.buffer_containers import CLAIM, OUTBOX, PUBLISH, RECORD
+from tests.e2e.buffer_containers import CLAIM, LEASES, OUTBOX, PUBLISH, RECORD
 from tests.e2e.flows import docker, headers
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.endpoints import XrootdEndpoints
@@ -35,6 +35,7 @@ from volatile_rse.api.agent import (
     GateState,
     InputFile,
     InputState,
+    LeaseTotals,
     Manifest,
     OutputRule,
     OutputState,
@@ -74,6 +75,8 @@ class Around(Protocol):
     def write(self, path: str, data: bytes) -> None: ...
     def begin(self, path: str) -> None: ...
     def publish(self, path: str, data: bytes) -> None: ...
+    def lease(self, name: str, content: bytes) -> None: ...
+    def release(self, name: str) -> None: ...
     def is_refused(self, path: str) -> bool: ...
     def spoil(self, file: InputFile) -> None: ...
     def mend(self, file: InputFile, data: bytes) -> None: ...
@@ -124,6 +127,13 @@ class FakeAround(Around):
 
     def publish(self, path: str, data: bytes) -> None:
         self.buffer.publish(CLAIM, path, data)
+
+    def lease(self, name: str, content: bytes) -> None:
+        self.buffer.now = lambda: datetime.now(UTC)
+        self.buffer.lease(CLAIM, name, content)
+
+    def release(self, name: str) -> None:
+        self.buffer.release(CLAIM, name)
 
     def is_refused(self, path: str) -> bool:
         try:
@@ -222,6 +232,15 @@ class RealAround(Around):
             "MOVE", f"{door}{OUTBOX}/{path}", headers=sent, verify=str(self._live.bundle), timeout=20
         )
         assert answer.status_code in {201, 204}, answer.text
+
+    def lease(self, name: str, content: bytes) -> None:
+        answer = self._live.call("PUT", f"{LEASES}/{name}", data=content)
+        if answer.status_code == 403:
+            raise PermissionError(answer.text)
+        assert answer.status_code in {200, 201, 204}, answer.text
+
+    def release(self, name: str) -> None:
+        assert self._live.call("DELETE", f"{LEASES}/{name}").status_code in {200, 204}
 
     def is_refused(self, path: str) -> bool:
         return self._live.call("PUT", f"{OUTBOX}/{path}", data=b"late").status_code == 403
@@ -328,9 +347,50 @@ def test_a_buffer_that_was_told_nothing(around: Around) -> None:
     assert (report.copies.files, report.partial_files, report.partial_bytes, report.xrootd_restarts) == (0, 0, 0, 0)
     assert 0 < report.space.bytes_free <= report.space.bytes
     assert 0 < report.space.inodes_free <= report.space.inodes
-    assert set(report.knows) == {"outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred"}
+    assert set(report.knows) == {
+        "outputs",
+        "continuous",
+        "sourceless",
+        "listing",
+        "md5",
+        "plainRedirects",
+        "barred",
+        "leases",
+    }
+    assert report.leases is None
     for page in (around.buffer.inputs(), around.buffer.outputs(), around.buffer.copies()):
         assert (page.items, page.next) == ([], None)
+
+
+def test_leases_are_told_until_they_are_released_and_none_is_taken_after_the_fence(around: Around) -> None:
+    def told() -> LeaseTotals:
+        [found] = around.buffer.report().leases or []
+        return found
+
+    def is_until(hours: int) -> bool:
+        found, clock = told(), around.buffer.report().clock
+        return found.until is not None and clock is not None and 0 <= clock + hours * 3600 - found.until < 60
+
+    around.buffer.send_manifest(manifest(around))
+    assert told() == LeaseTotals(claim=CLAIM)
+    around.lease("job-1", b"2h")
+    assert (told().held, told().odd) == (1, [])
+    assert is_until(2)
+    around.lease("job-2", b"")
+    around.lease("job-1", b"3h\n")
+    assert told().held == 2
+    assert is_until(3)
+    around.release("job-1")
+    assert told().held == 1
+    assert is_until(1)
+    around.lease("job-3", b"till tomorrow")
+    assert told().held == 2
+    [odd] = told().odd
+    assert "job-3: what is in it is no duration" in odd
+    fenced(around)
+    with pytest.raises(PermissionError):
+        around.lease("late", b"7d")
+    assert told().held == 2
 
 
 def test_inputs_are_staged_and_what_failed_is_tried_again_when_it_is_wanted_again(around: Around) -> None:

@@ -43,10 +43,11 @@ from volatile_rse.ports.errors import PortError
 CLAIM, RECORD = "5f0c2f3e-claim", "abcdefgh23"
 OUTBOX = f"/outbox/{CLAIM}"
 PUBLISH = f"/publish/{CLAIM}"
+LEASES = f"/lease/{CLAIM}"
 RIGHTS = " ".join(
     [
         "storage.read:/store",
-        *(f"storage.{right}:{area}" for area in (OUTBOX, PUBLISH) for right in ("read", "create", "modify")),
+        *(f"storage.{right}:{area}" for area in (OUTBOX, PUBLISH, LEASES) for right in ("read", "create", "modify")),
     ]
 )
 ISSUER, AUDIENCE = "https://agent.sessions.invalid/", "https://agent.buffers.invalid"

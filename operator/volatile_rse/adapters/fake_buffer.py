@@ -28,6 +28,7 @@ from volatile_rse.api.agent import (
     InputPage,
     InputState,
     InputTotals,
+    LeaseTotals,
     Manifest,
     OutputPage,
     OutputRule,
@@ -40,6 +41,7 @@ from volatile_rse.api.agent import (
     rule_of,
 )
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.leases import fault_of_lease_name, time_of_lease
 from volatile_rse.api.text import WORDS, visible
 from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
@@ -98,7 +100,7 @@ class FakeBuffer(Buffer):
         self.xrootd_restarts = 0
         self.lacks: list[str] = []
         """What the file system of its volume cannot: nothing of that volume is ever staged or sealed."""
-        self.knows = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred"]
+        self.knows = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred", "leases"]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
@@ -117,6 +119,8 @@ class FakeBuffer(Buffer):
         """Path -> bytes of an input that have arrived."""
         self._outputs: dict[tuple[str, str], OutputState] = {}
         self._copies: dict[tuple[str, str, str], CopyState] = {}
+        self._leases: dict[tuple[str, str], tuple[datetime, bytes]] = {}
+        """Claim and name -> when it was written by its clock, and what."""
         self._torn: set[tuple[str, str]] = set()
         self._published: set[tuple[str, str]] = set()
         self._sums: dict[tuple[str, str], str] = {}
@@ -149,6 +153,23 @@ class FakeBuffer(Buffer):
         """Rename a file into the publish directory as a session does."""
         self.write(claim, path, data)
         self._published.add((claim, path))
+
+    def lease(self, claim: str, name: str, content: bytes = b"") -> None:
+        """Take or renew a lease as a session does.
+
+        Raises
+        ------
+        PermissionError
+            The directory of leases is closed.
+        """
+        if self._actual.mode != "open" or self.now is None:
+            message = f"the leases of {claim} are {self._actual.mode}"
+            raise PermissionError(message)
+        self._leases[claim, name] = self.now() + self.skew, content
+
+    def release(self, claim: str, name: str) -> None:
+        """Release one."""
+        del self._leases[claim, name]
 
     def advance(self) -> None:
         """Do all that is wanted."""
@@ -248,6 +269,7 @@ class FakeBuffer(Buffer):
             xrootd_restarts=self.xrootd_restarts,
             partial_files=len(self._partial),
             partial_bytes=sum(self._partial.values()),
+            leases=self._lease_totals(),
         )
 
     def send_manifest(self, manifest: Manifest) -> None:
@@ -452,6 +474,23 @@ class FakeBuffer(Buffer):
             )
             for name, states in groups.items()
         ]
+
+    def _lease_totals(self) -> list[LeaseTotals] | None:
+        if self._manifest is None or "leases" not in self.knows:
+            return None
+        found = []
+        for claim in self._manifest.claims:
+            taken = {name: what for (whose, name), what in self._leases.items() if whose == claim}
+            faults = {name: fault_of_lease_name(name) or time_of_lease(said)[1] for name, (_, said) in taken.items()}
+            ends = [
+                int((at + time_of_lease(said)[0]).timestamp())
+                for name, (at, said) in taken.items()
+                if not fault_of_lease_name(name)
+            ]
+            held = [end for end in ends if self.clock is not None and end > self.clock]
+            odd = [f"{name}: {fault}" for name, fault in faults.items() if fault]
+            found.append(LeaseTotals(claim=claim, held=len(held), until=max(held, default=None), odd=odd[:5]))
+        return found
 
     def _output_totals(self) -> list[OutputTotals]:
         groups: dict[tuple[str, str | None], list[tuple[tuple[str, str], OutputState]]] = {}

@@ -14,6 +14,7 @@ from volatile_rse.agent import abilities, ballast, listing
 from volatile_rse.agent.copying import Copying
 from volatile_rse.agent.gate import Gate, GateError
 from volatile_rse.agent.inventory import Inventory, with_live
+from volatile_rse.agent.leases import Leases
 from volatile_rse.agent.ledger import Ledger
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.publishing import Publishing
@@ -32,7 +33,7 @@ _FAILURES = 60
 """That a report names."""
 _PERIOD = 10.0
 """Seconds from one look at the room that is kept to the next."""
-_KNOWS = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred"]
+_KNOWS = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred", "leases"]
 
 
 class Buffer:
@@ -58,6 +59,7 @@ class Buffer:
         self.publishing = Publishing(places, self.ledger, self.gate, self.sealing, self.troubles)
         self.inventory = Inventory(places, self.ledger, self.troubles)
         self.copying = Copying(places, self.ledger, self.troubles, first=first)
+        self.leases = Leases(places)
         self._taking = threading.Lock()
         self._telling = threading.Lock()
         self._volume = places.volume()
@@ -91,7 +93,7 @@ class Buffer:
         """Work by this manifest from now on."""
         with self._taking:
             for claim in manifest.claims:
-                for area in ("outbox", "publish"):
+                for area in ("outbox", "publish", "lease"):
                     (self.places.namespace / area / claim).mkdir(parents=True, exist_ok=True)
             listing.write(self.places, manifest)
             access = Access.of(manifest, Path(self._trust.name))
@@ -170,6 +172,7 @@ class Buffer:
             partial_files=partial_files,
             partial_bytes=partial_bytes,
             lacks=self._lacks,
+            leases=None if manifest is None else self.leases.look(manifest.claims),
         )
 
     def _failures(self) -> list[Failure]:

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 REMOVED = (
     "it was a symbolic link, which no session makes, and was removed: ADMIN must find out who has access to the volume"
 )
-_SERVED = ("store", "outbox", "publish")
+_SERVED = ("store", "outbox", "publish", "lease")
 
 
 def is_link(found: Found) -> bool:

@@ -74,7 +74,7 @@ class Places:
 
     def make(self) -> None:
         """Create what belongs to the buffer on its volume."""
-        for area in ("store", "outbox", "publish"):
+        for area in ("store", "outbox", "publish", "lease"):
             (self.namespace / area).mkdir(parents=True, exist_ok=True)
         self.partial.mkdir(parents=True, exist_ok=True)
         # There before the volume can be full: it is written anew, and needs no room for that.

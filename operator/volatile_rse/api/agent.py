@@ -42,6 +42,7 @@ __all__ = [
     "InputPage",
     "InputState",
     "InputTotals",
+    "LeaseTotals",
     "Listing",
     "Located",
     "Manifest",
@@ -411,6 +412,18 @@ class OutputTotals(ApiModel):
     bytes: Count = 0
 
 
+class LeaseTotals(ApiModel):
+    """What holds a claim from outside the cluster: small files of ``/lease/<claim>/``."""
+
+    claim: ClaimUid
+    held: Count = 0
+    """Leases whose time is not over."""
+    until: Count | None = None
+    """When the last of them is over, in seconds of Unix time, by the clock where the agent runs; absent: none holds."""
+    odd: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=5)] = []
+    """What is there and is no lease, or does not say its time, each with what is wrong with it; some of many."""
+
+
 class CopyTotals(ApiModel):
     """Progress of all copies."""
 
@@ -474,3 +487,6 @@ class Report(ApiModel):
     """What has arrived of them: it takes space, and is not asked for again."""
     lacks: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=20)] = []
     """What a buffer needs of its volume's file system, and this one cannot, each with the error."""
+    leases: Annotated[list[LeaseTotals], Field(max_length=64)] | None = None
+    """Of each claim of the manifest in force. They count by themselves, not in ``version``. Absent: they cannot be read
+    now, or it is an agent that knows none."""

@@ -32,7 +32,7 @@ class ConditionType(StrEnum):
     CREDENTIALS_VALID = "CredentialsValid"
     """The credentials for the sites of this buffer exist and are complete."""
     SESSION_ACTIVE = "SessionActive"
-    """A pod of the session runs."""
+    """A pod of the session runs, or a lease holds it."""
     OUTPUTS_SAFE = "OutputsSafe"
     """Verified replicas of every output exist at its destination, asked live from Rucio."""
     DELETING = "Deleting"
@@ -478,8 +478,8 @@ MEANINGS: dict[Reason, str] = {
     Reason.NOT_NEEDED: "Nothing of this kind was asked for.",
     Reason.IN_PROGRESS: "It is being worked on; the message says what is awaited.",
     Reason.USABLE: "The session can read its inputs and write its outputs.",
-    Reason.WAITING_FOR_SESSION: "The buffer is usable, and no pod of the session has come yet.",
-    Reason.SESSION_RUNNING: "A pod of the session runs.",
+    Reason.WAITING_FOR_SESSION: "The buffer is usable, and no pod or lease of the session has come yet.",
+    Reason.SESSION_RUNNING: "A pod of the session runs, or a lease holds it.",
     Reason.SESSION_ENDED: "The session is over; what it has written is kept from here on.",
     Reason.DELETION_REQUESTED: "The VolatileRSE is being deleted; the message says what is awaited.",
     Reason.NOT_DELETING: "Nobody has asked for its deletion.",

@@ -143,9 +143,12 @@ class SessionTruth(StoredModel):
     extended_until: Time | None = None
     """Until when it may live as ``extendUntil`` asked and ``extendableUntil`` allows; absent: until its ttl."""
     started_at: Time | None = None
-    """When its first pod was seen."""
+    """When its first pod or lease was seen."""
     last_seen_at: Time | None = None
-    """When its last pod was seen; absent while one runs."""
+    """When its last pod or lease was seen; absent while one holds it."""
+    leased_until: Time | None = None
+    """Until when leases hold it at least, by the buffer's clock; it counts while the buffer does not answer. Absent:
+    none does."""
     ended_at: Time | None = None
     """When it ended, for good."""
     end_reason: Annotated[str, Field(max_length=64)] | None = None

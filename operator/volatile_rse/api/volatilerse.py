@@ -62,19 +62,20 @@ class Direct(ApiModel):
 class Session(ApiModel):
     """When the session begins and ends.
 
-    Its pods are those of the namespace with the label ``volatilerse.io/session: <name of the VolatileRSE>``.
+    Its pods are those of the namespace with the label ``volatilerse.io/session: <name of the VolatileRSE>``. Work
+    outside the cluster holds it by leases: small files below ``/lease`` of the buffer.
     """
 
     start_timeout: Duration = "1h"
-    """Counted from first Ready: without a pod by then, the session has ended."""
+    """Counted from first Ready: without a pod or a lease by then, the session has ended."""
     ttl: Duration = "8h"
     """Counted from first Ready: the session's end at the latest, if ``extendUntil`` does not give it longer."""
     extend_until: Moment | None = None
     """Let the session live until then. It is only raised, while the session lives, and counts at most until the class's
     ``maxTtl`` after first Ready; it never shortens what ``ttl`` gives."""
     end_grace: Duration = "5m"
-    """How long no pod may run before that is the session's end. A pod whose default container has ended for good
-    does not run, and a Job of the pods is awaited until it is Complete or Failed."""
+    """How long no pod may run and no lease hold before that is the session's end. A pod whose default container has
+    ended for good does not run, and a Job of the pods is awaited until it is Complete or Failed."""
     end_warning: Duration = "10m"
     """How long before its latest end the session is warned, by an Event and in its conditions."""
 

@@ -21,6 +21,8 @@ from volatile_rse.domain.settings import Settings
 __all__ = [
     "LONGEST_RIGHTS",
     "endpoint",
+    "lease_data",
+    "leasing",
     "listing_data",
     "listing_of",
     "outbox",
@@ -53,6 +55,16 @@ def publishing(claim: Claim) -> str | None:
     return f"/publish/{claim.uid}" if continuous else None
 
 
+def leasing(claim: Claim) -> str:
+    """Give the directory of the session's leases."""
+    return f"/lease/{claim.uid}"
+
+
+def lease_data(claim: Claim) -> dict[str, str]:
+    """Say in the session's ConfigMap where that is."""
+    return {"VRSE_LEASE": leasing(claim)}
+
+
 def store_path(did: Did, layout: Layout = "hash") -> str:
     """Give the path of a file on the buffer, as Rucio computes it."""
     return f"/store/{rse_path(layout, did.scope, did.name)}"
@@ -69,7 +81,7 @@ def token_scope(claim: Claim, scopes: Iterable[str]) -> str:
         Of the files of its inputs.
     """
     reads = [f"storage.read:{folder}" for folder in _outermost(_folder(scope) for scope in scopes)]
-    own = [folder for folder in (outbox(claim), publishing(claim)) if folder]
+    own = [folder for folder in (outbox(claim), publishing(claim), leasing(claim)) if folder]
     rights = [f"storage.{right}:{folder}" for folder in own for right in ("read", "create", "modify")]
     return " ".join([*reads, *rights])
 
@@ -150,6 +162,9 @@ def session_config(
         "VRSE_DAVS_URL": davs,
         "VRSE_OUTBOX": outbox(claim),
     }
+    if (public := record.public) is not None:
+        data["VRSE_PUBLIC_ROOT_URL"] = f"root://{public.host}:{public.root_port}"
+        data["VRSE_PUBLIC_DAVS_URL"] = f"https://{public.host}:{public.davs_port}"
     if (publish := publishing(claim)) is not None:
         data["VRSE_PUBLISH"] = publish
     if len(lines) <= _LIST_LIMIT:

@@ -30,7 +30,7 @@ class Issuer:
     """``iss``; it need not exist, since its keys are given here."""
     jwks: Mapping[str, Any]
     """``{"keys": […]}``, public keys only."""
-    paths: tuple[str, ...] = ("/store", "/outbox", "/publish")
+    paths: tuple[str, ...] = ("/store", "/outbox", "/publish", "/lease")
     """Where its tokens count; none would mean everywhere."""
     fenced_paths: tuple[str, ...] = ("/store",)
     """Where they still count once the buffer is fenced."""
@@ -104,7 +104,7 @@ def _tls() -> list[str]:
 def _server(site: str, gate: str) -> str:
     lines = [
         *_ports(),
-        *(f"all.export /{area}" for area in ("store", "outbox", "publish", "probe")),
+        *(f"all.export /{area}" for area in ("store", "outbox", "publish", "lease", "probe")),
         *_place(site),
         *_tls(),
         "xrootd.seclib libXrdSec.so",

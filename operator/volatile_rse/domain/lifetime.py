@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.domain.discard import is_unacknowledged
 from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.leases import leases_of
 from volatile_rse.domain.outputs import continuous_outputs
 from volatile_rse.domain.plan import request_of
 from volatile_rse.domain.session import Limits, Observation, SessionState, advance, end_of, is_due
@@ -39,6 +40,7 @@ def session_after(facts: Facts, record: Record, *, usable: bool) -> SessionState
         usable=usable,
         pods_running=facts.session.running,
         pods_finished=facts.session.finished,
+        leases=leases_of(facts, record),
         awaited=bool(facts.session.awaited),
         jobs=facts.session.jobs,
         written=written,
@@ -83,7 +85,7 @@ def limits_of(record: Record) -> Limits:
 
 
 def is_end_due(facts: Facts, record: Record) -> bool:
-    """Tell whether a session has been without a pod for so long that its end is due, if no Job starts another."""
+    """Tell whether nothing has held a session for so long that its end is due, if no Job starts another pod."""
     state = session_state(record.status.session)
     return state.ended_at is None and is_due(state, facts.now, limits_of(record))
 
@@ -128,7 +130,7 @@ def _is_to_be_read(record: Record) -> bool:
 def next_wake(facts: Facts, state: SessionState, record: Record) -> datetime | None:
     """Tell when a living session changes by the mere passing of time."""
     limits = limits_of(record)
-    times = [latest_end(state, record), warns_at(state, record)]
+    times = [latest_end(state, record), warns_at(state, record), state.leased_until]
     if state.last_seen_at is not None:
         times.append(later(state.last_seen_at, limits.end_grace))
     if state.ready_at is not None and continuous_outputs(record.spec):

@@ -12,6 +12,7 @@ from volatile_rse.api.agent import InputState, OutputState, Report
 from volatile_rse.api.schema import LARGEST
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Record
+from volatile_rse.domain.leases import doubt_leases
 from volatile_rse.domain.outputs import is_output
 from volatile_rse.domain.stage import SEALED
 
@@ -51,6 +52,8 @@ def doubt_report(record: Record, report: Report) -> str:
             return f"input {total.name} has {frozen[total.name]} files, and it counts {told}"
     if report.copies.verified + report.copies.failed > report.copies.files:
         return f"it counts more copies verified or failed than the {report.copies.files} that there are"
+    if why := doubt_leases(record, report):
+        return why
     return _doubt_origin(record, ((total.claim, total.name) for total in report.outputs))
 
 

@@ -9,7 +9,21 @@ from enum import StrEnum
 from volatile_rse.api.rserecord import JOBS
 from volatile_rse.domain.times import later
 
-__all__ = ["EndReason", "JobRef", "Limits", "Observation", "SessionState", "advance", "end_of", "is_due"]
+__all__ = [
+    "EndReason",
+    "JobRef",
+    "Leases",
+    "Limits",
+    "Observation",
+    "SessionState",
+    "advance",
+    "end_of",
+    "is_due",
+    "is_leased",
+]
+
+_SLACK = timedelta(minutes=5)
+"""What is known of the end of leases may be so much too early: a thousand jobs that renew theirs cost few writes."""
 
 
 class EndReason(StrEnum):
@@ -35,7 +49,7 @@ class Limits:
     ttl: timedelta
     """From first Ready."""
     end_grace: timedelta
-    """Without a pod."""
+    """Without a pod or a lease."""
     max_ttl: timedelta = timedelta()
     """From first Ready: how far it can be extended at most."""
 
@@ -59,11 +73,21 @@ class SessionState:
     """The end that it was given."""
     started_at: datetime | None = None
     last_seen_at: datetime | None = None
-    """When a pod of the session was last known to run; None while one runs."""
+    """When a pod or a lease was last known to hold the session; None while one does."""
+    leased_until: datetime | None = None
+    """Until when leases hold it at least; None: none does."""
     ended_at: datetime | None = None
     end_reason: EndReason | None = None
     jobs: tuple[JobRef, ...] = ()
     """Those that control its pods, as seen so far; the last ones are the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """What its buffer tells of a session's leases."""
+
+    until: datetime | None = None
+    """When the last one that holds it is over; None: none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,8 @@ class Observation:
     """Some selected pod is scheduled and has not finished."""
     pods_finished: bool = False
     """Some selected pod has finished: the session came, even if nobody saw it run."""
+    leases: Leases | None = None
+    """None: they are not known now."""
     awaited: bool = False
     """A Job of the pods has not ended: it may start another one."""
     jobs: tuple[JobRef, ...] = ()
@@ -106,7 +132,7 @@ def advance(state: SessionState, seen: Observation, limits: Limits) -> SessionSt
         return _ended(state, seen.now, EndReason.REQUESTED)
     if state.ready_at is None:
         return state
-    state = _pods(state, seen)
+    state = _held(state, seen)
     return _expire(state, seen, limits)
 
 
@@ -127,12 +153,29 @@ def end_of(state: SessionState, limits: Limits) -> datetime | None:
     return by_ttl if state.extended_until is None else max(by_ttl, state.extended_until)
 
 
-def _pods(state: SessionState, seen: Observation) -> SessionState:
-    if state.started_at is None and not (seen.pods_running or seen.pods_finished):
+def _held(state: SessionState, seen: Observation) -> SessionState:
+    state = replace(state, leased_until=_leased_until(state, seen))
+    holds = seen.pods_running or is_leased(state, seen.leases, seen.now)
+    if state.started_at is None and not (holds or seen.pods_finished):
         return state
-    last_seen_at = None if seen.pods_running else state.last_seen_at or seen.now
+    last_seen_at = None if holds else state.last_seen_at or seen.now
     jobs = _known(state.jobs, seen.jobs)
     return replace(state, started_at=state.started_at or seen.now, last_seen_at=last_seen_at, jobs=jobs)
+
+
+def is_leased(state: SessionState, leases: Leases | None, now: datetime) -> bool:
+    """Tell whether a lease holds a session: by the buffer's word, and without it by what is known of before."""
+    if leases is not None:
+        return leases.until is not None
+    return state.leased_until is not None and now < state.leased_until
+
+
+def _leased_until(state: SessionState, seen: Observation) -> datetime | None:
+    known, told = state.leased_until, seen.leases
+    if told is None or told.until is None:
+        return known if told is None else None
+    stays = known is not None and seen.now < known <= told.until <= later(known, _SLACK)
+    return known if stays else told.until
 
 
 def _known(before: tuple[JobRef, ...], now: tuple[JobRef, ...]) -> tuple[JobRef, ...]:
@@ -158,7 +201,7 @@ def _expire(state: SessionState, seen: Observation, limits: Limits) -> SessionSt
 
 
 def is_due(state: SessionState, now: datetime, limits: Limits) -> bool:
-    """Tell whether no pod has run for so long that only one that is awaited keeps the session."""
+    """Tell whether nothing has held the session for so long that only a pod that is awaited keeps it."""
     return state.last_seen_at is not None and now >= later(state.last_seen_at, limits.end_grace)
 
 

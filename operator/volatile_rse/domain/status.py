@@ -20,6 +20,7 @@ from volatile_rse.api.volatilerse import (
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.discard import is_unacknowledged
 from volatile_rse.domain.facts import Facts, Record
+from volatile_rse.domain.leases import is_held_by_lease, odd_leases
 from volatile_rse.domain.lifetime import latest_end, limits_of, warns_at
 from volatile_rse.domain.outputs import at_risk, empty_outputs, sealed_files, taken_paths
 from volatile_rse.domain.plan import Plan
@@ -412,7 +413,7 @@ def _credentials(record: Record, plan: Plan) -> _Said:
 
 def _session(facts: Facts, record: Record) -> _Said:
     said = _active(facts, record)
-    told = _extension(facts, record)
+    told = f"{_extension(facts, record)} {_odd_leases(facts, record)}".strip()
     return replace(said, message=f"{said.message} {told}".strip()) if told else said
 
 
@@ -432,6 +433,12 @@ def _extension(facts: Facts, record: Record) -> str:
     return f"{named}: class {class_!r} lets it live for {record.spec.class_snapshot.max_ttl} (maxTtl) from first Ready."
 
 
+def _odd_leases(facts: Facts, record: Record) -> str:
+    """Tell of what stands among the leases and does not say what its writer may think."""
+    odd = odd_leases(facts, record) if record.status.session.ended_at is None else ()
+    return f"Among its leases: {'; '.join(odd)}." if odd else ""
+
+
 def _active(facts: Facts, record: Record) -> _Said:
     type_, truth = ConditionType.SESSION_ACTIVE, record.status.session
     if truth.ended_at is not None:
@@ -443,19 +450,27 @@ def _active(facts: Facts, record: Record) -> _Said:
     if truth.ready_at is None:
         return _Said(type_, "False", *_because(unnamed)) if unnamed else _Said(type_, "False", Reason.PENDING)
     if warning := _warning(facts, record) or _refused(facts) or _taken(facts) or _missed(facts, record) or unnamed:
-        return _Said(type_, "True" if facts.session.running else "False", *_because(warning))
+        return _Said(type_, "True" if _is_held(facts, record) else "False", *_because(warning))
     if facts.session.running:
         return _Said(type_, "True", Reason.SESSION_RUNNING)
+    if is_held_by_lease(facts, record):
+        least = f" until {truth.leased_until}" if truth.leased_until else ""
+        return _Said(type_, "True", Reason.SESSION_RUNNING, f"No pod of it runs; a lease holds it at least{least}.")
     if truth.started_at is None:
-        return _Said(type_, "False", Reason.WAITING_FOR_SESSION, f"No {_labelled_pod(record)} has come yet.")
+        what = f"No {_labelled_pod(record)} has come yet, and no lease was taken."
+        return _Said(type_, "False", Reason.WAITING_FOR_SESSION, what)
     if facts.session.awaited:
         what = (
             f"No {_labelled_pod(record)} runs; Job {facts.session.awaited} is neither Complete nor Failed, and is "
             "awaited."
         )
         return _Said(type_, "False", Reason.IN_PROGRESS, what)
-    what = f"No {_labelled_pod(record)} runs; the grace of the session has begun."
+    what = f"No {_labelled_pod(record)} runs, and no lease holds; the grace of the session has begun."
     return _Said(type_, "False", Reason.IN_PROGRESS, what)
+
+
+def _is_held(facts: Facts, record: Record) -> bool:
+    return facts.session.running or is_held_by_lease(facts, record)
 
 
 def _labelled_pod(record: Record) -> str:
@@ -470,7 +485,7 @@ def _warning(facts: Facts, record: Record) -> Problem | None:
     if begin is None or end is None or facts.now < begin:
         return None
     which = "ttl" if state.extended_until is None else "extendUntil"
-    nobody = f"no {_labelled_pod(record)} has come, and its startTimeout or {which}"
+    nobody = f"no {_labelled_pod(record)} and no lease has come, and its startTimeout or {which}"
     why = f"its {which}" if state.started_at else nobody
     also = [problem.what for problem in (_refused(facts), _taken(facts), _missed(facts, record)) if problem]
     said = "".join(f" {what}" for what in also)
@@ -634,7 +649,7 @@ def _phase(facts: Facts, plan: Plan) -> str | None:
     if not _serves(facts, record):
         awaits_inputs = facts.report is not None and any(entry.files for entry in record.status.inputs or ())
         return "Staging" if awaits_inputs else "Pending"
-    return "Active" if facts.session.running else "Ready"
+    return "Active" if _is_held(facts, record) else "Ready"
 
 
 def _inputs(facts: Facts, record: Record) -> list[InputStatus] | None:
@@ -742,5 +757,5 @@ def _awaiting(plan: Plan) -> str:
 def _end(record: Record) -> str:
     truth = record.status.session
     nobody = truth.end_reason == EndReason.NOBODY_CAME
-    why = f"{truth.end_reason}: no {_labelled_pod(record)} came" if nobody else truth.end_reason
+    why = f"{truth.end_reason}: no {_labelled_pod(record)} and no lease came" if nobody else truth.end_reason
     return f"The session ended at {truth.ended_at} ({why}) and never runs again."

@@ -30,7 +30,7 @@ from volatile_rse.builders.objects import (
     session_name,
 )
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.builders.session import listing_data, listing_of, session_config, session_secret
+from volatile_rse.builders.session import lease_data, listing_data, listing_of, session_config, session_secret
 from volatile_rse.builders.storage import (
     AGENT,
     NOT_AFTER,
@@ -316,6 +316,8 @@ class _Hand:
         report, listing = self._facts.report, listing_of(self._settings, self._spec, self._record.status.scopes)
         if report is not None and "listing" in report.knows and listing is not None:
             config["data"] |= listing_data(listing)
+        if report is not None and "leases" in report.knows:
+            config["data"] |= lease_data(claim)
         if self._issue(config):
             return
         ref = Ref("ConfigMap", claim.namespace, session_name(claim.name))

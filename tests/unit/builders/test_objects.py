@@ -149,6 +149,9 @@ def test_a_token_reads_the_scopes_of_the_inputs_and_owns_its_outbox_alone() -> N
         "storage.read:/outbox/u-1",
         "storage.create:/outbox/u-1",
         "storage.modify:/outbox/u-1",
+        "storage.read:/lease/u-1",
+        "storage.create:/lease/u-1",
+        "storage.modify:/lease/u-1",
     ]
     for did in (FILE.did, Did("cms", "x")):
         assert any(store_path(did).startswith(f"{right.split(':')[1]}/") for right in rights)

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volatile_rse.domain.session import EndReason, Limits, Observation, SessionState, advance, end_of
+from volatile_rse.domain.session import (
+    EndReason,
+    Leases,
+    Limits,
+    Observation,
+    SessionState,
+    advance,
+    end_of,
+)
 from volatile_rse.domain.times import FAR
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,6 +58,57 @@ def test_the_grace_counts_anew_after_a_return() -> None:
 
 def test_a_pod_that_came_and_went_unseen_is_a_session() -> None:
     assert walk((0, GONE), (10, FINISHED), (15, FINISHED)).end_reason is EndReason.PODS_GONE
+
+
+UNKNOWN, NONE = None, Leases()
+
+
+def leased(minutes: int) -> Leases:
+    return Leases(T0 + timedelta(minutes=minutes))
+
+
+def walk_leased(*seen: tuple[int, Leases | None]) -> SessionState:
+    state = SessionState()
+    for minute, leases in seen:
+        now = T0 + timedelta(minutes=minute)
+        state = advance(state, Observation(now, usable=True, pods_running=False, leases=leases), LIMITS)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("seen", "ended"),
+    [
+        pytest.param([(0, NONE), (1, leased(31)), (200, leased(230))], None, id="held"),
+        pytest.param([(1, leased(31)), (31, NONE), (35, NONE)], None, id="within the grace"),
+        pytest.param([(1, leased(31)), (31, NONE), (36, NONE)], EndReason.PODS_GONE, id="released or lost"),
+        pytest.param([(1, leased(31)), (31, NONE), (35, leased(65)), (40, leased(65))], None, id="taken again"),
+        pytest.param([(1, leased(31)), (20, UNKNOWN), (30, UNKNOWN)], None, id="nobody tells, and it was to hold"),
+        pytest.param(
+            [(1, leased(31)), (31, UNKNOWN), (35, UNKNOWN)], None, id="nobody tells, and it was over just now"
+        ),
+        pytest.param([(1, leased(31)), (31, UNKNOWN), (36, UNKNOWN)], EndReason.PODS_GONE, id="nobody tells any more"),
+        pytest.param([(1, leased(31)), (2, leased(5)), (6, UNKNOWN), (11, UNKNOWN)], EndReason.PODS_GONE, id="shorter"),
+        pytest.param([(1, leased(31)), (60, UNKNOWN), (61, leased(99)), (70, leased(99))], None, id="renewed unseen"),
+        pytest.param([(1, UNKNOWN), (61, UNKNOWN)], EndReason.NOBODY_CAME, id="never known"),
+        pytest.param([(1, NONE), (61, NONE)], EndReason.NOBODY_CAME, id="none came"),
+        pytest.param([(1, leased(9999)), (481, leased(9999))], EndReason.TTL_EXPIRED, id="no longer than its ttl"),
+    ],
+)
+def test_leases_hold_a_session(seen: list[tuple[int, Leases | None]], ended: EndReason | None) -> None:
+    assert walk_leased(*seen).end_reason is ended
+
+
+def test_a_lease_begins_a_session_and_small_renewals_change_nothing_that_is_kept() -> None:
+    def renewed(state: SessionState, minute: int, until: int) -> SessionState:
+        now = T0 + timedelta(minutes=minute)
+        return advance(state, Observation(now, usable=True, pods_running=False, leases=leased(until)), LIMITS)
+
+    state = walk_leased((0, NONE), (7, leased(67)))
+    assert (state.started_at, state.leased_until) == (T0 + timedelta(minutes=7), T0 + timedelta(minutes=67))
+    for minute in range(8, 13):
+        assert renewed(state, minute, minute + 60) == state
+    for minute, until in ((13, 73), (8, 66), (67, 68)):
+        assert renewed(state, minute, until).leased_until == T0 + timedelta(minutes=until)
 
 
 def test_nobody_comes() -> None:

@@ -129,6 +129,39 @@ def it_is_given_longer(small: Small) -> None:
     _ends(small)
 
 
+def leases_hold_it(small: Small) -> None:
+    small.request(session={"startTimeout": "10s", "endGrace": "1s"})
+    small.until(small.has_session, _LONG)
+    small.buffer.lease(small.uid, "queue", b"20s")
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    ready = small.moment("session.readyAt")
+    # What was seen counts while nobody can tell.
+    small.buffer.down = True
+    small.until(lambda: small.clock.now() > ready + timedelta(seconds=12))
+    small.buffer.down = False
+    small.buffer.lease(small.uid, "job", b"60s")
+    small.until(lambda: small.clock.now() > ready + timedelta(seconds=30))
+    assert "endedAt" not in small.truth["session"]
+    assert small.condition("SessionActive")["status"] == "True"
+    small.write(*FILES)
+    small.buffer.release(small.uid, "job")
+    _ends(small)
+    assert small.truth["session"]["endReason"] == "PodsGone"
+    assert small.moment("session.endedAt") < ready + timedelta(seconds=60), "it was held although nothing held it"
+
+
+def its_job_outside_is_lost(small: Small) -> None:
+    small.request(session={"endGrace": "1s"})
+    small.until(small.has_session, _LONG)
+    small.buffer.lease(small.uid, "job", b"30s")
+    over = small.clock.now() + timedelta(seconds=30)
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.write(*FILES)
+    _ends(small)
+    assert small.truth["session"]["endReason"] == "PodsGone"
+    assert small.moment("session.endedAt") >= over
+
+
 def it_is_deleted_when_it_is_finished(small: Small) -> None:
     _play(small, *FILES, ttlAfterFinished="30s")
     _ends(small)
@@ -1155,5 +1188,7 @@ ALL: tuple[Scenario, ...] = (
     files_are_published_while_the_session_runs,
     rucio_is_restored_from_before_the_session,
     it_is_given_longer,
+    leases_hold_it,
+    its_job_outside_is_lost,
     it_is_deleted_when_it_is_finished,
 )

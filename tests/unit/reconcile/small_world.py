@@ -459,8 +459,9 @@ class Small:
         return self.cluster.get(REQUEST) is None
 
     def moment(self, truth: str) -> datetime:
-        """Give the time of a truth of the record."""
-        return datetime.fromisoformat(self.truth[truth])
+        """Give the time of a truth of the record, also of one of its session: ``session.endedAt``."""
+        part, _, name = truth.rpartition(".")
+        return datetime.fromisoformat((self.truth[part] if part else self.truth)[name])
 
     def has_session(self) -> bool:
         return self.cluster.get(Ref("Secret", "alice", session_name(REQUEST.name))) is not None

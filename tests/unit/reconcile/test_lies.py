@@ -10,7 +10,16 @@ import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.adapters.fake_buffer import FakeEndpoints
-from volatile_rse.api.agent import CopyTotals, InputPage, InputState, InputTotals, OutputState, OutputTotals, Report
+from volatile_rse.api.agent import (
+    CopyTotals,
+    InputPage,
+    InputState,
+    InputTotals,
+    LeaseTotals,
+    OutputState,
+    OutputTotals,
+    Report,
+)
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import ApiModel
 from volatile_rse.domain.catalogue import Did, Standing
@@ -35,6 +44,11 @@ def with_first(report: Report, **changes: object) -> Report:
     return report.model_copy(update={"inputs": [report.inputs[0].model_copy(update=changes)]})
 
 
+def with_leases(report: Report, **changes: object) -> Report:
+    first = LeaseTotals(claim=(report.leases or [])[0].claim, held=1, until=(report.clock or 0) + 60)
+    return report.model_copy(update={"leases": [first.model_copy(update=changes)]})
+
+
 def written(small: Small) -> None:
     small.begin()
     small.write("kept/a", "kept/b")
@@ -52,6 +66,14 @@ REPORTS: dict[str, tuple[Callable[[Report], Report], str]] = {
     "more copies than there are": (
         lambda told: told.model_copy(update={"copies": CopyTotals(files=1, verified=1, failed=1)}),
         "more copies",
+    ),
+    "leases of another session": (lambda told: with_leases(told, claim="other"), "leases of session other"),
+    "leases without an end": (lambda told: with_leases(told, until=None), "counts 1 leases"),
+    "an end of no lease": (lambda told: with_leases(told, held=0), "counts 0 leases"),
+    "a lease of years": (lambda told: with_leases(told, until=1 << 62), "longer than any can be"),
+    "a lease by no clock": (
+        lambda told: with_leases(told).model_copy(update={"clock": None}),
+        "longer than any can be",
     ),
 }
 

@@ -63,12 +63,12 @@ def test_a_pod_without_the_label_is_none_of_the_session_and_the_label_is_told(la
     pod(small, labels)
     small.until(lambda: small.condition("SessionActive")["reason"] == "WaitingForSession")
     waited = f"pod of namespace alice with the label {SESSION_LABEL}=run"
-    assert small.condition("SessionActive")["message"] == f"No {waited} has come yet."
+    assert small.condition("SessionActive")["message"] == f"No {waited} has come yet, and no lease was taken."
     small.until(lambda: small.condition("SessionActive")["reason"] == "SessionEnding")
-    assert f"no {waited} has come" in small.condition("SessionActive")["message"]
+    assert f"no {waited} and no lease has come" in small.condition("SessionActive")["message"]
     small.until(small.is_closed)
     assert small.truth["session"]["endReason"] == "NobodyCame"
-    assert f"(NobodyCame: no {waited} came)" in small.condition("SessionActive")["message"]
+    assert f"(NobodyCame: no {waited} and no lease came)" in small.condition("SessionActive")["message"]
 
 
 def test_a_pod_of_another_namespace_is_none_of_the_session() -> None:
@@ -91,11 +91,8 @@ def test_a_running_session_of_an_earlier_version_ends_by_its_grace_and_its_outpu
     upgrade(small)
     relabel(small, **{SESSION_LABEL: None})
     small.until(lambda: small.condition("SessionActive")["status"] == "False")
-    said = small.condition("SessionActive")["message"]
-    assert (
-        said
-        == f"No pod of namespace alice with the label {SESSION_LABEL}=run runs; the grace of the session has begun."
-    )
+    said = f"No pod of namespace alice with the label {SESSION_LABEL}=run runs, and no lease holds; the grace of the"
+    assert small.condition("SessionActive")["message"] == f"{said} session has begun."
     assert not small.truth["session"].get("endedAt")
     small.until(small.is_closed, 120)
     assert small.truth["session"]["endReason"] == "PodsGone"
