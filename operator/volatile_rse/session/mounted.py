@@ -18,6 +18,11 @@ _USUAL = {SECRET: "/etc/vrse-secret", CONFIG: "/etc/vrse"}
 _NEEDED = ("VRSE_ROOT_URL", "VRSE_DAVS_URL", "VRSE_OUTBOX", "VRSE_RSE", "ca.crt")
 """Of the ConfigMap, of every session."""
 
+_ADDRESS = "VRSE_ADDRESS"
+"""Variable: ``public`` for who is outside the cluster."""
+_PUBLIC = {"VRSE_ROOT_URL": "VRSE_PUBLIC_ROOT_URL", "VRSE_DAVS_URL": "VRSE_PUBLIC_DAVS_URL"}
+_LISTING = "VRSE_INPUTS_URL"
+
 
 class Mounted(NamedTuple):
     """The two folders."""
@@ -60,14 +65,19 @@ class Mounted(NamedTuple):
         return _read(self.authority_file)
 
     def value(self, key: str) -> str:
-        """Read a key of the ConfigMap.
+        """Read a key of the ConfigMap: of addresses, the one by which the buffer is reached from here.
 
         Raises
         ------
         SessionError
             It is gone, or this user may not read it.
         """
-        return _read(self.config / key)
+        if not _is_outside():
+            return _read(self.config / key)
+        if key == _LISTING:
+            path = _read(self.config / key).partition("://")[2].partition("/")[2]
+            return f"{self.value('VRSE_ROOT_URL')}/{path}"
+        return _read(self.config / _PUBLIC.get(key, key))
 
     def optional(self, key: str) -> str | None:
         """Read a key of the ConfigMap that not every session has."""
@@ -118,6 +128,16 @@ def mounted() -> Mounted:
     found = Mounted(*(Path(os.environ.get(name) or usual) for name, usual in _USUAL.items()))
     found.check()
     return found
+
+
+def _is_outside() -> bool:
+    said = os.environ.get(_ADDRESS) or "cluster"
+    if said not in ("cluster", "public"):
+        message = (
+            f"{_ADDRESS} is {said!r}: set it to public outside the cluster, and not at all, or to cluster, inside."
+        )
+        raise SessionError(message)
+    return said == "public"
 
 
 def _read(path: Path) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from volatile_rse.session.errors import SessionError
 from volatile_rse.session.inputs import Input, InputFile, by_input, read_list
+from volatile_rse.session.leases import Lease, path_of, usual_name
 from volatile_rse.session.mounted import Mounted, mounted
 from volatile_rse.session.paths import below
 from volatile_rse.session.prepared import Prepared, announce, make_private, prepare, private_folder
@@ -168,6 +169,32 @@ class Session:
             raise SessionError(message)
         self._refreshed()
         self._webdav().rename(source, below(folder, relative))
+
+    def lease(self, name: str | None = None, hold: str = "1h") -> Lease:
+        """Hold the session from where no pod of it runs: in a batch job, or for the time in its queue.
+
+        Parameters
+        ----------
+        name
+            Whatever tells it from other leases of the session; None: the job of Slurm that this is, else this process.
+        hold
+            For how long it holds the session from its last renewal on: a job that is lost ends it so much later.
+
+        Returns
+        -------
+        Lease
+            For a ``with``, in which it is taken, renewed and released; or for its ``renew()`` and ``release()``.
+
+        Raises
+        ------
+        SessionError
+            That is no name or no time, or the session knows no leases.
+        """
+        folder = self._mounted.optional("VRSE_LEASE")
+        if folder is None:
+            message = f"{self.rse} knows no leases: an earlier version of the operator has begun this session."
+            raise SessionError(message)
+        return Lease(self._webdav, path_of(folder, usual_name() if name is None else name), hold)
 
     def __repr__(self) -> str:
         return self._table().text

@@ -1,4 +1,4 @@
-"""What the buffer is asked by https: what is there, and to rename a file."""
+"""What the buffer is asked by https: what is there, and to rename, write or remove a file."""
 
 from __future__ import annotations
 
@@ -144,6 +144,28 @@ class WebDav:
             message = f"{source} is not on {self._rse}: write and close it first."
             raise SessionError(message)
 
+    def put(self, path: str, content: bytes) -> None:
+        """Write a small file.
+
+        Raises
+        ------
+        SessionError
+            The buffer does not answer, or refuses.
+        """
+        with self._opened(30) as connection:
+            self._ask(connection, "PUT", path, {"Content-Length": str(len(content))}, content)
+
+    def delete(self, path: str) -> None:
+        """Remove a file; one that is not there is removed already.
+
+        Raises
+        ------
+        SessionError
+            The buffer does not answer, or refuses.
+        """
+        with self._opened(30) as connection:
+            self._ask(connection, "DELETE", path, {})
+
     def _entries(self, connection: http.client.HTTPSConnection, folder: str) -> Iterator[tuple[str, int | None]]:
         answer = self._ask(connection, "PROPFIND", folder + "/", {"Depth": "1"})
         if answer.status == HTTPStatus.NOT_FOUND:
@@ -185,7 +207,7 @@ class WebDav:
         method: str,
         path: str,
         headers: Mapping[str, str | bytes],
-        body: BinaryIO | None = None,
+        body: BinaryIO | bytes | None = None,
     ) -> _Answer:
         sent: dict[str, str | bytes] = {"Authorization": f"Bearer {self._token()}", **headers}
         if method not in ("GET", "HEAD"):

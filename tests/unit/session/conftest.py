@@ -15,7 +15,8 @@ from volatile_rse.session import prepared, sessions
 ROOT = Path(__file__).parents[3]
 OURS = (
     "BEARER_TOKEN", "BEARER_TOKEN_FILE", "X509_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
-    "VRSE_ROOT_URL", "VRSE_DAVS_URL", "VRSE_OUTBOX", "VRSE_PUBLISH", "VRSE_RSE", "VRSE_INPUTS_URL",
+    "VRSE_ROOT_URL", "VRSE_DAVS_URL", "VRSE_OUTBOX", "VRSE_PUBLISH", "VRSE_RSE", "VRSE_INPUTS_URL", "VRSE_LEASE",
+    "VRSE_ADDRESS",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from volatile_rse.adapters.authority import LocalAuthority, hashed_name
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.session import (
+    lease_data,
     listing_data,
     listing_of,
     session_config,
@@ -33,7 +34,7 @@ from volatile_rse.ports.credentials import TokenClaims
 SETTINGS = Settings(name="test", instance="test.1", namespace="ops", buffers="bufs", buffer_image="buffer:1")
 FILES = [File(Did("user.alice", name), 1500, "0000000a") for name in ("a.root", "b.root")]
 INPUTS = {"dimuon": FILES, "other": [File(Did("cms", "/store/c d.root"), 7, "", "0" * 32)]}
-OUTBOX, PUBLISH = "/outbox/u-1", "/publish/u-1"
+OUTBOX, PUBLISH, LEASES = "/outbox/u-1", "/publish/u-1", "/lease/u-1"
 OUTPUT = {
     "name": "histograms", "path": "histograms/**", "scope": "user.alice", "dataset": "out",
     "destination": {"rseExpression": "SITE-B"},
@@ -56,6 +57,7 @@ def record(*, continuous: bool = True) -> RSERecordSpec:
             "ledger": "vrse:vrse-abcdefghij.ledger", "capacity": "1Gi", "className": "standard",
             "classSnapshot": VolatileRSEClassSpec.example(), "connectionName": "rucio",
             "connectionSnapshot": connection,
+            "public": {"host": "buffers.example.org", "rootPort": 30001, "davsPort": 30002},
             "claims": [{"uid": "u-1", "namespace": "alice", "name": "dimuon", "account": "alice", "request": request}],
         }
     )  # fmt: skip
@@ -120,6 +122,7 @@ class Objects:
         data: dict[str, str] = session_config(SETTINGS, self._spec, "u-2", trusted, INPUTS)["data"]
         listing = listing_of(SETTINGS, self._spec, ["cms", "user.alice"])
         assert listing is not None
+        data |= lease_data(self._spec.claims[0])
         data |= listing_data(listing) | {"VRSE_DAVS_URL": self._buffer.url, **(changed or {})}
         if long:
             self._buffer.files[listing.path] = data.pop("inputs.jsonl").encode()
@@ -170,6 +173,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self._allowed():
             self.buffer.files[self._path] = self.rfile.read(int(self.headers["Content-Length"]))
             self._answer(201)
+
+    def do_DELETE(self) -> None:
+        if self._allowed():
+            self._answer(404 if self.buffer.files.pop(self._path, None) is None else 200)
 
     def do_MOVE(self) -> None:
         if not self._allowed():
