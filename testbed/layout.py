@@ -25,6 +25,7 @@ __all__ = [
     "RUCIO",
     "SAMPLES",
     "SITES",
+    "SLURM",
     "STATE",
 ]
 
@@ -65,3 +66,5 @@ SITES = {"SITE-A": "vrse-site-a", "SITE-B": "vrse-site-b"}
 DAV_SITES = {"SITE-C": "vrse-site-c"}
 """The same of Apache: davs alone, no checksums, no directories by itself. No ordinary test means it."""
 ALL_SITES = SITES | DAV_SITES
+SLURM = "vrse-slurm"
+"""A batch system, which only its own tests start."""

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Where kubectl is: waits for the session, and writes what its jobs need into a folder that nobody else may read.
+#   sh fetch.sh NAMESPACE NAME FOLDER
+# Then bring FOLDER to where the jobs run, for instance by scp -pr.
+set -eu
+namespace=$1 name=$2 folder=$3
+umask 077
+mkdir -p "$folder/secret" "$folder/config"
+kubectl -n "$namespace" wait --for=condition=Usable --timeout=1h "volatilerse/$name" >&2
+get() { kubectl -n "$namespace" get "$1" "$name-vrse" -o "go-template=$2"; }
+get secret '{{index .data "token" | base64decode}}' > "$folder/secret/token"
+printf 'Authorization: Bearer %s\n' "$(cat "$folder/secret/token")" > "$folder/secret/header"
+for key in $(get configmap '{{range $key, $value := .data}}{{$key}} {{end}}'); do
+  get configmap "{{index .data \"$key\"}}" > "$folder/config/$key"
+done
+if [ ! -e "$folder/config/VRSE_LEASE" ]; then
+  echo "$name knows no leases: it was begun by an older operator; create another VolatileRSE" >&2
+  exit 1
+fi
+cp "$(dirname "$0")/environment.sh" "$folder/"

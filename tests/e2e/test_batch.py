@@ -1,0 +1,162 @@
+"""Jobs of a real Slurm that reach the buffer by its public address alone: as docs/batch.md says it, line by line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uproot
+import yaml
+
+from testbed import asking, batch, cluster
+from testbed import session as session_image
+from testbed.layout import CHECKOUT
+from testbed.progress import StepError
+from testbed.sessions import Session, wait_for
+from tests.e2e.flows import assert_nothing_left, end_of, new_dataset
+from volatile_rse.api.names import lfn_name
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+
+PAGE = (CHECKOUT / "docs" / "batch.md").read_text()
+COMMANDS = re.findall(r"^    (\S.*)$", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL), re.MULTILINE)
+TAKE, RELEASE, APPLY, FETCH, COPY, SUBMIT, ANALYSE = COMMANDS
+EXAMPLE = CHECKOUT / "examples" / "slurm"
+ENVIRONMENT = "folder=$PWD/dimuon-batch; . dimuon-batch/environment.sh"
+
+
+@pytest.fixture
+def slurm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have a batch system; a test may say that ROOT is to be there."""
+    batch.start(session_image.image() if getattr(request, "param", None) == "ROOT" else "")
+    yield
+    batch.remove()
+
+
+@pytest.fixture
+def admin(tmp_path: Path, session: Session, dataset: str) -> Path:
+    """Give the folder of somebody who has kubectl, the example, and a class and a dataset of this test."""
+    folder = tmp_path / "examples" / "slurm"
+    shutil.copytree(EXAMPLE, folder)
+    request = yaml.safe_load((folder / "volatilerse.yaml").read_text())
+    request["spec"] |= {"className": session.class_name, "session": request["spec"]["session"] | {"endGrace": "2s"}}
+    request["spec"]["outputs"][0] |= {"dataset": dataset}
+    (folder / "volatilerse.yaml").write_text(yaml.safe_dump(request))
+    return tmp_path
+
+
+@pytest.fixture
+def dataset() -> str:
+    return new_dataset()
+
+
+def run(command: str, folder: Path, session: Session) -> None:
+    """Run a line of the page where kubectl is, in the namespace of this test."""
+    (folder / "bin").mkdir(exist_ok=True)
+    words = " ".join(map(shlex.quote, cluster._kubectl()))
+    (folder / "bin" / "kubectl").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    (folder / "bin" / "kubectl").chmod(0o755)
+    there = command.replace("alice", session.namespace)
+    environment = os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-ec", there], check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def shell(command: str) -> str:
+    return batch.asked("sh", "-ec", command)
+
+
+def look(session: Session) -> None:
+    """Have the operator look now, which it does within a minute by itself."""
+    said = f"looked={datetime.now(UTC).timestamp()}"
+    cluster.kubectl("-n", session.namespace, "annotate", "volatilerse", session.name, said, "--overwrite")
+
+
+def state_of(job: str) -> str:
+    return re.findall(r"JobState=(\S+)", batch.asked("scontrol", "show", "job", job))[0]
+
+
+def begun(session: Session, admin: Path) -> Path:
+    """Have a usable session, and what its jobs need where they are submitted; give the folder that was fetched."""
+    run(APPLY, admin, session)
+    run(FETCH, admin, session)
+    assert COPY == "scp -pr dimuon-batch examples/slurm LOGIN:"
+    fetched = admin / "dimuon-batch"
+    for folder in (fetched, EXAMPLE):
+        batch.put(folder)
+    return fetched
+
+
+def done(session: Session, job: str) -> dict[str, Any]:
+    """Await the end of a job that ends well, and of the session after it; give its record."""
+    wait_for("the job has ended", lambda: state_of(job) not in {"PENDING", "RUNNING", "COMPLETING"}, 300)
+    assert state_of(job) == "COMPLETED", shell(f"cat slurm-{job}.out")
+    look(session)
+    wait_for("the session is over", lambda: session.record()["status"]["session"].get("endedAt"), 90)
+    record = session.wait_closed(240)
+    assert record["status"]["session"]["endReason"] == "PodsGone"
+    assert_nothing_left(record)
+    return record
+
+
+@pytest.fixture
+def mine(session: Session) -> Iterator[Session]:
+    """Give the session of the example."""
+    made = Session(session.namespace, "dimuon-batch", session.class_name)
+    yield made
+    end_of(made)
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_job_waits_in_a_queue_reads_writes_and_is_kept(mine: Session, admin: Path, dataset: str) -> None:
+    fetched = begun(mine, admin)
+    assert {path.stat().st_mode & 0o077 for path in fetched.rglob("*")} == {0}
+    sizes = [json.loads(line)["bytes"] for line in (fetched / "config" / "inputs.jsonl").read_text().splitlines()]
+    inside = (fetched / "config" / "VRSE_ROOT_URL").read_text()
+    assert shell(f"getent hosts {inside.split('/')[2].partition(':')[0]} || echo unknown").strip() == "unknown"
+
+    # The queue stands still, and the session lives by the lease of the job that waits there.
+    batch.administer("scontrol", "update", "PartitionName=batch", "State=DOWN")
+    job = shell(SUBMIT).strip()
+    look(mine)
+    active = wait_for("the lease is seen", lambda: mine.is_true("SessionActive") and mine.condition("SessionActive"))
+    assert "a lease holds it at least until" in active["message"]
+    left = datetime.fromisoformat(mine.record()["status"]["session"]["leasedUntil"]) - datetime.now(UTC)
+    assert timedelta(hours=23) < left <= timedelta(hours=24)
+    assert state_of(job) == "PENDING"
+    shell(f"{ENVIRONMENT}; {TAKE}; {RELEASE}")
+
+    batch.administer("scontrol", "update", "PartitionName=batch", "State=UP")
+    record = done(mine, job)
+    with pytest.raises(StepError, match=r"curl: \(\d+\)"):
+        shell(f"{ENVIRONMENT}; {TAKE}")
+    [file] = asking.kept("user.alice", dataset, "SITE-B")
+    assert file.name == lfn_name(dataset, record["spec"]["recordId"], b"histograms/sizes.txt")
+    assert file.states == {"SITE-B": "AVAILABLE"}
+    assert [int(size) for size in asking.download(file, admin).read_text().split()] == sizes
+
+
+@pytest.mark.people
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("slurm", ["ROOT"], indirect=True)
+def test_rdataframe_reads_and_writes_in_a_job(mine: Session, admin: Path, dataset: str) -> None:
+    begun(mine, admin)
+    batch.put(CHECKOUT / "examples" / "dimuon")
+    job = shell(ANALYSE).strip()
+    record = done(mine, job)
+    names = {file.name: file for file in asking.kept("user.alice", dataset, "SITE-B")}
+    written = [f"histograms/{name}".encode() for name in ("dimuon_mass.root", "dimuon_mass.png", "z_pairs.root")]
+    assert set(names) == {lfn_name(dataset, record["spec"]["recordId"], path) for path in written}
+    with uproot.open(asking.download(names[lfn_name(dataset, record["spec"]["recordId"], written[0])], admin)) as file:
+        assert file["dimuon_mass"].to_numpy()[0].sum() > 1000
