@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 
 from testbed import asking, batch, cluster
 from testbed import session as session_image
-from testbed.layout import CHECKOUT
+from testbed.layout import CHECKOUT, NETWORK
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import assert_nothing_left, end_of, new_dataset
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 PAGE = (CHECKOUT / "docs" / "batch.md").read_text()
 COMMANDS = re.findall(r"^    (\S.*)$", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL), re.MULTILINE)
 TAKE, RELEASE, APPLY, FETCH, COPY, SUBMIT, ANALYSE = COMMANDS
-EXAMPLE = CHECKOUT / "examples" / "slurm"
+EXAMPLE, OFFLOADED = CHECKOUT / "examples" / "slurm", CHECKOUT / "examples" / "interlink"
 ENVIRONMENT = "folder=$PWD/dimuon-batch; . dimuon-batch/environment.sh"
 
 
@@ -83,8 +84,14 @@ def look(session: Session) -> None:
     cluster.kubectl("-n", session.namespace, "annotate", "volatilerse", session.name, said, "--overwrite")
 
 
+def read(kind: str, name: str, session: Session) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(cluster.kubectl("-n", session.namespace, "get", kind, name, "-o", "json"))
+    return body
+
+
 def state_of(job: str) -> str:
-    return re.findall(r"JobState=(\S+)", batch.asked("scontrol", "show", "job", job))[0]
+    [state] = re.findall(r"JobState=(\S+)", batch.asked("scontrol", "show", "job", job))
+    return str(state)
 
 
 def begun(session: Session, admin: Path) -> Path:
@@ -160,3 +167,45 @@ def test_rdataframe_reads_and_writes_in_a_job(mine: Session, admin: Path, datase
     assert set(names) == {lfn_name(dataset, record["spec"]["recordId"], path) for path in written}
     with uproot.open(asking.download(names[lfn_name(dataset, record["spec"]["recordId"], written[0])], admin)) as file:
         assert file["dimuon_mass"].to_numpy()[0].sum() > 1000
+
+
+@pytest.mark.people
+def test_an_offloaded_pod_needs_secret_configmap_and_emptydir_alone(
+    session: Session, dataset: str, tmp_path: Path
+) -> None:
+    """A container beside the cluster gets exactly what interLink copies for a pod."""
+    mine = Session(session.namespace, "dimuon-offloaded", session.class_name)
+    request = yaml.safe_load((OFFLOADED / "volatilerse.yaml").read_text())["spec"]
+    request["outputs"][0]["dataset"] = dataset
+    mine.request(**{key: request[key] for key in ("inputs", "outputs")})
+    wait_for("it is usable", lambda: mine.is_true("Usable"), 180)
+    pod = yaml.safe_load((OFFLOADED / "job.yaml").read_text())["spec"]["template"]["spec"]
+    scripts = {"data": {"analysis.py": (CHECKOUT / "examples" / "dimuon" / "analysis.py").read_text()}}
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    options = ["--network", NETWORK]
+    for volume in pod["volumes"]:
+        [kind] = set(volume) - {"name"}
+        assert kind in {"configMap", "secret", "emptyDir"}
+        folder = tmp_path / volume["name"]
+        folder.mkdir()
+        folder.chmod(0o777)
+        if kind == "emptyDir":
+            options += ["-v", f"{folder}:{mounts[volume['name']]}"]
+            continue
+        name = volume[kind].get("name") or volume[kind]["secretName"]
+        body = scripts if name == "dimuon-analysis" else read(kind, name, mine)
+        for key, value in body["data"].items():
+            (folder / key).write_bytes(b64decode(value) if kind == "secret" else value.encode())
+        options += ["-v", f"{folder}:{mounts[volume['name']]}:ro"]
+    container = pod["containers"][0]
+    for entry in container["env"]:
+        options += ["-e", f"{entry['name']}={entry['value']}"]
+    command = ["--entrypoint", container["command"][0], session_image.image(), *container["command"][1:]]
+    cli = ["docker", "run", "--rm", *options, *command, *container["args"]]
+    ran = subprocess.run(cli, check=False, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    mine.delete()
+    record = mine.wait_closed(240)
+    names = {file.name for file in asking.kept("user.alice", dataset, "SITE-B")}
+    assert lfn_name(dataset, record["spec"]["recordId"], b"histograms/z_pairs.root") in names
+    assert_nothing_left(record)

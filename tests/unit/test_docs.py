@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 SHOWN = {"text", "mermaid", "{include}", "{toctree}"}
 """Languages of blocks that nobody executes."""
 EXECUTED = {
+    ("batch.md", "python"): "tests/unit/session/test_batch_page.py",
     ("cli.md", "console"): "tests/unit/cli/test_page.py",
     ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
     ("install.md", "sh"): "tests/e2e/test_install_page.py",

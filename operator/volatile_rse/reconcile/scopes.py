@@ -82,7 +82,7 @@ def _pod(body: Object) -> Object:
         {key: entry[key] for key in ("name", "restartPolicy", "restartPolicyRules") if key in entry}
         for entry in spec.get("containers") or ()
     ]
-    bound = {key: spec[key] for key in ("nodeName", "restartPolicy") if key in spec}
+    bound = {key: spec[key] for key in ("nodeName", "restartPolicy", "tolerations") if key in spec}
     return {
         "apiVersion": body["apiVersion"],
         "kind": body["kind"],

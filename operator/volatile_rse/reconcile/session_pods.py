@@ -14,6 +14,8 @@ from volatile_rse.domain.times import later, when
 __all__ = ["has_come", "is_awaited", "is_over", "jobs_of", "of_session"]
 
 _OVERDUE = timedelta(minutes=2)
+_OFFLOADED = "virtual-node.interlink/no-schedule"
+"""Taint of nodes that stand for a batch system: who tolerates it means to run there."""
 _DEFAULT = "kubectl.kubernetes.io/default-container"
 _NAME, _UID = 253, 64
 """Characters of an object's name and of its UID."""
@@ -32,7 +34,7 @@ def of_session(pods: Iterable[Object], ready_at: str | None, now: datetime) -> t
     ready_at
         When the session could begin.
     now
-        A pod whose deletion is overdue by minutes runs on a dead node, if anywhere.
+        A pod whose deletion is overdue by minutes runs on a dead node, if anywhere; but not one of a virtual node.
     """
     return tuple(pod for pod in pods if not _ended_before(pod, ready_at) and not _is_lost(pod, now))
 
@@ -132,7 +134,12 @@ def _restarts(pod: Object, container: Object, ended: Object) -> bool:
 def _is_lost(pod: Object, now: datetime) -> bool:
     # The deletion's time is the one at which its grace is over.
     deleted = when(pod["metadata"].get("deletionTimestamp"))
-    return deleted is not None and now > later(deleted, _OVERDUE)
+    return deleted is not None and now > later(deleted, _OVERDUE) and not _is_offloaded(pod)
+
+
+def _is_offloaded(pod: Object) -> bool:
+    """Tell whether a pod is a job of a batch system, which goes on while nobody there tells of its end."""
+    return any(entry.get("key") == _OFFLOADED for entry in pod["spec"].get("tolerations") or ())
 
 
 def _ended_before(pod: Object, time: str | None) -> bool:

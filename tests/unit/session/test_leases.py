@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 
 import pytest
@@ -88,7 +89,7 @@ def test_the_longest_is_what_a_buffer_takes() -> None:
 )
 def test_it_is_named_after_its_job(job: str, host: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", job)
-    monkeypatch.setattr(leases.socket, "gethostname", lambda: host)
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
     name = vrse.current().lease().name
     assert (name, fault_of_lease_name(name)) == (wanted, "")
 
