@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import shlex
@@ -13,10 +14,13 @@ from typing import Any
 import pytest
 
 from testbed import cluster, installation
-from testbed.layout import CHECKOUT, SITES
+from testbed.api_server import ApiServer
+from testbed.layout import CHECKOUT, KUBECONFIG, SITES
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import ALICE, BOB, WRITE, assert_nothing_left, discard, new_dataset, output, patch
+from tests.unit.fuzz.fields import fields_of, plant
+from tests.unit.fuzz.hostile import ABSENT, shown, worst
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
@@ -140,6 +144,37 @@ def assert_only_the_operator_writes(session: Session) -> None:
         installation.admission()
 
 
+def assert_no_value_gets_into_a_record_s_spec(session: Session, folder: Path) -> None:
+    """Who plants something in any field of its spec, an admin of the cluster, is refused, or changes nothing.
+
+    So a record whose spec cannot be read does not come about: what the operator wrote, it can read.
+    """
+    server = ApiServer(KUBECONFIG, folder)
+    record = session.record()
+    path = f"/apis/volatilerse.io/v1alpha1/rserecords/{record['metadata']['name']}"
+    got_in: dict[str, object] = {}
+    asked, refusals = 0, list[str]()
+    for field in fields_of("RSERecord", "spec"):
+        if field.path[1:2] == ("discard",):
+            continue  # What people may write there has tests of its own.
+        for value in (*worst(field.form), ABSENT):
+            body = copy.deepcopy(record)
+            body["metadata"].pop("resourceVersion")  # The operator writes on it meanwhile.
+            plant(body, field.path, value)
+            asked += 1
+            try:
+                stored = server.ask("PUT", path, body, {"dryRun": "All"})
+            except StepError as error:
+                refusals.append(str(error))
+                continue
+            assert stored, path
+            if stored["spec"] != record["spec"]:
+                got_in[f"{field} is {shown(value)}"] = stored["spec"]
+    assert not got_in
+    assert asked > 400
+    assert all(f"{path}: 4" in refusal for refusal in refusals)
+
+
 def assert_volumes_are_the_operators_as_far_as_it_needs(session: Session) -> None:
     """Its account may patch volumes by RBAC; a policy keeps it to those of its buffers, and to a few fields."""
     claim = session.record()["metadata"]["name"]
@@ -207,11 +242,12 @@ def accepted(record: list[str]) -> bool:
     return True
 
 
-def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session) -> None:
+def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session, tmp_path: Path) -> None:
     session.request()
     request = ["-n", session.namespace, "vrse", session.name]
     wait_for("Usable", lambda: session.is_true("Usable"))
     assert_only_the_operator_writes(session)
+    assert_no_value_gets_into_a_record_s_spec(session, tmp_path)
     assert_volumes_are_the_operators_as_far_as_it_needs(session)
     assert_people_have_what_kubernetes_own_roles_give(session)
     changes: dict[str, object] = {
