@@ -83,6 +83,7 @@ class FakeWorld(World):
         for rse, host in SITES.items():
             self.catalogue.add_permanent(rse, host, {"site": rse})
         self.catalogue.admins.add(grid.OPERATOR)
+        self.catalogue.scopes = {SCOPE, LEDGERS}
 
     def container(self, did: Did, content: Collection[Did]) -> None:
         self.catalogue.add_container(did, content)
@@ -432,9 +433,27 @@ def test_the_server_answers(catalogue: Catalogue) -> None:
     catalogue.ping()
 
 
+def test_what_the_operators_account_lacks_is_told(catalogue: Catalogue) -> None:
+    assert catalogue.lacks(LEDGERS) == ()
+    (lacking,) = catalogue.lacks("no.such.scope")
+    assert "no scope no.such.scope" in lacking
+
+
+def test_the_folder_of_a_site_is_that_of_an_rse_there(catalogue: Catalogue) -> None:
+    hosts = {SITES["SITE-A"], SITES["SITE-B"], "nobody.example.org"}
+    found = {host: url for host in hosts for url in [catalogue.folders(hosts)[host]]}
+    assert found.pop("nobody.example.org") is None
+    for host, url in found.items():
+        assert url is not None
+        assert url.startswith(f"davs://{host}:"), url
+        assert url.endswith("/")
+
+
 def test_a_server_that_does_not_answer_is_told_of_every_call(world: World) -> None:
     calls: list[Callable[[], object]] = [
         world.down.ping,
+        lambda: world.down.lacks(LEDGERS),
+        lambda: world.down.folders(["site.example.org"]),
         lambda: world.down.resolve(ABSENT),
         lambda: world.down.ensure_ledger(ABSENT, owner_of(ABSENT)),
         lambda: world.down.delete_rse("SITE-A"),

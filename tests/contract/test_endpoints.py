@@ -17,6 +17,7 @@ from tests.e2e.flows import docker
 from volatile_rse.adapters import xroot
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.endpoints import XrootdEndpoints
+from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.credentials import TokenClaims
 from volatile_rse.ports.errors import UnreachableError
 
@@ -96,6 +97,18 @@ def test_the_size_of_a_file_is_learned_of_a_site_that_tells_none_in_a_head(door:
     for wrong in ({"token": "garbage", "trust": trust}, {"token": token, "trust": None}):
         with pytest.raises(UnreachableError):
             door.size(f"davs://{site}-a file", **wrong)
+
+
+@pytest.mark.parametrize("host", [HOST, APACHE])
+def test_a_site_tells_whether_it_takes_a_token(door: XrootdEndpoints, host: str) -> None:
+    trust, site = pki.CA.read_text(), f"davs://localhost:{sites.davs_port(host)}/store"
+    # As that of a class: one that may read and write.
+    assert door.is_taken(f"{site}/absent", pki.token("alice", host, WRITE), trust)
+    assert not door.is_taken(f"{site}/absent", "garbage", trust)
+    with pytest.raises(UnreachableError) as caught:
+        door.is_taken(f"{site}/absent", pki.token("alice", host, READ), None)
+    assert caught.value.reason is Reason.SITE_UNREACHABLE
+    assert "CERTIFICATE_VERIFY_FAILED" in caught.value.what
 
 
 @pytest.fixture(scope="module")

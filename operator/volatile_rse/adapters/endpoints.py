@@ -29,7 +29,7 @@ _NO_ANSWER = (requests.RequestException, OSError, ValueError)
 """What cannot be sent fails as a ValueError: a token that no header takes, a trust that is no certificate."""
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _REFUSALS = {401, 403}
-_OK = range(200, 300)
+_OK, _REDIRECTED = range(200, 300), range(300, 400)
 _GONE = 404
 _NO_HEAD = {400, 405, 501}
 """What a site says that knows no HEAD."""
@@ -78,6 +78,10 @@ def _told_size(
     return status, int(length[0])
 
 
+def _where(url: str) -> str:
+    return "https://" + quote(url.partition("://")[2], safe="/:[]%", errors="surrogatepass")
+
+
 class XrootdEndpoints(Endpoints):
     """XRootD over HTTPS and the root protocol.
 
@@ -92,8 +96,7 @@ class XrootdEndpoints(Endpoints):
 
     def size(self, url: str, token: str, trust: str | None) -> int | None:
         """Ask a site for a file's size; a refusal or a redirection tells nothing."""
-        where = "https://" + quote(url.partition("://")[2], safe="/:[]%", errors="surrogatepass")
-        status = 0
+        where, status = _where(url), 0
         try:
             with https.bounded(_DEADLINE, _MOST), https.session(trust) as session:
                 # A HEAD has no body, and some give the length of that, or none: then the first byte is asked for.
@@ -110,6 +113,24 @@ class XrootdEndpoints(Endpoints):
             raise UnreachableError(Reason.BUFFER_UNREACHABLE, message) from error
         message = f"{method} {url} gave {status} and no size"
         raise UnreachableError(Reason.BUFFER_UNREACHABLE, message)
+
+    def is_taken(self, url: str, token: str, trust: str | None) -> bool:
+        """Tell whether a site takes a token; a redirection is as good as an answer, and is not followed."""
+        where = _where(url)
+        try:
+            with https.bounded(_DEADLINE, _MOST), https.session(trust) as session:
+                # Some know no HEAD: then the first byte is asked for.
+                for method, headers in (("HEAD", {}), ("GET", _FIRST_BYTE)):
+                    status, _ = _told_size(session, method, where, https.bearer(token) | headers)
+                    if status not in _NO_HEAD:
+                        break
+        except _NO_ANSWER as error:
+            message = f"HEAD {url} got no answer: {https.told(error, token)}"
+            raise UnreachableError(Reason.SITE_UNREACHABLE, message) from error
+        if status not in {*_OK, *_REDIRECTED, *_REFUSALS, _GONE, _EMPTY}:
+            message = f"{method} {url} gave {status}"
+            raise UnreachableError(Reason.SITE_UNREACHABLE, message)
+        return status not in _REFUSALS
 
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read the first byte of a file, or look at a directory (a path that ends with ``/``)."""

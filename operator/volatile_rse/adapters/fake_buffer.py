@@ -555,6 +555,10 @@ class FakeEndpoints(Endpoints):
     def __init__(self, buffers: Mapping[str, FakeBuffer], shown: list[tuple[str, str]] | None = None) -> None:
         self._buffers = buffers
         self._shown = [] if shown is None else shown
+        self.silent: set[str] = set()
+        """Sites that do not answer."""
+        self.refused: set[str] = set()
+        """Tokens that no site takes."""
 
     def size(self, url: str, token: str, trust: str | None) -> int | None:
         """Tell the size of what an agent has copied there."""
@@ -563,6 +567,16 @@ class FakeEndpoints(Endpoints):
         bearer(token)
         found = [buffer.sites[url][0] for buffer in self._buffers.values() if url in buffer.sites]
         return found[0] if found else None
+
+    def is_taken(self, url: str, token: str, trust: str | None) -> bool:
+        """Take every token but those that a test has refused."""
+        del trust
+        self._shown.append((url, token))
+        bearer(token)
+        host = url.partition("://")[2].partition("/")[0].partition(":")[0]
+        if host in self.silent:
+            raise UnreachableError(Reason.SITE_UNREACHABLE, f"HEAD {url} got no answer: it is silent")
+        return token not in self.refused
 
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read a file or look at a directory."""

@@ -162,6 +162,10 @@ class FakeCatalogue(Catalogue):
         """(account, RSE expression) -> bytes for all its RSEs together."""
         self.admins: set[str] = set()
         """Accounts with the attribute ``admin``: Rucio asks for no limit of theirs."""
+        self.privileged = True
+        """The operator's account has the attribute ``admin``."""
+        self.scopes: set[str] | None = None
+        """None: every one exists."""
         self.distances: dict[tuple[str, str], int] = {}
         """(From, to) -> distance."""
         self.judging = True
@@ -324,6 +328,23 @@ class FakeCatalogue(Catalogue):
     def ping(self) -> None:
         """Answer."""
         self._answers()
+
+    def lacks(self, scope: str) -> tuple[str, ...]:
+        """Say what a test has taken from the operator's account."""
+        self._answers()
+        found = [] if self.privileged else ["the account has no attribute admin"]
+        return (*found, *([] if self.scopes is None or scope in self.scopes else [f"there is no scope {scope}"]))
+
+    def folders(self, hosts: Collection[str]) -> Mapping[str, str | None]:
+        """Give the folder of a permanent RSE at each host."""
+        self._answers()
+        permanent = [rse for rse in self._rses.values() if not rse.volatile]
+        known = {
+            door["hostname"]: f"davs://{door['hostname']}:{door['port']}/data/"
+            for rse in permanent
+            for door in rse.site["protocols"]
+        }
+        return {host: known.get(host) for host in hosts}
 
     def resolve(self, did: Did) -> tuple[File, ...]:
         """List the files of a DID."""

@@ -11,7 +11,17 @@ from pydantic import Field
 from volatile_rse.api.schema import ApiModel
 from volatile_rse.api.text import CONDITION, shown_within
 
-__all__ = ["MEANINGS", "REMEDIES", "Actor", "Condition", "ConditionType", "Reason", "Remedy", "Status"]
+__all__ = [
+    "MEANINGS",
+    "REMEDIES",
+    "Actor",
+    "ClassCondition",
+    "Condition",
+    "ConditionType",
+    "Reason",
+    "Remedy",
+    "Status",
+]
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -39,6 +49,21 @@ class ConditionType(StrEnum):
     """The VolatileRSE is being deleted; the message says what is awaited."""
     STALLED = "Stalled"
     """Only a change of the spec, or of what it refers to, can help."""
+
+
+class ClassCondition(StrEnum):
+    """Condition types of a VolatileRSEClass: what it offers, as the operator has tried it; no session waits for any."""
+
+    READY = "Ready"
+    """All the others are True."""
+    CONFIGURATION_VALID = "ConfigurationValid"
+    """Every field of the class can be used."""
+    CATALOGUE_USABLE = "CatalogueUsable"
+    """Rucio takes the operator's login; its account may make RSEs, and the scope of the ledgers exists."""
+    SITES_USABLE = "SitesUsable"
+    """Every site that the class has a token for answers, and takes the token for reading."""
+    EXPOSURE_USABLE = "ExposureUsable"
+    """The public host leads to the buffers' NodePorts, as seen from inside the cluster."""
 
 
 class Actor(StrEnum):
@@ -140,6 +165,10 @@ class Reason(StrEnum):
     CATALOGUE_REVERTED = "CatalogueReverted"
     VERSION_EXISTS = "VersionExists"
     RULE_INSUFFICIENT = "RuleInsufficient"
+    RIGHTS_MISSING = "RightsMissing"
+    SITE_UNREACHABLE = "SiteUnreachable"
+    SITE_REFUSED = "SiteRefused"
+    PUBLIC_HOST_UNREACHABLE = "PublicHostUnreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,6 +493,25 @@ REMEDIES: dict[Reason, Remedy] = {
         "the dataset. A rule that ends too early has to go (`rucio rule remove`): the operator makes one that lasts "
         "once Rucio has removed it.",
     ),
+    Reason.RIGHTS_MISSING: Remedy(
+        Actor.ADMIN,
+        "Have an admin of Rucio run the named command. Sessions begin by themselves once it has been done.",
+    ),
+    Reason.SITE_UNREACHABLE: Remedy(
+        Actor.ADMIN,
+        "See that the operator's namespace and the buffers' reach the site (`curl -v URL` from a pod), and that the "
+        "class's caConfigMap has the authority of its certificate; else ask the admins of the site.",
+    ),
+    Reason.SITE_REFUSED: Remedy(
+        Actor.ADMIN,
+        "Put another token into the Secret (`kubectl edit secret`), or tell by its key HOST_paths which folders the "
+        "token is for. A site that gives files to everybody is named in the class's spec.sites as anonymous.",
+    ),
+    Reason.PUBLIC_HOST_UNREACHABLE: Remedy(
+        Actor.ADMIN,
+        "See that the class's spec.exposure.publicHost is a node, or forwards to one, and that the range of NodePorts "
+        "is open to pods, too (`nc -vz HOST PORT` from one).",
+    ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."
     ),
@@ -574,6 +622,10 @@ MEANINGS: dict[Reason, str] = {
     Reason.CATALOGUE_REVERTED: "Rucio has forgotten outputs that it knew.",
     Reason.VERSION_EXISTS: "The dataset has another file under the same path, from another session.",
     Reason.RULE_INSUFFICIENT: "A replication rule does not hold the outputs, or not for as long as was asked for.",
+    Reason.RIGHTS_MISSING: "The operator's account at Rucio may not do what buffers need.",
+    Reason.SITE_UNREACHABLE: "A permanent site does not answer the operator.",
+    Reason.SITE_REFUSED: "A permanent site does not take the token that the class has for it.",
+    Reason.PUBLIC_HOST_UNREACHABLE: "The public host of a class does not lead to the cluster's NodePorts.",
 }
 """What each reason says; the message of a condition names the objects."""
 

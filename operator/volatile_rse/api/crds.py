@@ -15,7 +15,7 @@ from volatile_rse.api.rserecord import RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec, RucioConnectionStatus
 from volatile_rse.api.schema import ApiModel, cel
 from volatile_rse.api.volatilerse import LONGEST_NAME, SESSION_LABEL, VolatileRSESpec, VolatileRSEStatus
-from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec, VolatileRSEClassStatus
 
 __all__ = ["GROUP", "KINDS", "VERSION", "Kind", "crd", "structural", "write"]
 
@@ -73,8 +73,13 @@ KINDS = (
         "vrseclass",
         "Cluster",
         VolatileRSEClassSpec,
-        None,
-        (("Connection", "string", ".spec.connectionName", 0), ("Host", "string", ".spec.exposure.publicHost", 0)),
+        VolatileRSEClassStatus,
+        (
+            ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+            ("Connection", "string", ".spec.connectionName", 0),
+            ("Host", "string", ".spec.exposure.publicHost", 0),
+            ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
+        ),
     ),
     Kind(
         "RucioConnection",

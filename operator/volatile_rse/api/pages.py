@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from volatile_rse.api.conditions import MEANINGS, REMEDIES, ConditionType, Reason
+from volatile_rse.api.conditions import MEANINGS, REMEDIES, ClassCondition, ConditionType, Reason
 from volatile_rse.api.crds import GROUP, KINDS, VERSION, Kind, structural
 
 __all__ = ["docstrings", "kind_page", "reasons_page", "write"]
@@ -33,7 +33,7 @@ def write(directory: Path) -> list[Path]:
 
 def reasons_page() -> str:
     """Tell what each condition means, and for each reason who must act and how."""
-    meanings = docstrings(ConditionType)
+    meanings, of_class = docstrings(ConditionType), docstrings(ClassCondition)
     quiet = [reason for reason in Reason if reason not in REMEDIES]
     return _text(
         _NOTE.format(source=_CONDITIONS),
@@ -41,6 +41,9 @@ def reasons_page() -> str:
         "## Conditions of a VolatileRSE",
         "Every condition is present from the operator's first visit.",
         _table(("condition", "meaning"), ((f"`{type_.value}`", meanings[type_.name]) for type_ in ConditionType)),
+        "## Conditions of a VolatileRSEClass",
+        "The operator tries every class each ten minutes. What fails is told here; no session waits for it.",
+        _table(("condition", "meaning"), ((f"`{type_.value}`", of_class[type_.name]) for type_ in ClassCondition)),
         "## Reasons that name something wrong",
         "The message of the condition says what happened, and to which object.",
         _table(

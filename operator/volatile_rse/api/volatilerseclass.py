@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from volatile_rse.api.conditions import Condition
 from volatile_rse.api.schema import (
     LABEL_KEY,
     LABEL_VALUE,
@@ -45,6 +46,7 @@ __all__ = [
     "Tenancy",
     "Toleration",
     "VolatileRSEClassSpec",
+    "VolatileRSEClassStatus",
     "Volume",
 ]
 
@@ -444,3 +446,12 @@ class VolatileRSEClassSpec(ApiModel):
             "siteCredentials": {"secretName": "site-tokens"},
             "tenancy": {"grants": [{"namespaces": ["alice"], "accounts": ["alice"], "scopes": ["user.alice"]}]},
         }
+
+
+class VolatileRSEClassStatus(ApiModel):
+    """What the operator found when it tried what the class offers; no session waits for it."""
+
+    observed_generation: int = -1
+    """Generation of the spec that this status speaks of."""
+    conditions: Annotated[list[Condition], Field(max_length=16)] | None = None
+    """``Ready`` and what it is made of."""

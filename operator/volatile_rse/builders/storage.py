@@ -41,6 +41,7 @@ __all__ = [
     "MemoryShares",
     "discarded_maps",
     "drain_objects",
+    "drain_service",
     "inputs_maps",
     "keys",
     "memory_shares",
@@ -247,10 +248,10 @@ def pod(settings: Settings, record: RSERecordSpec, *, held: bool = False) -> dic
 
 
 def drain_objects(
-    settings: Settings, record: RSERecordSpec, tls: Mapping[str, str], *, not_after: str
+    settings: Settings, class_: VolatileRSEClassSpec, tls: Mapping[str, str], *, not_after: str
 ) -> tuple[dict[str, Any], ...]:
     """Make the empty server of a public host: Secret, ConfigMap, Deployment."""
-    name = drain_name(record.class_snapshot.exposure.public_host)
+    name = drain_name(class_.exposure.public_host)
     labels = {**MANAGED, DRAIN: name}
     volumes = [
         {"name": "data", "emptyDir": {"sizeLimit": "64Mi"}},
@@ -259,7 +260,7 @@ def drain_objects(
         {"name": "server-tls", "secret": {"secretName": name}},
     ]
     mounts = [_mount("data", DATA), _mount("run", RUN), _mount("config", CONFIG, read=True)]
-    placement = record.class_snapshot.pods
+    placement = class_.pods
     server = _container(
         settings,
         "xrootd",
@@ -280,6 +281,13 @@ def drain_objects(
     certificate = made("Secret", {"type": "Opaque", "stringData": dict(tls)})
     certificate["metadata"]["annotations"] = {NOT_AFTER: not_after}
     return certificate, made("ConfigMap", {"data": drain_files("drain")}), made("Deployment", {"spec": deployment})
+
+
+def drain_service(settings: Settings, public_host: str) -> dict[str, Any]:
+    """Make a Service of the empty server's own, by which the way from its public host is tried."""
+    name = drain_name(public_host)
+    spec = {"type": "NodePort", "selector": {DRAIN: name}, "ports": [_port("davs", DAVS_PORT, None)]}
+    return new_object("Service", settings.buffers, name, {**MANAGED, DRAIN: name}, {"spec": spec})
 
 
 def _of_record(settings: Settings, record: RSERecordSpec, piece: Piece, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -343,7 +343,7 @@ def explain(reason: str) -> int:
     if (text := explaining.explained(reason)) is None:
         near = explaining.similar(reason)
         hint = f" Did you mean {' or '.join(near)}?" if near else " docs/reasons.md lists all."
-        message = f"{reason[:80]!r} is no reason and no condition of a VolatileRSE.{hint}"
+        message = f"{reason[:80]!r} is no reason and no condition.{hint}"
         raise click.BadParameter(message, param_hint="REASON")
     sys.stdout.write(text)
     return Exit.DONE

@@ -71,6 +71,22 @@ class Endpoints(Protocol):
             As ``can_read``.
         """
 
+    def is_taken(self, url: str, token: str, trust: str | None) -> bool:
+        """Tell whether a site takes a token for reading a file, whether there is one or not.
+
+        Parameters
+        ----------
+        trust
+            As in ``size``.
+
+        Raises
+        ------
+        UnreachableError
+            No answer that tells.
+        RefusedError
+            As ``can_read``.
+        """
+
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read the first bytes of a file, or look at a directory (``/`` at its end); None if that works, else why not.
 

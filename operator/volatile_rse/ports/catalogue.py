@@ -34,6 +34,22 @@ class Catalogue(Protocol):
     def ping(self) -> None:
         """Check that the server answers and takes our credential."""
 
+    def lacks(self, scope: str) -> tuple[str, ...]:
+        """Say what the operator's account lacks of what buffers need, each with the command that gives it.
+
+        Parameters
+        ----------
+        scope
+            Of the ledgers.
+        """
+
+    def folders(self, hosts: Collection[str]) -> Mapping[str, str | None]:
+        """Give for each host the folder of a permanent RSE there, a URL that ends with ``/``; None: no RSE has it.
+
+        Rucio tells the hosts of one RSE at a time, and is asked about some of them in each call, and later again: a
+        host that was not found yet is absent.
+        """
+
     # Inputs.
 
     def resolve(self, did: Did) -> tuple[File, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import Any
 
 from volatile_rse.api.agent import FenceRequest
@@ -21,7 +20,6 @@ from volatile_rse.builders.objects import (
     RECORD,
     agent_host,
     discarded_name,
-    drain_name,
     hosts_of,
     labels_of,
     name_of,
@@ -36,7 +34,6 @@ from volatile_rse.builders.storage import (
     NOT_AFTER,
     SERVER,
     discarded_maps,
-    drain_objects,
     inputs_maps,
     keys,
     pod,
@@ -61,6 +58,7 @@ from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.datasets import Dataset
+from volatile_rse.reconcile.drain import LIFETIME, make_drain
 from volatile_rse.reconcile.gather.door import session_token
 from volatile_rse.reconcile.gather.reports import buffer_of
 from volatile_rse.reconcile.holding import hold, without
@@ -83,8 +81,6 @@ _log = logging.getLogger(__name__)
 
 _ADMITTED = "Another buffer is being admitted, for which the API server takes long"
 _RENEWED = "%s: the certificates of its storage are issued anew: they end soon, or another authority had issued them"
-_LIFETIME = timedelta(days=90)
-"""Of certificates; they are renewed a month before."""
 
 
 def execute(world: World, connections: Connections, facts: Facts, effect: do.Effect) -> None:
@@ -279,17 +275,7 @@ class _Hand:
         self._cluster.merge(Ref("PersistentVolume", None, effect.volume), freed)
 
     def make_drain(self, _effect: do.MakeDrain) -> None:
-        host = self._spec.class_snapshot.exposure.public_host
-        pair = self._world.authority.server([host], _LIFETIME)
-        authorities = self._world.authority.bundle()
-        data = tls_data(pair.certificate, pair.key, authorities)
-        bodies = drain_objects(self._settings, self._spec, data, not_after=self._not_after())
-        certificate = self._cluster.get(Ref("Secret", self._settings.buffers, drain_name(host)))
-        known = certificate is not None and is_good(certificate, authorities, self._world.clock.now())
-        for body in bodies:
-            # A server that is starting keeps its certificate.
-            if not (known and body["kind"] == "Secret"):
-                self._cluster.apply(body)
+        make_drain(self._world, self._spec.class_snapshot)
 
     def swap_service(self, _effect: do.SwapService) -> None:
         body = public_service(self._settings, self._spec, drained=True)
@@ -457,11 +443,11 @@ class _Hand:
         self._cluster.create(keys(self._settings, self._spec, data, not_after=self._not_after()))
 
     def _tls(self, role: str, *names: str) -> dict[str, str]:
-        pair = self._world.authority.server(names, _LIFETIME)
+        pair = self._world.authority.server(names, LIFETIME)
         return tls_data(pair.certificate, pair.key, self._world.authority.bundle(), role)
 
     def _not_after(self) -> str:
-        return stamp(self._world.clock.now() + _LIFETIME)
+        return stamp(self._world.clock.now() + LIFETIME)
 
 
 _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {

@@ -27,6 +27,7 @@ from volatile_rse.domain.times import is_time
 from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError
+from volatile_rse.reconcile.class_status import ClassProbes
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.holding import release_unused
@@ -63,6 +64,8 @@ _SLOW = 5.0
 """Seconds from which a visit counts as slow: the next one does not wait for a thread of the others."""
 _PATIENCE = 10
 """Seconds for what is being done when the process shall end."""
+_CLASSES = 15.0
+"""Seconds between two looks for a class that has to be tried."""
 _ORPHANS = 600.0
 """Seconds between two searches for orphans: one asks Rucio about each ledger."""
 
@@ -137,6 +140,7 @@ class Service:
         self._check = check
         self._reconciler = Reconciler(world, guarded(execute, check, awake))
         self._connections = Connections(world)
+        self._probes = ClassProbes(world, self._connections)
         slow = -(-threads // 3)
         # An owner whose visits take long leaves a thread to others.
         self._queue = KeyedQueue(owner_of=self._owner_of, most=max(threads - 1, 1), most_slow=max(slow - 1, 1))
@@ -156,6 +160,8 @@ class Service:
         self._stopping = threading.Event()
         self._stirred = threading.Event()
         """The next sweep shall not wait."""
+        self._class_changed = threading.Event()
+        """Classes shall be looked through for one that has to be tried."""
         self._advanced = time.monotonic()
         """When the sweep last got on with its work."""
         self._searched = float("-inf")
@@ -168,21 +174,25 @@ class Service:
             threading.Thread(target=self._work, args=(is_slow,), name=name, daemon=True) for name, is_slow in workers
         ]
         self._threads.append(threading.Thread(target=self._sweeps, name="sweep", daemon=True))
-        self._searching = threading.Thread(target=self._searches, name="search", daemon=True)
-        """Beside the sweep, which a slow Rucio must not hold up."""
+        # Beside the sweep, which a slow Rucio or a slow site must not hold up.
+        self._beside = [
+            threading.Thread(target=self._searches, name="search", daemon=True),
+            threading.Thread(target=self._tries, name="classes", daemon=True),
+        ]
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in (*self._threads, self._searching):
+        for thread in (*self._threads, *self._beside):
             thread.start()
 
     def stop(self) -> bool:
         """End the threads; what a visit has begun, the next one finishes. False: some still work.
 
-        The search is not waited for: it changes nothing.
+        The search and the trial of classes are not waited for: no buffer depends on them.
         """
         self._stopping.set()
         self._stirred.set()
+        self._class_changed.set()
         self._queue.close()
         until = time.monotonic() + _PATIENCE
         for thread in self._threads:
@@ -206,6 +216,7 @@ class Service:
             case "VolatileRSEClass" | "RucioConnection":
                 # Whoever waits for it is swept at once.
                 self._visit_soon(self._known_in(None))
+                self._class_changed.set()
                 if "deletionTimestamp" in body["metadata"]:
                     self._stirred.set()
             case "Namespace":
@@ -325,6 +336,21 @@ class Service:
         while not self._stopping.is_set():
             self._part("search", self.search)
             self._stopping.wait(self._interval)
+
+    def _tries(self) -> None:
+        while not self._stopping.is_set():
+            self._part("class status", self.try_classes)
+            self._class_changed.wait(min(self._interval, _CLASSES))
+            self._class_changed.clear()
+
+    def try_classes(self) -> None:
+        """Try what the classes offer, each in its turn."""
+
+        def goes_on() -> bool:
+            self._check()
+            return not self._stopping.is_set()
+
+        self._probes.probe(goes_on)
 
     def _part(self, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Do a part of the round, or what concerns one object; whatever is wrong with it must not stop the others."""
@@ -446,7 +472,7 @@ class Service:
         release_unused(self._world.cluster, records)
 
     def _read_classes(self, found: _Found) -> None:
-        """Tell of classes that cannot be read: they have no status to say it in."""
+        """Tell of classes that cannot be read by Events; their status says it, too."""
         bodies = self._world.cluster.list("VolatileRSEClass")
         told, self._told = self._told, {}
         for body in bodies:

@@ -10,10 +10,17 @@ from pydantic import SecretStr
 
 from volatile_rse.api.addresses import folders_of, host_of
 from volatile_rse.api.agent import SiteTokens
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.text import is_token
+from volatile_rse.api.volatilerseclass import SITE_TOKENS, VolatileRSEClassSpec
+from volatile_rse.builders.manifest import SiteAccess
+from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.connections import authorities_of
 from volatile_rse.reconcile.reading import texts_of
+from volatile_rse.reconcile.world import World
 
-__all__ = ["tokens_of"]
+__all__ = ["site_access", "tokens_of"]
 
 _HOST = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _BOTH, _READ, _WRITE, _PATHS = "", "read", "write", "paths"
@@ -43,6 +50,34 @@ def tokens_of(body: Mapping[str, Any]) -> tuple[dict[str, SiteTokens], tuple[str
         if tokens is not None:
             found[host] = tokens
     return found, tuple(faults)
+
+
+def site_access(world: World, class_name: str, class_: VolatileRSEClassSpec) -> tuple[SiteAccess, tuple[str, ...]]:
+    """Read tokens and authorities of a class; give what is wrong with single values, too.
+
+    Raises
+    ------
+    RefusedError
+        CREDENTIAL_MISSING: the Secret or the ConfigMap is not there. CREDENTIAL_MISMATCH: the Secret is for something
+        else.
+    """
+    credentials, namespace = class_.site_credentials, world.settings.namespace
+    secret = world.cluster.get(Ref("Secret", namespace, credentials.secret_name))
+    if secret is None:
+        what = f"Secret {namespace}/{credentials.secret_name} does not exist."
+        raise RefusedError(Reason.CREDENTIAL_MISSING, what)
+    if (type_ := secret.get("type", "Opaque")) != SITE_TOKENS:
+        what = (
+            f"Secret {namespace}/{credentials.secret_name} has type {type_}, and VolatileRSEClass "
+            f"{class_name} names it for sites: only from type {SITE_TOKENS} anything is sent to them."
+        )
+        raise RefusedError(Reason.CREDENTIAL_MISMATCH, what)
+    tokens, faults = tokens_of(secret)
+    name = credentials.ca_config_map
+    trust = None if name is None else authorities_of(world, name)
+    anonymous = frozenset(host_of(site.host) for site in class_.sites if site.anonymous)
+    plain = frozenset(host_of(site.host) for site in class_.sites if site.plain_redirects)
+    return SiteAccess(tokens, trust, anonymous=anonymous, plain=plain), faults
 
 
 def _site(keys: Mapping[str, Sequence[str]], texts: Mapping[str, str]) -> tuple[SiteTokens | None, list[str]]:

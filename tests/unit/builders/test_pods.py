@@ -129,7 +129,7 @@ def test_a_class_says_where_its_pods_run() -> None:
     made = [pod(SETTINGS, spec)["spec"]]
     made += [
         body["spec"]["template"]["spec"]
-        for body in drain_objects(SETTINGS, spec, {}, not_after="2100-01-01T00:00:00Z")
+        for body in drain_objects(SETTINGS, spec.class_snapshot, {}, not_after="2100-01-01T00:00:00Z")
         if body["kind"] == "Deployment"
     ]
     assert len(made) == 2
@@ -159,5 +159,5 @@ def test_the_budget_of_the_manifests_is_for_the_pods_that_are_held_and_for_no_ot
     [(label, value)] = budget["spec"]["selector"]["matchLabels"].items()
     assert pod(SETTINGS, record(), held=True)["metadata"]["labels"][label] == value
     assert label not in pod(SETTINGS, record())["metadata"]["labels"]
-    template = drain_objects(SETTINGS, record(), {}, not_after="")[-1]["spec"]["template"]
+    template = drain_objects(SETTINGS, record().class_snapshot, {}, not_after="")[-1]["spec"]["template"]
     assert label not in template["metadata"]["labels"]

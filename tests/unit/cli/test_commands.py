@@ -427,7 +427,7 @@ def test_every_reason_is_explained(reason: Reason) -> None:
 
 @pytest.mark.parametrize("type_", ConditionType)
 def test_every_condition_is_explained(type_: ConditionType, vrse: Vrse) -> None:
-    assert vrse("explain", type_.value).out.startswith(f"Condition {type_.value}\n  ")
+    assert vrse("explain", type_.value).out.startswith(f"Condition {type_.value} of a VolatileRSE\n  ")
 
 
 def test_a_word_that_means_nothing_is_met_with_those_that_do(vrse: Vrse) -> None:

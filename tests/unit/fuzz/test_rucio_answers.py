@@ -70,6 +70,7 @@ _RIGHT: Mapping[str, Any] = {
     "get_local_account_usage": [{"rse": "SITE-B", "bytes": 1, "bytes_limit": 10}],
     "get_global_account_limits": {"*": {"resolved_rses": ["SITE-B"], "limit": 10}},
     "list_account_attributes": [[{"key": "country", "value": "xx"}]],
+    "list_scopes": ["vrse"],
     "add_replication_rule": ["f00d"],
     "list_did_rules": [_RULE],
     "list_associated_rules_for_file": [{"id": "f00d"}],
@@ -80,6 +81,8 @@ _RIGHT: Mapping[str, Any] = {
 """Method of the client -> an answer as Rucio gives it; all others give True."""
 _CALLS: Mapping[str, Callable[[Catalogue], object]] = {
     "ping": lambda port: port.ping(),
+    "lacks": lambda port: port.lacks("vrse"),
+    "folders": lambda port: port.folders(["site", "elsewhere"]),
     "resolve": lambda port: port.resolve(OUT),
     "sources": lambda port: port.sources([File(FILE, 1, "00000001")], "*", "SITE-A"),
     "barred": lambda port: port.barred([FILE], "*"),
@@ -243,7 +246,7 @@ def test_what_the_client_itself_cannot_read_is_a_port_s_error(server: RucioServe
             told = str(asked_by(server, name, Client(method, error)))
         except PortError as named:
             told = named.what
-        assert "cannot be" in told
+        assert "cannot be" in told or (name, method) == ("folders", "get_rse"), "there one odd RSE is passed over"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from volatile_rse.adapters.reading import told_apart
+from volatile_rse.adapters.rucio.accounts import RucioAccounts
 from volatile_rse.adapters.rucio.answers import leads_somewhere
 from volatile_rse.adapters.rucio.buffers import RucioBuffers
 from volatile_rse.adapters.rucio.datasets import RucioDatasets
@@ -52,11 +53,20 @@ class RucioCatalogue(Catalogue):
         self._ledgers = RucioLedgers(server, self._datasets)
         self._replicas = RucioReplicas(server, self._rses)
         self._quotas = RucioQuotas(server, self._rses)
+        self._accounts = RucioAccounts(server)
         self._rules = RucioRules(server, self._replicas)
 
     def ping(self) -> None:
         """Check that the server answers and takes our credential."""
         self._server.call("the server", "whoami")
+
+    def lacks(self, scope: str) -> tuple[str, ...]:
+        """Say what the operator's account lacks."""
+        return self._accounts.lacks(scope)
+
+    def folders(self, hosts: Collection[str]) -> Mapping[str, str | None]:
+        """Give for each host the folder of a permanent RSE there."""
+        return self._rses.folders(hosts)
 
     # Inputs.
 

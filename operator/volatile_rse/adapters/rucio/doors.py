@@ -7,7 +7,7 @@ from typing import Any
 
 from volatile_rse.api.names import hash_path, identity_path
 
-__all__ = ["Door", "by_door", "looking", "ordered", "usual_paths", "why_no_door", "writing"]
+__all__ = ["Door", "by_door", "folder_of", "looking", "ordered", "usual_paths", "why_no_door", "writing"]
 
 Door = Mapping[str, Any]
 """A protocol, as Rucio tells it."""
@@ -78,6 +78,11 @@ def usual_paths(site: Mapping[str, Any], door: Door | None) -> tuple[str, Callab
     if not site.get("deterministic") or path_of is None or door is None or not _is_plain(door):
         return None
     return _base(door), path_of
+
+
+def folder_of(door: Door) -> str | None:
+    """Give the URL of the folder that all files by a door are in; None: only Rucio can tell."""
+    return _base(door) if _is_plain(door) else None
 
 
 def by_door(site: Mapping[str, Any], door: Door | None, pfn: str) -> str:

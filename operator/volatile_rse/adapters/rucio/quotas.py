@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from volatile_rse.adapters.rucio.accounts import is_admin
 from volatile_rse.adapters.rucio.answers import merged
 from volatile_rse.adapters.rucio.rses import RucioRses
 from volatile_rse.adapters.rucio.server import RucioServer
@@ -26,7 +27,7 @@ class RucioQuotas:
     def rooms(self, account: str, rses: Sequence[str]) -> Mapping[str, Room]:
         """Give what the limits of an account leave on each RSE: a handful of calls, however many there are."""
         about = f"the limits of account {account}"
-        if self._is_admin(about, account):
+        if is_admin(self._server, about, account):
             return {rse: Room(None) for rse in rses}
         # With the limits in it; one that is not set is 0, which is the same.
         usage = {row["rse"]: row for row in self._server.call(about, "get_local_account_usage", account)}
@@ -52,13 +53,7 @@ class RucioQuotas:
             return room
         else:
             left = Room(space, "its limit MaxSpaceAvailable")
-        return room if self._is_admin(f"the limits of account {account}", account) else left
-
-    def _is_admin(self, about: str, account: str) -> bool:
-        """Tell whether Rucio asks for no limit of an account: the attribute counts, whatever its value is."""
-        rows = self._server.call(about, "list_account_attributes", account)
-        flat = [row for part in rows for row in (part if isinstance(part, list) else [part])]
-        return any(row["key"] == "admin" and row["value"] is not None for row in flat)
+        return room if is_admin(self._server, f"the limits of account {account}", account) else left
 
     def _room(
         self, account: str, rse: str, usage: Mapping[str, Mapping[str, Any]], everywhere: Mapping[str, Any]

@@ -6,10 +6,11 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from volatile_rse.adapters.rucio.answers import merged, why_no_destination, why_not_kept
-from volatile_rse.adapters.rucio.doors import by_door, looking, ordered, usual_paths, writing
+from volatile_rse.adapters.rucio.answers import leads_somewhere, merged, why_no_destination, why_not_kept
+from volatile_rse.adapters.rucio.doors import by_door, folder_of, looking, ordered, usual_paths, writing
 from volatile_rse.adapters.rucio.marks import OWNER, is_operators
 from volatile_rse.adapters.rucio.server import RucioServer, url_parts
+from volatile_rse.api.addresses import host_of
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.ports.errors import UnreachableError
@@ -24,6 +25,10 @@ _SITE_KNOWN_FOR = 60.0
 """Seconds for which the columns, doors and distances of permanent RSEs count as seen."""
 _COLUMNS = (OWNER, "rse_type", "deterministic", "volatile", "staging_area", "availability_write")
 _BUFFER = "it is the buffer of a session"
+_DOORS_KNOWN_FOR = 86400.0
+"""Seconds for which the hosts of an RSE count as seen: its door moves to another one once in years."""
+_ASKED_AT_ONCE = 100
+"""RSEs whose hosts are asked for in one go."""
 
 
 class RucioRses:
@@ -40,6 +45,10 @@ class RucioRses:
         self._rows: tuple[Mapping[str, Mapping[str, Any]], float] = {}, 0.0
         """RSE -> its columns, and until when they count as seen."""
         self._exempt: tuple[frozenset[str], float] = frozenset(), 0.0
+        self._folders: dict[str, tuple[str, float]] = {}
+        """Host -> the folder of an RSE there, and until when that counts as seen."""
+        self._asked: dict[str, float] = {}
+        """RSE -> until when its hosts count as seen."""
 
     def get(self, rse: str) -> dict[str, Any] | None:
         """Describe an RSE as it is now; None: there is none."""
@@ -128,6 +137,45 @@ class RucioRses:
             told = [row["distance"] for row in rows or () if row.get("distance") is not None]
             known = self._distances[rse, near] = min(told, default=float("inf")), time.monotonic() + _SITE_KNOWN_FOR
         return known[0]
+
+    def folders(self, hosts: Collection[str]) -> Mapping[str, str | None]:
+        """Give for each host the folder of a permanent RSE there, as it was a day ago at most."""
+        now = time.monotonic()
+        found: dict[str, str | None] = {host: url for host in hosts if (url := self._folder(host, now)) is not None}
+        missing = set(hosts) - set(found)
+        if not missing:
+            return found
+        rows = self._columns()
+        names = sorted(rse for rse, row in rows.items() if not _is_buffer(row))
+        unasked = [rse for rse in names if self._asked.get(rse, 0.0) <= now]
+        for rse in unasked[:_ASKED_AT_ONCE]:
+            self._see_doors(rse, now)
+            if all(self._folder(host, now) is not None for host in missing):
+                break
+        is_whole = all(self._asked.get(rse, 0.0) > now for rse in names)
+        for host in missing:
+            url = self._folder(host, now)
+            if url is not None or is_whole:
+                found[host] = url
+        return found
+
+    def _folder(self, host: str, now: float) -> str | None:
+        known = self._folders.get(host)
+        return known[0] if known is not None and known[1] > now else None
+
+    def _see_doors(self, rse: str, now: float) -> None:
+        """Take note of the hosts of an RSE; one whose answer cannot be read has none."""
+        try:
+            site: Mapping[str, Any] = self.get(rse) or {"protocols": ()}
+        except UnreachableError as error:
+            if error.reason is not Reason.CATALOGUE_IMPLAUSIBLE:
+                raise
+            site = {"protocols": ()}
+        self._asked[rse] = now + _DOORS_KNOWN_FOR
+        for door in ordered(site, "read"):
+            host, url = host_of(door["hostname"]), folder_of(door)
+            if url is not None and leads_somewhere(url) and self._folder(host, now) is None:
+                self._folders[host] = url, now + _DOORS_KNOWN_FOR
 
     def destinations(self, rse_expression: str) -> Mapping[str, str]:
         """Say of each RSE why outputs cannot be kept there, as far as its columns tell."""

@@ -72,6 +72,11 @@ class RucioServer:
         self._idle: list[Any] = []
         """Clients that are not in use: the budget bounds how many there are, and each call has one for itself."""
 
+    @property
+    def account(self) -> str:
+        """The account as which the server is asked."""
+        return self._connection.account
+
     def call(
         self,
         about: str,

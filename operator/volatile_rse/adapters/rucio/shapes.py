@@ -206,6 +206,7 @@ ANSWERS: Mapping[str, Shape] = {
     "get_local_account_usage": _list(_fields({"bytes_limit": _or_none(_NUMBER)}, rse=_TEXT, bytes=_or_none(_FINITE))),
     "get_global_account_limits": _merged(_fields(resolved_rses=_list(_TEXT), limit=_or_none(_NUMBER))),
     "list_account_attributes": _list(_one_or_many(_fields(key=_TEXT, value=_anything))),
+    "list_scopes": _list(_TEXT),
     "add_replication_rule": _list(_TEXT, least=1),
     "update_replication_rule": _anything,
     "list_did_rules": _list(_RULE),

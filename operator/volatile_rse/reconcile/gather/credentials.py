@@ -6,17 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from volatile_rse.api.addresses import host_of
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.volatilerseclass import SITE_TOKENS
 from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage
-from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import RefusedError
-from volatile_rse.reconcile.connections import authorities_of
 from volatile_rse.reconcile.gather.look import Look, guarded
-from volatile_rse.reconcile.sites import tokens_of
+from volatile_rse.reconcile.sites import site_access
 
 __all__ = ["Shut", "access", "doubt", "problems"]
 
@@ -40,27 +35,10 @@ def access(look: Look) -> SiteAccess:
     Raises
     ------
     RefusedError
-        CREDENTIAL_MISSING: the Secret or the ConfigMap is not there. CREDENTIAL_MISMATCH: the Secret is for something
-        else.
+        As ``site_access``.
     """
-    credentials, namespace = look.spec.class_snapshot.site_credentials, look.world.settings.namespace
-    secret = look.world.cluster.get(Ref("Secret", namespace, credentials.secret_name))
-    if secret is None:
-        what = f"Secret {namespace}/{credentials.secret_name} does not exist."
-        raise RefusedError(Reason.CREDENTIAL_MISSING, what)
-    if (type_ := secret.get("type", "Opaque")) != SITE_TOKENS:
-        what = (
-            f"Secret {namespace}/{credentials.secret_name} has type {type_}, and VolatileRSEClass "
-            f"{look.spec.class_name} names it for sites: only from type {SITE_TOKENS} anything is sent to them."
-        )
-        raise RefusedError(Reason.CREDENTIAL_MISMATCH, what)
-    tokens, look.no_tokens = tokens_of(secret)
-    name = credentials.ca_config_map
-    trust = None if name is None else authorities_of(look.world, name)
-    sites = look.spec.class_snapshot.sites
-    anonymous = frozenset(host_of(site.host) for site in sites if site.anonymous)
-    plain = frozenset(host_of(site.host) for site in sites if site.plain_redirects)
-    return SiteAccess(tokens, trust, anonymous=anonymous, plain=plain)
+    found, look.no_tokens = site_access(look.world, look.spec.class_name, look.spec.class_snapshot)
+    return found
 
 
 def problems(look: Look, shut: Collection[Shut]) -> list[Problem]:

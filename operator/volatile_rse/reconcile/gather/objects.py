@@ -9,18 +9,18 @@ from typing import Any
 from volatile_rse.api.rserecord import PublicAddress
 from volatile_rse.api.schema import fault_of_label
 from volatile_rse.api.volatilerse import SESSION_LABEL
-from volatile_rse.builders.objects import KINDS, RECORD, drain_name, name_of, session_name
+from volatile_rse.builders.objects import KINDS, RECORD, name_of, session_name
 from volatile_rse.builders.storage import xrootd_data
 from volatile_rse.domain.facts import Leftover, Piece, SessionFact, Storage
 from volatile_rse.domain.lifetime import is_end_due
 from volatile_rse.domain.session import JobRef
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.drain import DrainState, drain_state
 from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.issued import changed_of, is_as_written
 from volatile_rse.reconcile.reading import (
     expires_soon,
-    is_good,
     is_of_claim,
     read_outlived,
     read_pod,
@@ -60,7 +60,8 @@ def storage(look: Look) -> Storage:
         look.set(public_address=address)
     claim = found.get(Piece.VOLUME)
     volumes = _volumes(look, claim)
-    drain_ready, drain_refused = _drain(look) if look.stage in _LEAVING else (False, "")
+    host = look.spec.class_snapshot.exposure.public_host
+    drain = drain_state(look.world, host) if look.stage in _LEAVING else DrainState(ready=False)
     return Storage(
         pieces={piece: uid_of(body) for piece, body in found.items()},
         going=frozenset(piece for piece, body in found.items() if "deletionTimestamp" in body["metadata"]),
@@ -71,8 +72,8 @@ def storage(look: Look) -> Storage:
         outlived=read_outlived(claim, volumes),
         lost=_has_volume(look) and not volumes and (claim is None or bool(claim["spec"].get("volumeName"))),
         service=service,
-        drain_ready=drain_ready,
-        drain_refused=drain_refused,
+        drain_ready=drain.ready,
+        drain_refused=drain.refused,
     )
 
 
@@ -125,18 +126,6 @@ def _volumes(look: Look, claim: Mapping[str, Any] | None) -> Sequence[Mapping[st
 
 def _has_volume(look: Look) -> bool:
     return look.spec.class_snapshot.storage.volume is not None and look.spec.adopted_from is None
-
-
-def _drain(look: Look) -> tuple[bool, str]:
-    """Tell whether the empty server runs, or why there is no pod of it."""
-    name = drain_name(look.spec.class_snapshot.exposure.public_host)
-    certificate = look.world.cluster.get(Ref("Secret", look.world.settings.buffers, name))
-    if certificate is None or not is_good(certificate, look.world.authority.bundle(), look.facts.now):
-        return False, ""
-    status = (look.world.cluster.get(Ref("Deployment", look.world.settings.buffers, name)) or {}).get("status") or {}
-    failed = [entry for entry in status.get("conditions") or () if entry.get("type") == "ReplicaFailure"]
-    refused = next((str(entry.get("message")) for entry in failed if entry.get("status") == "True"), "")
-    return (status.get("readyReplicas") or 0) > 0, refused
 
 
 def _pods(look: Look, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
