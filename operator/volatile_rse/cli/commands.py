@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Concatenate, Literal, ParamSpec, TextIO, TypeVar
+from typing import Any, Literal
 
 import click
-import yaml
 from click.shell_completion import CompletionItem, get_completion_class
 from rich.console import Console
 from rich.live import Live
 
 from volatile_rse.api.conditions import Actor, ConditionType
-from volatile_rse.api.schema import parse_duration, parse_quantity
+from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import visible
-from volatile_rse.cli import asked, explaining
+from volatile_rse.cli import asked, explaining, program
 from volatile_rse.cli.errors import CommandError, Exit
 from volatile_rse.cli.judging import Judgement, judge
-from volatile_rse.cli.kubeconfig import place_of
 from volatile_rse.cli.pages import condition_of, line_of, page_of, plain, table_of
+from volatile_rse.cli.program import (
+    DURATION,
+    NAME,
+    QUANTITY,
+    VRSE_NAME,
+    on_cluster,
+    print_object,
+    say,
+    shown,
+    the_form,
+    the_name,
+    write,
+)
 from volatile_rse.cli.server import Object, Server
 from volatile_rse.cli.terminal import rendered
 from volatile_rse.cli.waiting import Goal, is_over, verdict
 
 __all__ = ["run", "vrse"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _COMPLETE = "_VRSE_COMPLETE"
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def run(arguments: Sequence[str], name: str) -> int:
@@ -57,68 +59,8 @@ def run(arguments: Sequence[str], name: str) -> int:
         return Exit.INTERRUPTED
 
 
-class _Text(click.ParamType[str]):
-    """Text in one form."""
-
-    def __init__(self, name: str, is_right: Callable[[str], object], what: str) -> None:
-        self.name = name
-        self._is_right = is_right
-        self._what = what
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what is not in this form."""
-        text = str(value)
-        try:
-            right = bool(self._is_right(text))
-        except ValueError:
-            right = False
-        if not right:
-            self.fail(f"{text[:80]!r} {self._what}", param, ctx)
-        return text
-
-
-_VRSE_NAME = _Text("name", _NAME.fullmatch, "is no name in Kubernetes: lower case letters, digits, '-' and '.'")
-_NAMESPACE_NAME = _Text(
-    "name", _NAMESPACE.fullmatch, "is no name of a namespace: at most 63 lower case letters, digits and '-'"
-)
-_DURATION = _Text("duration", parse_duration, "is not a duration such as 90s, 10m, 8h or 30d")
-_QUANTITY = _Text("quantity", parse_quantity, "is not a number of bytes such as 20Gi or 500M")
-
-
-def _on_cluster(command: Callable[Concatenate[Server, P], R]) -> Callable[P, R]:
-    """Give a command the API server, by the flags that kubectl has for it."""
-
-    @click.option("-n", "--namespace", type=_NAMESPACE_NAME, help="Namespace; default: that of the context.")
-    @click.option("--context", help="Context of the kubeconfig; default: the current one.")
-    @click.option("--kubeconfig", help="File that says where the cluster is; default: as for kubectl.")
-    @functools.wraps(command)
-    def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        kubeconfig, context, namespace = (kwargs.pop(key) for key in ("kubeconfig", "context", "namespace"))
-        return command(Server(place_of(_text(kubeconfig), _text(context), _text(namespace))), *args, **kwargs)
-
-    return called
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _complete_name(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the names of the namespace; offer nothing where nobody answers."""
-    where = (ctx.params.get(key) for key in ("kubeconfig", "context", "namespace"))
-    try:
-        names = [str(body["metadata"]["name"]) for body in Server(place_of(*where)).list()]
-    except CommandError:
-        return []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
 def _complete_reason(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in explaining.names() if name.casefold().startswith(incomplete.casefold())]
-
-
-_the_name = click.argument("name", type=_VRSE_NAME, shell_complete=_complete_name)
-_the_form = click.option("-o", "--output", "form", type=click.Choice(["json", "yaml"]), help="The object itself.")
 
 
 def _version() -> str:
@@ -138,10 +80,10 @@ def vrse() -> None:
 
 
 @vrse.command()
-@_the_name
+@the_name
 @click.option("-w", "--watch", is_flag=True, help="Go on as long as something changes.")
-@_the_form
-@_on_cluster
+@the_form
+@on_cluster
 def status(server: Server, name: str, *, watch: bool, form: str | None) -> None:
     """Show how far a VolatileRSE is, what is wrong, and who must act."""
     if watch:
@@ -149,11 +91,11 @@ def status(server: Server, name: str, *, watch: bool, form: str | None) -> None:
         return
     body = server.get(name)
     if form is not None:
-        _print_object(body, form)
+        print_object(body, form)
     elif sys.stdout.isatty():
-        Console(emoji=False).print(rendered(page_of(body, _now())))
+        Console(emoji=False).print(rendered(page_of(body, program.now())))
     else:
-        sys.stdout.write(plain(page_of(body, _now())))
+        sys.stdout.write(plain(page_of(body, program.now())))
 
 
 def _follow(server: Server, name: str, form: str | None) -> None:
@@ -163,13 +105,13 @@ def _follow(server: Server, name: str, form: str | None) -> None:
     last = ""
     for body in server.watch(name):
         if body is None:
-            _say(sys.stderr, f"VolatileRSE {server.namespace}/{name} is gone.")
+            say(sys.stderr, f"VolatileRSE {server.namespace}/{name} is gone.")
             return
         if form is not None:
-            _print_object(body, form, many=True)
+            print_object(body, form, many=True)
         elif (line := line_of(body)) != last:
             last = line
-            _say(sys.stdout, f"{_now():%H:%M:%S} {line}")
+            say(sys.stdout, f"{program.now():%H:%M:%S} {line}")
         if is_over(body):
             return
 
@@ -178,7 +120,7 @@ def _follow_live(server: Server, name: str) -> None:
     """Show a page that changes: at each event, and each second since time goes on."""
     shown: list[Object] = []
     with Live(
-        get_renderable=lambda: rendered(page_of(shown[0], _now())) if shown else "",
+        get_renderable=lambda: rendered(page_of(shown[0], program.now())) if shown else "",
         console=Console(emoji=False),
         refresh_per_second=1,
     ) as live:
@@ -189,31 +131,31 @@ def _follow_live(server: Server, name: str) -> None:
             live.refresh()
             if is_over(body):
                 return
-    _say(sys.stderr, f"VolatileRSE {server.namespace}/{name} is gone.")
+    say(sys.stderr, f"VolatileRSE {server.namespace}/{name} is gone.")
 
 
 @vrse.command("list")
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of all namespaces.")
-@_the_form
-@_on_cluster
+@the_form
+@on_cluster
 def list_(server: Server, *, everywhere: bool, form: str | None) -> None:
     """List the VolatileRSEs of a namespace."""
     bodies = server.list(everywhere=everywhere)
     if form is not None:
-        items = [_shown(body) for body in bodies]
-        _write({"apiVersion": "v1", "kind": "List", "items": items}, form)
+        items = [shown(body) for body in bodies]
+        write({"apiVersion": "v1", "kind": "List", "items": items}, form)
     elif bodies:
-        sys.stdout.write(table_of(bodies, _now(), everywhere=everywhere))
+        sys.stdout.write(table_of(bodies, program.now(), everywhere=everywhere))
     else:
         where = "any namespace" if everywhere else f"namespace {server.namespace}"
-        _say(sys.stderr, f"There are no VolatileRSEs in {where}.")
+        say(sys.stderr, f"There are no VolatileRSEs in {where}.")
 
 
 @vrse.command()
-@_the_name
+@the_name
 @click.option("--for", "goal", type=click.Choice(["usable", "safe"]), required=True, help="What to wait for.")
-@click.option("--timeout", type=_DURATION, help="How long at most, such as 10m; default: for ever.")
-@_on_cluster
+@click.option("--timeout", type=DURATION, help="How long at most, such as 10m; default: for ever.")
+@on_cluster
 def wait(server: Server, name: str, goal: Goal, timeout: str | None) -> int:
     """Wait until a session can begin (usable), or its outputs are safe."""
     until = None if timeout is None else time.monotonic() + parse_duration(timeout).total_seconds()
@@ -225,32 +167,32 @@ def wait(server: Server, name: str, goal: Goal, timeout: str | None) -> int:
             raise CommandError(what, Actor.ADMIN, action, Exit.NEVER)
         found = verdict(goal, body)
         if found.reached:
-            _say(sys.stdout, f"{name} is {goal}.")
+            say(sys.stdout, f"{name} is {goal}.")
             return Exit.DONE
         if found.never:
             what = f"VolatileRSE {server.namespace}/{name} cannot become {goal} any more: {found.never}"
             raise CommandError(what, Actor.USER, f"see `vrse status {name}`.", Exit.NEVER)
         if (line := line_of(body)) != last:
             last = line
-            _say(sys.stderr, f"{_now():%H:%M:%S} {line}")
+            say(sys.stderr, f"{program.now():%H:%M:%S} {line}")
     what = f"VolatileRSE {server.namespace}/{name} was not {goal} within {timeout}: {last}."
     raise CommandError(what, Actor.USER, f"see `vrse status {name}`, or wait longer.", Exit.LATE)
 
 
 @vrse.command()
-@_the_name
-@_on_cluster
+@the_name
+@on_cluster
 def end(server: Server, name: str) -> None:
     """End a session now, and keep what it has written. This cannot be taken back."""
     body = server.get(name)
     if _is_ended(body):
-        _say(sys.stdout, f"The session of {name} is over already.")
+        say(sys.stdout, f"The session of {name} is over already.")
         return
     if body["spec"].get("endRequested"):
-        _say(sys.stdout, f"The end of {name} was requested already.")
+        say(sys.stdout, f"The end of {name} was requested already.")
         return
     server.change(body, {"endRequested": True})
-    _say(sys.stdout, f"The end of {name} is requested. `vrse wait {name} --for safe` waits for its outputs.")
+    say(sys.stdout, f"The end of {name} is requested. `vrse wait {name} --for safe` waits for its outputs.")
 
 
 def _is_ended(body: Object) -> bool:
@@ -258,11 +200,11 @@ def _is_ended(body: Object) -> bool:
 
 
 @vrse.command()
-@click.argument("name", type=_VRSE_NAME, required=False)
+@click.argument("name", type=VRSE_NAME, required=False)
 @click.option("-f", "--filename", "file", type=click.File(), help="File with one VolatileRSE; -: standard input.")
 @click.option("--class", "class_name", help="VolatileRSEClass.")
 @click.option("--account", help="Rucio account that owns the outputs.")
-@click.option("--capacity", type=_QUANTITY, help="Size of the buffer, such as 20Gi.")
+@click.option("--capacity", type=QUANTITY, help="Size of the buffer, such as 20Gi.")
 @click.option("--durability", type=click.Choice(["Pod", "Node", "Network"]), help="What it must outlive at least.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=DID", help="Data to stage; may be repeated.")
 @click.option(
@@ -273,12 +215,12 @@ def _is_ended(body: Object) -> bool:
     help="Files to keep: the glob PATH below the outbox goes to the dataset DID at an RSE of the expression RSES; "
     "then ,copies=N ,lifetime=90d ,register=Continuous ,if-exists=Fail may follow. May be repeated.",
 )
-@click.option("--ttl", type=_DURATION, help="The session's end at the latest, such as 8h.")
-@click.option("--start-timeout", type=_DURATION, help="Time in which the first pod must come.")
-@click.option("--end-grace", type=_DURATION, help="How long no pod may run before that is the end.")
+@click.option("--ttl", type=DURATION, help="The session's end at the latest, such as 8h.")
+@click.option("--start-timeout", type=DURATION, help="Time in which the first pod must come.")
+@click.option("--end-grace", type=DURATION, help="How long no pod may run before that is the end.")
 @click.option("--dry-run", is_flag=True, help="Say what would be refused, and create nothing.")
 @click.option("-o", "form", type=click.Choice(["json", "yaml"]), help="The object, as the API server completes it.")
-@_on_cluster
+@on_cluster
 def create(server: Server, /, name: str | None, *, dry_run: bool, form: str | None, **flags: Any) -> int:  # noqa: ANN401
     """Ask for a buffer: by flags, or by a file (-f)."""
     body = _body(server, name, flags)
@@ -286,17 +228,17 @@ def create(server: Server, /, name: str | None, *, dry_run: bool, form: str | No
     judgement = judge(server, completed)
     if judgement.problems:
         what = " ".join(problem.message for problem in judgement.problems)
-        _say(sys.stderr, f"Error: nothing was created. {what}")
+        say(sys.stderr, f"Error: nothing was created. {what}")
         return Exit.REFUSED
     if dry_run:
         _tell_dry_run(judgement)
     else:
         completed = server.create(body, dry_run=False)
     if form is not None:
-        _print_object(completed, form)
+        print_object(completed, form)
     elif not dry_run:
         made = completed["metadata"]["name"]
-        _say(sys.stdout, f"{made} is created. `vrse wait {made} --for usable` waits for it.")
+        say(sys.stdout, f"{made} is created. `vrse wait {made} --for usable` waits for it.")
     return Exit.DONE
 
 
@@ -312,7 +254,7 @@ def _body(server: Server, name: str | None, flags: Mapping[str, Any]) -> dict[st
             message = f"-f: the file cannot be read: {error}"
             raise click.UsageError(message) from error
         body = asked.body_of_file(text, name, server.namespace if server.named else None)
-        if not _NAME.fullmatch(body["metadata"]["name"]):
+        if not NAME.fullmatch(body["metadata"]["name"]):
             message = f"-f: {body['metadata']['name'][:80]!r} is no name in Kubernetes"
             raise click.UsageError(message)
         # As kubectl does: a namespace of the file comes before that of the context.
@@ -331,9 +273,9 @@ def _body(server: Server, name: str | None, flags: Mapping[str, Any]) -> dict[st
 
 
 def _tell_dry_run(judgement: Judgement) -> None:
-    _say(sys.stderr, "Nothing was created. The API server takes the request, and nothing that was judged is wrong.")
+    say(sys.stderr, "Nothing was created. The API server takes the request, and nothing that was judged is wrong.")
     for what in judgement.unjudged:
-        _say(sys.stderr, f"Not judged: {what}.")
+        say(sys.stderr, f"Not judged: {what}.")
 
 
 @vrse.command()
@@ -350,9 +292,9 @@ def explain(reason: str) -> int:
 
 
 @vrse.command()
-@_the_name
+@the_name
 @click.option("--rse", metavar="RSE", help="Name of the buffer's RSE, as `status` shows it: then nothing is asked.")
-@_on_cluster
+@on_cluster
 def discard(server: Server, name: str, rse: str | None) -> int:
     """Give up all outputs of a session that are not safe. This cannot be taken back."""
     body = server.get(name)
@@ -362,7 +304,7 @@ def discard(server: Server, name: str, rse: str | None) -> int:
         what = f"{where} has no RSE: there is nothing to give up."
         raise CommandError(what, Actor.USER, "end it, or delete it.")
     if (body["spec"].get("teardown") or {}).get("discard"):
-        _say(sys.stdout, f"The outputs of {name} that were not safe are given up already.")
+        say(sys.stdout, f"The outputs of {name} that were not safe are given up already.")
         return Exit.DONE
     if condition_of(body, ConditionType.OUTPUTS_SAFE).get("status") == "True":
         what = f"All outputs of {where} are safe: nothing is given up."
@@ -374,7 +316,7 @@ def discard(server: Server, name: str, rse: str | None) -> int:
         raise CommandError(what, Actor.USER, f"see `vrse status {name}`.")
     who = server.who()
     server.change(body, {"teardown": {"discard": {"rse": known, "requestedBy": who}}})
-    _say(sys.stdout, f"What is not safe of {name} is given up, as {who} asks, once its session is over.")
+    say(sys.stdout, f"What is not safe of {name} is given up, as {who} asks, once its session is over.")
     return Exit.DONE
 
 
@@ -383,8 +325,8 @@ def _confirmed(body: Object, rse: str) -> str:
     if not sys.stdin.isatty():
         message = "without a terminal nobody can be asked: name the buffer's RSE by --rse"
         raise click.UsageError(message)
-    sys.stdout.write(plain(page_of(body, _now())))
-    _say(sys.stdout, "All of it that is not safe will be destroyed, for ever.")
+    sys.stdout.write(plain(page_of(body, program.now())))
+    say(sys.stdout, "All of it that is not safe will be destroyed, for ever.")
     return str(click.prompt(f"Type the name of the RSE ({rse}) to give it up", default="", show_default=False))
 
 
@@ -395,31 +337,3 @@ def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
     found = get_completion_class(shell)
     if found is not None:
         sys.stdout.write(f"{found(vrse, {}, 'vrse', _COMPLETE).source()}\n")
-
-
-def _print_object(body: Object, form: str, *, many: bool = False) -> None:
-    _write(_shown(body), form, many=many)
-
-
-def _shown(body: Object) -> dict[str, Any]:
-    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
-    return {**body, "metadata": metadata}
-
-
-def _write(body: Mapping[str, Any], form: str, *, many: bool = False) -> None:
-    if form == "json":
-        # One after the other each has a line, for programs that read lines.
-        text = json.dumps(body, indent=None if many else 2) + "\n"
-    else:
-        text = yaml.safe_dump(dict(body), sort_keys=False, explicit_start=many)
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _say(stream: TextIO, *lines: object) -> None:
-    stream.writelines(f"{visible(str(line))}\n" for line in lines)
-    stream.flush()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

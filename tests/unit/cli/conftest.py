@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.cli.api_server import ApiServer, kubeconfig, serving
 from tests.unit.reconcile.small_world import Small
-from volatile_rse.cli import commands
+from volatile_rse.cli import commands, program
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def server(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     """Serve the small world, where the user's kubeconfig says."""
     with serving(small) as made:
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", made.url)))
-        monkeypatch.setattr(commands, "_now", small.clock.now)
+        monkeypatch.setattr(program, "now", small.clock.now)
         yield made
 
 
