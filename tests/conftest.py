@@ -26,9 +26,9 @@ GUESTS = (
     *(
         f"tests/e2e/test_{name}.py"
         for name in (
-            "admission", "agent", "agent_container", "batch", "buffer", "cli", "doors", "foreign", "images", "inputs",
-            "ipv6", "losses", "naming", "outputs", "patterns", "samples", "session_flow", "session_library", "sessions",
-            "sites", "technologies", "tenants",
+            "admission", "agent", "agent_container", "batch", "buffer", "class_status", "cli", "doors", "foreign",
+            "images", "inputs", "ipv6", "losses", "naming", "outputs", "patterns", "samples", "session_flow",
+            "session_library", "sessions", "sites", "technologies", "tenants",
         )
     ),
 )  # fmt: skip

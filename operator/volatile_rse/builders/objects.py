@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +22,6 @@ __all__ = [
     "RECORD",
     "agent_host",
     "discarded_name",
-    "drain_name",
     "hosts_of",
     "labels_of",
     "name_of",
@@ -77,11 +75,6 @@ def agent_host(record_id: str) -> str:
 def session_name(name: str) -> str:
     """Name the Secret and the ConfigMap of a VolatileRSE."""
     return f"{name}-vrse"
-
-
-def drain_name(public_host: str) -> str:
-    """Name the empty server's objects; one for all buffers of a public host."""
-    return f"drain-{hashlib.sha256(public_host.encode()).hexdigest()[:10]}"
 
 
 def labels_of(record: RSERecordSpec) -> dict[str, str]:

@@ -19,7 +19,6 @@ from volatile_rse.builders.objects import (
     MANAGED,
     RECORD,
     discarded_name,
-    drain_name,
     labels_of,
     name_of,
     new_object,
@@ -31,6 +30,7 @@ from volatile_rse.domain.catalogue import File
 from volatile_rse.domain.discard import read_lost, write_lost
 from volatile_rse.domain.facts import Lost, Piece
 from volatile_rse.domain.frozen import read_lines, write_lines
+from volatile_rse.domain.naming import drain_name
 from volatile_rse.domain.settings import Settings
 
 __all__ = [

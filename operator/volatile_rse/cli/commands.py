@@ -17,6 +17,7 @@ from volatile_rse.api.conditions import Actor, ConditionType
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import visible
 from volatile_rse.cli import asked, explaining, program
+from volatile_rse.cli.doctor import doctor
 from volatile_rse.cli.errors import CommandError, Exit
 from volatile_rse.cli.judging import Judgement, judge
 from volatile_rse.cli.pages import condition_of, line_of, page_of, plain, table_of
@@ -337,3 +338,6 @@ def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
     found = get_completion_class(shell)
     if found is not None:
         sys.stdout.write(f"{found(vrse, {}, 'vrse', _COMPLETE).source()}\n")
+
+
+vrse.add_command(doctor)

@@ -81,6 +81,8 @@ class Server:
         self._client = ApiClient(place.configuration)
         self._host = str(place.configuration.host)
         self.namespace, self.named = place.namespace, place.named
+        self.date = ""
+        """The API server's time at its last answer, as HTTP has it."""
 
     def get(self, name: str) -> Object:
         """Read one VolatileRSE."""
@@ -133,6 +135,23 @@ class Server:
         if answer.reason == "NotFound" and answer.about.get("name"):
             return None
         return self._accepted(answer, "read", f"{kind} {name}").body
+
+    def look(self, path: str, what: str) -> Object | Unreadable | None:
+        """Read whatever a path names; None if there is nothing.
+
+        Parameters
+        ----------
+        what
+            What is asked for.
+        """
+        answer = self._call("GET", path)
+        if answer.status in _OK and answer.body:
+            return answer.body
+        if answer.reason == "Forbidden":
+            return Unreadable(what)
+        if answer.status == _NOT_FOUND:
+            return None
+        raise self._error(answer, "read", what)
 
     def watch(self, name: str, until: float | None = None) -> Iterator[Object | None]:
         """Give a VolatileRSE as it is, and again whenever it has changed; None once it is gone.
@@ -231,7 +250,9 @@ class Server:
         with self._answering():
             request = self._request(method, path, query, body, content_type)
             response: Any = self._client.call_api(*request, _request_timeout=(_CONNECT, _READ))
-            return _answer(response.status, response.read())
+            answer = _answer(response.status, response.read())
+            self.date = str(response.getheader("Date") or "")
+            return answer
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

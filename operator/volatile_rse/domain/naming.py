@@ -7,6 +7,7 @@ The patterns of the preset ``cms`` are those of the published policy package of 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from string import Formatter
@@ -16,6 +17,7 @@ from volatile_rse.api.volatilerseclass import Naming
 from volatile_rse.domain.rights import fault_of_scope
 
 __all__ = [
+    "drain_name",
     "faults_of_naming",
     "faults_of_output",
     "file_template",
@@ -145,3 +147,8 @@ def _misfit_of_file(naming: Naming) -> str | None:
     if naming.preset == "cms" and parts[:4] != ["store", "{kind}", "rucio", "{owner}"]:
         return "does not begin with /store/{kind}/rucio/{owner}/, as the policy of CMS wants it"
     return None
+
+
+def drain_name(public_host: str) -> str:
+    """Name the empty server's objects; one for all buffers of a public host."""
+    return f"drain-{hashlib.sha256(public_host.encode()).hexdigest()[:10]}"

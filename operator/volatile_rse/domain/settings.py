@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from volatile_rse.domain.node_ports import DEFAULT_RANGE
 
-__all__ = ["Settings"]
+__all__ = ["AUTHORITY", "Settings"]
+
+AUTHORITY = "volatile-rse-ca"
+"""Secret with certificate and key, and ConfigMap with the certificate: what Rucio's daemons and clients must trust."""
 
 
 @dataclass(frozen=True, slots=True)

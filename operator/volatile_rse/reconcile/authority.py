@@ -7,15 +7,12 @@ from collections.abc import Callable
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import MANAGED, new_object
-from volatile_rse.domain.settings import Settings
+from volatile_rse.domain.settings import AUTHORITY, Settings
 from volatile_rse.ports.cluster import Cluster, Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.reading import data_of, secret_of
 
-__all__ = ["AUTHORITY", "stored_authority"]
-
-AUTHORITY = "volatile-rse-ca"
-"""Secret with certificate and key, and ConfigMap with the certificate: what Rucio's daemons and clients must trust."""
+__all__ = ["stored_authority"]
 
 _log = logging.getLogger(__name__)
 _ANOTHER = (

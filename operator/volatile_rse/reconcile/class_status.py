@@ -19,10 +19,9 @@ from volatile_rse.api.rucioconnection import Budget, RucioConnectionSpec
 from volatile_rse.api.text import EVENT, WORDS, visible
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.manifest import SiteAccess
-from volatile_rse.builders.objects import drain_name
 from volatile_rse.builders.storage import drain_service
 from volatile_rse.domain.class_status import Finding, status_of_class
-from volatile_rse.domain.naming import faults_of_naming
+from volatile_rse.domain.naming import drain_name, faults_of_naming
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import stamp
 from volatile_rse.domain.tenants import faults_of_tenancy

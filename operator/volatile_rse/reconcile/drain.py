@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.builders.objects import drain_name
 from volatile_rse.builders.storage import drain_objects, tls_data
+from volatile_rse.domain.naming import drain_name
 from volatile_rse.domain.stage import stamp
 from volatile_rse.domain.times import later
 from volatile_rse.ports.cluster import Ref

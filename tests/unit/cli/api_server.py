@@ -8,6 +8,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,11 @@ import yaml
 from pydantic import ValidationError
 
 from tests.unit.reconcile.small_world import Small
+from volatile_rse.adapters.fake_cluster import play_controllers
+from volatile_rse.api.crds import KINDS, crd
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.service import Service
 
 ME = "alice@example.org"
 _KINDS = {
@@ -26,6 +31,9 @@ _KINDS = {
     "volatilerseclasses": "VolatileRSEClass",
     "rucioconnections": "RucioConnection",
     "namespaces": "Namespace",
+    "services": "Service",
+    "secrets": "Secret",
+    "configmaps": "ConfigMap",
 }
 Body = dict[str, Any]
 Answer = tuple[int, Body | bytes]
@@ -34,6 +42,40 @@ Answer = tuple[int, Body | bytes]
 def refusal(status: int, reason: str, message: str, **details: str) -> Answer:
     """Give the answer of an API server that refuses something."""
     return status, {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "details": details}
+
+
+def installation() -> dict[str, Body]:
+    """Give what an installed operator has: kinds, a Deployment, a Lease, an authority, a namespace that is enabled."""
+    settings = {"VOLATILE_RSE_NAME": "volatile-rse", "VOLATILE_RSE_BUFFERS": "bufs"}
+    environment = [{"name": name, "value": value} for name, value in settings.items()]
+    deployment = {
+        "metadata": {"name": "volatile-rse"},
+        "spec": {"template": {"spec": {"containers": [{"env": environment}]}}},
+        "status": {"readyReplicas": 1},
+    }
+    lease = {"holderIdentity": "pod-1", "renewTime": "2030-01-01T00:00:00.000000Z", "leaseDurationSeconds": 15}
+    of = "/apis/rbac.authorization.k8s.io/v1/namespaces/alice/rolebindings"
+    kinds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    return {
+        "/version": {"gitVersion": "v1.34.4"},
+        "/apis/apps/v1/namespaces/volatile-rse/deployments": {"items": [deployment]},
+        "/apis/coordination.k8s.io/v1/namespaces/volatile-rse/leases/volatile-rse": {"spec": lease},
+        "/api/v1/namespaces/volatile-rse/configmaps/volatile-rse-ca": {"data": {"ca.crt": "PEM"}},
+        of: {"items": [{"roleRef": {"name": "volatile-rse-sessions"}}]},
+        **{f"{kinds}/{crd(kind)['metadata']['name']}": crd(kind) for kind in KINDS},
+    }
+
+
+def try_classes(small: Small) -> None:
+    """Have the operator try connection and class, and its empty server run."""
+    if not hasattr(small, "record_id"):
+        small.record_id = "abcdefghij"
+    service = Service(small.world(), threads=0)
+    for _ in range(2):
+        service.sweep()
+        service.try_classes()
+        play_controllers(small.cluster)
+        small.clock.turn(timedelta(seconds=15))
 
 
 class ApiServer:
@@ -54,6 +96,8 @@ class ApiServer:
         self.asked: list[tuple[str, str, Body]] = []
         self.answers: dict[str, Answer] = {}
         self.steps = 60
+        self.others: dict[str, Body] = installation()
+        """Path -> an object that is not of the world."""
         self.meanwhile: Callable[[], object] = lambda: None
         """What else happens at each step of a watch."""
         outer = self
@@ -108,7 +152,8 @@ class ApiServer:
             return
         status, told = canned or self._answer(request.command, [unquote(p) for p in parts.path.split("/")], query, body)
         data = told if isinstance(told, bytes) else json.dumps(told).encode()
-        request.send_response(status)
+        request.send_response_only(status)
+        request.send_header("Date", format_datetime(self.small.clock.now(), usegmt=True))
         request.send_header("Content-Length", str(len(data)))
         request.end_headers()
         request.wfile.write(data)
@@ -116,6 +161,8 @@ class ApiServer:
     def _answer(self, method: str, parts: list[str], query: Mapping[str, str], body: Body) -> Answer:
         if parts[-1] == "selfsubjectreviews":
             return 201, {"kind": "SelfSubjectReview", "metadata": {}, "status": {"userInfo": {"username": ME}}}
+        if (other := self.others.get("/".join(parts))) is not None:
+            return 200, other
         ref = _ref_of(parts)
         if ref.namespace is not None and self.small.cluster.get(Ref("Namespace", None, ref.namespace)) is None:
             if method == "POST":

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.unit.cli.api_server import ApiServer, kubeconfig, serving
 from tests.unit.reconcile.small_world import Small
-from volatile_rse.cli import commands, program
+from volatile_rse.cli import commands, program, reach
+
+CERTIFICATE_ENDS = datetime(2030, 4, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ def server(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     with serving(small) as made:
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", made.url)))
         monkeypatch.setattr(program, "now", small.clock.now)
+        monkeypatch.setattr(reach, "reach", lambda *_: reach.Reached(until=CERTIFICATE_ENDS.timestamp()))
         yield made
 
 

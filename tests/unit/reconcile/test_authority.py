@@ -6,8 +6,9 @@ import pytest
 
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.domain.settings import AUTHORITY
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.reconcile.authority import AUTHORITY, stored_authority
+from volatile_rse.reconcile.authority import stored_authority
 
 
 def test_an_authority_that_is_lost_or_replaced_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.adapters.fake_cluster import play_controllers
 from volatile_rse.api.agent import DAVS_PORT
 from volatile_rse.api.conditions import Reason
-from volatile_rse.builders.objects import drain_name
+from volatile_rse.domain.naming import drain_name
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import UnreachableError
 from volatile_rse.reconcile.class_status import ClassProbes
