@@ -17,9 +17,11 @@ from volatile_rse.api.conditions import Actor, ConditionType
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import visible
 from volatile_rse.cli import asked, explaining, program
+from volatile_rse.cli.changing import add, extend, is_ended
 from volatile_rse.cli.doctor import doctor
 from volatile_rse.cli.errors import CommandError, Exit
 from volatile_rse.cli.judging import Judgement, judge
+from volatile_rse.cli.leases import lease
 from volatile_rse.cli.pages import condition_of, line_of, page_of, plain, table_of
 from volatile_rse.cli.program import (
     DURATION,
@@ -186,7 +188,7 @@ def wait(server: Server, name: str, goal: Goal, timeout: str | None) -> int:
 def end(server: Server, name: str) -> None:
     """End a session now, and keep what it has written. This cannot be taken back."""
     body = server.get(name)
-    if _is_ended(body):
+    if is_ended(body):
         say(sys.stdout, f"The session of {name} is over already.")
         return
     if body["spec"].get("endRequested"):
@@ -194,10 +196,6 @@ def end(server: Server, name: str) -> None:
         return
     server.change(body, {"endRequested": True})
     say(sys.stdout, f"The end of {name} is requested. `vrse wait {name} --for safe` waits for its outputs.")
-
-
-def _is_ended(body: Object) -> bool:
-    return condition_of(body, ConditionType.USABLE).get("reason") == "SessionEnded" or is_over(body)
 
 
 @vrse.command()
@@ -340,4 +338,5 @@ def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
         sys.stdout.write(f"{found(vrse, {}, 'vrse', _COMPLETE).source()}\n")
 
 
-vrse.add_command(doctor)
+for _command in (add, doctor, extend, lease):
+    vrse.add_command(_command)

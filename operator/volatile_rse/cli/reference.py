@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,13 +38,18 @@ def _codes() -> str:
 
 
 def _commands() -> str:
-    parts = []
-    for name, command in sorted(vrse.commands.items()):
-        above = click.Context(vrse, info_name="vrse", **vrse.context_settings)
+    above = click.Context(vrse, info_name="vrse", **vrse.context_settings)
+    return "\n".join(_of(vrse, above, ""))
+
+
+def _of(group: click.Group, above: click.Context, before: str) -> Iterator[str]:
+    for name, command in sorted(group.commands.items()):
         context = click.Context(command, info_name=name, parent=above, terminal_width=_WIDTH)
+        if isinstance(command, click.Group):
+            yield from _of(command, context, f"{before}{name} ")
+            continue
         text = command.get_help(context).rstrip()
-        parts.append(f"### {name}\n```text\n{text}\n```\n")
-    return "\n".join(parts)
+        yield f"### {before}{name}\n```text\n{text}\n```\n"
 
 
 if __name__ == "__main__":

@@ -108,10 +108,17 @@ class Server:
         answer = self._call("POST", self._path(), query, body)
         return self._accepted(answer, "create", self._named(str(body["metadata"]["name"]))).body
 
-    def change(self, body: Object, spec: Object) -> Object:
-        """Change fields of this very VolatileRSE."""
+    def change(self, body: Object, spec: Object, *, version: str | None = None) -> Object:
+        """Change fields of this very VolatileRSE.
+
+        Parameters
+        ----------
+        version
+            Of it; if it has another one by now, nothing is changed.
+        """
         metadata = body["metadata"]
-        patch = {"metadata": {"uid": metadata["uid"]}, "spec": spec}
+        known = {"uid": metadata["uid"]} | ({} if version is None else {"resourceVersion": version})
+        patch = {"metadata": known, "spec": spec}
         answer = self._call("PATCH", self._path(metadata["name"]), {"fieldManager": FIELD_MANAGER}, patch, _MERGE)
         return self._accepted(answer, "change", self._named(metadata["name"])).body
 

@@ -1,0 +1,168 @@
+"""Work outside the cluster takes, renews and releases a lease of the buffer itself."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import ssl
+import stat
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Vrse
+from tests.unit.reconcile.small_world import Small
+from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.ports.cluster import Ref
+
+CONFIG, SECRET = Ref("ConfigMap", "alice", "run-vrse"), Ref("Secret", "alice", "run-vrse")
+LEASE = "/lease/uid"
+
+
+class Door:
+    """The public door of a buffer, which takes what it is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[tuple[str, str, str, str]] = []
+        """Method, path, token and body."""
+        self.status = 201
+        authority = LocalAuthority(*LocalAuthority.create())
+        self.authority = authority.bundle()
+        pair = authority.server(["localhost"], timedelta(days=5))
+        for name, text in (("crt", pair.certificate), ("key", pair.key)):
+            (folder / name).write_text(text)
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                token = str(self.headers.get("Authorization"))
+                outer.asked.append((self.command, self.path, token, self.rfile.read(length).decode()))
+                self.send_response(outer.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_PUT = do_DELETE = answer  # noqa: N815 (as its base has it)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "crt", folder / "key")
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+        self.url = f"https://localhost:{self.http.server_port}"
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+
+@pytest.fixture
+def door(tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """Have a session, whose ConfigMap leads to this door."""
+    made = Door(tmp_path)
+    small.begin()
+    data = {
+        "VRSE_PUBLIC_DAVS_URL": made.url,
+        "VRSE_PUBLIC_ROOT_URL": "root://localhost:1094",
+        "VRSE_LEASE": LEASE,
+        "ca.crt": made.authority,
+        "0123abcd.0": made.authority,
+        "odd\nkey": "x",
+    }
+    small.cluster.merge(CONFIG, {"data": data})
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+
+
+def token_of(small: Small) -> str:
+    body = small.cluster.get(SECRET) or {}
+    return base64.b64decode(body["data"]["token"]).decode()
+
+
+def exported(text: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for line in text.splitlines() for part in shlex.split(line)[1:])
+
+
+def test_a_lease_is_taken_and_a_job_told_what_it_needs(door: Door, small: Small, vrse: Vrse, tmp_path: Path) -> None:
+    done = vrse("lease", "take", "run", "--for", "12h", "--id", "job-1")
+    assert done.code == 0, done.err
+    token = token_of(small)
+    assert door.asked == [("PUT", f"{LEASE}/job-1", f"Bearer {token}", "12h")]
+    environment = exported(done.out)
+    where = tmp_path / "state" / "volatile-rse" / "alice" / "run"
+    assert environment["VRSE_PUBLIC_DAVS_URL"] == door.url
+    assert environment["VRSE_ADDRESS"] == "public"
+    kept = Path(environment["BEARER_TOKEN_FILE"])
+    assert kept == where / "secret" / "token"
+    assert kept.read_text() == token
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert stat.S_IMODE(where.stat().st_mode) == 0o700
+    assert [path.name for path in Path(environment["X509_CERT_DIR"]).iterdir()] == ["0123abcd.0"]
+    assert (Path(environment["VRSE_CONFIG"]) / "VRSE_LEASE").read_text() == LEASE
+    assert token not in done.out + done.err
+    # Once more, over what is there.
+    assert vrse("lease", "take", "run", "--folder", str(where)).code == 0
+
+
+def test_a_lease_is_renewed_and_released(door: Door, vrse: Vrse) -> None:
+    assert vrse("lease", "renew", "run", "--for", "2h").out == "Lease lease holds run for 2h.\n"
+    door.status = 204
+    assert vrse("lease", "release", "run").out == "Released is lease lease of run.\n"
+    door.status = 404
+    assert vrse("lease", "release", "run").out == "There is no lease lease of run.\n"
+    assert [(method, body) for method, _, _, body in door.asked] == [("PUT", "2h"), ("DELETE", ""), ("DELETE", "")]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [(403, 4, "its session is over"), (404, 1, "has no folder for leases"), (500, 5, "gave 500"), (302, 5, "gave 302")],
+)
+def test_what_the_buffer_says_is_told(status: int, code: int, words: str, door: Door, vrse: Vrse) -> None:
+    door.status = status
+    done = vrse("lease", "take", "run")
+    assert (done.code, done.out) == (code, "")
+    assert words in done.err
+    assert " must act: " in done.err
+
+
+def test_no_token_goes_to_who_does_not_prove_to_be_the_buffer(door: Door, small: Small, vrse: Vrse) -> None:
+    small.cluster.merge(CONFIG, {"data": {"ca.crt": LocalAuthority.create()[0]}})
+    done = vrse("lease", "take", "run")
+    assert (done.code, door.asked) == (5, [])
+    assert "CERTIFICATE_VERIFY_FAILED" in done.err
+    assert token_of(small) not in done.err
+
+
+@pytest.mark.usefixtures("door")
+@pytest.mark.parametrize("arguments", [("--for", "soon"), ("--id", "../x"), ("--id", "")])
+def test_what_is_no_lease_is_refused(arguments: tuple[str, ...], vrse: Vrse) -> None:
+    assert vrse("lease", "take", "run", *arguments).code == 2
+
+
+@pytest.mark.usefixtures("door")
+def test_a_session_of_an_older_operator_has_none(small: Small, vrse: Vrse) -> None:
+    small.cluster.merge(CONFIG, {"data": {"VRSE_LEASE": None}})
+    done = vrse("lease", "take", "run")
+    assert done.code == 1
+    assert "has no VRSE_LEASE: its session began before there were leases" in done.err
+
+
+def test_a_session_that_has_not_begun_has_none(small: Small, vrse: Vrse) -> None:
+    small.request()
+    done = vrse("lease", "take", "run")
+    assert done.code == 1
+    assert "the session has not begun, or is over" in done.err
+
+
+def test_a_folder_that_cannot_be_written_is_told(door: Door, vrse: Vrse, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = vrse("lease", "take", "run", "--folder", str(tmp_path / "file" / "x"))
+    assert done.code == 1
+    assert "cannot be written" in done.err
+    assert len(door.asked) == 1
