@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +15,22 @@ from urllib.parse import urlsplit
 import requests
 
 from testbed import cluster, grid, installation
+from testbed.layout import DATABASE
 from testbed.progress import StepError
 
-__all__ = ["Kept", "download", "kept", "on_rse", "remains", "rules"]
+__all__ = ["Kept", "download", "kept", "on_rse", "remains", "rows", "rules"]
 
 _READ = 16 << 20
 """Bytes of the longest file that is read: XRootD hangs at times when it is asked for the checksums of many."""
 _SESSION = requests.Session()
+_ROWS = r"""
+select 'rses', count(*) from dev.rses where rse = :'rse' and deleted;
+select format('select %L, count(*) from dev.%I where %I in (select id from dev.rses where rse = %L)',
+              table_name, table_name, column_name, :'rse')
+  from information_schema.columns
+  where table_schema = 'dev' and column_name in ('rse_id', 'src_rse_id', 'dest_rse_id', 'source_rse_id') \gexec
+"""
+"""Whatever tables there are: each line of the second answer is executed, too."""
 _NAMESPACED = "pods,jobs,secrets,configmaps,services,persistentvolumeclaims"
 
 
@@ -51,6 +62,18 @@ def kept(scope: str, dataset: str, site: str, record_id: str = "") -> list[Kept]
     client = grid.client(grid.ALICE)
     entries = list(client.list_replicas([{"scope": scope, "name": dataset}], all_states=True))
     return [_kept(entry, site) for entry in sorted(entries, key=_name) if f".{record_id}" in entry["name"]]
+
+
+def rows(rse: str) -> dict[str, int]:
+    """Count the rows of Rucio's own database that belong to an RSE, by their table."""
+    ask = f'PGPASSWORD="$PASSWORD" exec /opt/postgresql/psql -qAt -h {DATABASE} -U rucio -v rse={rse} postgres'
+    argv = ["docker", "exec", "-i", DATABASE, "sh", "-c", ask]
+    done = subprocess.run(argv, input=_ROWS, capture_output=True, text=True, check=True)
+    found: Counter[str] = Counter()
+    for line in done.stdout.splitlines():
+        table, _, number = line.partition("|")
+        found[table] += int(number)
+    return dict(+found)
 
 
 def rules(scope: str, dataset: str) -> list[dict[str, Any]]:
