@@ -52,7 +52,7 @@ def test_an_admin_installs_it_and_sees_one_buffer_come_and_go(tmp_path: Path) ->
         LEDGER_SCOPE=grid.LEDGER_SCOPE,
     )
     said = pages.run(f"{commands}\nrm volatile-rse-ca.pem", tmp_path, {"helm": shlex.quote(helm_program())}, 600)
-    assert "rucioconnection.volatilerse.io/rucio condition met" in said
+    assert "volatilerseclass.volatilerse.io/standard condition met" in said
     assert "volatilerse.volatilerse.io/hello condition met" in said
     assert said.count("condition met") == 3, "the buffer's record is not closed"
 
