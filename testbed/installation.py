@@ -73,6 +73,7 @@ def up() -> None:
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CHECKOUT / "crds"))
         bodies = list(yaml.safe_load_all((CHECKOUT / "manifests" / "operator.yaml").read_text()))
         apply([_with_images(body, operator_image, buffer_image) for body in bodies])
+        apply(list(yaml.safe_load_all((CHECKOUT / "manifests" / "metrics.yaml").read_text())))
         admission()
         apply(_configuration())
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")

@@ -27,7 +27,8 @@ GUESTS = (
         f"tests/e2e/test_{name}.py"
         for name in (
             "admission", "agent", "agent_container", "batch", "buffer", "class_status", "cli", "doors", "foreign",
-            "images", "inputs", "ipv6", "losses", "naming", "outputs", "patterns", "samples", "session_flow",
+            "gitops", "images", "inputs", "ipv6", "losses", "monitoring", "naming", "outputs", "patterns", "samples",
+            "session_flow",
             "session_library", "sessions", "sites", "technologies", "tenants",
         )
     ),

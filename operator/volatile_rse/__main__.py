@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
@@ -33,12 +33,14 @@ from volatile_rse.api.rucioconnection import Budget
 from volatile_rse.api.text import visible
 from volatile_rse.domain.node_ports import DEFAULT_RANGE
 from volatile_rse.domain.settings import Settings
+from volatile_rse.domain.times import earlier
 from volatile_rse.handlers.waiting import every_address, waiting
 from volatile_rse.handlers.watching import Logon, as_service_account, registry_of, settings_of
 from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Cluster, Source
 from volatile_rse.ports.errors import PortError
+from volatile_rse.reconcile.accounting import FORMS, Form, moment, table, used
 from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.connections import Connections
@@ -55,6 +57,8 @@ __all__ = ["Outside", "main", "operate"]
 
 _LIFETIME = timedelta(days=90)
 """Of the operator's client certificate; a process that lives longer gets the next one."""
+_MONTH = timedelta(days=30)
+"""As long as a class keeps records, if it says nothing else."""
 _SILENCE = 5
 """Seconds that somebody who reads metrics may say nothing."""
 _METRICS = 8081
@@ -88,7 +92,13 @@ def main() -> int:
     taking.add_argument("rse", nargs="+")
     ending = commands.add_parser("uninstall", help="let go of every object; refused while a buffer is not closed")
     ending.add_argument("--leave", action="store_true", help="leave the listed buffers behind; their volumes stay")
+    accounting = commands.add_parser("accounting", help="what accounts have used, by the records; changes nothing")
+    accounting.add_argument("--since", type=_time, help="a time; default: 30 days before the end of the span")
+    accounting.add_argument("--until", type=_time, help="a time, which is no part of the span; default: now")
+    accounting.add_argument("--form", choices=FORMS, default="csv")
     arguments = parser.parse_args()
+    if arguments.command == "accounting":
+        return _account(arguments.since, arguments.until, arguments.form)
     if arguments.command == "adopt":
         return _adopt(arguments.rse, arguments.instance, arguments.class_name)
     if arguments.command == "uninstall":
@@ -110,6 +120,30 @@ def _adopt(rses: Sequence[str], instance: str, class_name: str) -> int:
         else:
             sys.stdout.write(f"{rse} is adopted: RSERecord {record} says how far its end is.\n")
     return status
+
+
+def _time(text: str) -> datetime:
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _account(since: datetime | None, until: datetime | None, form: Form) -> int:
+    now = SystemClock().now()
+    end = until or now
+    begin = since or earlier(end, _MONTH)
+    if begin >= end:
+        _say(sys.stderr, f"--since {begin.isoformat()} is not before --until {end.isoformat()}.")
+        return 2
+    try:
+        found, silent = used(KubernetesCluster.connect(), now, begin, end)
+    except PortError as error:
+        _say(sys.stderr, f"There is no table: {error.what}")
+        return 1
+    sys.stdout.write(table(found, form))
+    _say(sys.stderr, *(f"The table is not complete: {why}" for why in silent))
+    return 1 if silent else 0
 
 
 def _list_orphans(instance: str | None) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from testbed import cluster, grid, installation
 from testbed.layout import SITES
 from testbed.sessions import Session
 from tests.e2e.flows import fresh_namespace, new_session
+from tests.e2e.recording import recorded
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 
@@ -48,3 +50,14 @@ def refused(session: Session) -> Iterator[None]:
     installation.apply([body, installation.class_of(session.namespace, grants, siteCredentials=credentials)])
     yield
     cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", session.namespace)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statuses() -> Iterator[None]:
+    """Keep what statuses there are, if somebody wants to have them (CONTRIBUTING.md)."""
+    folder = os.environ.get("VRSE_STATUSES")
+    if folder is None:
+        yield
+        return
+    with recorded(Path(folder)):
+        yield

@@ -6,6 +6,8 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,9 @@ def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
 def test_values_are_used_and_described() -> None:
     used = {name for path in (CHART / "templates").iterdir() for name in VALUE.findall(path.read_text())}
     assert used == set(leaves(json.loads((CHART / "values.schema.json").read_text())))
-    assert used == {*(VALUES.keys() - {"uninstall"}), *(f"uninstall.{name}" for name in VALUES["uninstall"])}
+    for name in used:
+        assert reduce(getitem, name.split("."), VALUES) is not None, f"{name} has no default"
+    assert {name.split(".")[0] for name in used} == set(VALUES)
 
 
 def test_a_manifest_that_lost_what_a_value_replaces_is_noticed() -> None:

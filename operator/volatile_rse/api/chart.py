@@ -37,6 +37,7 @@ TEMPLATES: Mapping[str, Mapping[str, str]] = {
         r"(?<=serviceaccount:)volatile-rse(?=:)": "{{ .Release.Namespace }}",
         "volatile-rse-buffers": "{{ .Values.buffersNamespace }}",
     },
+    "metrics.yaml": {r"(?<=namespace: )volatile-rse(?![\w-])": "{{ .Release.Namespace | quote }}"},
     "uninstall-job.yaml": {
         **_COMMON,
         r"(?<=volatile_rse, uninstall)": "{{ if .Values.uninstall.leave }}, --leave{{ end }}",

@@ -71,4 +71,5 @@ class RucioConnectionStatus(ApiModel):
     message: Annotated[str, Field(max_length=EVENT), shown_within(EVENT)] | None = None
     """What it said."""
     conditions: Annotated[list[Condition], Field(max_length=8)] | None = None
-    """``Reachable``: the same, for ``kubectl wait``."""
+    """``Ready`` and ``Reachable`` say the same, for ``kubectl wait`` and GitOps; ``Stalled``: only a change of the
+    connection, or of the Secret that it names, can help."""

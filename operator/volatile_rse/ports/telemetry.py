@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-__all__ = ["Silence", "Telemetry"]
+__all__ = ["Holding", "Silence", "Telemetry", "Whose"]
+
+
+class Whose(NamedTuple):
+    """Who has buffers, and of which class."""
+
+    class_name: str
+    namespace: str
+    account: str
+
+
+@dataclass(slots=True)
+class Holding:
+    """What somebody's buffers of a class hold together, in bytes."""
+
+    capacity: int = 0
+    """Of those whose storage is not given up yet."""
+    running: int = 0
+    """Outputs that are not safe, of sessions that run."""
+    ended: int = 0
+    """Outputs that are not safe, of sessions that have ended."""
 
 
 class Telemetry(Protocol):
@@ -23,11 +44,11 @@ class Telemetry(Protocol):
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Take the number of records in each stage, and whether each connection's server answers."""
 
-    def risked(self, running: int, ended: int) -> None:
-        """Take the bytes of outputs that are not safe: of sessions that run, and of those that have ended."""
+    def held(self, holdings: Mapping[Whose, Holding]) -> None:
+        """Take what buffers hold, and for whom."""
 
-    def phased(self, phases: Mapping[str, int]) -> None:
-        """Take the number of buffers in each phase that people see."""
+    def phased(self, phases: Mapping[tuple[str, str], int]) -> None:
+        """Take the number of buffers of each class in each phase that people see; the class of some is not known."""
 
     def exposed(self, used: int, most: int) -> None:
         """Take how many NodePorts buffers have, and how many they can have."""
@@ -41,10 +62,10 @@ class Telemetry(Protocol):
     def faulted(self, where: str) -> None:
         """Take that a part of the operator's own round failed."""
 
-    def became_ready(self, seconds: float) -> None:
+    def became_ready(self, class_name: str, seconds: float) -> None:
         """Take how long after its request a session could begin."""
 
-    def became_safe(self, seconds: float) -> None:
+    def became_safe(self, class_name: str, seconds: float) -> None:
         """Take how long after the session's end its outputs were found safe."""
 
 
@@ -63,10 +84,10 @@ class Silence(Telemetry):
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Nothing."""
 
-    def risked(self, running: int, ended: int) -> None:
+    def held(self, holdings: Mapping[Whose, Holding]) -> None:
         """Nothing."""
 
-    def phased(self, phases: Mapping[str, int]) -> None:
+    def phased(self, phases: Mapping[tuple[str, str], int]) -> None:
         """Nothing."""
 
     def exposed(self, used: int, most: int) -> None:
@@ -81,8 +102,8 @@ class Silence(Telemetry):
     def faulted(self, where: str) -> None:
         """Nothing."""
 
-    def became_ready(self, seconds: float) -> None:
+    def became_ready(self, class_name: str, seconds: float) -> None:
         """Nothing."""
 
-    def became_safe(self, seconds: float) -> None:
+    def became_safe(self, class_name: str, seconds: float) -> None:
         """Nothing."""

@@ -343,12 +343,12 @@ class Reconciler:
         """Tell how long people waited, in the moment in which it is decided."""
         if not isinstance(effect, do.Remember) or facts.record is None:
             return
-        before, after = facts.record.status, effect.status
+        before, after, class_name = facts.record.status, effect.status, facts.record.spec.class_name
         if facts.record.created is not None and after.session.ready_at and not before.session.ready_at:
-            self._world.telemetry.became_ready((facts.now - facts.record.created).total_seconds())
+            self._world.telemetry.became_ready(class_name, (facts.now - facts.record.created).total_seconds())
         ended = when(after.session.ended_at)
         if after.safe_at and not before.safe_at and ended is not None and after.session.ready_at:
-            self._world.telemetry.became_safe((facts.now - ended).total_seconds())
+            self._world.telemetry.became_safe(class_name, (facts.now - ended).total_seconds())
 
     def _backoff(self, record_id: str) -> float:
         memory = self._memories[record_id]

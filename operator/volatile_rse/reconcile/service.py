@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from volatile_rse.api.conditions import Condition, Reason
+from volatile_rse.api.conditions import Condition, Reason, Status
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionStatus
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.text import EVENT, visible
@@ -22,11 +22,13 @@ from volatile_rse.domain.limits import surplus
 from volatile_rse.domain.node_ports import are_enough, problem_of_node_ports
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, has_expired, stage_of, stamp
+from volatile_rse.domain.status import STALLING
 from volatile_rse.domain.tenants import faults_of_tenancy
 from volatile_rse.domain.times import is_time
 from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError
+from volatile_rse.ports.telemetry import Holding, Whose
 from volatile_rse.reconcile.class_status import ClassProbes
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
@@ -81,19 +83,19 @@ class _Found:
     """Kind -> objects that cannot be read."""
     requests: dict[str, Object] = field(default_factory=dict)
     """Record -> status of its VolatileRSE."""
-    phases: dict[str, str] = field(default_factory=dict)
-    """Record -> what people see of the buffer."""
-    at_risk: dict[str, int] = field(default_factory=lambda: {"running": 0, "ended": 0})
-    """Bytes."""
+    phases: dict[str, tuple[object, str]] = field(default_factory=dict)
+    """Record -> class, as somebody wrote it, and what people see of the buffer."""
+    holdings: defaultdict[Whose, Holding] = field(default_factory=lambda: defaultdict(Holding))
+    """By those whose record is not closed."""
     expired: list[tuple[str, str]] = field(default_factory=list)
     """Name and UID of records that were kept for long enough."""
     closed: list[Record] = field(default_factory=list)
     """All other records of closed buffers."""
 
-    def see(self, record_id: str, status: Object) -> None:
+    def see(self, record_id: str, class_name: object, status: Object) -> None:
         """Add a VolatileRSE."""
         self.requests[record_id] = status
-        self.phases[record_id] = status.get("phase") or "Pending"
+        self.phases[record_id] = class_name, status.get("phase") or "Pending"
 
     def add(self, record: Record, stage: Stage) -> None:
         """Add its record."""
@@ -102,14 +104,22 @@ class _Found:
             self.phases.pop(record_id, None)
             return
         is_kept = status.quarantined_at is not None and status.safe_at is None
-        self.phases.setdefault(record_id, "Quarantined" if is_kept else stage.value)
+        _, phase = self.phases.get(record_id, ("", "Quarantined" if is_kept else stage.value))
+        self.phases[record_id] = record.spec.class_name, phase
+        claim = record.spec.claims[0]
+        holding = self.holdings[Whose(record.spec.class_name, claim.namespace, claim.account)]
+        if status.freed_at is None:
+            holding.capacity += parse_quantity(record.spec.capacity)
         if status.safe_at is None:
             # Until the inventory the VolatileRSE alone says it; without one, it may be all that there is room for.
             told = bytes_told(self.requests.get(record_id, {}))
-            kind = "running" if status.session.ended_at is None else "ended"
             unknown = parse_quantity(record.spec.capacity) if is_kept else 0
             known = unknown if told is None else told
-            self.at_risk[kind] += known if status.bytes_at_risk is None else status.bytes_at_risk
+            risk = known if status.bytes_at_risk is None else status.bytes_at_risk
+            if status.session.ended_at is None:
+                holding.running += risk
+            else:
+                holding.ended += risk
 
 
 class Service:
@@ -390,8 +400,8 @@ class Service:
         # Every buffer is visited: that is what keeps the operator alive, whatever becomes of the rest.
         self._advanced = began
         self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
-        self._world.telemetry.risked(**found.at_risk)
-        self._world.telemetry.phased(Counter(found.phases.values()))
+        self._world.telemetry.held(found.holdings)
+        self._part("classes", self._count_phases, found)
         self._part("node ports", self._count_ports, records)
         for name, uid in found.expired:
             self._part("records", self._expire, name, uid)
@@ -401,6 +411,15 @@ class Service:
         reachable = self._part("connections", self._try_all, found) or {}
         self._world.telemetry.unread(found.unread)
         self._world.telemetry.swept({stage.value: count for stage, count in found.stages.items()}, reachable)
+
+    def _count_phases(self, found: _Found) -> None:
+        """Tell the number of buffers of each class; of a class that there is not, nobody gets a series by asking."""
+        known = {body["metadata"]["name"] for body in self._world.cluster.list("VolatileRSEClass")}
+        known.update(whose.class_name for whose in found.holdings)
+        phases = found.phases.values()
+        self._world.telemetry.phased(
+            Counter((name if isinstance(name, str) and name in known else "", phase) for name, phase in phases)
+        )
 
     def _count_ports(self, records: Sequence[Object]) -> None:
         """Count the NodePorts of buffers, and warn before they are all given away, on every class that needs some."""
@@ -420,7 +439,7 @@ class Service:
         return {body["metadata"]["name"]: self._try(body, found) for body in connections}
 
     def _see(self, body: Object, found: _Found) -> None:
-        found.see(self._learn(body), status_of(body))
+        found.see(self._learn(body), spec_of(body).get("className"), status_of(body))
 
     def _count(self, body: Object, found: _Found) -> bool:
         """Add a record to what was found; tell whether it wants a visit."""
@@ -531,18 +550,50 @@ class Service:
         old, generation = status_of(body), body["metadata"].get("generation", 0)
         changed = old.get("reachable") is not reachable or not is_time(old.get("since"))
         since = stamp(self._world.clock.now()) if changed else old["since"]
-        condition = Condition(
-            type="Reachable",
-            status="True" if reachable else "False",
-            reason="Answers" if reachable else reason,
-            message=message,
-            last_transition_time=since,
-            observed_generation=generation,
-        )
+        answers = _Said("True", "Answers", message) if reachable else _Said("False", reason, message)
+        conditions = _conditions(answers, old, generation, since, stamp(self._world.clock.now()))
         status = RucioConnectionStatus(
-            observed_generation=generation, reachable=reachable, since=since, message=message, conditions=[condition]
+            observed_generation=generation, reachable=reachable, since=since, message=message, conditions=conditions
         ).dump()
         if any(old.get(key) != value for key, value in status.items()):
             ref = Ref("RucioConnection", None, body["metadata"]["name"])
             self._world.cluster.merge(ref, {"status": status}, subresource="status")
         return reachable
+
+
+class _Said(NamedTuple):
+    """What a condition says."""
+
+    status: Status
+    reason: str
+    message: str
+
+
+def _conditions(answers: _Said, old: Object, generation: int, since: str, now: str) -> list[Condition]:
+    """Say of a connection what ``kubectl wait``, and whoever knows the rules of kstatus, can wait for.
+
+    Parameters
+    ----------
+    answers
+        Whether it is reachable.
+    old
+        Its status so far.
+    since
+        From when on that is so.
+    """
+    stalls = answers.status == "False" and answers.reason in STALLING
+    stalled = _Said("True", *answers[1:]) if stalls else _Said("False", Reason.NOT_STALLED.value, "")
+    before: Object = next((entry for entry in old.get("conditions") or () if entry.get("type") == "Stalled"), {})
+    is_old = before.get("status") == stalled.status and is_time(before.get("lastTransitionTime"))
+    times = {"Ready": since, "Reachable": since, "Stalled": before["lastTransitionTime"] if is_old else now}
+    return [
+        Condition(
+            type=type_,
+            status=said.status,
+            reason=said.reason,
+            message=said.message,
+            last_transition_time=times[type_],
+            observed_generation=generation,
+        )
+        for type_, said in (("Ready", answers), ("Reachable", answers), ("Stalled", stalled))
+    ]

@@ -12,13 +12,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Cluster, Ref, Source
 from volatile_rse.ports.errors import PortError, UnreachableError
-from volatile_rse.ports.telemetry import Telemetry
+from volatile_rse.ports.telemetry import Holding, Telemetry, Whose
 
 __all__ = ["Metrics"]
 
 _WRITES = {"create", "apply", "merge", "delete", "event"}
 _LONG = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds: what people wait for."""
+_OWNERS = 100
+"""Owners that have series of their own: who makes namespaces and accounts must not fill a Prometheus."""
+_OTHERS = Whose("", "", "(others)")
+_WHOSE = ("class", "namespace", "account")
 
 
 class Metrics(Telemetry):
@@ -41,8 +45,11 @@ class Metrics(Telemetry):
         self._effects = named(Counter, "effects", "Effects that were carried out.", "effect", "result")
         self._waiting = named(Gauge, "queue_due", "Buffers whose visit is due and has not begun.")
         self._oldest = named(Gauge, "queue_age_seconds", "For how long the first buffer that is due has waited.")
-        self._at_risk = named(Gauge, "bytes_at_risk", "Outputs that are not safe, at the last sweep.", "session")
-        self._buffers = named(Gauge, "buffers", "Buffers that are not closed, by phase, at the last sweep.", "phase")
+        self._at_risk = named(
+            Gauge, "at_risk_bytes", "Outputs that are not safe, at the last sweep.", *_WHOSE, "session"
+        )
+        self._capacity = named(Gauge, "capacity_bytes", "Capacity of buffers that have storage.", *_WHOSE)
+        self._buffers = named(Gauge, "buffers", "Buffers that are not closed, at the last sweep.", "class", "phase")
         self._writes = named(Counter, "cluster_writes", "Calls that change objects of the cluster.", "verb", "kind")
         self._requests = named(
             Counter, "cluster_requests", "Requests to the API server; a watch is one.", "verb", "kind"
@@ -58,8 +65,8 @@ class Metrics(Telemetry):
         self._orphans = named(Gauge, "orphans", "Ledgers and objects of a buffer without its record.")
         self._unread = named(Gauge, "unreadable", "Objects that this operator cannot read, at the last sweep.", "kind")
         self._faults = named(Counter, "faults", "Visits that ended early, and parts of the sweep.", "where")
-        self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", buckets=_LONG)
-        self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", buckets=_LONG)
+        self._ready = named(Histogram, "ready_seconds", "From the request to Ready.", "class", buckets=_LONG)
+        self._safe = named(Histogram, "safe_seconds", "From the session's end to safe outputs.", "class", buckets=_LONG)
         self._calls = named(Histogram, "catalogue_call_seconds", "Calls to Rucio.", "method", "result")
 
     def visited(self, seconds: float, *, failed: bool) -> None:
@@ -75,16 +82,20 @@ class Metrics(Telemetry):
         self._waiting.set(keys)
         self._oldest.set(oldest)
 
-    def risked(self, running: int, ended: int) -> None:
-        """Set what is not safe."""
-        self._at_risk.labels("running").set(running)
-        self._at_risk.labels("ended").set(ended)
+    def held(self, holdings: Mapping[Whose, Holding]) -> None:
+        """Set what buffers hold; of too many owners those with the least are told together."""
+        self._at_risk.clear()
+        self._capacity.clear()
+        for whose, holding in _bounded(holdings).items():
+            self._capacity.labels(*whose).set(holding.capacity)
+            self._at_risk.labels(*whose, "running").set(holding.running)
+            self._at_risk.labels(*whose, "ended").set(holding.ended)
 
-    def phased(self, phases: Mapping[str, int]) -> None:
+    def phased(self, phases: Mapping[tuple[str, str], int]) -> None:
         """Set how many buffers there are; a phase without any does not keep its last number."""
         self._buffers.clear()
-        for phase, count in phases.items():
-            self._buffers.labels(phase).set(count)
+        for (class_name, phase), count in phases.items():
+            self._buffers.labels(class_name, phase).set(count)
 
     def swept(self, stages: Mapping[str, int], connections: Mapping[str, bool]) -> None:
         """Set what the sweep has seen; a stage without records does not keep its last number."""
@@ -122,13 +133,13 @@ class Metrics(Telemetry):
         """Count a failure."""
         self._faults.labels(where).inc()
 
-    def became_ready(self, seconds: float) -> None:
+    def became_ready(self, class_name: str, seconds: float) -> None:
         """Count a session that could begin."""
-        self._ready.observe(seconds)
+        self._ready.labels(class_name).observe(seconds)
 
-    def became_safe(self, seconds: float) -> None:
+    def became_safe(self, class_name: str, seconds: float) -> None:
         """Count outputs that are safe."""
-        self._safe.observe(seconds)
+        self._safe.labels(class_name).observe(seconds)
 
     def measured(self, catalogue: Catalogue) -> Catalogue:
         """Wrap a catalogue so that each of its calls is counted and timed."""
@@ -141,6 +152,23 @@ class Metrics(Telemetry):
     def counted(self, cluster: Source) -> Source:
         """Wrap a cluster so that each write is counted."""
         return cast("Source", _Counted(cluster, self._writes))
+
+
+def _bounded(holdings: Mapping[Whose, Holding]) -> dict[Whose, Holding]:
+    """Keep the owners with the most at risk, and then with the most storage; add up all others."""
+
+    def weight(entry: tuple[Whose, Holding]) -> tuple[int, int, int, Whose]:
+        whose, holding = entry
+        return -holding.ended, -holding.running, -holding.capacity, whose
+
+    ordered = sorted(holdings.items(), key=weight)
+    kept = dict(ordered[:_OWNERS])
+    for _, holding in ordered[_OWNERS:]:
+        rest = kept.setdefault(_OTHERS, Holding())
+        rest.capacity += holding.capacity
+        rest.running += holding.running
+        rest.ended += holding.ended
+    return kept
 
 
 class _Counted:

@@ -200,7 +200,10 @@ def test_a_buffer_of_which_nothing_is_known_counts_with_its_capacity(limits: dic
     assert said in second(small)["message"]
     for reference, bytes_ in ((REQUEST, 6), (None, 1 << 30)):
         Service(small.world(), threads=0).sweep()
-        assert metrics.registry.get_sample_value("volatile_rse_bytes_at_risk", {"session": "ended"}) == bytes_
+        claim = small.record["spec"]["claims"][0]
+        whose = {"class": small.record["spec"]["className"], "namespace": claim["namespace"]}
+        labels = {**whose, "account": claim["account"], "session": "ended"}
+        assert metrics.registry.get_sample_value("volatile_rse_at_risk_bytes", labels) == bytes_
         if reference is not None:
             small.delete()
             small.until(lambda: small.is_gone)

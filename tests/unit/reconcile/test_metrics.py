@@ -21,9 +21,10 @@ def test_a_session_is_told_from_its_request_to_its_end() -> None:
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"volatile_rse_{name}", labels)
 
-    assert value("ready_seconds_count") == 1
-    assert value("safe_seconds_count") == 1
-    assert (value("safe_seconds_sum") or 0) > 0
+    of = {"class": small.record["spec"]["className"]}
+    assert value("ready_seconds_count", **of) == 1
+    assert value("safe_seconds_count", **of) == 1
+    assert (value("safe_seconds_sum", **of) or 0) > 0
     assert value("effects_total", effect="Fence", result="done") == 1
     assert value("records", stage="Closed") == 1
     assert value("records", stage="Serving") == 0

@@ -74,9 +74,28 @@ def test_the_sweep_says_whether_the_catalogue_answers() -> None:
     assert status["reachable"] is False
     assert "does not answer" in status["message"]
     assert status["since"] > before["since"]
-    (condition,) = status["conditions"]
-    assert (condition["type"], condition["status"]) == ("Reachable", "False")
-    assert (condition["reason"], condition["lastTransitionTime"]) == ("CatalogueUnreachable", status["since"])
+    ready, reachable, stalled = status["conditions"]
+    for type_, condition in (("Ready", ready), ("Reachable", reachable)):
+        assert (condition["type"], condition["status"]) == (type_, "False")
+        assert (condition["reason"], condition["lastTransitionTime"]) == ("CatalogueUnreachable", status["since"])
+    assert (stalled["type"], stalled["status"], stalled["reason"]) == ("Stalled", "False", "NotStalled")
+    assert stalled["lastTransitionTime"] == before["conditions"][2]["lastTransitionTime"], "that has not changed"
+
+
+def test_a_connection_that_waiting_does_not_cure_is_stalled_since_it_is_so() -> None:
+    small, service = closed()
+    small.catalogue.down = True
+    service.sweep()
+    small.clock.turn(timedelta(minutes=5))
+    # The server does not answer, and from now on nobody could log in anyway.
+    login = Ref("Secret", small.settings.namespace, "login")
+    small.cluster.delete(login, small.cluster.get(login)["metadata"]["uid"])  # type: ignore[index]
+    service.sweep()
+    status = small.cluster.get(Ref("RucioConnection", None, "rucio"))["status"]  # type: ignore[index]
+    ready, _, stalled = status["conditions"]
+    assert (ready["status"], ready["reason"]) == ("False", "CredentialMissing")
+    assert (stalled["status"], stalled["reason"], stalled["message"]) == ("True", "CredentialMissing", ready["message"])
+    assert ready["lastTransitionTime"] < stalled["lastTransitionTime"], "it has been out of reach for longer"
 
 
 def test_a_slow_search_holds_up_no_sweep_and_is_no_reason_to_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from volatile_rse.api.schema import parse_quantity
+from volatile_rse.ports.telemetry import Holding, Whose
 from volatile_rse.reconcile.queue import KeyedQueue
 from volatile_rse.reconcile.service import Service
 from volatile_rse.telemetry.metrics import Metrics
@@ -26,10 +29,18 @@ def exported(metrics: Metrics, name: str, **labels: str) -> float:
     return found
 
 
-def phases(metrics: Metrics) -> dict[str, float]:
+def samples(metrics: Metrics, name: str) -> list[Sample]:
     families = text_string_to_metric_families(generate_latest(metrics.registry).decode())
-    samples = [sample for family in families for sample in family.samples]
-    return {sample.labels["phase"]: sample.value for sample in samples if sample.name == "volatile_rse_buffers"}
+    found = [sample for family in families for sample in family.samples]
+    return [sample for sample in found if sample.name == f"volatile_rse_{name}"]
+
+
+def phases(metrics: Metrics) -> dict[str, float]:
+    return {sample.labels["phase"]: sample.value for sample in samples(metrics, "buffers")}
+
+
+def at_risk(metrics: Metrics, session: str) -> float:
+    return sum(sample.value for sample in samples(metrics, "at_risk_bytes") if sample.labels["session"] == session)
 
 
 def test_a_visit_has_a_duration_and_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,9 +119,10 @@ def test_what_people_wait_for_is_in_their_buckets() -> None:
     small.end_pod()
     small.until(small.is_closed)
     for name in ("ready_seconds", "safe_seconds"):
-        assert exported(metrics, f"{name}_count") == 1
-        assert exported(metrics, f"{name}_bucket", le="600.0") == 1
-        assert exported(metrics, f"{name}_bucket", le="1.0") == (exported(metrics, f"{name}_sum") <= 1)
+        of = {"class": small.record["spec"]["className"]}
+        assert exported(metrics, f"{name}_count", **of) == 1
+        assert exported(metrics, f"{name}_bucket", **of, le="600.0") == 1
+        assert exported(metrics, f"{name}_bucket", **of, le="1.0") == (exported(metrics, f"{name}_sum", **of) <= 1)
 
 
 def test_buffers_by_phase_and_what_they_have_to_lose() -> None:
@@ -127,8 +139,8 @@ def test_buffers_by_phase_and_what_they_have_to_lose() -> None:
     small.until(lambda: (small.cluster.get(REQUEST) or {})["status"]["outputs"][0]["bytesAtRisk"])
     service.sweep()
     assert phases(metrics) == {"Active": 1}
-    assert exported(metrics, "bytes_at_risk", session="running") == 13
-    assert exported(metrics, "bytes_at_risk", session="ended") == 0
+    assert at_risk(metrics, "running") == 13
+    assert at_risk(metrics, "ended") == 0
     small.fail_copies(steps=10_000)
     small.end_pod()
     small.until(lambda: small.truth.get("quarantinedAt"), 100)
@@ -136,10 +148,57 @@ def test_buffers_by_phase_and_what_they_have_to_lose() -> None:
     small.until(lambda: small.is_gone)
     service.sweep()
     assert phases(metrics) == {"Quarantined": 1}, "also without its VolatileRSE"
-    assert exported(metrics, "bytes_at_risk", session="running") == 0
-    assert exported(metrics, "bytes_at_risk", session="ended") == 13
+    assert at_risk(metrics, "running") == 0
+    assert at_risk(metrics, "ended") == 13
     small.fail_copies(steps=0)
     small.until(small.is_closed, 120)
     service.sweep()
     assert phases(metrics) == {}
-    assert exported(metrics, "bytes_at_risk", session="ended") == 0
+    assert at_risk(metrics, "ended") == 0
+
+
+def test_who_holds_what_of_which_class() -> None:
+    metrics = Metrics()
+    small = Small(inputs=0, telemetry=metrics)
+    small.request()
+    service = Service(small.world(), threads=0)
+    small.until(small.has_session)
+    service.sweep()
+    claim, class_name = small.record["spec"]["claims"][0], small.record["spec"]["className"]
+    whose = {"class": class_name, "namespace": claim["namespace"], "account": claim["account"]}
+    assert exported(metrics, "capacity_bytes", **whose) == parse_quantity(small.record["spec"]["capacity"])
+    assert exported(metrics, "at_risk_bytes", **whose, session="running") == 0
+    assert [sample.labels for sample in samples(metrics, "buffers")] == [{"class": class_name, "phase": "Ready"}]
+    small.delete()
+    small.until(small.is_closed)
+    service.sweep()
+    assert not samples(metrics, "capacity_bytes")
+
+
+def test_nobody_makes_series_by_asking_for_classes() -> None:
+    metrics = Metrics()
+    small = Small(inputs=0, telemetry=metrics)
+    small.request(className="nowhere-17")
+    small.step()
+    Service(small.world(), threads=0).sweep()
+    assert [sample.labels for sample in samples(metrics, "buffers")] == [{"class": "", "phase": "Stalled"}]
+
+
+def test_of_many_owners_those_with_the_most_at_risk_have_series_and_no_byte_is_left_out() -> None:
+    metrics = Metrics()
+    holdings = {
+        Whose("standard", f"user-{number}", "alice"): Holding(capacity=10, running=1, ended=number)
+        for number in range(1000)
+    }
+    metrics.held(holdings)
+    found = samples(metrics, "capacity_bytes")
+    assert len(found) == 101
+    assert sum(sample.value for sample in found) == 10_000
+    assert at_risk(metrics, "ended") == sum(range(1000))
+    assert at_risk(metrics, "running") == 1000
+    assert exported(metrics, "capacity_bytes", **{"class": "", "namespace": "", "account": "(others)"}) == 9000
+    for number, told in ((999, True), (900, True), (899, False)):
+        assert any(sample.labels["namespace"] == f"user-{number}" for sample in found) is told
+    metrics.held({})
+    assert not samples(metrics, "capacity_bytes")
+    assert not samples(metrics, "at_risk_bytes")

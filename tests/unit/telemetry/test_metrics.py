@@ -36,7 +36,9 @@ def test_bytes_at_risk_are_those_of_all_records() -> None:
     ref = Ref("RSERecord", None, record_name(small.record_id))
     small.cluster.merge(ref, {"status": {"bytesAtRisk": 42}}, subresource="status")
     Service(small.world(), threads=0).sweep()
-    assert value(metrics, "bytes_at_risk", session="running") == 42
+    claim = small.record["spec"]["claims"][0]
+    whose = {"class": small.record["spec"]["className"], "namespace": claim["namespace"], "account": claim["account"]}
+    assert value(metrics, "at_risk_bytes", **whose, session="running") == 42
 
 
 def test_the_first_that_is_due_is_the_oldest() -> None:
