@@ -21,6 +21,7 @@ EXECUTED = {
     ("batch.md", "python"): "tests/unit/session/test_batch_page.py",
     ("cli.md", "console"): "tests/unit/cli/test_page.py",
     ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
+    ("gitops.md", "yaml"): "tests/unit/gitops/test_health.py",
     ("install.md", "sh"): "tests/e2e/test_install_page.py",
     ("operations.md", "yaml"): "tests/unit/test_operations_page.py",
     ("user.md", "ipython"): "tests/unit/session/test_user_page.py",
