@@ -100,12 +100,13 @@ def test_a_site_answers_many_questions_for_digests_at_once_and_outlives_them() -
         asked = [(method, path) for path in bodies for method in ("GET", "HEAD", "GET")]
         answers = list(pool.map(lambda pair: call(pair[0], host, pair[1], token), asked))
     right = {path: f"adler32={zlib.adler32(body):08x}" for path, body in bodies.items()}
-    found = [(path, answer.headers.get("Digest")) for (_, path), answer in zip(asked, answers, strict=True)]
-    assert {(path, digest) for path, digest in found if digest is not None} <= set(right.items())
-    # Of hundreds at once one may come without: an agent reads the file back then, or asks again, as this test does.
-    silent = [path for path, digest in found if digest is None]
-    assert len(silent) <= 3
-    assert [call("GET", host, path, token).headers["Digest"] for path in silent] == [right[path] for path in silent]
+    given = zip(asked, answers, strict=True)
+    found = [
+        (method, answer.status_code, answer.headers.get("Digest") == right[path]) for (method, path), answer in given
+    ]
+    # XRootD 5.9.9 answers one HEAD in a thousand with 400 where many come at once: an agent asks by other means then.
+    assert set(found) <= {("GET", 200, True), ("HEAD", 200, True), ("HEAD", 400, False)}
+    assert found.count(("HEAD", 400, False)) <= 3
     assert started(host) == began
 
 
