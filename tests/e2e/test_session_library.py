@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 CHAPTER = (CHECKOUT / "docs" / "user.md").read_text().split("## From Python\n", 1)[1].split("\n## ", 1)[0]
 FIVE_LINES = re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL)[0]
 UNPACK = re.findall(r"    (python3 -m zipfile .*)\n", CHAPTER)[0]
-ODD = "histograms/two words %20 \N{GREEK SMALL LETTER MU}.txt"
+ODD = "histograms/two words %20 #1 \N{GREEK SMALL LETTER MU}.txt"
 """XRootD decodes the path of a request, and not that of a destination."""
 BY_HTTPS = f"""
 import urllib.request
@@ -48,6 +48,17 @@ import volatile_rse.session as vrse
 for url in vrse.current().files("dimuon"):
     print("entries", uproot.open({url: "Events"}).num_entries)
 """
+TUTORIAL = CHECKOUT / "docs" / "tutorials" / "dimuon.ipynb"
+EXECUTED = """
+import nbformat
+from nbclient import NotebookClient
+
+notebook = nbformat.read("/files/dimuon.ipynb", 4)
+NotebookClient(notebook, timeout=240).execute()
+for cell in notebook.cells:
+    for output in cell.get("outputs", []):
+        print(f"<{cell['id']}>", output.get("text") or output["data"]["text/plain"])
+"""
 SCRIPT = f"""
 cd /tmp
 cp /files/*.whl .
@@ -56,6 +67,7 @@ export PYTHONPATH=$PWD/lib
 /opt/root/bin/python /files/five.py
 python3 /files/https.py
 /opt/uproot/bin/python /files/by_root.py
+/opt/root/bin/python /files/executed.py
 """
 
 
@@ -69,7 +81,13 @@ def files_of(name: str, namespace: str, folder: Path) -> dict[str, object]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": namespace},
-        "data": {"five.py": FIVE_LINES, "https.py": BY_HTTPS, "by_root.py": BY_ROOT_WITH_UPROOT},
+        "data": {
+            "five.py": FIVE_LINES,
+            "https.py": BY_HTTPS,
+            "by_root.py": BY_ROOT_WITH_UPROOT,
+            "executed.py": EXECUTED,
+            "dimuon.ipynb": TUTORIAL.read_text(),
+        },
         "binaryData": {wheel.name: b64encode(wheel.read_bytes()).decode()},
     }
 
@@ -89,12 +107,18 @@ def test_five_lines_read_write_and_publish(session: Session, tmp_path: Path) -> 
     assert re.search(r"^input dimuon +4 of 4 files staged", log, re.MULTILINE)
     assert re.search(r"^written +0 files, 0 B in /outbox/", log, re.MULTILINE)
     assert re.search(r"^time left +at most \d+ h \d+ min: the token ends at ", log, re.MULTILINE)
+    # The tutorial: ROOT and uproot in one kernel, and IPython itself that shows the session.
+    assert re.search(r"^<wait> .*\n.*input dimuon +4 of 4 files staged", log, re.MULTILINE)
+    (peak,) = re.findall(r"^<root> .* pairs, most of them at (.*) GeV", log, re.MULTILINE)
+    assert 90 < float(peak) < 93
+    (near,) = re.findall(r"^<uproot> (\d+) pairs between 60 and 120 GeV", log, re.MULTILINE)
     record = session.wait_closed(240)
     assert session.is_true("OutputsSafe")
     files = {file.name: file for file in asking.kept("user.alice", dataset, "SITE-B")}
     record_id = record["spec"]["recordId"]
     pairs, odd = (lfn_name(dataset, record_id, path.encode()) for path in ("histograms/pairs.root", ODD))
-    assert set(files) == {pairs, odd}
+    z, mass = (lfn_name(dataset, record_id, f"histograms/{name}.root".encode()) for name in ("z", "mass"))
+    assert set(files) == {pairs, odd, z, mass}
     assert all(file.states == {"SITE-B": "AVAILABLE"} for file in files.values())
     assert files[odd].site_bytes == len(b"odd")
     with uproot.open({asking.download(files[pairs], tmp_path): "Events"}) as tree:
@@ -102,3 +126,7 @@ def test_five_lines_read_write_and_publish(session: Session, tmp_path: Path) -> 
         # 85 of 100 events have a pair.
         assert 160_000 < tree.num_entries < 190_000
     assert_nothing_left(record)
+    with uproot.open({asking.download(files[z], tmp_path): "Pairs"}) as tree:
+        assert tree.num_entries == int(near) > 50_000
+    with uproot.open({asking.download(files[mass], tmp_path): "mass"}) as histogram:
+        assert histogram.values().sum() == int(near)
