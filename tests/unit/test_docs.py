@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from string import Template
 
 import pytest
 import yaml
 
+from tests import pages
+from volatile_rse.api.crds import KINDS
 from volatile_rse.api.volatilerse import VolatileRSESpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,3 +94,34 @@ def test_the_request_of_the_readme_is_one_and_says_what_the_example_says() -> No
     whole = yaml.safe_load((ROOT / "examples" / "dimuon" / "volatilerse.yaml").read_text())["spec"]
     assert VolatileRSESpec.model_validate(shown)
     assert {key: whole[key] for key in shown} == shown
+
+
+def test_what_the_page_for_installing_applies_are_objects_of_our_kinds() -> None:
+    specs = {kind.name: kind.spec for kind in KINDS}
+    commands = pages.script("install.md", PUBLIC_HOST="node1.example.org")
+    exported = dict(re.findall(r"(\w+)=(\S+)", "\n".join(re.findall(r"^export (.*)$", commands, re.MULTILINE))))
+    applied = [
+        yaml.safe_load(body)
+        for text in re.findall(r"<<END\n(.*?)^END$", commands, re.DOTALL | re.MULTILINE)
+        for body in Template(text).substitute(exported).split("---\n")
+    ]
+    assert [body["kind"] for body in applied] == ["RucioConnection", "VolatileRSEClass", "VolatileRSE"]
+    for body in applied:
+        assert specs[body["kind"]].model_validate(body["spec"])
+    # What one names another one has to be.
+    connection, class_, request = (body["metadata"]["name"] for body in applied)
+    assert applied[1]["spec"]["connectionName"] == connection
+    assert applied[2]["spec"]["className"] == class_
+    assert f"vrse/{request}" in commands
+    for secret in (applied[0]["spec"]["userpass"]["secretName"], applied[1]["spec"]["siteCredentials"]["secretName"]):
+        assert f"create secret generic {secret}" in commands
+
+
+def test_the_values_that_the_page_for_installing_sets_are_the_chart_s() -> None:
+    values = yaml.safe_load((ROOT / "charts" / "volatile-rse" / "values.yaml").read_text())
+    (settings,) = re.findall(r"--set (\S+)", pages.script("install.md"))
+    for path in (setting.partition("=")[0] for setting in settings.split(",")):
+        where = values
+        for key in path.split("."):
+            assert key in where, path
+            where = where[key]
