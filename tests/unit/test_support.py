@@ -34,7 +34,7 @@ VERSIONS = {
     "XRootD of a buffer": found("images/buffer/Dockerfile", r"^ARG VERSION=(\S+)$"),
     "XRootD of the sites": found("images/buffer/Dockerfile", r"^ARG VERSION=(\S+)$"),
     "ROOT in a session": found("images/session/requirements-root.txt", r"^root==(\S+)") + " of PyPI",
-    "uproot in a session": found("images/session/requirements-uproot.txt", r"^uproot==(\S+)"),
+    "uproot in a session": found("images/session/requirements-notebook.txt", r"^uproot==(\S+)"),
 }
 
 
