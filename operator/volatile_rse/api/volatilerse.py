@@ -176,6 +176,9 @@ class VolatileRSESpec(ApiModel):
     """VolatileRSEClass."""
     account: Account
     """Rucio account that owns the outputs; the class must grant it to this namespace."""
+    on_behalf_of: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """User of the service that makes this VolatileRSE, such as a JupyterHub, by the service's own name for them; a
+    class may grant by it. Only who may `use` `hubusers` of `volatilerse.io` in this namespace can set it."""
     capacity: Quantity
     """Size of the buffer in bytes."""
     minimum_durability: Durability = "Node"
@@ -196,6 +199,11 @@ class VolatileRSESpec(ApiModel):
         json_schema_extra={
             "x-kubernetes-validations": [
                 cel("self.account == oldSelf.account", "account is immutable: create another VolatileRSE"),
+                cel(
+                    "has(self.onBehalfOf) == has(oldSelf.onBehalfOf)"
+                    " && (!has(self.onBehalfOf) || self.onBehalfOf == oldSelf.onBehalfOf)",
+                    "onBehalfOf is immutable: create another VolatileRSE",
+                ),
                 cel("self.className == oldSelf.className", "className is immutable: create another VolatileRSE"),
                 cel("self.capacity == oldSelf.capacity", "capacity is immutable: create another VolatileRSE"),
                 cel("self.inputs == oldSelf.inputs", "inputs are immutable: create another VolatileRSE"),

@@ -268,6 +268,12 @@ class Grant(ApiModel):
     """Namespaces by their labels. Use it only where tenants cannot label namespaces."""
     uid: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Of the one namespace that is named: one that is made again under its name has another UID, and no grant."""
+    on_behalf_of: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=253)]] | None, Field(min_length=1, max_length=512)
+    ] = None
+    """Only for VolatileRSEs that a service there, such as a JupyterHub, has made for one of these users
+    (`spec.onBehalfOf`): names, or patterns in which each `*` stands for any characters (`*@cern.ch`). Absent: for
+    all."""
     accounts: Annotated[list[Account], Field(min_length=1, max_length=64)]
     """Rucio accounts for which these namespaces may act."""
     scopes: Annotated[list[Scope], Field(max_length=512)] = []

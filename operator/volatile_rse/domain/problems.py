@@ -223,11 +223,13 @@ def _held(output: Output) -> tuple[str, int, timedelta | None]:
 
 
 def _tenancy(namespace: Namespace, spec: VolatileRSESpec, tenancy: Tenancy) -> list[Problem]:
-    grants = grants_of(tenancy, namespace, spec.account)
+    user = spec.on_behalf_of
+    grants = grants_of(tenancy, namespace, spec.account, user)
     class_, whom = f"Class {spec.class_name!r}", f"to namespace {namespace.name!r}"
+    whom += "" if user is None else f" on behalf of {user!r}"
     if not grants:
         what = f"{class_} does not grant account {spec.account!r} {whom}"
-        return [refused_grant(Reason.ACCOUNT_NOT_GRANTED, what, missed(tenancy, namespace, spec.account))]
+        return [refused_grant(Reason.ACCOUNT_NOT_GRANTED, what, missed(tenancy, namespace, spec.account, user=user))]
     read = {input_.did.split(":")[0] for input_ in spec.inputs}
     written = {output.scope for output in spec.outputs}
     refused = {scope: may_read for scope in sorted(read) if not may_read(grants, scope)}
@@ -237,7 +239,7 @@ def _tenancy(namespace: Namespace, spec: VolatileRSESpec, tenancy: Tenancy) -> l
             Reason.SCOPE_NOT_GRANTED,
             f"{class_} does not grant scope {scope!r} {whom} with account {spec.account!r} "
             f"{'to read' if may is may_read else 'to write'}",
-            missed(tenancy, namespace, spec.account, partial(_covers, scope, may)),
+            missed(tenancy, namespace, spec.account, partial(_covers, scope, may), user),
         )
         for scope, may in refused.items()
     ]

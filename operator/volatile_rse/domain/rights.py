@@ -9,7 +9,7 @@ from volatile_rse.api.names import fault_of_path, scope_folder
 from volatile_rse.api.schema import SCOPE
 from volatile_rse.api.volatilerseclass import Grant, Tenancy
 from volatile_rse.domain.catalogue import File
-from volatile_rse.domain.tenants import Namespace, lack_of
+from volatile_rse.domain.tenants import Namespace, fits, lack_of
 
 __all__ = ["fault_of_scope", "grants_of", "may_read", "may_write", "missed", "scopes_of"]
 
@@ -18,13 +18,33 @@ _SHOWN = 3
 """Grants that a message names."""
 
 
-def grants_of(tenancy: Tenancy, namespace: Namespace, account: str) -> tuple[Grant, ...]:
-    """Give the grants by which a namespace may act for an account: two grants do not add up to a third one."""
-    return tuple(grant for grant in tenancy.grants if account in grant.accounts and lack_of(grant, namespace) == "")
+def grants_of(tenancy: Tenancy, namespace: Namespace, account: str, user: str | None = None) -> tuple[Grant, ...]:
+    """Give the grants by which a namespace may act for an account: two grants do not add up to a third one.
+
+    Parameters
+    ----------
+    user
+        On whose behalf it acts; None: on nobody's.
+    """
+    return tuple(
+        grant
+        for grant in tenancy.grants
+        if account in grant.accounts and _means(grant, user) and lack_of(grant, namespace) == ""
+    )
+
+
+def _means(grant: Grant, user: str | None) -> bool:
+    if grant.on_behalf_of is None:
+        return True
+    return user is not None and any(fits(pattern, user) for pattern in grant.on_behalf_of)
 
 
 def missed(
-    tenancy: Tenancy, namespace: Namespace, account: str, covers: Callable[[Grant], bool] = lambda _grant: True
+    tenancy: Tenancy,
+    namespace: Namespace,
+    account: str,
+    covers: Callable[[Grant], bool] = lambda _grant: True,
+    user: str | None = None,
 ) -> str:
     """Say by which grants a namespace could act for an account, if it had what they ask for beside its name.
 
@@ -32,11 +52,13 @@ def missed(
     ----------
     covers
         Which grants would help.
+    user
+        On whose behalf it acts.
     """
     said = [
         f"grants[{number}] {lack}"
         for number, grant in enumerate(tenancy.grants)
-        if account in grant.accounts and covers(grant) and (lack := lack_of(grant, namespace))
+        if account in grant.accounts and _means(grant, user) and covers(grant) and (lack := lack_of(grant, namespace))
     ]
     more = [f"{len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
     return "; ".join([*said[:_SHOWN], *more])

@@ -145,6 +145,32 @@ def test_a_wrong_grant_takes_none_of_the_others_along() -> None:
     assert told.startswith("spec.tenancy.grants[0].namespaceSelector.matchExpressions[0]: operator 'Gt'")
 
 
+@pytest.mark.parametrize(
+    ("users", "user", "granted"),
+    [
+        (None, None, True),
+        (None, "alice", True),
+        (["alice"], "alice", True),
+        (["bob", "al*"], "alice", True),
+        (["*@cern.ch"], "alice@cern.ch", True),
+        (["*"], "alice", True),
+        # On nobody's behalf it is of the whole namespace.
+        (["*"], None, False),
+        (["alice"], None, False),
+        (["alice"], "alice2", False),
+        (["alice"], "Alice", False),
+        (["*@cern.ch"], "alice@cern.ch.evil", False),
+    ],
+)
+def test_a_grant_may_be_for_users_of_a_hub_alone(users: list[str] | None, user: str | None, *, granted: bool) -> None:
+    grant = {"accounts": ["alice"], "scopes": ["user.alice"], "namespaces": ["jupyter-*"], "onBehalfOf": users}
+    class_ = VolatileRSEClassSpec.model_validate(CLASS | {"tenancy": {"grants": [grant]}})
+    request = spec().model_copy(update={"on_behalf_of": user})
+    found = problems_of_request(HUB, request, class_, connection_exists=True)
+    assert [problem.reason for problem in found] == ([] if granted else [Reason.ACCOUNT_NOT_GRANTED])
+    assert granted or user is None or f"on behalf of {user!r}" in found[0].message
+
+
 def judged(grants: list[dict[str, Any]], *, scope: str = "user.alice") -> tuple[Reason, str]:
     whole = [{"accounts": ["alice"], "scopes": ["user.alice"], **grant} for grant in grants]
     class_ = VolatileRSEClassSpec.model_validate(CLASS | {"tenancy": {"grants": whole}})

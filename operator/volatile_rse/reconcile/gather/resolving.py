@@ -80,13 +80,14 @@ def _allowed(look: Look, catalogue: Catalogue, entry: Input, tenancy: Tenancy | 
 
 def _refused(look: Look, asked: str, files: Iterable[File], tenancy: Tenancy) -> tuple[Problem, ...]:
     claim, tenant = look.claim, look.facts.tenant
+    user = claim.request.on_behalf_of
     return problems_of_files(
         asked,
         files,
-        () if tenant is None else grants_of(tenancy, tenant, claim.account),
+        () if tenant is None else grants_of(tenancy, tenant, claim.account, user),
         f"class {look.spec.class_name!r} does not grant to namespace {claim.namespace!r} with account "
-        f"{claim.account!r}",
-        lambda covers: "" if tenant is None else missed(tenancy, tenant, claim.account, covers),
+        f"{claim.account!r}{'' if user is None else f' on behalf of {user!r}'}",
+        lambda covers: "" if tenant is None else missed(tenancy, tenant, claim.account, covers, user),
     )
 
 
