@@ -21,13 +21,15 @@ generate: venv ## write crds/ and the reference pages of docs/ from the models, 
 	@$(BIN)/python -m volatile_rse.api.chart manifests charts/volatile-rse/templates
 	@$(BIN)/python -m volatile_rse.api.pages docs
 	@$(BIN)/python -m volatile_rse.cli.reference docs/cli.md
+	@$(BIN)/python -m volatile_rse.jupyterhub.values > examples/jupyterhub/values.yaml
 
 release: venv ## write kinds, manifests and chart to dist/ with OPERATOR_IMAGE and BUFFER_IMAGE, both by digest
 	@PYTHONPATH=operator $(BIN)/python -m volatile_rse.api.release . dist "$(OPERATOR_IMAGE)" "$(BUFFER_IMAGE)"
 
-wheels: venv ## write the Python distributions to dist/: the operator's, and the one that a session imports
+wheels: venv ## write the Python distributions to dist/: the operator's, and those that a session and a hub import
 	@$(BIN)/hatchling build -t wheel -d dist
 	@cd distributions/session && ../../$(BIN)/hatchling build -t wheel -d ../../dist
+	@cd distributions/jupyterhub && ../../$(BIN)/hatchling build -t wheel -d ../../dist
 
 docs: venv ## write the site of the pages in docs/ to dist/docs/
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html docs dist/docs

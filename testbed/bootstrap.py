@@ -25,8 +25,8 @@ _STAMP = _VENV / "installed-from"
 _REQUIREMENTS = CHECKOUT / "requirements" / "dev.txt"
 _CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
-_ALWAYS = {"git": "git"}
-"""Program -> Debian package that everybody needs."""
+_ALWAYS = {"git": "git", "chromium": "chromium"}
+"""Program -> Debian package that everybody needs; a browser opens the hub's page in a test."""
 
 _FOR_AN_ENGINE = {
     "docker": "docker.io",

@@ -30,6 +30,7 @@ GUESTS = (
             "gitops", "images", "inputs", "ipv6", "losses", "monitoring", "naming", "outputs", "patterns", "samples",
             "session_flow",
             "session_library", "sessions", "sites", "technologies", "tenants",
+            "jupyterhub", "on_behalf_of",
         )
     ),
 )  # fmt: skip

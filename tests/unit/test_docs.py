@@ -26,6 +26,8 @@ EXECUTED = {
     ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
     ("gitops.md", "yaml"): "tests/unit/gitops/test_health.py",
     ("install.md", "sh"): "tests/e2e/test_install_page.py",
+    ("jupyterhub.md", "python"): "tests/unit/jupyterhub/test_page.py",
+    ("jupyterhub.md", "yaml"): "tests/unit/jupyterhub/test_page.py",
     ("operations.md", "yaml"): "tests/unit/test_operations_page.py",
     ("user.md", "ipython"): "tests/unit/session/test_user_page.py",
     ("user.md", "python"): "tests/unit/session/test_user_page.py",

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from volatile_rse.jupyterhub.progress import State, progress_of
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+STORAGE = {"StorageReady": "True"}
+RSE = {**STORAGE, "RSERegistered": "True"}
+
+
+def body(conditions: dict[str, Any], **status: Any) -> dict[str, Any]:
+    told = ((type_, said if isinstance(said, dict) else {"status": said}) for type_, said in conditions.items())
+    made = [{"type": type_, **said} for type_, said in told]
+    return {"metadata": {}, "status": {"rse": "VRSE-X", "conditions": made, **status}}
+
+
+def stalled(message: object) -> dict[str, Any]:
+    return body({"Stalled": {"status": "True", "message": message}})
+
+
+def staged(done: object, of: object, **more: Any) -> dict[str, Any]:
+    return {"name": "a", "staged": done, "files": of, "bytes": 2 * 1024**3, **more}
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "percent", "line"),
+    [
+        ({}, State.WAITING, 1, "Waiting for the operator of volatile RSEs."),
+        (body({"Ready": "False"}), State.WAITING, 5, "The storage is being started."),
+        (
+            body({"StorageReady": {"status": "False", "reason": "NoRoom", "message": "No node has room."}}),
+            State.WAITING,
+            5,
+            "The storage is being started. No node has room.",
+        ),
+        (body(STORAGE), State.WAITING, 12, "VRSE-X is being registered in Rucio."),
+        (body(RSE), State.WAITING, 18, "Almost there."),
+        (body(RSE, inputs=[staged(1, 4)]), State.WAITING, 33, "1 of 4 files staged, 2.0 GiB in all."),
+        (
+            body(RSE, inputs=[staged(4, 4, eta="2026-12-01T12:03:30Z"), staged(0, 12)]),
+            State.WAITING,
+            33,
+            "4 of 16 files staged, 4.0 GiB in all, about 3 min left.",
+        ),
+        (
+            body(RSE, inputs=[staged(3, 4, eta="2026-12-01T12:00:09Z")]),
+            State.WAITING,
+            64,
+            "3 of 4 files staged, 2.0 GiB in all, about 9 s left.",
+        ),
+        (body(RSE, inputs=[staged(4, 4)]), State.WAITING, 79, "4 of 4 files staged, 2.0 GiB in all."),
+        (body({**RSE, "Usable": "True"}), State.USABLE, 80, "The data are there, on VRSE-X."),
+        (body({"Usable": {"reason": "SessionOver"}}), State.HELPLESS, 80, "The session is over before"),
+        ({"metadata": {"deletionTimestamp": "x"}}, State.HELPLESS, 80, "The session is over before"),
+        (stalled("x USER must act: y"), State.REFUSED, 80, "x USER must act: y"),
+        (stalled("x ADMIN must act: y"), State.HELPLESS, 80, "x ADMIN must act"),
+        (stalled(3), State.REFUSED, 80, "The data cannot be had."),
+        (body(RSE, inputs=[staged("x", None, eta="y"), 3]), State.WAITING, 18, "Almost there."),
+        (body({"StorageReady": {"reason": "X", "message": "m" * 9000}}), State.WAITING, 5, "The stor"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_status(given: dict[str, Any], state: State, percent: int, line: str) -> None:
+    found = progress_of(given, NOW)
+    assert (found.state, found.percent) == (state, percent)
+    assert found.line.startswith(line)
+    assert len(found.line) < 700
