@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ from volatile_rse.jupyterhub.choices import choice_of
 from volatile_rse.jupyterhub.cluster import Cluster, UnavailableError
 from volatile_rse.jupyterhub.manifests import extend
 from volatile_rse.jupyterhub.pods import additions, jupyterlab
-from volatile_rse.jupyterhub.sessions import Told, begin, end
+from volatile_rse.jupyterhub.refusals import RefusedError
+from volatile_rse.jupyterhub.sessions import Begun, Told, begin, end
 from volatile_rse.jupyterhub.settings import Settings
 from volatile_rse.jupyterhub.volatilerses import Server
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Hooks", "server_of"]
 
+_FAILED = 80
+"""Per cent, where the pod begins."""
+_WITHOUT = "The server starts without data: making the session failed. ADMIN must act: see the hub's log."
 _ATTRIBUTE = "_vrse_begun"
 """Of a spawner: the session of this spawn."""
 
@@ -40,14 +43,24 @@ class Hooks:
     async def pre_spawn(self, spawner: Any, tell: Callable[[int, str], None] | None = None) -> None:  # noqa: ANN401
         """Make the session, and wait for its data; the spawner has no time limit here, so this keeps to its own."""
         setattr(spawner, _ATTRIBUTE, None)
+        tell = tell or Told()
+        try:
+            setattr(spawner, _ATTRIBUTE, await self._begun(spawner, tell))
+        except RefusedError:
+            raise
+        except Exception:
+            # Whatever is wrong here keeps nobody from a server.
+            spawner.log.exception("no session for %s", spawner.pod_name)
+            tell(_FAILED, _WITHOUT)
+
+    async def _begun(self, spawner: Any, tell: Callable[[int, str], None]) -> Begun | None:  # noqa: ANN401
         settings = self._settings
         if self._account is not None:
-            settings = replace(settings, account=self._account(spawner))
+            settings = replace(settings, account=str(self._account(spawner)))
         choice = choice_of(spawner.user_options, spawner.user.name, settings)
         if choice is None:
-            return
-        begun = await begin(_cluster(spawner), server_of(spawner), choice, settings, tell or Told(), wait=settings.wait)
-        setattr(spawner, _ATTRIBUTE, begun)
+            return None
+        return await begin(_cluster(spawner), server_of(spawner), choice, settings, tell, wait=settings.wait)
 
     def modify_pod(self, spawner: Any, pod: Any) -> Any:  # noqa: ANN401
         """Give the pod its label and the session's objects; what it has already stays."""
@@ -61,10 +74,11 @@ class Hooks:
         setattr(spawner, _ATTRIBUTE, None)
         try:
             ended = await end(_cluster(spawner), server_of(spawner))
-        except (UnavailableError, asyncio.CancelledError) as error:
+        except UnavailableError as error:
             spawner.log.warning("sessions of %s end by themselves, not now: %s", spawner.pod_name, error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+        except Exception:
+            # A hub's own clean-up goes on.
+            spawner.log.exception("sessions of %s end by themselves, not now", spawner.pod_name)
         else:
             spawner.log.info("ended: %s", ", ".join(ended) or "no session")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import replace
 from inspect import isawaitable
 from typing import Any
 
@@ -135,14 +136,14 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
             if isawaitable(profiles):
                 profiles = await profiles
         shown = self.user_options if self._posted is None else self._posted
-        return form_of(self.user.name, shown, self._settings(), self._check_url()) + str(profiles)
+        return form_of(self.user.name, shown, self._settings_of_user(), self._check_url()) + str(profiles)
 
     def _options_from_form(self, formdata: Mapping[str, list[str]]) -> dict[str, Any]:
         """Read both forms; what is refused is shown with the form."""
         rest = {name: values for name, values in formdata.items() if name not in FIELDS}
         options = {**super()._options_from_form(rest), **options_of(formdata)}
         self._posted = options
-        choice_of(options, self.user.name, self._settings())
+        choice_of(options, self.user.name, self._settings_of_user())
         self._posted = None
         return options
 
@@ -150,10 +151,21 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
         return "" if self.vrse_check is None else f"{self.hub.base_url}volatile-rse/did"
 
     def _hooks(self) -> Hooks:
-        return Hooks(self._settings())
+        return Hooks(self._settings(), self.vrse_account if callable(self.vrse_account) else None)
+
+    def _settings_of_user(self) -> Settings:
+        """Give the settings for the form, which is shown whatever the function of the account does."""
+        settings = self._settings()
+        if not callable(self.vrse_account):
+            return settings
+        try:
+            return replace(settings, account=str(self.vrse_account(self)))
+        except Exception:
+            self.log.exception("vrse_account gives no account for %s", self.user.name)
+            return replace(settings, dataset="")
 
     def _settings(self) -> Settings:
-        account = self.vrse_account(self) if callable(self.vrse_account) else self.vrse_account
+        account = _USUAL.account if callable(self.vrse_account) else self.vrse_account
         return Settings(
             class_name=self.vrse_class,
             account=account,

@@ -245,3 +245,27 @@ def test_seventy_that_wait_keep_nobody_who_wants_no_data(api: FakeApi) -> None:
         return pending
 
     assert asyncio.run(run()) == 70
+
+
+@pytest.mark.parametrize("failing", ["account", "api"])
+def test_whatever_fails_of_ours_the_server_starts(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: str
+) -> None:
+    def fails(_: Any) -> str:
+        raise KeyError(failing)
+
+    if failing == "api":
+        monkeypatch.setattr(hooks, "_cluster", fails)
+
+    async def run() -> tuple[Any, list[dict[str, Any]], str]:
+        made = spawner(**({"vrse_account": fails} if failing == "account" else {}))
+        pod = await started(made)
+        await made.run_post_stop_hook()
+        return pod, await listened(made), await made.get_options_form()
+
+    pod, events, form = asyncio.run(run())
+    assert "volatilerse.io/session" not in pod["metadata"]["labels"]
+    assert "ADMIN must act: see the hub's log" in events[0]["message"]
+    assert "KeyError" in caplog.text
+    assert "vrse-inputs" in form
+    assert not api.bodies
