@@ -121,6 +121,8 @@ class FakeBuffer(Buffer):
         self._copies: dict[tuple[str, str, str], CopyState] = {}
         self._leases: dict[tuple[str, str], tuple[datetime, bytes]] = {}
         """Claim and name -> when it was written by its clock, and what."""
+        self._leased: set[str] = set()
+        """Claims of which one was ever taken."""
         self._torn: set[tuple[str, str]] = set()
         self._published: set[tuple[str, str]] = set()
         self._sums: dict[tuple[str, str], str] = {}
@@ -166,6 +168,7 @@ class FakeBuffer(Buffer):
             message = f"the leases of {claim} are {self._actual.mode}"
             raise PermissionError(message)
         self._leases[claim, name] = self.now() + self.skew, content
+        self._leased.add(claim)
 
     def release(self, claim: str, name: str) -> None:
         """Release one."""
@@ -489,7 +492,8 @@ class FakeBuffer(Buffer):
             ]
             held = [end for end in ends if self.clock is not None and end > self.clock]
             odd = [f"{name}: {fault}" for name, fault in faults.items() if fault]
-            found.append(LeaseTotals(claim=claim, held=len(held), until=max(held, default=None), odd=odd[:5]))
+            until, ever = max(held, default=None), claim in self._leased
+            found.append(LeaseTotals(claim=claim, held=len(held), until=until, taken=ever, odd=odd[:5]))
         return found
 
     def _output_totals(self) -> list[OutputTotals]:

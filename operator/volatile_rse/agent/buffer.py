@@ -10,11 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-from volatile_rse.agent import abilities, ballast, listing
+from volatile_rse.agent import abilities, ballast, leases, listing
 from volatile_rse.agent.copying import Copying
 from volatile_rse.agent.gate import Gate, GateError
 from volatile_rse.agent.inventory import Inventory, with_live
-from volatile_rse.agent.leases import Leases
 from volatile_rse.agent.ledger import Ledger
 from volatile_rse.agent.places import Places
 from volatile_rse.agent.publishing import Publishing
@@ -59,7 +58,7 @@ class Buffer:
         self.publishing = Publishing(places, self.ledger, self.gate, self.sealing, self.troubles)
         self.inventory = Inventory(places, self.ledger, self.troubles)
         self.copying = Copying(places, self.ledger, self.troubles, first=first)
-        self.leases = Leases(places)
+        self.leases = leases.Leases(places)
         self._taking = threading.Lock()
         self._telling = threading.Lock()
         self._volume = places.volume()
@@ -93,8 +92,9 @@ class Buffer:
         """Work by this manifest from now on."""
         with self._taking:
             for claim in manifest.claims:
-                for area in ("outbox", "publish", "lease"):
+                for area in ("outbox", "publish"):
                     (self.places.namespace / area / claim).mkdir(parents=True, exist_ok=True)
+                leases.make(self.places, claim)
             listing.write(self.places, manifest)
             access = Access.of(manifest, Path(self._trust.name))
             self.staging.take(manifest.inputs, access)

@@ -19,7 +19,7 @@ from volatile_rse.api.agent import LeaseTotals
 from volatile_rse.api.leases import fault_of_lease_name, time_of_lease
 from volatile_rse.api.text import visible
 
-__all__ = ["Leases"]
+__all__ = ["Leases", "make"]
 
 _log = logging.getLogger(__name__)
 _MOST = 10_000
@@ -30,6 +30,14 @@ _ODD = 5
 """Entries of which it is told what is wrong with them."""
 _NAME, _WORDS = 80, 300
 """Characters of a name that is told, and of what is told of it."""
+
+
+def make(places: Places, claim: str) -> None:
+    """Make a session's directory, with a time that tells whether anything was ever written or removed there."""
+    folder = _folder(places, claim)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,8 @@ class Leases:
         before, now = self._known.pop(claim, {}), self._clock()
         known = self._known[claim] = {}
         ends = []
-        for entry, status in self._entries(self._places.namespace / "lease" / claim, odd):
+        folder = _folder(self._places, claim)
+        for entry, status in self._entries(folder, odd):
             read = _read(entry, status, before.get(entry.name))
             if read is None:
                 # It went, or is being written for the first time.
@@ -84,15 +93,12 @@ class Leases:
             # What was written in the future was written now, by a clock that has been set back since.
             ends.append(int(min(status.st_mtime, now) + read.time.total_seconds()))
         held = [end for end in ends if end > now]
-        return LeaseTotals(claim=claim, held=len(held), until=max(held, default=None), odd=odd[:_ODD])
+        taken = bool(folder.stat().st_mtime_ns)
+        return LeaseTotals(claim=claim, held=len(held), until=max(held, default=None), taken=taken, odd=odd[:_ODD])
 
     def _entries(self, folder: Path, odd: list[str]) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
         """Give what may be a lease, and tell of all else."""
-        try:
-            listing = os.scandir(folder)
-        except FileNotFoundError:
-            return
-        with listing as entries:
+        with os.scandir(folder) as entries:
             for number, entry in enumerate(entries):
                 if number == self._most:
                     odd.insert(0, f"there are more than {self._most}, and the others are not looked at")
@@ -106,6 +112,10 @@ class Leases:
                     odd.append(_told(entry.name, fault))
                 else:
                     yield entry, status
+
+
+def _folder(places: Places, claim: str) -> Path:
+    return places.namespace / "lease" / claim
 
 
 def _fault(entry: os.DirEntry[str], status: os.stat_result) -> str:

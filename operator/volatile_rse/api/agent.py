@@ -420,6 +420,8 @@ class LeaseTotals(ApiModel):
     """Leases whose time is not over."""
     until: Count | None = None
     """When the last of them is over, in seconds of Unix time, by the clock where the agent runs; absent: none holds."""
+    taken: bool = False
+    """One was taken since there is the buffer, whatever became of it."""
     odd: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=5)] = []
     """What is there and is no lease, or does not say its time, each with what is wrong with it; some of many."""
 

@@ -22,10 +22,10 @@ def leases_of(facts: Facts, record: Record) -> Leases | None:
     if totals is None:
         return None
     if not totals.held or totals.until is None:
-        return Leases()
+        return Leases(taken=totals.taken)
     # No later than any lease can be: a time that can be written, whatever an agent tells.
     latest = facts.now + LONGEST_LEASE + _MARGIN
-    return Leases(datetime.fromtimestamp(min(totals.until, int(latest.timestamp())), UTC))
+    return Leases(datetime.fromtimestamp(min(totals.until, int(latest.timestamp())), UTC), taken=True)
 
 
 def is_held_by_lease(facts: Facts, record: Record) -> bool:

@@ -88,6 +88,8 @@ class Leases:
 
     until: datetime | None = None
     """When the last one that holds it is over; None: none does."""
+    taken: bool = False
+    """One was taken, even if nobody saw it hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,8 @@ def end_of(state: SessionState, limits: Limits) -> datetime | None:
 def _held(state: SessionState, seen: Observation) -> SessionState:
     state = replace(state, leased_until=_leased_until(state, seen))
     holds = seen.pods_running or is_leased(state, seen.leases, seen.now)
-    if state.started_at is None and not (holds or seen.pods_finished):
+    came = holds or seen.pods_finished or (seen.leases is not None and seen.leases.taken)
+    if state.started_at is None and not came:
         return state
     last_seen_at = None if holds else state.last_seen_at or seen.now
     jobs = _known(state.jobs, seen.jobs)

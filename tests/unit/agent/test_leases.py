@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.agent.conftest import CLAIM, Site, manifest
 from volatile_rse.agent.buffer import Buffer
-from volatile_rse.agent.leases import Leases
+from volatile_rse.agent.leases import Leases, make
 from volatile_rse.agent.places import Places
 from volatile_rse.api.agent import LeaseTotals
 
@@ -17,9 +17,8 @@ NOW = 1_800_000_000
 @pytest.fixture
 def folder(places: Places) -> Path:
     places.make()
-    made = places.namespace / "lease" / CLAIM
-    made.mkdir()
-    return made
+    make(places, CLAIM)
+    return places.namespace / "lease" / CLAIM
 
 
 class Seen:
@@ -47,19 +46,27 @@ def test_leases_hold_until_their_time_is_over(places: Places, folder: Path) -> N
     take(folder, "usual")
     take(folder, "queue", "24h", NOW - 3600)
     take(folder, "over", "10m", NOW - 600)
-    assert seen() == LeaseTotals(claim=CLAIM, held=2, until=NOW + 23 * 3600)
+    assert seen() == LeaseTotals(claim=CLAIM, held=2, taken=True, until=NOW + 23 * 3600)
     seen.now += 3600
-    assert seen() == LeaseTotals(claim=CLAIM, held=1, until=NOW + 23 * 3600)
+    assert seen() == LeaseTotals(claim=CLAIM, held=1, taken=True, until=NOW + 23 * 3600)
     take(folder, "over", "10m", seen.now)
     take(folder, "queue", "2h", seen.now)
-    assert seen() == LeaseTotals(claim=CLAIM, held=2, until=NOW + 3 * 3600)
+    assert seen() == LeaseTotals(claim=CLAIM, held=2, taken=True, until=NOW + 3 * 3600)
     (folder / "queue").unlink()
-    assert seen() == LeaseTotals(claim=CLAIM, held=1, until=NOW + 3600 + 600)
+    assert seen() == LeaseTotals(claim=CLAIM, held=1, taken=True, until=NOW + 3600 + 600)
+
+
+def test_that_one_was_taken_is_known_also_when_it_is_gone(places: Places, folder: Path) -> None:
+    make(places, CLAIM)
+    assert Seen(places)() == LeaseTotals(claim=CLAIM)
+    take(folder, "short", "1m").unlink()
+    make(places, CLAIM)
+    assert Seen(places)() == LeaseTotals(claim=CLAIM, taken=True)
 
 
 def test_what_was_written_in_the_future_was_written_now(places: Places, folder: Path) -> None:
     take(folder, "ahead", "1h", NOW + 86400)
-    assert Seen(places)() == LeaseTotals(claim=CLAIM, held=1, until=NOW + 3600)
+    assert Seen(places)() == LeaseTotals(claim=CLAIM, held=1, taken=True, until=NOW + 3600)
 
 
 def test_what_is_no_lease_is_told_and_left_alone(places: Places, folder: Path) -> None:
@@ -95,7 +102,7 @@ def test_a_link_is_removed_and_not_followed(places: Places, folder: Path, tmp_pa
 
 def test_one_that_is_being_written_does_not_count_yet(places: Places, folder: Path) -> None:
     take(folder, "begun", "7d").chmod(0o1600)
-    assert Seen(places)() == LeaseTotals(claim=CLAIM)
+    assert Seen(places)() == LeaseTotals(claim=CLAIM, taken=True)
 
 
 def test_a_lease_that_its_session_has_closed_counts(

@@ -60,7 +60,7 @@ def test_a_pod_that_came_and_went_unseen_is_a_session() -> None:
     assert walk((0, GONE), (10, FINISHED), (15, FINISHED)).end_reason is EndReason.PODS_GONE
 
 
-UNKNOWN, NONE = None, Leases()
+UNKNOWN, NONE, GONE_AGAIN = None, Leases(), Leases(taken=True)
 
 
 def leased(minutes: int) -> Leases:
@@ -91,6 +91,8 @@ def walk_leased(*seen: tuple[int, Leases | None]) -> SessionState:
         pytest.param([(1, leased(31)), (60, UNKNOWN), (61, leased(99)), (70, leased(99))], None, id="renewed unseen"),
         pytest.param([(1, UNKNOWN), (61, UNKNOWN)], EndReason.NOBODY_CAME, id="never known"),
         pytest.param([(1, NONE), (61, NONE)], EndReason.NOBODY_CAME, id="none came"),
+        pytest.param([(1, NONE), (20, GONE_AGAIN), (24, GONE_AGAIN)], None, id="come and gone, and grace"),
+        pytest.param([(1, NONE), (20, GONE_AGAIN), (25, GONE_AGAIN)], EndReason.PODS_GONE, id="come and gone unseen"),
         pytest.param([(1, leased(9999)), (481, leased(9999))], EndReason.TTL_EXPIRED, id="no longer than its ttl"),
     ],
 )

@@ -76,6 +76,15 @@ def test_what_holds_a_session_is_told(small: Small) -> None:
     assert "leasedUntil" not in small.truth["session"]
 
 
+def test_one_that_nobody_saw_hold_has_begun_the_session(small: Small) -> None:
+    small.buffer.lease(small.uid, "job", b"2h")
+    small.buffer.release(small.uid, "job")
+    small.step()
+    small.step()
+    assert small.truth["session"]["startedAt"]
+    assert active(small)[:2] == ("False", "InProgress")
+
+
 def test_what_is_no_lease_is_told_whatever_else_is(small: Small) -> None:
     small.start_pod()
     small.buffer.lease(small.uid, "job", b"until noon")
