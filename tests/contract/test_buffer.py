@@ -40,7 +40,10 @@ from volatile_rse.api.agent import (
     OutputRule,
     OutputState,
     SealRequest,
+    SessionWords,
     SiteTokens,
+    ToldOutput,
+    status_path,
 )
 from volatile_rse.api.conditions import Reason
 from volatile_rse.ports.buffer import Buffer, Endpoints
@@ -356,8 +359,10 @@ def test_a_buffer_that_was_told_nothing(around: Around) -> None:
         "plainRedirects",
         "barred",
         "leases",
+        "status",
     }
     assert report.leases is None
+    assert report.told is None
     for page in (around.buffer.inputs(), around.buffer.outputs(), around.buffer.copies()):
         assert (page.items, page.next) == ([], None)
 
@@ -391,6 +396,22 @@ def test_leases_are_told_until_they_are_released_and_none_is_taken_after_the_fen
     with pytest.raises(PermissionError):
         around.lease("late", b"7d")
     assert told().held == 2
+
+
+def test_the_session_reads_how_it_stands_with_its_own_token_also_behind_a_fence(around: Around) -> None:
+    path = status_path(CLAIM)
+    words = SessionWords(digest="5" * 64, claim=CLAIM, rse="VRSE-X", outputs=[ToldOutput(name="plots", safe=1)])
+    around.buffer.tell_session(words)
+    assert around.buffer.report().told == "5" * 64
+    token = around.minted(f"storage.read:{path.rpartition('/')[0]}")
+    around.settle(lambda: around.door.can_read(HOST, around.port, path, token) is None)
+    assert around.door.is_refused(HOST, around.port, path, around.minted("storage.read:/store/user"))
+    assert not around.door.can_write(HOST, around.port, path, token)
+    around.buffer.fence(FenceRequest(generation=1))
+    around.settle(lambda: around.buffer.report().actual.mode == "fenced")
+    around.settle(lambda: around.door.can_read(HOST, around.port, path, token) is None)
+    around.restart()
+    assert around.buffer.report().told is None, "it is told again"
 
 
 def test_inputs_are_staged_and_what_failed_is_tried_again_when_it_is_wanted_again(around: Around) -> None:

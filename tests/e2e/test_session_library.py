@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sysconfig
@@ -26,6 +27,7 @@ UNPACK = re.findall(r"    (python3 -m zipfile .*)\n", CHAPTER)[0]
 ODD = "histograms/two words %20 #1 \N{GREEK SMALL LETTER MU}.txt"
 """XRootD decodes the path of a request, and not that of a destination."""
 BY_HTTPS = f"""
+import json
 import urllib.request
 import volatile_rse.session as vrse
 
@@ -40,6 +42,7 @@ print("outputs", s.outputs)
 s.publish({ODD!r})
 print("outputs", s.outputs)
 print(s)
+print("told", json.dumps(s.status()))
 """
 BY_ROOT_WITH_UPROOT = """
 import uproot
@@ -106,7 +109,12 @@ def test_five_lines_read_write_and_publish(session: Session, tmp_path: Path) -> 
     assert re.findall(r"outputs (.*)", log) == [f"[Written(path={ODD!r}, bytes=3)]", "[]"]
     assert re.search(r"^input dimuon +4 of 4 files staged", log, re.MULTILINE)
     assert re.search(r"^written +0 files, 0 B in /outbox/", log, re.MULTILINE)
-    assert re.search(r"^time left +at most \d+ h \d+ min: the token ends at ", log, re.MULTILINE)
+    assert re.search(r"^output \w+ +\d+ files", log, re.MULTILINE)
+    assert re.search(r"^time left +\d+ h \d+ min, until .* UTC at the latest", log, re.MULTILINE)
+    told = json.loads(re.findall(r"^told (.*)$", log, re.MULTILINE)[0])
+    assert told["usable"]
+    assert [(entry["name"], entry["staged"]) for entry in told["inputs"]] == [("dimuon", 4)]
+    assert told["expires"] > told["updated"]
     # The tutorial: ROOT and uproot in one kernel, and IPython itself that shows the session.
     assert re.search(r"^<wait> .*\n.*input dimuon +4 of 4 files staged", log, re.MULTILINE)
     (peak,) = re.findall(r"^<root> .* pairs, most of them at (.*) GeV", log, re.MULTILINE)

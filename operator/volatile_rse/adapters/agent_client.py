@@ -20,6 +20,7 @@ from volatile_rse.api.agent import (
     OutputPage,
     Report,
     SealRequest,
+    SessionWords,
     SiteTokens,
 )
 from volatile_rse.api.conditions import Reason
@@ -83,6 +84,10 @@ class AgentClient(Buffer):
             shown[right] for shown in body["credentials"].values() for right in ("read", "write") if right in shown
         ]
         self._call("PUT", "manifest", body=body, secrets=secrets)
+
+    def tell_session(self, words: SessionWords) -> None:
+        """Have this said in the session's status file."""
+        self._call("PUT", "session", body=_order(words))
 
     def fence(self, request: FenceRequest) -> GateState:
         """Close the outboxes for good."""

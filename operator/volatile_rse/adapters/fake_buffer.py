@@ -37,8 +37,10 @@ from volatile_rse.api.agent import (
     Report,
     SealRequest,
     SealState,
+    SessionWords,
     Space,
     rule_of,
+    status_path,
 )
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.leases import fault_of_lease_name, time_of_lease
@@ -100,7 +102,17 @@ class FakeBuffer(Buffer):
         self.xrootd_restarts = 0
         self.lacks: list[str] = []
         """What the file system of its volume cannot: nothing of that volume is ever staged or sealed."""
-        self.knows = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred", "leases"]
+        self.knows = [
+            "outputs",
+            "continuous",
+            "sourceless",
+            "listing",
+            "md5",
+            "plainRedirects",
+            "barred",
+            "leases",
+            "status",
+        ]
         """Parts of the protocol that came later."""
         self.journal: list[str] = []
         """Accepted orders."""
@@ -110,6 +122,9 @@ class FakeBuffer(Buffer):
         self._versions = itertools.count(1)
         self._version = 0
         self._manifest: Manifest | None = None
+        self.words: SessionWords | None = None
+        """What the session's status file says of what the agent does not know itself."""
+        self._told: str | None = None
         self._inputs: dict[str, InputState] = {}
         self._entries: dict[str, Sequence[str]] = {}
         self._sources: dict[str, Sequence[str]] = {}
@@ -219,6 +234,7 @@ class FakeBuffer(Buffer):
     def restart(self) -> None:
         """Replace the agent: it forgets the manifest, and nothing else."""
         self._manifest = None
+        self._told = None
 
     def fail_next(self, error: PortError | None = None, *, after: bool = False) -> None:
         """Let the next order fail; ``after``: it is carried out, only its answer is lost."""
@@ -226,7 +242,7 @@ class FakeBuffer(Buffer):
 
     def holds(self, path: str) -> bool:
         """Tell whether the namespace has a finished file."""
-        if self._list == path:
+        if self._list == path or (self.words is not None and status_path(self.words.claim) == path):
             return True
         return any(state.path == path and state.state == "staged" for state in self._inputs.values()) or any(
             state.store_path == path and state.state == "sealed" for state in self._outputs.values()
@@ -273,6 +289,7 @@ class FakeBuffer(Buffer):
             partial_files=len(self._partial),
             partial_bytes=sum(self._partial.values()),
             leases=self._lease_totals(),
+            told=self._told,
         )
 
     def send_manifest(self, manifest: Manifest) -> None:
@@ -292,6 +309,12 @@ class FakeBuffer(Buffer):
                     adler32=file.adler32, md5=file.md5, state="wanted",
                 )  # fmt: skip
         self._done("manifest")
+
+    def tell_session(self, words: SessionWords) -> None:
+        """Have this said in the session's status file."""
+        self._order("session")
+        self.words, self._told = words, words.digest
+        self._done("session")
 
     def fence(self, request: FenceRequest) -> GateState:
         """Close the outboxes for good."""

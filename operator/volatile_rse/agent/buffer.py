@@ -19,11 +19,12 @@ from volatile_rse.agent.places import Places
 from volatile_rse.agent.publishing import Publishing
 from volatile_rse.agent.sealing import Sealing
 from volatile_rse.agent.staging import Staging
+from volatile_rse.agent.status import StatusFile
 from volatile_rse.agent.transfer import Access
 from volatile_rse.agent.troubles import Troubles
 from volatile_rse.agent.watch import restarts
 from volatile_rse.agent.worker import worker
-from volatile_rse.api.agent import Failure, GateState, Manifest, Report, Space
+from volatile_rse.api.agent import Failure, GateState, Manifest, Report, SessionWords, Space
 
 __all__ = ["Buffer"]
 
@@ -32,7 +33,7 @@ _FAILURES = 60
 """That a report names."""
 _PERIOD = 10.0
 """Seconds from one look at the room that is kept to the next."""
-_KNOWS = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred", "leases"]
+_KNOWS = ["outputs", "continuous", "sourceless", "listing", "md5", "plainRedirects", "barred", "leases", "status"]
 
 
 class Buffer:
@@ -59,6 +60,7 @@ class Buffer:
         self.inventory = Inventory(places, self.ledger, self.troubles)
         self.copying = Copying(places, self.ledger, self.troubles, first=first)
         self.leases = leases.Leases(places)
+        self.status = StatusFile(places, self.report, self.changed, self.troubles)
         self._taking = threading.Lock()
         self._telling = threading.Lock()
         self._volume = places.volume()
@@ -78,10 +80,12 @@ class Buffer:
         self.sealing.start()
         self.inventory.start()
         self.publishing.start()
+        self.status.start()
 
     def stop(self) -> None:
         """End; all that was done is kept."""
         self._ended.set()
+        self.status.stop()
         self.inventory.stop()
         self.publishing.stop()
         self.staging.stop()
@@ -103,6 +107,11 @@ class Buffer:
             self.publishing.take(manifest)
             self._manifest = manifest
             self.ledger.bump()
+
+    def tell(self, words: SessionWords) -> None:
+        """Say this in the session's status file from now on."""
+        self.status.take(words)
+        self.ledger.bump()
 
     def fence(self, generation: int) -> GateState:
         """Close the outboxes for good, also on a full volume."""
@@ -173,6 +182,7 @@ class Buffer:
             partial_bytes=partial_bytes,
             lacks=self._lacks,
             leases=None if manifest is None else self.leases.look(manifest.claims),
+            told=self.status.digest,
         )
 
     def _failures(self) -> list[Failure]:

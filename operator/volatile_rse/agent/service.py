@@ -15,6 +15,8 @@ POST /v1/fence         ``FenceRequest`` 200 ``GateState``, desired    for good; 
                                                                       says so; 409: a later fence was asked for before
 POST /v1/seal          ``SealRequest``  202                           the report's ``seal`` tells the end; 409: that
                                                                       fence does not stand, or another order runs
+PUT /v1/session        ``SessionWords`` 204                           replaces what the session's status file says of
+                                                                      what the agent does not know itself
 POST /v1/copies        ``Copies``       202                           failed copies begin anew; 409: one of the outputs
                                                                       is not sealed, and none of the order was taken
 GET /v1/inputs         none             200 ``InputPage``             what changed after version ``after`` (0), at most
@@ -60,6 +62,7 @@ from volatile_rse.api.agent import (
     OutputPage,
     OutputState,
     SealRequest,
+    SessionWords,
 )
 from volatile_rse.api.schema import ApiModel
 
@@ -103,6 +106,7 @@ def application(buffer: Buffer, context: ssl.SSLContext | None = None) -> web.Ap
         [
             web.get("/v1/report", service.report),
             web.put("/v1/manifest", service.manifest),
+            web.put("/v1/session", service.session),
             web.post("/v1/fence", service.fence),
             web.post("/v1/seal", service.seal),
             web.post("/v1/copies", service.order_copies),
@@ -134,6 +138,10 @@ class _Service:
 
     async def manifest(self, request: web.Request) -> web.Response:
         await asyncio.to_thread(self._buffer.take, await _body(request, Manifest))
+        return web.Response(status=204)
+
+    async def session(self, request: web.Request) -> web.Response:
+        await asyncio.to_thread(self._buffer.tell, await _body(request, SessionWords))
         return web.Response(status=204)
 
     async def fence(self, request: web.Request) -> web.Response:

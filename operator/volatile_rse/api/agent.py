@@ -27,8 +27,10 @@ __all__ = [
     "PROBE",
     "ROOT_PORT",
     "RUN",
+    "STATUS_FOLDER",
     "TLS",
     "UID",
+    "WARNING",
     "Copies",
     "CopyOrder",
     "CopyPage",
@@ -53,10 +55,14 @@ __all__ = [
     "Report",
     "SealRequest",
     "SealState",
+    "SessionWords",
     "SiteTokens",
     "Space",
+    "ToldOutput",
+    "Warned",
     "listed",
     "rule_of",
+    "status_path",
 ]
 
 HANDSHAKE = bytes(12) + (4).to_bytes(4, "big") + (2012).to_bytes(4, "big")
@@ -90,6 +96,8 @@ CONFIG = "/etc/volatile-rse/config"
 TLS = "/etc/volatile-rse/tls"
 """``tls.crt``, ``tls.key``, ``ca.crt``: of the server in the XRootD container, of the agent in the agent's."""
 
+WARNING = 1024
+"""Characters of a warning of a status file."""
 PATH_LENGTH = 1024
 """Characters of a session's path, as it is told: of a longer one its begin and a digest."""
 
@@ -106,6 +114,15 @@ DavsUrl = Annotated[str, Field(pattern=r"^(davs|https)://[^/]+/.+$", max_length=
 Folder = Annotated[str, Field(pattern=FOLDER, max_length=FOLDER_LENGTH)]
 StorePath = Annotated[str, Field(pattern=r"^/store/[^\x00]+$", max_length=1024)]
 """A path of the buffer's namespace as XRootD shows it."""
+
+
+STATUS_FOLDER = "/store/.session"
+"""Below it each session has a folder of its own, with its status file: no input may lie there."""
+
+
+def status_path(claim: str) -> str:
+    """Give the path of the status file of a session, as XRootD shows it."""
+    return f"{STATUS_FOLDER}/{claim}/status.json"
 
 
 def _stays_below(path: str) -> str:
@@ -314,6 +331,41 @@ class Copies(ApiModel):
     copies: Annotated[list[CopyOrder], Field(max_length=10_000)]
 
 
+class ToldOutput(ApiModel):
+    """What Rucio has of one output."""
+
+    name: DnsLabel
+    registered: Count = 0
+    """Files that Rucio knows on the buffer."""
+    safe: Count = 0
+    """Files that are verified and held at their destination."""
+
+
+class Warned(ApiModel):
+    """Something that somebody must act upon."""
+
+    reason: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=WARNING)]
+    """What happened, who must act, and what to do."""
+
+
+class SessionWords(ApiModel):
+    """What the agent does not know itself of what a session is told by its status file."""
+
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Chosen by the sender over all of it; reports repeat it."""
+    claim: ClaimUid
+    rse: Annotated[str, Field(max_length=64)]
+    usable: bool = False
+    """The session can read its inputs through its endpoint."""
+    expires: Annotated[str, Field(max_length=32)] | None = None
+    """When the session ends at the latest."""
+    ended_at: Annotated[str, Field(max_length=32)] | None = None
+    """When it ended."""
+    outputs: Annotated[list[ToldOutput], Field(max_length=64)] = []
+    warnings: Annotated[list[Warned], Field(max_length=16)] = []
+
+
 class InputState(ApiModel):
     """State of one input."""
 
@@ -492,3 +544,6 @@ class Report(ApiModel):
     leases: Annotated[list[LeaseTotals], Field(max_length=64)] | None = None
     """Of each claim of the manifest in force. They count by themselves, not in ``version``. Absent: they cannot be read
     now, or it is an agent that knows none."""
+    told: Annotated[str, Field(max_length=64)] | None = None
+    """Digest of the last ``SessionWords``; absent: this agent was told none, or has restarted. Only an agent whose
+    report knows ``status`` takes them."""

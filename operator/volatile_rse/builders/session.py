@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT, Listing, listed
+from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT, Listing, listed, status_path
 from volatile_rse.api.names import Layout, rse_path, scope_folder
 from volatile_rse.api.rserecord import Claim, RSERecordSpec
 from volatile_rse.builders.objects import CLAIM, MANAGED, RECORD, hosts_of, name_of, new_object, session_name
@@ -29,6 +29,7 @@ __all__ = [
     "publishing",
     "session_config",
     "session_secret",
+    "status_data",
     "store_path",
     "token_scope",
 ]
@@ -71,7 +72,7 @@ def store_path(did: Did, layout: Layout = "hash") -> str:
 
 
 def token_scope(claim: Claim, scopes: Iterable[str]) -> str:
-    """Say what a session may do: read the scopes of its files, and whatever it likes in its own directories.
+    """Say what a session may do: read the scopes of its files and its status, and what it likes in its directories.
 
     Never create without modify: XRootD deletes a file whose overwriting it denies.
 
@@ -83,7 +84,8 @@ def token_scope(claim: Claim, scopes: Iterable[str]) -> str:
     reads = [f"storage.read:{folder}" for folder in _outermost(_folder(scope) for scope in scopes)]
     own = [folder for folder in (outbox(claim), publishing(claim), leasing(claim)) if folder]
     rights = [f"storage.{right}:{folder}" for folder in own for right in ("read", "create", "modify")]
-    return " ".join([*reads, *rights])
+    told = f"storage.read:{status_path(claim.uid).rpartition('/')[0]}"
+    return " ".join([*reads, told, *rights])
 
 
 def endpoint(settings: Settings, record: RSERecordSpec) -> tuple[str, str]:
@@ -110,6 +112,11 @@ def listing_of(settings: Settings, record: RSERecordSpec, scopes: Iterable[str])
 def listing_data(listing: Listing) -> dict[str, str]:
     """Say in the session's ConfigMap where that list is."""
     return {"VRSE_INPUTS_URL": f"{listing.root}/{listing.path}"}
+
+
+def status_data(claim: Claim) -> dict[str, str]:
+    """Say in the session's ConfigMap where its status file is."""
+    return {"VRSE_STATUS": status_path(claim.uid)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from volatile_rse.api.agent import Copies, Manifest, SealRequest
+from volatile_rse.api.agent import Copies, Manifest, SealRequest, SessionWords
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Changed, Leftover, Lost, Piece
@@ -50,6 +50,7 @@ __all__ = [
     "SetPublic",
     "Suspend",
     "SwapService",
+    "TellSession",
     "WriteOff",
 ]
 
@@ -196,6 +197,13 @@ class SendManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class TellSession:
+    """Have the session's status file say this."""
+
+    words: SessionWords
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """Have the outboxes closed."""
 
@@ -335,6 +343,7 @@ Effect = (
     | RestoreSession
     | RevokeSession
     | SendManifest
+    | TellSession
     | Fence
     | Seal
     | Copy

@@ -32,6 +32,7 @@ from volatile_rse.domain.provision import noticed_volume
 from volatile_rse.domain.quarantine import is_late, keep_in_quarantine, quarantined
 from volatile_rse.domain.serving import preparing, serving
 from volatile_rse.domain.stage import Stage, session_truth, stage_of
+from volatile_rse.domain.told import words_of
 
 __all__ = ["plan", "plan_end", "takes_no_more"]
 
@@ -67,7 +68,25 @@ def plan(facts: Facts, instance: str) -> Plan:
     if due is not None and not finished:
         decided = replace(decided, wake=due if decided.wake is None else min(due, decided.wake))
     effects = (*before, *decided.effects, *held_or_freed(facts, _record_after(record, decided)), *finished)
-    return replace(decided, effects=effects, problems=facts.problems + decided.problems)
+    decided = replace(decided, effects=effects, problems=facts.problems + decided.problems)
+    return _telling(facts, record, decided)
+
+
+def _telling(facts: Facts, record: Record, decided: Plan) -> Plan:
+    """Have the session's status file say how it stands, last of all: nothing rests on it."""
+    report = facts.report
+    if report is None or "status" not in report.knows or stage_of(record.status) not in _TOLD:
+        return decided
+    if record.status.session.ready_at is None:
+        # Nobody has a token yet.
+        return decided
+    try:
+        words = words_of(facts, record, decided)
+    except Exception as error:  # noqa: BLE001 (handed on, to be logged with its traceback)
+        return replace(decided, faults=(*decided.faults, error))
+    if report.told == words.digest:
+        return decided
+    return replace(decided, effects=(*decided.effects, do.TellSession(words)))
 
 
 def _record_after(record: Record, decided: Plan) -> Record:
@@ -222,6 +241,9 @@ _STAGES: Mapping[Stage, Callable[[Facts, Record], Plan]] = {
 _WITH_STORAGE = {Stage.PREPARING, Stage.SERVING, Stage.FENCING, Stage.KEEPING, Stage.HIDING}
 
 _AT_RISK = {Stage.FENCING, Stage.KEEPING}
+
+_TOLD = {Stage.SERVING, Stage.FENCING, Stage.KEEPING}
+"""Stages in which a session, or what it has left running elsewhere, may want to know how it stands."""
 
 _BEFORE_END = {Stage.PREPARING, Stage.SERVING}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from volatile_rse.api.agent import STATUS_FOLDER
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import Layout, fault_of_path, rse_path
 from volatile_rse.api.volatilerseclass import Grant
@@ -19,6 +20,7 @@ _NAME = 500
 """Characters of a name that an agent takes: as CMS has them."""
 _FAULTS = 3
 """Files without a place of their own that a message names."""
+_RESERVED = f"{STATUS_FOLDER.removeprefix('/store/')}/"
 
 
 def problems_of_files(
@@ -109,6 +111,8 @@ def faults_of_places(files: Iterable[File], layout: Layout, listing: str | None 
         path = rse_path(layout, scope, file.did.name)
         if fault := of_scopes[scope] or fault_of_path(path) or _fault_of_name(file.did.name):
             faults[file] = f"has a path that {fault}"
+        elif f"{path}/".startswith(_RESERVED):
+            faults[file] = "has a path that the session's status file is kept at"
         elif path not in places:
             places[path] = file
         elif (other := places[path]) is not None and other.did == file.did:

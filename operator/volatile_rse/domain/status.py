@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from volatile_rse.api.agent import OutputTotals, Report
-from volatile_rse.api.conditions import Condition, ConditionType, Reason, Status
+from volatile_rse.api.conditions import REMEDIES, Actor, Condition, ConditionType, Reason, Status
 from volatile_rse.api.text import visible
 from volatile_rse.api.volatilerse import (
     SESSION_LABEL,
@@ -30,7 +30,7 @@ from volatile_rse.domain.session import EndReason, end_of
 from volatile_rse.domain.stage import EMPTIED, REVERTED, Stage, session_state, stage_of, stamp
 from volatile_rse.domain.times import later
 
-__all__ = ["STALLING", "status_of"]
+__all__ = ["STALLING", "outputs_of", "status_of", "warnings_of"]
 
 STALLING = frozenset(
     {
@@ -165,10 +165,22 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         expires=None if end is None else stamp(end),
         endpoints=None if end is None else list(endpoints),
         inputs=None if record is None or facts.unseen is not None else _inputs(facts, record),
-        outputs=None if record is None else _outputs(facts, record),
+        outputs=None if record is None else outputs_of(facts, record),
         unmatched=_unmatched(facts),
         conditions=conditions,
     )
+
+
+def warnings_of(facts: Facts, plan: Plan) -> tuple[bool, list[tuple[Reason, str]]]:
+    """Tell whether the session is usable, and what somebody must act upon: each reason once, as conditions say it."""
+    said = _said(facts, facts.record, plan)
+    usable = any(entry.type is ConditionType.USABLE and entry.status == "True" for entry in said)
+    found: dict[Reason, str] = {}
+    for entry in said:
+        remedy = REMEDIES.get(entry.reason)
+        if remedy is not None and remedy.actor is not Actor.NOBODY:
+            found.setdefault(entry.reason, entry.message)
+    return usable, list(found.items())
 
 
 def _unknown(facts: Facts, record: Record, plan: Plan) -> frozenset[ConditionType]:
@@ -693,7 +705,8 @@ def _eta(facts: Facts, name: str) -> str | None:
     return stamp(eta.replace(second=0, microsecond=0) + timedelta(minutes=1))
 
 
-def _outputs(facts: Facts, record: Record) -> list[OutputStatus] | None:
+def outputs_of(facts: Facts, record: Record) -> list[OutputStatus] | None:
+    """Tell how far the outputs are; None: what was told before stands."""
     if facts.report is not None and record.status.volume not in {None, facts.report.volume}:
         # What another volume has is told once the loss is written down, which counts what was told before.
         return None

@@ -15,6 +15,7 @@ from volatile_rse.api.agent import (
     OutputPage,
     Report,
     SealRequest,
+    SessionWords,
 )
 
 __all__ = ["Buffer", "Endpoints"]
@@ -32,6 +33,9 @@ class Buffer(Protocol):
 
     def send_manifest(self, manifest: Manifest) -> None:
         """Give it its work."""
+
+    def tell_session(self, words: SessionWords) -> None:
+        """Have this said in the session's status file; only an agent whose report knows ``status`` takes it."""
 
     def fence(self, request: FenceRequest) -> GateState:
         """Close the outboxes for good; the report tells when it is done."""

@@ -28,7 +28,14 @@ from volatile_rse.builders.objects import (
     session_name,
 )
 from volatile_rse.builders.rse import buffer_rse
-from volatile_rse.builders.session import lease_data, listing_data, listing_of, session_config, session_secret
+from volatile_rse.builders.session import (
+    lease_data,
+    listing_data,
+    listing_of,
+    session_config,
+    session_secret,
+    status_data,
+)
 from volatile_rse.builders.storage import (
     AGENT,
     NOT_AFTER,
@@ -304,6 +311,8 @@ class _Hand:
             config["data"] |= listing_data(listing)
         if report is not None and "leases" in report.knows:
             config["data"] |= lease_data(claim)
+        if report is not None and "status" in report.knows:
+            config["data"] |= status_data(claim)
         if self._issue(config):
             return
         ref = Ref("ConfigMap", claim.namespace, session_name(claim.name))
@@ -342,6 +351,9 @@ class _Hand:
 
     def send_manifest(self, effect: do.SendManifest) -> None:
         self._buffer().send_manifest(effect.manifest)
+
+    def tell_session(self, effect: do.TellSession) -> None:
+        self._buffer().tell_session(effect.words)
 
     def fence(self, effect: do.Fence) -> None:
         self._buffer().fence(FenceRequest(generation=effect.generation))
@@ -468,6 +480,7 @@ _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
     do.RestoreSession: _Hand.restore_session,
     do.RevokeSession: _Hand.revoke_session,
     do.SendManifest: _Hand.send_manifest,
+    do.TellSession: _Hand.tell_session,
     do.Fence: _Hand.fence,
     do.Seal: _Hand.seal,
     do.Copy: _Hand.copy,

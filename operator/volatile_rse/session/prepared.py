@@ -21,7 +21,16 @@ _SYSTEM = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.c
 """Where distributions keep their list of authorities."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITING = stat.S_IWGRP | stat.S_IWOTH
-_TOLD = ("VRSE_ROOT_URL", "VRSE_DAVS_URL", "VRSE_OUTBOX", "VRSE_PUBLISH", "VRSE_RSE", "VRSE_INPUTS_URL", "VRSE_LEASE")
+_TOLD = (
+    "VRSE_ROOT_URL",
+    "VRSE_DAVS_URL",
+    "VRSE_OUTBOX",
+    "VRSE_PUBLISH",
+    "VRSE_RSE",
+    "VRSE_INPUTS_URL",
+    "VRSE_LEASE",
+    "VRSE_STATUS",
+)
 """Keys of the ConfigMap that are variables, too."""
 
 

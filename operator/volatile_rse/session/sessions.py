@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from volatile_rse.session.errors import SessionError
@@ -23,6 +24,7 @@ from volatile_rse.session.mounted import Mounted, mounted
 from volatile_rse.session.paths import below
 from volatile_rse.session.prepared import Prepared, announce, make_private, prepare, private_folder
 from volatile_rse.session.table import Row, Table, duration, size
+from volatile_rse.session.told import inputs_told, is_arriving, read_status, rest_told
 from volatile_rse.session.webdav import WebDav, Written
 
 __all__ = ["Session", "current"]
@@ -196,6 +198,22 @@ class Session:
             raise SessionError(message)
         return Lease(self._webdav, path_of(folder, usual_name() if name is None else name), hold)
 
+    def status(self) -> dict[str, Any]:
+        """Give what the session's status file says: inputs staged, files written, what is safe, its end, warnings.
+
+        It can be read after the session's end, too, by who has kept its token and authorities.
+
+        Raises
+        ------
+        SessionError
+            There is none, or the buffer does not answer.
+        """
+        path = self._mounted.optional("VRSE_STATUS")
+        if path is None:
+            message = f"{self.rse} has no status file: its operator is of an earlier version. kubectl get vrse tells."
+            raise SessionError(message)
+        return read_status(self._webdav().read(path))
+
     def __repr__(self) -> str:
         return self._table().text
 
@@ -243,23 +261,34 @@ class Session:
         return kept[2]
 
     def _table(self) -> Table:
+        try:
+            status = self.status()
+        except SessionError:
+            status = None
         rows = [Row("RSE", _told(lambda: self.rse))]
-        arriving: bool | None = None
+        staged, arriving = self._found() if status is None else (inputs_told(status), is_arriving(status))
+        rows += staged
+        # What is there now: the status file is some seconds late.
+        rows.append(Row("written", _told(lambda: self._written("VRSE_OUTBOX"))))
+        if self._mounted.optional("VRSE_PUBLISH") is not None:
+            rows.append(Row("to be published", _told(lambda: self._written("VRSE_PUBLISH"))))
+        if status is None:
+            rows.append(Row("time left", _told(self._time_left)))
+        else:
+            rows += rest_told(status, datetime.now(timezone.utc))
+        return Table(tuple(rows), arriving)
+
+    def _found(self) -> tuple[list[Row], bool | None]:
+        """Look for the inputs, and tell whether files of them are still to come."""
         try:
             self._mounted.check()
             known = self.inputs
         except SessionError as error:
-            rows.append(Row("inputs", f"not known: {error}"))
-        else:
-            staged = [self._staged(entry) for entry in known.values()]
-            if all(row.known for row in staged):
-                arriving = any(row.share is not None for row in staged)
-            rows += staged
-        rows.append(Row("written", _told(lambda: self._written("VRSE_OUTBOX"))))
-        if self._mounted.optional("VRSE_PUBLISH") is not None:
-            rows.append(Row("to be published", _told(lambda: self._written("VRSE_PUBLISH"))))
-        rows.append(Row("time left", _told(self._time_left)))
-        return Table(tuple(rows), arriving)
+            return [Row("inputs", f"not known: {error}")], None
+        staged = [self._staged(entry) for entry in known.values()]
+        if not all(row.known for row in staged):
+            return staged, None
+        return staged, any(row.share is not None for row in staged)
 
     def _staged(self, entry: Input) -> Row:
         """Say how much of an input is there; what was once found to be is not looked for again."""

@@ -23,6 +23,7 @@ from volatile_rse.builders.session import (
     listing_of,
     session_config,
     session_secret,
+    status_data,
     store_path,
     token_scope,
 )
@@ -122,7 +123,7 @@ class Objects:
         data: dict[str, str] = session_config(SETTINGS, self._spec, "u-2", trusted, INPUTS)["data"]
         listing = listing_of(SETTINGS, self._spec, ["cms", "user.alice"])
         assert listing is not None
-        data |= lease_data(self._spec.claims[0])
+        data |= lease_data(self._spec.claims[0]) | status_data(self._spec.claims[0])
         data |= listing_data(listing) | {"VRSE_DAVS_URL": self._buffer.url, **(changed or {})}
         if long:
             self._buffer.files[listing.path] = data.pop("inputs.jsonl").encode()

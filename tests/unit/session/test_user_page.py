@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -17,14 +19,17 @@ import uproot
 
 from tests.unit.session.small_buffer import FILES, OUTBOX, PUBLISH, Objects, SmallBuffer, root_urls
 from volatile_rse import session as vrse
+from volatile_rse.agent.status import status_text
+from volatile_rse.api.agent import GateState, InputTotals, Report, SessionWords, ToldOutput, Warned, status_path
 from volatile_rse.builders.session import store_path
 from volatile_rse.session.fsspec import BufferFileSystem
 
-CHAPTER = (
-    (Path(__file__).parents[3] / "docs" / "user.md").read_text().split("## From Python\n", 1)[1].split("\n## ", 1)[0]
-)
+PAGE = (Path(__file__).parents[3] / "docs" / "user.md").read_text()
+CHAPTER = PAGE.split("## From Python\n", 1)[1].split("\n## ", 1)[0]
+STANDS = PAGE.split("## How it stands\n", 1)[1].split("\n## ", 1)[0]
 READS_AND_WRITES, BY_UPROOT, WRITTEN_BY_UPROOT, *WITH_DASK = re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL)
 """With Dask: tests/e2e/test_dask.py."""
+OPEN = GateState(mode="open", generation=0)
 (NOTEBOOK,) = re.findall(r"```ipython\n(.*?)```", CHAPTER, re.DOTALL)
 (UNPACKED,) = re.findall(r"\n\n((?:    .+\n)+)\n", CHAPTER)
 
@@ -109,6 +114,34 @@ def test_the_wheel_is_unpacked_where_pip_is_not_to_be_had(wheel: Path, tmp_path:
     script = f"{UNPACKED}\npython3 -c 'import volatile_rse.session as vrse; print(vrse.__file__)'"
     done = subprocess.run(["bash", "-ec", script], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == str(tmp_path / "lib" / "volatile_rse" / "session" / "__init__.py")
+
+
+def test_how_a_session_stands_is_asked_by_one_line(
+    objects: Objects, small_buffer: SmallBuffer, nothing_mounted: Path
+) -> None:
+    assert objects
+    small_buffer.files[status_path("u-1")] = b'{"usable": true}'
+    (line,) = re.findall(r"    (curl .*)\n", STANDS)
+    asked = line.replace("/etc/vrse", str(nothing_mounted / "vrse"))
+    done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout == '{"usable": true}'
+
+
+def test_every_field_of_the_status_file_is_on_the_page() -> None:
+    report = Report.model_validate(
+        {
+            "version": 1, "volume": "0" * 32, "desired": OPEN, "actual": OPEN, "failures": [], "stagingRate": 1,
+            "inputs": [InputTotals(name="dimuon")], "outputs": [], "copies": {},
+            "space": {"bytes": 9, "bytesFree": 8, "inodes": 7, "inodesFree": 6},
+        }
+    )  # fmt: skip
+    words = SessionWords(
+        digest="1" * 64, claim="u-1", rse="X", expires="x", ended_at="x", outputs=[ToldOutput(name="kept")],
+        warnings=[Warned(reason="X", message="y")],
+    )  # fmt: skip
+    told = json.loads(status_text(words, report, datetime.now(UTC)))
+    parts = (told, told["unmatched"], *told["inputs"], *told["outputs"], *told["warnings"])
+    assert {key for part in parts for key in part} <= set(re.findall(r"`(\w+)(?:\[\])?`", STANDS))
 
 
 def test_every_call_of_the_page_is_one() -> None:
