@@ -257,8 +257,6 @@ def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session, t
         "session": {"ttl": "9h"},
         "teardown": {"deadline": "9h"},
         "minimumDurability": "Pod",
-        "inputs": [{"name": "more", "did": "user.alice:more"}],
-        "outputs": [output("more")],
     }
     for field, value in changes.items():
         with pytest.raises(StepError, match="immutable"):

@@ -173,6 +173,12 @@ class Ledger:
         found = self._read("SELECT key, body FROM item WHERE kind = ?", _KINDS[model])
         return {key: model.model_validate_json(body) for key, body in found}
 
+    def input_entries(self) -> dict[bytes, list[str]]:
+        """Read of every input which entries it belongs to."""
+        return {
+            key: json.loads(groups) for key, groups in self._read("SELECT key, groups FROM item WHERE kind = 'input'")
+        }
+
     def page(self, model: type[_State], after: int, limit: int) -> tuple[list[_State], int | None]:
         """Read what changed after a version, and from where to read on."""
         query = "SELECT body FROM item WHERE kind = ? AND version > ? ORDER BY version LIMIT ?"

@@ -115,13 +115,15 @@ class Staging:
         """Give the rows that change, and the paths that the disk has not."""
         rows, missing = [], []
         before = {state.path: state for state in self._ledger.every(InputState).values()}
+        entries = self._ledger.input_entries()
         for file in files:
             state: State = "staged" if self._present(file) else "wanted"
             if state == "wanted":
                 missing.append(file.path)
             row = self._staged(file) if state == "staged" else _row(file, state)
             known = before.get(file.path)
-            if known is None or known.model_copy(update={"version": 0}) != row.state:
+            belongs = entries.get(row.key) == list(row.groups)
+            if known is None or not belongs or known.model_copy(update={"version": 0}) != row.state:
                 rows.append(row)
         return rows, missing
 

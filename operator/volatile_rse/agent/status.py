@@ -138,6 +138,7 @@ def status_text(words: SessionWords, report: Report, now: datetime) -> str:
                 "stagedBytes": total.staged_bytes,
             }
             for total in report.inputs
+            if total.name in words.inputs
         ],
         "outputs": [_output(told, report.outputs) for told in words.outputs],
         "unmatched": _unmatched(report),

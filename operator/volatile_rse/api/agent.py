@@ -362,6 +362,8 @@ class SessionWords(ApiModel):
     """When the session ends at the latest."""
     ended_at: Annotated[str, Field(max_length=32)] | None = None
     """When it ended."""
+    inputs: Annotated[list[DnsLabel], Field(max_length=64)] = []
+    """Those that are told of."""
     outputs: Annotated[list[ToldOutput], Field(max_length=64)] = []
     warnings: Annotated[list[Warned], Field(max_length=16)] = []
 

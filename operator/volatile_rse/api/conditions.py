@@ -200,7 +200,9 @@ REMEDIES: dict[Reason, Remedy] = {
         "their dataset's have to be granted, too, or left out: name a dataset without them in a new VolatileRSE.",
     ),
     Reason.DID_NOT_FOUND: Remedy(
-        Actor.USER, "Correct spec.inputs[].did in a new VolatileRSE; `rucio did list SCOPE:*` shows what exists."
+        Actor.USER,
+        "Remove the entry from spec.inputs, and add one with the right did under another name; `rucio did list "
+        "SCOPE:*` shows what exists.",
     ),
     Reason.NO_REPLICA: Remedy(
         Actor.USER,

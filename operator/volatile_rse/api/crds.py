@@ -65,6 +65,12 @@ KINDS = (
                 f"a name has at most {LONGEST_NAME} characters: its pods have it as the label {SESSION_LABEL}",
             )
             | {"optionalOldSelf": True},
+            cel(
+                "self.spec.inputs.all(input, oldSelf.spec.inputs.exists(old, old.name == input.name)"
+                " || !has(oldSelf.status) || !has(oldSelf.status.entries) || !oldSelf.status.entries.exists(entry,"
+                " entry.kind == 'Input' && entry.state == 'Removed' && entry.name == input.name))",
+                "the name of an input that was removed is not used again: take another name",
+            ),
         ),
     ),
     Kind(

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.schema import Account, ApiModel, Count, DnsLabel, Quantity, Scope, StoredModel, cel
+from volatile_rse.api.schema import DID, Account, ApiModel, Count, DnsLabel, Quantity, Scope, StoredModel, cel
 from volatile_rse.api.text import MESSAGE, Words, shown_within
 from volatile_rse.api.volatilerse import Discard, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
@@ -58,7 +58,8 @@ class Claim(ApiModel):
     account: Account
     """Rucio account that owns the outputs."""
     request: VolatileRSESpec
-    """The request as it was when the buffer was made: the record can finish the work alone."""
+    """The request as it was when the buffer was made, and the entries that were added since, at the end of their
+    lists: the record can finish the work alone."""
 
 
 class RSERecordSpec(ApiModel):
@@ -110,6 +111,11 @@ class RSERecordSpec(ApiModel):
                     "has(self.adoptedFrom) == has(oldSelf.adoptedFrom)"
                     " && (!has(self.adoptedFrom) || self.adoptedFrom == oldSelf.adoptedFrom)",
                     "an adoption is told at birth",
+                ),
+                cel(
+                    "oldSelf.claims.all(old, self.claims.exists(claim, claim.uid == old.uid && old.request.inputs.all("
+                    "input, claim.request.inputs.exists(now, now.name == input.name))))",
+                    "inputs of a record are added, and never removed",
                 ),
                 cel(
                     "!has(oldSelf.discard) || (has(self.discard) && self.discard == oldSelf.discard)",
@@ -174,6 +180,9 @@ class FrozenInput(StoredModel):
     """How many of them can be no inputs, as Rucio has them: they count as missing."""
     lacks: Words | None = None
     """Some of those, each with what it lacks."""
+    added: DID | None = None
+    """What it was resolved from, if it was added while the session lived: its list is an object of its own, and nobody
+    waits for it. Absent: it is one of the begin."""
 
 
 class ChosenDestination(StoredModel):
@@ -185,6 +194,8 @@ class ChosenDestination(StoredModel):
     """Where its copies go."""
     tight: Annotated[str, Field(max_length=512)] | None = None
     """Why the account may not hold there all that the session may write; absent: it may."""
+    added: bool | None = None
+    """It was added while the session lived; absent: it is one of the begin."""
 
 
 class Outcome(StoredModel):
@@ -234,6 +245,10 @@ class RSERecordStatus(StoredModel):
     """What the inputs resolved to; absent before."""
     scopes: Annotated[list[Scope], Field(max_length=2048)] = []
     """Of the files of the inputs, sorted: what the session's token reads, also when it is made again."""
+    added_scopes: Annotated[list[Scope], Field(max_length=2048)] = []
+    """Those that inputs have brought which were added since."""
+    removed: Annotated[list[DnsLabel], Field(max_length=32)] = []
+    """Inputs that were removed while the session lived, for good: nothing new of them is staged."""
     destinations: Annotated[list[ChosenDestination], Field(max_length=32)] | None = None
     """Where the outputs go."""
     volume: Annotated[str, Field(max_length=64)] | None = None

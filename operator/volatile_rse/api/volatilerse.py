@@ -31,6 +31,7 @@ __all__ = [
     "Destination",
     "Discard",
     "Endpoint",
+    "EntryStatus",
     "Input",
     "InputStatus",
     "Output",
@@ -53,6 +54,11 @@ LONGEST_NAME = 63
 
 _GONE = "podSelector"
 """Field of a session by which an earlier version knew its pods."""
+
+
+def _unchanged(message: str) -> ConfigDict:
+    """Have the API server refuse another content of an entry."""
+    return ConfigDict(json_schema_extra={"x-kubernetes-validations": [cel("self == oldSelf", message)]})
 
 
 class Direct(ApiModel):
@@ -108,6 +114,8 @@ class Input(ApiModel):
     direct: Direct | None = None
     """Method: the buffer pulls the files itself (the only one, and the default)."""
 
+    model_config = _unchanged("an input is never changed: add another one under another name")
+
 
 class Destination(ApiModel):
     """Where outputs are kept."""
@@ -143,6 +151,8 @@ class Output(ApiModel):
     """Method: the buffer copies the files itself (the only one, and the default)."""
     register_: Annotated[Literal["OnSessionEnd", "Continuous"], Field(alias="register")] = "OnSessionEnd"
     """When: at the session's end, or also at once whatever it renames from the outbox into its publish directory."""
+
+    model_config = _unchanged("an output is never changed: add another one under another name")
 
 
 class Discard(ApiModel):
@@ -187,9 +197,10 @@ class VolatileRSESpec(ApiModel):
     end_requested: bool = False
     """Set it to end the session now; it cannot be taken back."""
     inputs: Annotated[list[Input], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
-    """Data to be staged before the session starts."""
+    """Data to be staged before the session starts. While it lives, entries may be added and removed, and none is
+    changed: `status.entries` tells what became of them. A name is not used again."""
     outputs: Annotated[list[Output], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] = []
-    """Data to be kept when it ends."""
+    """Data to be kept when it ends. While the session lives, entries may be added: the same holds for them."""
     teardown: Teardown = Teardown()
     ttl_after_finished: Duration | None = None
     """Have this VolatileRSE deleted so long after its outputs were safe or discarded, or it ended without any; never
@@ -206,8 +217,10 @@ class VolatileRSESpec(ApiModel):
                 ),
                 cel("self.className == oldSelf.className", "className is immutable: create another VolatileRSE"),
                 cel("self.capacity == oldSelf.capacity", "capacity is immutable: create another VolatileRSE"),
-                cel("self.inputs == oldSelf.inputs", "inputs are immutable: create another VolatileRSE"),
-                cel("self.outputs == oldSelf.outputs", "outputs are immutable: create another VolatileRSE"),
+                cel(
+                    "oldSelf.outputs.all(old, self.outputs.exists(output, output.name == old.name))",
+                    "outputs may be added, and none is removed: create another VolatileRSE",
+                ),
                 # The record works with what was asked for at first: what it would ignore is refused.
                 cel(
                     " && ".join(f"self.session.{name} == oldSelf.session.{name}" for name in _FIXED),
@@ -285,6 +298,23 @@ class OutputStatus(ApiModel):
     """Size of those that are not safe yet."""
 
 
+class EntryStatus(ApiModel):
+    """What became of an entry that was added while the session lived, or removed."""
+
+    kind: Literal["Input", "Output"]
+    """Of which list it is."""
+    name: DnsLabel
+    """Of the entry."""
+    state: Literal["Pending", "Accepted", "Refused", "Removed"]
+    """``Pending``: nobody has judged it yet. ``Accepted``: it is one of the session's entries from now on.
+    ``Refused``: the session goes on without it; it is judged again, about once a minute, as long as it is there.
+    ``Removed``: nothing new of it is staged."""
+    reason: Annotated[str, Field(max_length=64)]
+    """As in conditions."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """What happened, who must act, and what to do."""
+
+
 class UnmatchedStatus(ApiModel):
     """What no output takes: it goes with the buffer."""
 
@@ -313,6 +343,20 @@ class VolatileRSEStatus(ApiModel):
     """Progress of the inputs."""
     outputs: Annotated[list[OutputStatus], Field(max_length=32, json_schema_extra=_LIST_BY_NAME)] | None = None
     """Progress of the outputs."""
+    entries: (
+        Annotated[
+            list[EntryStatus],
+            Field(
+                max_length=128,
+                json_schema_extra={
+                    "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["kind", "name"],
+                },
+            ),
+        ]
+        | None
+    ) = None
+    """Inputs and outputs that were added while the session lived, and inputs that were removed."""
     unmatched: UnmatchedStatus | None = None
     """Files of the outbox and of the publish directory that no output takes."""
     conditions: (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "KINDS",
     "MANAGED",
     "RECORD",
+    "added_name",
     "agent_host",
     "discarded_name",
     "hosts_of",
@@ -65,6 +67,12 @@ def name_of(record_id: str, piece: Piece) -> str:
     """Name an object of a buffer."""
     name = record_name(record_id)
     return name if piece in _PLAIN else f"{name}-{piece.value}"
+
+
+def added_name(record_id: str, entry: str, digest: str) -> str:
+    """Name the list of an input that was added while the session lived: another list has another name."""
+    told = hashlib.sha256(f"{entry} {digest}".encode()).hexdigest()[:16]
+    return f"{name_of(record_id, Piece.INPUTS)}-added-{told}"
 
 
 def agent_host(record_id: str) -> str:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+import hashlib
+import json
+from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT, Listing, listed, status_path
+from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT, STATUS_FOLDER, Listing, listed, status_path
 from volatile_rse.api.names import Layout, rse_path, scope_folder
-from volatile_rse.api.rserecord import Claim, RSERecordSpec
+from volatile_rse.api.rserecord import Claim, RSERecordSpec, RSERecordStatus
 from volatile_rse.builders.objects import CLAIM, MANAGED, RECORD, hosts_of, name_of, new_object, session_name
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.frozen import distinct
 from volatile_rse.domain.naming import layout_of
+from volatile_rse.domain.rights import read_by
 from volatile_rse.domain.settings import Settings
 
 __all__ = [
     "LONGEST_RIGHTS",
     "endpoint",
+    "entries_data",
+    "lacks_rights",
     "lease_data",
     "leasing",
     "listing_data",
@@ -112,6 +117,33 @@ def listing_of(settings: Settings, record: RSERecordSpec, scopes: Iterable[str])
 def listing_data(listing: Listing) -> dict[str, str]:
     """Say in the session's ConfigMap where that list is."""
     return {"VRSE_INPUTS_URL": f"{listing.root}/{listing.path}"}
+
+
+def entries_data(record: RSERecordSpec, status: RSERecordStatus) -> dict[str, str]:
+    """Say in the session's ConfigMap by which entries it was written; nothing while they are those of the begin."""
+    inputs = [[entry.name, entry.digest] for entry in status.inputs or ()]
+    begun = not status.removed and not any(entry.added for entry in status.inputs or ())
+    publish = publishing(record.claims[0]) if any(entry.added for entry in status.destinations or ()) else None
+    if begun and publish is None:
+        return {}
+    told = json.dumps([sorted(inputs), publish])
+    return {"VRSE_ENTRIES": hashlib.sha256(told.encode()).hexdigest()[:16]}
+
+
+def lacks_rights(record: RSERecordSpec, status: RSERecordStatus, token: str) -> bool:
+    """Tell whether a token that was issued lacks what entries have brought that were added since."""
+    needed = {right for right in token_scope(record.claims[0], read_by(status)).split() if _is_of_entry(right)}
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return not needed <= set(str(claims["scope"]).split())
+    except (LookupError, ValueError, TypeError):
+        return True
+
+
+def _is_of_entry(right: str) -> bool:
+    _, _, folder = right.partition(":")
+    return folder.startswith("/publish/") or (folder.startswith("/store/") and not folder.startswith(STATUS_FOLDER))
 
 
 def status_data(claim: Claim) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from volatile_rse.builders.objects import (
     KINDS,
     MANAGED,
     RECORD,
+    added_name,
     discarded_name,
     labels_of,
     name_of,
@@ -29,7 +30,7 @@ from volatile_rse.builders.xrootd import BUFFER_FILES, Issuer, ServerSettings, b
 from volatile_rse.domain.catalogue import File
 from volatile_rse.domain.discard import read_lost, write_lost
 from volatile_rse.domain.facts import Lost, Piece
-from volatile_rse.domain.frozen import read_lines, write_lines
+from volatile_rse.domain.frozen import digest_of, read_lines, write_lines
 from volatile_rse.domain.naming import drain_name
 from volatile_rse.domain.settings import Settings
 
@@ -39,6 +40,7 @@ __all__ = [
     "SERVER",
     "XROOTD",
     "MemoryShares",
+    "added_maps",
     "discarded_maps",
     "drain_objects",
     "drain_service",
@@ -123,6 +125,13 @@ def inputs_maps(
     """Make the frozen list of inputs, in the order in which its objects are to be created."""
     first = _of_record(settings, record, Piece.INPUTS, {"immutable": True})
     return pack(first, _INPUTS, write_lines(inputs))
+
+
+def added_maps(settings: Settings, record: RSERecordSpec, name: str, files: Sequence[File]) -> list[dict[str, Any]]:
+    """Make the frozen list of an input that was added while the session lived: what is called so is never another."""
+    first = _of_record(settings, record, Piece.INPUTS, {"immutable": True})
+    first["metadata"]["name"] = added_name(record.record_id, name, digest_of(files))
+    return pack(first, _INPUTS, write_lines({name: files}))
 
 
 def read_inputs(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from volatile_rse.api.agent import Copies, Manifest, SealRequest, SessionWords
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
+from volatile_rse.api.volatilerse import Input, Output
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Changed, Leftover, Lost, Piece
 
@@ -27,8 +28,10 @@ __all__ = [
     "EnsureRule",
     "ExpireLedger",
     "ExpireRule",
+    "ExtendRecord",
     "Fence",
     "FreePod",
+    "FreezeAdded",
     "FreezeInputs",
     "Hide",
     "HoldPod",
@@ -109,6 +112,21 @@ class FreezeInputs:
     """Store the list of every input's files beside the buffer."""
 
     inputs: Mapping[str, Sequence[File]]
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeAdded:
+    """Store the lists of inputs that were added while the session lives, each in an object of its own."""
+
+    inputs: Mapping[str, Sequence[File]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendRecord:
+    """Write entries at the end of the record's lists, whose truths stand in its status."""
+
+    inputs: Sequence[Input]
+    outputs: Sequence[Output]
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +348,8 @@ Effect = (
     | SetPublic
     | Remember
     | FreezeInputs
+    | FreezeAdded
+    | ExtendRecord
     | MakePiece
     | DropPiece
     | DropLeftover

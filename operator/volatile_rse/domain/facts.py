@@ -10,7 +10,7 @@ from enum import StrEnum
 from volatile_rse.api.agent import CopyState, InputState, Manifest, OutputState, Report
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.volatilerse import Discard, OutputStatus, VolatileRSESpec
+from volatile_rse.api.volatilerse import Discard, EntryStatus, OutputStatus, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState, RuleState
 from volatile_rse.domain.problems import Problem, Quarantined
@@ -20,6 +20,7 @@ from volatile_rse.domain.tenants import Namespace
 __all__ = [
     "Changed",
     "Facts",
+    "Judged",
     "Leftover",
     "Lost",
     "Piece",
@@ -64,6 +65,8 @@ class Request:
     """Why ``spec`` cannot be read."""
     outputs: tuple[OutputStatus, ...] = ()
     """What it says of its outputs, as they were at an earlier look."""
+    entries: tuple[EntryStatus, ...] = ()
+    """What it says of entries that were added or removed."""
     end_requested: bool = False
     """Read by itself, as is the next: also where ``spec`` cannot be read."""
     discard: Discard | None = None
@@ -197,6 +200,8 @@ class SessionFact:
     """Its Secret and ConfigMap are there, ours, and as they were written."""
     changed: tuple[Changed, ...] = ()
     """Those of them that are ours, and not as they were written."""
+    outdated: tuple[Changed, ...] = ()
+    """Those that are as they were written, before entries were added or removed."""
     remains: bool = False
     """One of them is there and ours, and nobody has deleted it yet."""
     foreign: str = ""
@@ -235,6 +240,20 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What is known of an entry that was added while the session lives, before it is taken up."""
+
+    problems: tuple[Problem, ...] = ()
+    """Why it cannot be."""
+    files: tuple[File, ...] = ()
+    """Of an input."""
+    rses: tuple[str, ...] = ()
+    """Where an output goes."""
+    tight: str = ""
+    """Why not all that the session may write can be held there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All of it; which fields are asked depends on the stage of the record."""
 
@@ -270,6 +289,8 @@ class Facts:
     """Output -> its destination RSEs."""
     tight: Mapping[str, str] = field(default_factory=dict)
     """Output -> why not all that the session may write can be held there."""
+    judged: Mapping[tuple[str, str], Judged] = field(default_factory=dict)
+    """Kind and name of an entry that was added and is not taken up yet -> what was found."""
     frozen: Mapping[str, tuple[File, ...]] | None = None
     """The list of input files, as it was frozen."""
     manifest: Manifest | None = None

@@ -19,7 +19,7 @@ __all__ = ["WHOLE", "safer", "said_of_mending"]
 
 WHOLE = "status"
 """All of it cannot be read."""
-_CHOSEN = {"inputs", "scopes", "destinations"}
+_CHOSEN = {"inputs", "scopes", "addedScopes", "destinations"}
 """What is resolved and chosen in one go, before a session is served."""
 
 
@@ -47,7 +47,7 @@ def safer(status: RSERecordStatus, lost: Collection[str], created: datetime | No
     update: dict[str, object] = {"session": session}
     if lost & _CHOSEN and session.ended_at is None:
         # All of it is resolved and chosen anew.
-        update |= {"inputs": None, "scopes": [], "destinations": None}
+        update |= {"inputs": None, "scopes": [], "added_scopes": [], "destinations": None}
     return status.model_copy(update=update)
 
 

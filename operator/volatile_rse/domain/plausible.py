@@ -26,8 +26,10 @@ __all__ = [
     "doubt_outputs",
     "doubt_report",
     "listed_alone",
+    "of_list",
     "recounted",
     "staged_file",
+    "without_removed",
 ]
 
 
@@ -55,6 +57,20 @@ def doubt_report(record: Record, report: Report) -> str:
     if why := doubt_leases(record, report):
         return why
     return _doubt_origin(record, ((total.claim, total.name) for total in report.outputs))
+
+
+def without_removed(record: Record, report: Report) -> Report:
+    """Leave out the inputs that were removed while the session lived: an agent goes on telling of them."""
+    if not record.status.removed:
+        return report
+    left = [total for total in report.inputs if total.name not in record.status.removed]
+    return report.model_copy(update={"inputs": left})
+
+
+def of_list(frozen: Mapping[str, Sequence[File]], states: Iterable[InputState]) -> tuple[InputState, ...]:
+    """Leave out the files of inputs that were removed."""
+    dids = {file.did for listed in frozen.values() for file in listed}
+    return tuple(state for state in states if Did(state.scope, state.name) in dids)
 
 
 def counts_unlisted(record: Record, report: Report) -> bool:

@@ -9,10 +9,18 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.names import Layout, fault_of_path, rse_path
 from volatile_rse.api.volatilerseclass import Grant
 from volatile_rse.domain.catalogue import Did, File
+from volatile_rse.domain.frozen import usable
 from volatile_rse.domain.problems import Problem, refused_grant
 from volatile_rse.domain.rights import fault_of_scope, may_read
 
-__all__ = ["faults_of_places", "problem_of_lacks", "problems_of_files", "problems_of_places", "said_of_lacks"]
+__all__ = [
+    "faults_above",
+    "faults_of_places",
+    "problem_of_lacks",
+    "problems_of_files",
+    "problems_of_places",
+    "said_of_lacks",
+]
 
 _SCOPES, _FILES = 5, 2
 """Scopes that a message names, and files of each."""
@@ -133,6 +141,17 @@ def _nested(places: Mapping[str, File | None]) -> dict[File, str]:
                 faults[file] = f"is below the path of {_held_by(above[1])}"
         else:
             above = path, file
+    return faults
+
+
+def faults_above(files: Iterable[File], below: Iterable[File], layout: Layout) -> dict[File, str]:
+    """Say of files that came later which of them would have to be a folder of files that are there already."""
+    paths = {rse_path(layout, file.did.scope, file.did.name): file for file in below}
+    faults = {}
+    for file in usable(files):
+        path = rse_path(layout, file.did.scope, file.did.name)
+        if other := next((other for known, other in paths.items() if known.startswith(f"{path}/")), None):
+            faults[file] = f"has a path that {other.did} lies below"
     return faults
 
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from volatile_rse.api.names import fault_of_path, scope_folder
+from volatile_rse.api.rserecord import RSERecordStatus
 from volatile_rse.api.schema import SCOPE
 from volatile_rse.api.volatilerseclass import Grant, Tenancy
 from volatile_rse.domain.catalogue import File
 from volatile_rse.domain.tenants import Namespace, fits, lack_of
 
-__all__ = ["fault_of_scope", "grants_of", "may_read", "may_write", "missed", "scopes_of"]
+__all__ = ["fault_of_scope", "grants_of", "listed_in", "may_read", "may_write", "missed", "read_by", "scopes_of"]
 
 _ANY = "*"
 _SHOWN = 3
@@ -81,6 +82,16 @@ def may_read(grants: Collection[Grant], scope: str) -> bool:
 def scopes_of(inputs: Mapping[str, Iterable[File]]) -> tuple[str, ...]:
     """Give the scopes of all files of all inputs that can be staged, sorted."""
     return tuple(sorted({file.did.scope for files in inputs.values() for file in files if not file.lack}))
+
+
+def read_by(status: RSERecordStatus) -> list[str]:
+    """Give the scopes that the session's token reads."""
+    return [*status.scopes, *status.added_scopes]
+
+
+def listed_in(status: RSERecordStatus) -> list[str]:
+    """Give the scopes by which the place of the session's list of inputs is found: it never moves."""
+    return status.scopes or status.added_scopes[:1]
 
 
 def fault_of_scope(scope: str) -> str:

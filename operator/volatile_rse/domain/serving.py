@@ -12,6 +12,7 @@ from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import WORDS, visible
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.entries import asked_of, taken_up
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.frozen import digest_of, distinct, least_of, usable
 from volatile_rse.domain.lifetime import next_wake, session_after
@@ -47,6 +48,9 @@ def preparing(facts: Facts, record: Record) -> Plan:
     session = session_after(facts, record, usable=False)
     if session.ended_at is not None:
         return Plan(effects=(remember(record, session=session_truth(session)),))
+    if removed := asked_of(facts, record).removed:
+        # Before it is resolved: it may be what cannot be.
+        return Plan(effects=(remember(record, removed=[*record.status.removed, *removed]),))
     chosen = _chosen(facts, record)
     waits = record.status.session.ready_at is not None and not chosen.effects
     return _going_on(facts, record, session, chosen) if waits else chosen
@@ -112,8 +116,9 @@ def serving(facts: Facts, record: Record) -> Plan:
     effects += published
     # A session that is over gets nothing: its namespace may refuse new objects, and its end must be written.
     handing_over = usable and record.status.session.ready_at and session.ended_at is None
-    if handing_over and not facts.session.objects:
-        effects += _issue(facts)
+    added, changes = taken_up(facts, record)
+    if handing_over:
+        effects += _issue(facts, waits=bool(added or changes))
     problems = [*unfit, *room, *_stalled(facts, record), *refused_datasets(facts, record), *taken_paths(facts)]
     truth, steps = session_truth(session), _unasked(facts, record)
     if session.ended_at is None and (late := _late(facts, record, problems)):
@@ -123,6 +128,11 @@ def serving(facts: Facts, record: Record) -> Plan:
         volume = record.status.volume or (facts.report.volume if facts.report else None)
         # First: it depends on no deed, and what is refused each time must not keep a session from its end.
         effects.insert(0, remember(record, session=truth, volume=volume))
+    elif changes:
+        # Before all others, too: a list that is refused each time must not keep what people have added from them.
+        effects[:0] = [*added, remember(record, **changes)]
+    elif added:
+        effects[:0] = added
     elif steps != record.status.steps:
         effects.insert(0, remember(record, steps=steps))
     elif address := find_address(facts, record):
@@ -134,9 +144,19 @@ def serving(facts: Facts, record: Record) -> Plan:
     return Plan(tuple(effects), tuple(problems), _awaited(facts, record) or going, next_wake(facts, session, record))
 
 
-def _issue(facts: Facts) -> Iterable[do.Effect]:
-    """Give the session what it lacks; what others have changed is made anew, but not as often as they change it."""
-    if not facts.session.changed:
+def _issue(facts: Facts, *, waits: bool) -> Iterable[do.Effect]:
+    """Give the session what it lacks; what others have changed is made anew, but not as often as they change it.
+
+    Parameters
+    ----------
+    waits
+        More entries are about to be taken up, for all of which its objects are written anew once.
+    """
+    if facts.session.objects:
+        if facts.session.outdated and not waits:
+            yield do.RestoreSession(facts.session.outdated)
+            yield do.IssueSession()
+    elif not facts.session.changed:
         yield do.IssueSession()
     elif all(each.since is not None and facts.now >= later(each.since, _AS_IT_IS) for each in facts.session.changed):
         yield do.RestoreSession(facts.session.changed)
@@ -312,9 +332,9 @@ def _unasked(facts: Facts, record: Record) -> dict[str, str]:
 
 def is_usable(facts: Facts, record: Record) -> bool:
     """Tell whether the session can read the inputs that it cannot start without, through its endpoint, now."""
-    if facts.report is None or facts.manifest is not None or facts.unusable != "" or _unsuitable(facts, record):
+    if facts.report is None or _has_no_work(facts, record) or facts.unusable != "" or _unsuitable(facts, record):
         return False
-    if not all(_enough(facts, record, entry.name) for entry in record.status.inputs or ()):
+    if not all(_enough(facts, record, name) for name in _awaited_inputs(record)):
         return False
     # While Rucio does not answer, the session goes on with what was true before.
     if facts.rse is None:
@@ -324,6 +344,17 @@ def is_usable(facts: Facts, record: Record) -> bool:
     # What arrives later does not interrupt a session that has begun.
     behind = record.status.session.ready_at is None and any(True for _ in _arrived(facts, record))
     return facts.rse.complete and not behind
+
+
+def _awaited_inputs(record: Record) -> list[str]:
+    """Name the inputs of the begin: nobody waits for what was added since."""
+    return [entry.name for entry in record.status.inputs or () if entry.added is None]
+
+
+def _has_no_work(facts: Facts, record: Record) -> bool:
+    """Tell whether the agent must be given its work first; one that has some goes on with it while more is sent."""
+    works = facts.report is not None and facts.report.manifest is not None
+    return facts.manifest is not None and not (works and record.status.session.ready_at is not None)
 
 
 def _enough(facts: Facts, record: Record, name: str) -> bool:
@@ -341,7 +372,7 @@ def _awaited(facts: Facts, record: Record) -> str:
         return "the storage pod"
     if facts.report is None:
         return "the agent of the buffer"
-    if not all(_enough(facts, record, entry.name) for entry in record.status.inputs or ()):
+    if not all(_enough(facts, record, name) for name in _awaited_inputs(record)):
         return "the inputs"
     if facts.unusable:
         return f"the endpoint: {facts.unusable}"

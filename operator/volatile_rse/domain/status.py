@@ -19,6 +19,7 @@ from volatile_rse.api.volatilerse import (
 )
 from volatile_rse.domain.catalogue import Did
 from volatile_rse.domain.discard import is_unacknowledged
+from volatile_rse.domain.entries import entries_of
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.leases import is_held_by_lease, odd_leases
 from volatile_rse.domain.lifetime import latest_end, limits_of, warns_at
@@ -166,6 +167,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         endpoints=None if end is None else list(endpoints),
         inputs=None if record is None or facts.unseen is not None else _inputs(facts, record),
         outputs=None if record is None else outputs_of(facts, record),
+        entries=None if record is None or facts.unseen is not None else entries_of(facts, record),
         unmatched=_unmatched(facts),
         conditions=conditions,
     )
@@ -668,7 +670,7 @@ def _inputs(facts: Facts, record: Record) -> list[InputStatus] | None:
     if record.status.inputs is None:
         return None
     totals = {} if facts.report is None else {total.name: total for total in facts.report.inputs}
-    if not totals and record.status.session.ready_at is not None:
+    if not totals and record.status.session.ready_at is not None and record.status.inputs:
         return None
     return [
         InputStatus(

@@ -37,6 +37,7 @@ def words_of(facts: Facts, record: Record, decided: Plan) -> SessionWords:
         usable=usable,
         expires=None if end is None else stamp(end),
         ended_at=record.status.session.ended_at,
+        inputs=[entry.name for entry in record.status.inputs or ()],
         outputs=[
             ToldOutput(name=name, registered=told[name].registered, safe=told[name].safe)
             if name in told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from volatile_rse.api.addresses import server_url
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import RSERecordSpec
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
+from volatile_rse.domain.facts import Judged
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
@@ -25,6 +26,8 @@ __all__ = ["Connections", "authorities_of"]
 _LATIN_1 = 0xFF
 _SOON, _AT_LAST = timedelta(minutes=1), timedelta(hours=1)
 """Between two questions for the sources of what does not arrive: at first, and at most."""
+_REFUSED = timedelta(seconds=30)
+"""For which an entry that was refused is not judged again."""
 
 
 class Connections:
@@ -40,6 +43,7 @@ class Connections:
         self._clients: dict[str, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
         self._compared: dict[str, str] = {}
+        self._refused: dict[str, tuple[datetime, int, Mapping[tuple[str, str], Judged]]] = {}
         self._asked: dict[str, tuple[datetime, timedelta]] = {}
         """Record -> when sources are asked for again, and how long that was after the last time."""
 
@@ -59,7 +63,7 @@ class Connections:
 
     def keep(self, alive: set[str]) -> None:
         """Forget what was remembered of all other buffers, and clients that nobody has asked for in two rounds."""
-        memories: tuple[dict[str, Any], ...] = (self._memories, self._compared, self._asked)
+        memories: tuple[dict[str, Any], ...] = (self._memories, self._compared, self._asked, self._refused)
         for memory in memories:
             for record_id in set(memory) - alive:
                 memory.pop(record_id, None)
@@ -84,6 +88,15 @@ class Connections:
             due = now + wait
         self._asked[record_id] = due, wait
         return again
+
+    def refused(self, record_id: str, generation: int) -> Mapping[tuple[str, str], Judged]:
+        """Give the entries of this generation of a request that were refused a moment ago: nobody is asked again."""
+        until, known, found = self._refused.get(record_id, (self._world.clock.now(), generation, {}))
+        return found if known == generation and self._world.clock.now() < until else {}
+
+    def refuse(self, record_id: str, generation: int, refused: Mapping[tuple[str, str], Judged]) -> None:
+        """Keep for a while which entries were refused."""
+        self._refused[record_id] = self._world.clock.now() + _REFUSED, generation, refused
 
     def compared(self, record_id: str, version: str, compare: Callable[[], bool]) -> bool:
         """Compare what a buffer reads again and again with its digest: once for each version of it that is right."""

@@ -29,6 +29,7 @@ from volatile_rse.builders.objects import (
 )
 from volatile_rse.builders.rse import buffer_rse
 from volatile_rse.builders.session import (
+    entries_data,
     lease_data,
     listing_data,
     listing_of,
@@ -40,6 +41,7 @@ from volatile_rse.builders.storage import (
     AGENT,
     NOT_AFTER,
     SERVER,
+    added_maps,
     discarded_maps,
     inputs_maps,
     keys,
@@ -57,6 +59,7 @@ from volatile_rse.domain.facts import Facts, Piece, Record, Request
 from volatile_rse.domain.limits import problem_of_files
 from volatile_rse.domain.plan import changed_objects
 from volatile_rse.domain.planning import takes_no_more
+from volatile_rse.domain.rights import listed_in
 from volatile_rse.domain.stage import stamp
 from volatile_rse.ports import deadline
 from volatile_rse.ports.buffer import Buffer
@@ -71,6 +74,7 @@ from volatile_rse.reconcile.gather.reports import buffer_of
 from volatile_rse.reconcile.holding import hold, without
 from volatile_rse.reconcile.issued import mark
 from volatile_rse.reconcile.reading import (
+    claim_of,
     goes_along,
     is_good,
     is_of_claim,
@@ -182,7 +186,8 @@ class _Hand:
         self._cluster.merge(Ref("RSERecord", None, self._record.name), patch)
 
     def remember(self, effect: do.Remember) -> None:
-        if self._record.status.inputs is None and effect.status.inputs:
+        before = self._record.status.inputs or ()
+        if effect.status.inputs and len(effect.status.inputs) > len(before):
             # Others of its owner may have frozen theirs since this was decided.
             with deadline.held(self._world.admission, Reason.CLUSTER_UNREACHABLE, _ADMITTED):
                 others = self._cluster.select("RSERecord", share_of)
@@ -218,6 +223,27 @@ class _Hand:
         self._drop(KINDS[Piece.INPUTS], Piece.INPUTS)
         for body in inputs_maps(self._settings, self._spec, effect.inputs):
             self._cluster.create(body)
+
+    def freeze_added(self, effect: do.FreezeAdded) -> None:
+        for name, files in effect.inputs.items():
+            for body in added_maps(self._settings, self._spec, name, files):
+                self._cluster.create(body)
+
+    def extend_record(self, effect: do.ExtendRecord) -> None:
+        ref = Ref("RSERecord", None, self._record.name)
+        body = self._cluster.get(ref)
+        if body is None or body["metadata"]["resourceVersion"] != self._record.version:
+            raise RefusedError(Reason.CHANGED_MEANWHILE, f"{ref} changed while its entries were looked at")
+        # As it is stored: inputs that were removed stay there, so that no name is used again.
+        claim = dict(claim_of(body))
+        request = dict(claim["request"])
+        for key, entries in (("inputs", effect.inputs), ("outputs", effect.outputs)):
+            request[key] = [*(request.get(key) or ()), *(entry.dump() for entry in entries)]
+        patch = {
+            "metadata": {"resourceVersion": self._record.version},
+            "spec": {"claims": [{**claim, "request": request}]},
+        }
+        self._cluster.merge(ref, patch)
 
     def release_record(self, _effect: do.ReleaseRecord) -> None:
         # The list of what was given up first: as long as the record is held, this comes again.
@@ -303,10 +329,13 @@ class _Hand:
             # Gone again, or somebody else's: the next look tells.
             return
         authorities = {"ca.crt": bundle, self._world.hashed_name(bundle): bundle}
-        found = self._cluster.get(self._ref(Piece.INPUTS))
-        inputs = {} if found is None else read_inputs(found, self._config_map)
+        inputs = self._facts.frozen
+        if inputs is None:
+            found = self._cluster.get(self._ref(Piece.INPUTS))
+            inputs = {} if found is None else read_inputs(found, self._config_map)
         config = session_config(self._settings, self._spec, uid_of(secret), authorities, inputs)
-        report, listing = self._facts.report, listing_of(self._settings, self._spec, self._record.status.scopes)
+        config["data"] |= entries_data(self._spec, self._record.status)
+        report, listing = self._facts.report, listing_of(self._settings, self._spec, listed_in(self._record.status))
         if report is not None and "listing" in report.knows and listing is not None:
             config["data"] |= listing_data(listing)
         if report is not None and "leases" in report.knows:
@@ -463,6 +492,8 @@ class _Hand:
 
 
 _OF_RECORD: Mapping[type, Callable[[_Hand, Any], None]] = {
+    do.FreezeAdded: _Hand.freeze_added,
+    do.ExtendRecord: _Hand.extend_record,
     do.ReleaseRecord: _Hand.release_record,
     do.SetPublic: _Hand.set_public,
     do.Remember: _Hand.remember,

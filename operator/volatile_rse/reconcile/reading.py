@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT
 from volatile_rse.api.conditions import Reason
-from volatile_rse.api.rserecord import Claim, RSERecordSpec
+from volatile_rse.api.rserecord import Claim, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import LONGEST, ApiModel, parse_duration
-from volatile_rse.api.volatilerse import Discard, OutputStatus, Session, Teardown, VolatileRSESpec
+from volatile_rse.api.volatilerse import Discard, EntryStatus, OutputStatus, Session, Teardown, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.builders.objects import AT_RISK, CLAIM, DRAIN, FINALIZER, RECORD, record_name
 from volatile_rse.builders.storage import NOT_AFTER
@@ -128,6 +128,7 @@ def read_request(body: Object, namespace: Object | None) -> Request:
         tenant=None if namespace is None else read_namespace(namespace),
         invalid=invalid,
         outputs=_told_outputs(body),
+        entries=_told_entries(body),
         end_requested=spec_of(body).get("endRequested") is True,
         discard=_discard_of(body) if spec is None else spec.teardown.discard,
         extend_until=_extend_until(body),
@@ -210,6 +211,14 @@ def _told_outputs(body: Object) -> tuple[OutputStatus, ...]:
         return ()
 
 
+def _told_entries(body: Object) -> tuple[EntryStatus, ...]:
+    try:
+        return tuple(EntryStatus.model_validate(entry) for entry in status_of(body).get("entries") or ())
+    except (ValidationError, TypeError):
+        # As above.
+        return ()
+
+
 def read_record(body: Object, now: datetime) -> Record:
     """Read an RSERecord; of truths that cannot be read the safer reading counts.
 
@@ -233,12 +242,30 @@ def read_record(body: Object, now: datetime) -> Record:
         name=metadata["name"],
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
-        spec=spec,
-        status=status,
+        spec=_spec_without_removed(spec, status),
+        status=_without_removed(status),
         created=created,
         held=FINALIZER in metadata.get("finalizers", []),
         unreadable=unreadable,
     )
+
+
+def _spec_without_removed(spec: RSERecordSpec, status: RSERecordStatus) -> RSERecordSpec:
+    """Leave out the inputs that were removed while the session lived: nobody asks for them any more."""
+    if not status.removed:
+        return spec
+    claims = []
+    for claim in spec.claims:
+        left = [entry for entry in claim.request.inputs if entry.name not in status.removed]
+        claims.append(claim.model_copy(update={"request": claim.request.model_copy(update={"inputs": left})}))
+    return spec.model_copy(update={"claims": claims})
+
+
+def _without_removed(status: RSERecordStatus) -> RSERecordStatus:
+    if not status.removed or status.inputs is None:
+        return status
+    left = [entry for entry in status.inputs if entry.name not in status.removed]
+    return status.model_copy(update={"inputs": left})
 
 
 def read_partly(body: Object, now: datetime) -> Record | None:

@@ -441,3 +441,14 @@ def test_five_thousand_files_arrive_in_little_memory(buffer: Buffer, site: Site)
     until(lambda: buffer.report().inputs[0].staged == 5000, 120)
     assert tracemalloc.get_traced_memory()[1] < 100_000_000
     tracemalloc.stop()
+
+
+def test_a_file_that_is_there_belongs_to_an_input_that_comes_later_too(buffer: Buffer, site: Site) -> None:
+    file = input_file(site, b"data", "x")
+    buffer.take(manifest(site, file))
+    until(lambda: buffer.report().inputs[0].staged == 1)
+    buffer.take(manifest(site, file.model_copy(update={"entries": ["data", "more"]}), digest="2" * 64))
+    assert {total.name: total.staged for total in buffer.report().inputs} == {"data": 1, "more": 1}
+    version = buffer.ledger.version
+    buffer.take(manifest(site, file.model_copy(update={"entries": ["data", "more"]}), digest="3" * 64))
+    assert buffer.ledger.version == version + 1, "what is known is not written again"

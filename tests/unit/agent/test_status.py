@@ -20,7 +20,7 @@ PLOTS = OutputRule(claim=CLAIM, name="plots", patterns=["plots/**"], scope="user
 
 
 def words(**more: Any) -> SessionWords:
-    told = {"digest": "1" * 64, "claim": CLAIM, "rse": "VRSE-X", "expires": "2030-01-01T08:00:00Z"}
+    told = {"digest": "1" * 64, "claim": CLAIM, "rse": "VRSE-X", "expires": "2030-01-01T08:00:00Z", "inputs": ["data"]}
     return SessionWords.model_validate(told | {"outputs": [ToldOutput(name="plots", registered=2, safe=1)]} | more)
 
 

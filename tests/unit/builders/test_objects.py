@@ -146,6 +146,7 @@ def test_a_token_reads_the_scopes_of_the_inputs_and_owns_its_outbox_alone() -> N
     assert rights == [
         "storage.read:/store/cms",
         "storage.read:/store/user/alice",
+        "storage.read:/store/.session/u-1",
         "storage.read:/outbox/u-1",
         "storage.create:/outbox/u-1",
         "storage.modify:/outbox/u-1",
@@ -160,7 +161,7 @@ def test_a_token_reads_the_scopes_of_the_inputs_and_owns_its_outbox_alone() -> N
 def test_a_token_names_no_folder_within_another_one() -> None:
     rights = token_scope(record().claims[0], ["group.x.y", "group.x", "group.xy", "user.a.b"]).split()
     reads = [right for right in rights if right.startswith("storage.read:/store")]
-    assert reads == [f"storage.read:/store/{folder}" for folder in ("group/x", "group/xy", "user/a/b")]
+    assert reads == [f"storage.read:/store/{folder}" for folder in ("group/x", "group/xy", "user/a/b", ".session/u-1")]
 
 
 def test_a_token_for_three_hundred_scopes_is_one_that_xrootd_takes() -> None:

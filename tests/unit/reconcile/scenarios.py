@@ -9,7 +9,7 @@ from datetime import timedelta
 from tests.unit.reconcile.small_world import OUT, REQUEST, Killed, Small
 from volatile_rse.adapters.fake_buffer import FakeBuffer
 from volatile_rse.builders import packed
-from volatile_rse.builders.objects import discarded_name, name_of, record_name
+from volatile_rse.builders.objects import discarded_name, name_of, record_name, session_name
 from volatile_rse.builders.session import store_path
 from volatile_rse.domain import effects as do
 from volatile_rse.domain.catalogue import Did, File
@@ -1060,6 +1060,41 @@ def somebody_changes_what_the_session_was_given(small: Small) -> None:
     _ends(small)
 
 
+def entries_are_added_and_removed(small: Small) -> None:
+    """One that cannot be found is told for itself, and the others are the session's own from then on."""
+    later = _output("later", "later/**", SECOND, "SITE-A")
+    small.catalogue.add_files(Did("user.alice", "more"), "SITE-A", [File(Did("user.alice", "more.0"), 40, "0000004a")])
+    _begins(small)
+    spec = (small.cluster.get(REQUEST) or {})["spec"]
+    more = [{"name": "more", "did": "user.alice:more"}, {"name": "no", "did": "user.alice:nothing"}]
+    small.patch(REQUEST, inputs=more, outputs=[*spec["outputs"], {**later, "register": "Continuous"}])
+    small.until(lambda: small.buffer.holds(store_path(Did("user.alice", "more.0"))), _LONG)
+    told = (
+        ("Output", "later", "Accepted"),
+        ("Input", "more", "Accepted"),
+        ("Input", "in", "Removed"),
+        ("Input", "no", "Refused"),
+    )
+    small.until(lambda: _entries(small) == set(told), _LONG)
+    assert small.condition("Stalled")["status"] == "False"
+    small.write(*FILES)
+    small.until(lambda: "/publish/" in _right_to_publish(small), _LONG)
+    small.buffer.publish(small.uid, "later/x", b"late")
+    small.until(lambda: small.catalogue.size(SECOND) == len(b"late"), _LONG)
+    small.end_pod()
+    _ends(small)
+
+
+def _entries(small: Small) -> set[tuple[str, str, str]]:
+    told = (small.cluster.get(REQUEST) or {})["status"].get("entries", ())
+    return {(entry["kind"], entry["name"], entry["state"]) for entry in told}
+
+
+def _right_to_publish(small: Small) -> str:
+    config = small.cluster.get(Ref("ConfigMap", "alice", session_name(REQUEST.name)))
+    return str(((config or {}).get("data") or {}).get("VRSE_PUBLISH"))
+
+
 def class_and_connection_are_deleted(small: Small) -> None:
     """They stay until the last buffer that uses them is closed, and take no new session."""
     used = [Ref("VolatileRSEClass", None, "standard"), Ref("RucioConnection", None, "rucio")]
@@ -1182,6 +1217,7 @@ ALL: tuple[Scenario, ...] = (
     an_older_operator_has_made_it,
     the_keys_are_deleted,
     somebody_changes_what_the_session_was_given,
+    entries_are_added_and_removed,
     class_and_connection_are_deleted,
     the_list_of_inputs_is_deleted,
     its_lists_are_long,

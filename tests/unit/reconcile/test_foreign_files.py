@@ -49,7 +49,11 @@ def rights_of(small: Small) -> list[str]:
     token = base64.b64decode((secret or {})["data"]["token"]).decode()
     payload = token.split(".")[1]
     claims: Mapping[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return [right for right in str(claims["scope"]).split() if right.startswith("storage.read:/store")]
+    return [
+        right
+        for right in str(claims["scope"]).split()
+        if right.startswith("storage.read:/store") and ".session" not in right
+    ]
 
 
 def test_a_foreign_file_in_an_own_dataset_is_refused_by_name_and_never_fetched() -> None:

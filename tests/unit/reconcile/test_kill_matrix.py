@@ -21,6 +21,7 @@ from tests.unit.reconcile.scenarios import (
     an_older_operator_has_made_it,
     comes_and_goes,
     deleted_in_the_middle,
+    entries_are_added_and_removed,
     it_is_deleted_when_it_is_finished,
     known_outputs_are_lost_before_anybody_registered_them,
     somebody_changes_what_the_session_was_given,
@@ -166,6 +167,7 @@ def test_every_effect_is_struck() -> None:
     with_others = (
         a_rule_on_the_buffer_alone_is_ended,
         an_older_operator_has_made_it,
+        entries_are_added_and_removed,
         it_is_deleted_when_it_is_finished,
         known_outputs_are_lost_before_anybody_registered_them,
         somebody_changes_what_the_session_was_given,

@@ -157,7 +157,11 @@ def test_every_effect_is_either_destructive_or_known_to_be_harmless() -> None:
         do.HoldRequest, do.HoldUsed, do.CreateRecord, do.MakePiece, do.MakeDrain, do.IssueSession, do.SendManifest,
         do.Copy, do.EnsureLedger, do.EnsureRse, do.Register, do.EnsureDataset, do.Attach, do.EnsureRule,
         # Written only upon the record as it was when they were decided on.
-        do.SetPublic, do.Remember,
+        do.SetPublic, do.Remember, do.ExtendRecord,
+        # What is called so is never another.
+        do.FreezeAdded,
+        # Nothing rests on it.
+        do.TellSession,
         # Each undoes the other.
         do.Suspend, do.Resume,
         # It depends on what it is told, and keeps what there is.

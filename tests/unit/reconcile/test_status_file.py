@@ -92,8 +92,8 @@ def test_an_agent_that_refuses_it_keeps_nothing_else_back() -> None:
     small.request()
     small.until(lambda: small.buffer.report().manifest)
 
-    def refuse(_words: SessionWords) -> None:
-        raise RefusedError(Reason.BUFFER_REFUSED, "not now")
+    def refuse(words: SessionWords) -> None:
+        raise RefusedError(Reason.BUFFER_REFUSED, f"not {words.digest}")
 
     small.buffer.tell_session = refuse  # type: ignore[method-assign]
     small.until(small.has_session)

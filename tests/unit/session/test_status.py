@@ -15,7 +15,13 @@ from volatile_rse.session.table import Row
 from volatile_rse.session.told import rest_told
 
 NOW = datetime(2030, 1, 1, 8, tzinfo=UTC)
-TOLD: dict[str, Any] = {"digest": "1" * 64, "claim": "u-1", "rse": "VRSE-ABCDEFGHIJ", "usable": True}
+TOLD: dict[str, Any] = {
+    "digest": "1" * 64,
+    "claim": "u-1",
+    "rse": "VRSE-ABCDEFGHIJ",
+    "usable": True,
+    "inputs": ["dimuon"],
+}
 OPEN = GateState(mode="open", generation=0)
 
 

@@ -136,8 +136,8 @@ def test_every_field_of_the_status_file_is_on_the_page() -> None:
         }
     )  # fmt: skip
     words = SessionWords(
-        digest="1" * 64, claim="u-1", rse="X", expires="x", ended_at="x", outputs=[ToldOutput(name="kept")],
-        warnings=[Warned(reason="X", message="y")],
+        digest="1" * 64, claim="u-1", rse="X", expires="x", ended_at="x", inputs=["dimuon"],
+        outputs=[ToldOutput(name="kept")], warnings=[Warned(reason="X", message="y")],
     )  # fmt: skip
     told = json.loads(status_text(words, report, datetime.now(UTC)))
     parts = (told, told["unmatched"], *told["inputs"], *told["outputs"], *told["warnings"])

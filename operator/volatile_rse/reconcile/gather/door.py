@@ -15,6 +15,7 @@ from volatile_rse.domain.clocks import PROBING
 from volatile_rse.domain.facts import Piece, Record
 from volatile_rse.domain.frozen import usable
 from volatile_rse.domain.naming import layout_of
+from volatile_rse.domain.rights import listed_in, read_by
 from volatile_rse.domain.stage import session_state
 from volatile_rse.domain.times import later
 from volatile_rse.ports.credentials import TokenClaims
@@ -38,7 +39,7 @@ def session_token(world: World, record: Record) -> str:
     claim, state, now = record.spec.claims[0], session_state(record.status.session), world.clock.now()
     end = later(state.ready_at or now, parse_duration(claim.request.session.ttl))
     until = later(max(end, state.extendable_until or end), _GRACE)
-    return _token(world, record, session_issuer(record.spec), token_scope(claim, record.status.scopes), until - now)
+    return _token(world, record, session_issuer(record.spec), token_scope(claim, read_by(record.status)), until - now)
 
 
 def unusable(look: Look) -> str:
@@ -47,7 +48,7 @@ def unusable(look: Look) -> str:
     if public is None or Piece.KEYS not in look.bodies:
         return "it has no address yet"
     samples = [store_path(did, layout_of(look.spec.class_snapshot.naming)) for did in _samples(look)]
-    report, listing = look.facts.report, listing_of(look.world.settings, look.spec, look.record.status.scopes)
+    report, listing = look.facts.report, listing_of(look.world.settings, look.spec, listed_in(look.record.status))
     if report is not None and listing is not None and "listing" in report.knows:
         samples.append(listing.path)
     token = _session_probe(look)
@@ -115,7 +116,11 @@ def _control(look: Look) -> None:
 def _session_probe(look: Look) -> str:
     """Sign a token of the session's issuer with the session's rights, good now."""
     return _token(
-        look.world, look.record, session_issuer(look.spec), token_scope(look.claim, look.record.status.scopes), PROBING
+        look.world,
+        look.record,
+        session_issuer(look.spec),
+        token_scope(look.claim, read_by(look.record.status)),
+        PROBING,
     )
 
 

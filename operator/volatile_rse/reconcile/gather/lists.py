@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from volatile_rse.api.conditions import Reason
-from volatile_rse.builders.objects import discarded_name, name_of
+from volatile_rse.builders.objects import added_name, discarded_name, name_of
 from volatile_rse.builders.storage import read_discarded, read_inputs
 from volatile_rse.domain.catalogue import File
 from volatile_rse.domain.facts import Lost, Piece
@@ -29,8 +29,8 @@ _UNREADABLE = (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error
 @guarded
 def frozen(look: Look) -> None:
     """Read the list of inputs, as it was frozen."""
-    body = look.bodies.get(Piece.INPUTS)
-    look.set(frozen={} if body is None else _unaltered(look, body))
+    bodies = {name: body for name, body in _lists(look).items() if body is not None}
+    look.set(frozen=_unaltered(look, bodies) if bodies else {})
 
 
 @guarded
@@ -75,19 +75,35 @@ def written_off(look: Look) -> tuple[Lost, ...]:
         return ()
 
 
-def _unaltered(look: Look, body: Mapping[str, Any]) -> Mapping[str, tuple[File, ...]]:
-    """Read the list; one that somebody has changed is none, since it is not the one that the record stands by."""
-    try:
-        listed = read_inputs(body, look.maps.get)
-    except _UNREADABLE:
-        listed = {}
+def _lists(look: Look) -> dict[str, Mapping[str, Any] | None]:
+    """Find the first object of each list: that of the begin, and those of inputs that were added since."""
+    added = [entry for entry in look.record.status.inputs or () if entry.added]
+    names = [added_name(look.spec.record_id, entry.name, entry.digest) for entry in added]
+    return {"": look.bodies.get(Piece.INPUTS), **{name: look.maps.get(name) for name in names}}
+
+
+def _read(look: Look, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[File, ...]]:
+    """Read the lists; what stands in that of the begin counts, which is written anew as a whole."""
+    listed: dict[str, tuple[File, ...]] = {}
+    for body in reversed(list(bodies.values())):
+        try:
+            listed |= read_inputs(body, look.maps.get)
+        except _UNREADABLE:
+            continue
+    return {name: files for name, files in listed.items() if name not in look.record.status.removed}
+
+
+def _unaltered(look: Look, bodies: Mapping[str, Mapping[str, Any]]) -> Mapping[str, tuple[File, ...]]:
+    """Read the lists; one that somebody has changed is none, since it is not the one that the record stands by."""
+    listed = _read(look, bodies)
     digests = {entry.name: entry.digest for entry in look.record.status.inputs or ()}
 
     def compare() -> bool:
         found = {name: digest_of(listed.get(name, ())) for name in {*digests, *listed}}
         return found == digests
 
-    version = f"{uid_of(body)}/{body['metadata']['resourceVersion']}"
+    version = " ".join(f"{uid_of(body)}/{body['metadata']['resourceVersion']}" for body in bodies.values())
+    version += f" {sorted(look.record.status.removed)}"
     if look.connections.compared(look.spec.record_id, version, compare):
         return listed
     _log.warning("%s: its list of inputs was changed by somebody, and does not count", look.record.name)

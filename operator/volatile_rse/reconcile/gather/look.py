@@ -77,6 +77,17 @@ class Look:
             where = f"{self.record.name}: an answer could not be used, to the question for {what}"
             self.problems.append(problem_of(self.world.telemetry, error, where))
 
+    @contextmanager
+    def apart(self) -> Iterator[list[Problem]]:
+        """Have the problems of what is asked within told by themselves, and not as those of the buffer."""
+        before, self.problems = self.problems, []
+        problems = self.problems
+        try:
+            with self.tolerant("an entry that was added"):
+                yield problems
+        finally:
+            self.problems = before
+
     def catalogue(self) -> Catalogue:
         """Give the catalogue; its memory counts as long as nothing is destroyed."""
         return self.live() if self.stage in _LIVE else self.connections.remembering(self.spec)

@@ -12,6 +12,7 @@ from volatile_rse.builders.session import listing_of
 from volatile_rse.domain.catalogue import Barred, Did, File
 from volatile_rse.domain.frozen import usable
 from volatile_rse.domain.outputs import chosen_of, continuous_outputs, output_rules
+from volatile_rse.domain.rights import listed_in
 from volatile_rse.reconcile.gather import credentials, reports, resolving
 from volatile_rse.reconcile.gather.example import example_of
 from volatile_rse.reconcile.gather.look import Look, guarded
@@ -32,9 +33,13 @@ def due(look: Look, *, staging: bool) -> None:
         return
     rules = output_rules(look.spec) if staging and "outputs" in report.knows else ()
 
+    # What is frozen for an entry that is not one of the session's yet has no source yet.
+    names = {entry.name for entry in look.claim.request.inputs}
+    entered = [entry for entry in look.record.status.inputs or () if entry.name in names]
+
     def work(sources: Collection[str]) -> tuple[SiteAccess, str]:
         needed = _access_known_to(access, report).needed(sources, destinations)
-        return needed, manifest_digest(look.record.status.inputs or (), needed, rules, staging=staging)
+        return needed, manifest_digest(entered, needed, rules, staging=staging)
 
     # Where inputs come from is told by the agent that was told it: so nobody has to be asked at each look.
     _, digest = work(report.sites if staging else ())
@@ -43,7 +48,8 @@ def due(look: Look, *, staging: bool) -> None:
         found = _found_since(look, report) if staging else {}
         if not found or report.manifest == with_sources(digest, found):
             return
-    inputs = _inputs_known_to(report, look.facts.frozen or {}) if staging else {}
+    frozen = {name: files for name, files in (look.facts.frozen or {}).items() if name in names}
+    inputs = _inputs_known_to(report, frozen) if staging else {}
     sources = look.ask(_sources, look, inputs)
     if sources is not None:
         needed, digest = work({place.host for pfns in sources.values() for pfn in pfns if (place := place_of(pfn))})
@@ -54,7 +60,7 @@ def due(look: Look, *, staging: bool) -> None:
         made = manifest(look.spec, digest, inputs, sources, needed)
         later: dict[str, object] = {"outputs": list(rules), "inputs": _with_words(look, made, inputs)}
         if staging and "listing" in report.knows:
-            later["listing"] = listing_of(look.world.settings, look.spec, look.record.status.scopes)
+            later["listing"] = listing_of(look.world.settings, look.spec, listed_in(look.record.status))
         if rules and "continuous" in report.knows and (continuous := continuous_outputs(look.spec)):
             later |= {"continuous": continuous, "record_id": look.spec.record_id}
         look.set(manifest=made.model_copy(update=later))

@@ -10,8 +10,9 @@ from volatile_rse.api.rserecord import PublicAddress
 from volatile_rse.api.schema import fault_of_label
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import KINDS, RECORD, name_of, session_name
+from volatile_rse.builders.session import entries_data, lacks_rights
 from volatile_rse.builders.storage import xrootd_data
-from volatile_rse.domain.facts import Leftover, Piece, SessionFact, Storage
+from volatile_rse.domain.facts import Changed, Leftover, Piece, SessionFact, Storage
 from volatile_rse.domain.lifetime import is_end_due
 from volatile_rse.domain.session import JobRef
 from volatile_rse.domain.stage import Stage
@@ -20,6 +21,7 @@ from volatile_rse.reconcile.drain import DrainState, drain_state
 from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.issued import changed_of, is_as_written
 from volatile_rse.reconcile.reading import (
+    data_of,
     expires_soon,
     is_of_claim,
     read_outlived,
@@ -33,6 +35,8 @@ from volatile_rse.reconcile.reading import (
 from volatile_rse.reconcile.session_pods import is_awaited, jobs_of
 
 __all__ = ["session", "storage"]
+
+Object = Mapping[str, Any]
 
 _LEAVING = {Stage.HIDING, Stage.DRAINING}
 
@@ -98,7 +102,26 @@ def session(look: Look) -> SessionFact:
     jobs = jobs_of(pods, ready_at)
     awaited = "" if fact.running else _awaited_job(look, jobs)
     unchanged = fact.objects and not changed
-    return dataclasses.replace(fact, jobs=tuple(jobs), awaited=awaited, changed=changed, objects=unchanged)
+    outdated = _outdated_of(look, secret, config) if unchanged else ()
+    return dataclasses.replace(
+        fact, jobs=tuple(jobs), awaited=awaited, changed=changed, objects=unchanged, outdated=outdated
+    )
+
+
+def _outdated_of(look: Look, secret: Object | None, config: Object | None) -> tuple[Changed, ...]:
+    """Give the objects that are as they were written, and lack what entries have brought that were added since."""
+    spec, status = look.spec, look.record.status
+    told = entries_data(spec, status)
+    if secret is None or config is None or not told:
+        return ()
+    if lacks_rights(spec, status, texts_of(secret).get("token", "")):
+        return (_ours(secret),)
+    return () if told.items() <= data_of(config).items() else (_ours(config),)
+
+
+def _ours(body: Object) -> Changed:
+    """Describe an object that nobody else has written."""
+    return dataclasses.replace(changed_of(body), by="")
 
 
 def _outdated(look: Look, found: Mapping[Piece, Mapping[str, Any]]) -> frozenset[Piece]:

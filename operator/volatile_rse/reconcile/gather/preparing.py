@@ -24,14 +24,14 @@ from volatile_rse.reconcile.gather.example import example_of
 from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.usage import share_of, usage_of_others
 
-__all__ = ["ask", "choose_again"]
+__all__ = ["Choice", "ask", "choose", "choose_again", "shut_sources"]
 
 _LOOKED_AT = 100
 """RSEs that are asked about one by one for an output: of hundreds that match, those that leave the most room."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class Choice:
     """Where an output goes."""
 
     rses: tuple[str, ...]
@@ -52,11 +52,11 @@ def ask(look: Look) -> None:
     for entry in look.claim.request.inputs:
         files = resolved[entry.name]
         if files:
-            shut |= _shut_sources(look, catalogue, access, entry, files)
+            shut |= shut_sources(look, catalogue, access, entry, files)
     read = sum(file.bytes for file in distinct({name: files or () for name, files in resolved.items()}))
     most = max(parse_quantity(look.spec.capacity) - read, 0)
     chosen = {
-        output.name: look.ask(_choose, look, catalogue, access, output, most) for output in look.claim.request.outputs
+        output.name: look.ask(choose, look, catalogue, access, output, most) for output in look.claim.request.outputs
     }
     faults = [access.fault(url, writes=True) for choice in chosen.values() if choice is not None for url in choice.urls]
     shut |= {credentials.Shut("write", *fault) for fault in faults if fault is not None}
@@ -89,7 +89,7 @@ def choose_again(look: Look) -> None:
     for output in look.claim.request.outputs:
         before = look.ask(_chosen_before, catalogue, output, _sent_to(output, outputs, copies))
         if before == ():
-            made = look.ask(_choose, look, catalogue, access, output, most)
+            made = look.ask(choose, look, catalogue, access, output, most)
             before = None if made is None else made.rses
         rses[output.name] = before
     if None not in rses.values():
@@ -112,7 +112,7 @@ def _chosen_before(catalogue: Catalogue, output: Output, sent: Sequence[str]) ->
     return tuple(possible[:copies]) if len(possible) >= copies else ()
 
 
-def _shut_sources(
+def shut_sources(
     look: Look, catalogue: Catalogue, access: SiteAccess, entry: Input, files: tuple[File, ...]
 ) -> set[credentials.Shut]:
     """Tell which sites would have to let in for an input; none if enough of its files can be had without them."""
@@ -133,7 +133,7 @@ def _shut_sources(
     return {credentials.Shut("read", *fault) for told in shut for fault in told if fault is not None}
 
 
-def _choose(look: Look, catalogue: Catalogue, access: SiteAccess, output: Output, most: int) -> _Choice:
+def choose(look: Look, catalogue: Catalogue, access: SiteAccess, output: Output, most: int) -> Choice:
     """Choose RSEs that will take what the session may write: Rucio itself refuses late, when nobody is there."""
     account = look.claim.account
     known = dataset_of(catalogue, output)
@@ -157,7 +157,7 @@ def _choose(look: Look, catalogue: Catalogue, access: SiteAccess, output: Output
             output, len(candidates.matching), candidates.why, candidates.no_room, candidates.unasked
         )
         raise RefusedError(problem.reason, problem.what)
-    return _Choice(tuple(urls), tuple(urls.values()), _told_tight(candidates.rooms, candidates.need, list(urls)))
+    return Choice(tuple(urls), tuple(urls.values()), _told_tight(candidates.rooms, candidates.need, list(urls)))
 
 
 class _Candidates:

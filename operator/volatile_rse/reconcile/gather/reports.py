@@ -18,7 +18,9 @@ from volatile_rse.domain.plausible import (
     doubt_outputs,
     doubt_report,
     listed_alone,
+    of_list,
     recounted,
+    without_removed,
 )
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports import deadline
@@ -61,6 +63,7 @@ def report(look: Look) -> None:
         before = look.world.clock.now()
         told = _buffer(look).report()
         _compare_clocks(look, told, before)
+        told = without_removed(look.record, told)
         believe(look, doubt_report(look.record, told))
         look.set(report=told)
     except PortError as error:
@@ -75,6 +78,9 @@ def inputs(look: Look) -> tuple[InputState, ...]:
     states, frozen = tuple(_pages(look, _buffer(look).inputs)), look.facts.frozen or {}
     if look.record.status.mended:
         return listed_alone(frozen, states)
+    if look.record.status.removed and look.facts.frozen is not None:
+        # The agent goes on telling of what it was to stage before.
+        states = of_list(frozen, states)
     believe(look, doubt_inputs(frozen, states))
     return states
 

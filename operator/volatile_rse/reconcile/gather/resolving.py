@@ -13,15 +13,21 @@ from volatile_rse.domain.frozen import is_enough, usable
 from volatile_rse.domain.naming import layout_of
 from volatile_rse.domain.plausible import doubt_file, doubt_names
 from volatile_rse.domain.problems import Problem
-from volatile_rse.domain.resolved import faults_of_places, problem_of_lacks, problems_of_files, problems_of_places
-from volatile_rse.domain.rights import grants_of, missed, scopes_of
+from volatile_rse.domain.resolved import (
+    faults_above,
+    faults_of_places,
+    problem_of_lacks,
+    problems_of_files,
+    problems_of_places,
+)
+from volatile_rse.domain.rights import grants_of, listed_in, missed, scopes_of
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.gather.look import Look
 from volatile_rse.reconcile.reading import read_class
 
-__all__ = ["barred", "resolved", "sources"]
+__all__ = ["added", "barred", "resolved", "sources", "tenancy"]
 
 
 def resolved(look: Look, catalogue: Catalogue) -> Mapping[str, tuple[File, ...] | None]:
@@ -29,9 +35,9 @@ def resolved(look: Look, catalogue: Catalogue) -> Mapping[str, tuple[File, ...] 
 
     The buffer fetches with the class's own credentials, which open more than its session may read.
     """
-    tenancy = look.ask(_tenancy, look)
+    granted = look.ask(tenancy, look)
     asked = look.claim.request.inputs
-    found = {entry.name: look.ask(_allowed, look, catalogue, entry, tenancy) for entry in asked}
+    found = {entry.name: look.ask(_allowed, look, catalogue, entry, granted) for entry in asked}
     known = {name: files for name, files in found.items() if files is not None}
     placed, wrong = _placed(look, known)
     wrong = wrong or _too_many_scopes(look, placed)
@@ -53,7 +59,35 @@ def barred(catalogue: Catalogue, entry: Input, missing: Sequence[Did]) -> Mappin
     return catalogue.barred(missing, entry.source_rse_expression) if missing else {}
 
 
-def _tenancy(look: Look) -> Tenancy:
+def added(
+    look: Look, catalogue: Catalogue, entry: Input, before: Mapping[str, tuple[File, ...]]
+) -> tuple[File, ...] | None:
+    """Resolve an input that was added while the session lives, and judge every file beside those that it has already.
+
+    Parameters
+    ----------
+    before
+        The session's inputs.
+    """
+    files = look.ask(_allowed, look, catalogue, entry, tenancy(look))
+    if files is None:
+        return None
+    faults, layout = dict[File, str](), layout_of(look.spec.class_snapshot.naming)
+    while found := _unplaceable(look, {**before, entry.name: files}):
+        own = {file: why for file, why in found.items() if file in files} or faults_above(files, found, layout)
+        if not own:
+            break
+        faults |= own
+        files = tuple(sorted(_without(file, own) for file in files))
+    if not is_enough(entry, files):
+        look.problems += problems_of_places(faults)
+        return None
+    wrong = _too_many_scopes(look, {**before, entry.name: files})
+    look.problems += wrong
+    return None if wrong else files
+
+
+def tenancy(look: Look) -> Tenancy:
     """Give the grants as they are now: one that was missing may have been given since, or taken back."""
     body = look.world.cluster.get(Ref("VolatileRSEClass", None, look.spec.class_name))
     try:
@@ -62,32 +96,32 @@ def _tenancy(look: Look) -> Tenancy:
         return look.spec.class_snapshot.tenancy
 
 
-def _allowed(look: Look, catalogue: Catalogue, entry: Input, tenancy: Tenancy | None) -> tuple[File, ...] | None:
+def _allowed(look: Look, catalogue: Catalogue, entry: Input, granted: Tenancy | None) -> tuple[File, ...] | None:
     server = look.spec.connection_snapshot.server
     asked = f"spec.inputs[{entry.name}]: {entry.did}"
     listed = catalogue.resolve(Did.parse(entry.did))
     if odd := doubt_names(listed):
         raise RefusedError(Reason.INPUT_UNUSABLE, f"{asked}: Rucio at {server} says that {odd}.")
     files = tuple(sorted({_judged(file) for file in listed}))
-    if tenancy is None:
+    if granted is None:
         return None
-    wrong = _refused(look, asked, usable(files), tenancy)
+    wrong = _refused(look, asked, usable(files), granted)
     if not wrong and not is_enough(entry, files):
         wrong = (problem_of_lacks(asked, server, files, entry.minimum_percent),)
     look.problems += wrong
     return None if wrong else files
 
 
-def _refused(look: Look, asked: str, files: Iterable[File], tenancy: Tenancy) -> tuple[Problem, ...]:
+def _refused(look: Look, asked: str, files: Iterable[File], granted: Tenancy) -> tuple[Problem, ...]:
     claim, tenant = look.claim, look.facts.tenant
     user = claim.request.on_behalf_of
     return problems_of_files(
         asked,
         files,
-        () if tenant is None else grants_of(tenancy, tenant, claim.account, user),
+        () if tenant is None else grants_of(granted, tenant, claim.account, user),
         f"class {look.spec.class_name!r} does not grant to namespace {claim.namespace!r} with account "
         f"{claim.account!r}{'' if user is None else f' on behalf of {user!r}'}",
-        lambda covers: "" if tenant is None else missed(tenancy, tenant, claim.account, covers, user),
+        lambda covers: "" if tenant is None else missed(granted, tenant, claim.account, covers, user),
     )
 
 
@@ -112,7 +146,8 @@ def _placed(
 
 
 def _unplaceable(look: Look, inputs: Mapping[str, tuple[File, ...]]) -> Mapping[File, str]:
-    listing = listing_of(look.world.settings, look.spec, scopes_of(inputs))
+    places = listed_in(look.record.status) or scopes_of(inputs)
+    listing = listing_of(look.world.settings, look.spec, places)
     own = None if listing is None else listing.path.removeprefix("/store/")
     files = [file for listed in inputs.values() for file in usable(listed)]
     return faults_of_places(files, layout_of(look.spec.class_snapshot.naming), own)

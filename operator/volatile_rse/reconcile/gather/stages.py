@@ -23,6 +23,7 @@ from volatile_rse.reconcile.faults import problem_of
 from volatile_rse.reconcile.gather import (
     credentials,
     door,
+    entries,
     lists,
     manifest,
     objects,
@@ -205,6 +206,7 @@ def _serving(look: Look) -> None:
     registration.rse(look)
     registration.registered(look)
     manifest.due(look, staging=True)
+    entries.ask(look)
     report, registered = look.facts.report, look.facts.registered
     lost = bool(look.record.status.losses)
     if lost:
