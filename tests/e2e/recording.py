@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,35 +31,45 @@ _KEPT = {"name", "namespace", "generation", "deletionTimestamp"}
 @contextmanager
 def recorded(folder: Path) -> Iterator[None]:
     """Keep each status of another shape that the API server tells meanwhile, as ``KIND/testdata/NAME.yaml``."""
-    watches = []
-    for kind, plural in WATCHED.items():
-        where = ("--kubeconfig", str(KUBECONFIG), "--context", KUBE_CONTEXT)
-        argv = ["kubectl", *where, "get", plural, "-A", "--watch", "-o", "json"]
-        watch = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        thread = threading.Thread(target=_keep, args=(watch, folder / kind / "testdata"), daemon=True)
+    over = threading.Event()
+    threads = [
+        threading.Thread(target=_keep, args=(plural, folder / kind / "testdata", over), daemon=True)
+        for kind, plural in WATCHED.items()
+    ]
+    for thread in threads:
         thread.start()
-        watches.append((watch, thread))
     try:
         yield
     finally:
-        for watch, thread in watches:
-            watch.terminate()
+        over.set()
+        for thread in threads:
             thread.join(10)
 
 
-def _keep(watch: subprocess.Popen[str], folder: Path) -> None:
+def _keep(plural: str, folder: Path, over: threading.Event) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    assert watch.stdout is not None
+    where = ("--kubeconfig", str(KUBECONFIG), "--context", KUBE_CONTEXT)
+    argv = ["kubectl", *where, "get", plural, "-A", "--watch", "-o", "json", "--request-timeout=5m"]
+    # The API server ends a watch when its kind changes.
+    while not over.is_set():
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watch:
+            ending = threading.Thread(target=lambda watch=watch: (over.wait(), watch.terminate()), daemon=True)
+            ending.start()
+            for body in _bodies(watch.stdout or ()):
+                path = folder / f"{shape_of(body)}.yaml"
+                if not path.exists():
+                    path.write_text(yaml.safe_dump(_reduced(body), sort_keys=True, width=120))
+        over.wait(1)
+
+
+def _bodies(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     text = ""
-    for line in watch.stdout:
+    for line in lines:
         text += line
         # One object after the other, each ends with a brace of its own line.
-        if line != "}\n":
-            continue
-        body, text = json.loads(text), ""
-        path = folder / f"{shape_of(body)}.yaml"
-        if not path.exists():
-            path.write_text(yaml.safe_dump(_reduced(body), sort_keys=True, width=120))
+        if line == "}\n":
+            yield json.loads(text)
+            text = ""
 
 
 def shape_of(body: Mapping[str, Any]) -> str:

@@ -75,11 +75,9 @@ def test_what_people_can_be_shown_was_recorded() -> None:
 UNSEEN = {
     ("VolatileRSE", "Quarantined"),
     ("VolatileRSE", "Quarantined, stalled"),
-    ("VolatileRSE", "Stalled"),
     ("VolatileRSE", "Failed"),
-    *(("RucioConnection", what) for what in ("older generation", "reachable", "not reachable", "deleting")),
-    ("RucioConnection", "not reachable, stalled"),
-    *(("VolatileRSEClass", what) for what in ("older generation", "ready", "not ready", "deleting")),
+    ("VolatileRSEClass", "not ready"),
+    ("RucioConnection", "deleting"),
 }
 """What no recorded status shows; the conditions that make it so are among those that are tried one by one."""
 
