@@ -341,7 +341,7 @@ class Reconciler:
 
     def _tell_times(self, facts: Facts, effect: do.Effect) -> None:
         """Tell how long people waited, in the moment in which it is decided."""
-        if not isinstance(effect, do.Remember) or facts.record is None:
+        if not isinstance(effect, do.Remember) or facts.record is None or facts.record.partial:
             return
         before, after, class_name = facts.record.status, effect.status, facts.record.spec.class_name
         if facts.record.created is not None and after.session.ready_at and not before.session.ready_at:

@@ -87,6 +87,8 @@ class _Found:
     """Record -> class, as somebody wrote it, and what people see of the buffer."""
     holdings: defaultdict[Whose, Holding] = field(default_factory=lambda: defaultdict(Holding))
     """By those whose record is not closed."""
+    classes: set[str] = field(default_factory=set)
+    """Names of all that there are."""
     expired: list[tuple[str, str]] = field(default_factory=list)
     """Name and UID of records that were kept for long enough."""
     closed: list[Record] = field(default_factory=list)
@@ -401,21 +403,20 @@ class Service:
         self._advanced = began
         self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
         self._world.telemetry.held(found.holdings)
-        self._part("classes", self._count_phases, found)
         self._part("node ports", self._count_ports, records)
         for name, uid in found.expired:
             self._part("records", self._expire, name, uid)
         self._part("records", self._thin, found.closed)
         self._part("holding", self._release, records)
         self._part("classes", self._read_classes, found)
+        self._count_phases(found)
         reachable = self._part("connections", self._try_all, found) or {}
         self._world.telemetry.unread(found.unread)
         self._world.telemetry.swept({stage.value: count for stage, count in found.stages.items()}, reachable)
 
     def _count_phases(self, found: _Found) -> None:
         """Tell the number of buffers of each class; of a class that there is not, nobody gets a series by asking."""
-        known = {body["metadata"]["name"] for body in self._world.cluster.list("VolatileRSEClass")}
-        known.update(whose.class_name for whose in found.holdings)
+        known = found.classes | {whose.class_name for whose in found.holdings}
         phases = found.phases.values()
         self._world.telemetry.phased(
             Counter((name if isinstance(name, str) and name in known else "", phase) for name, phase in phases)
@@ -493,6 +494,7 @@ class Service:
     def _read_classes(self, found: _Found) -> None:
         """Tell of classes that cannot be read by Events; their status says it, too."""
         bodies = self._world.cluster.list("VolatileRSEClass")
+        found.classes.update(body["metadata"]["name"] for body in bodies)
         told, self._told = self._told, {}
         for body in bodies:
             self._part("class", self._read_one, body, found, told)
