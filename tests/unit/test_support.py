@@ -34,6 +34,9 @@ VERSIONS = {
     "XRootD of a buffer": found("images/buffer/Dockerfile", r"^ARG VERSION=(\S+)$"),
     "XRootD of the sites": found("images/buffer/Dockerfile", r"^ARG VERSION=(\S+)$"),
     "ROOT in a session": found("images/session/requirements-root.txt", r"^root==(\S+)") + " of PyPI",
+    "JupyterHub": found("testbed/images/hub/requirements.txt", r"^jupyterhub==(\S+)"),
+    "KubeSpawner": found("testbed/images/hub/requirements.txt", r"^jupyterhub-kubespawner==(\S+)"),
+    "rucio-jupyterlab": found("testbed/images/lab/requirements.txt", r"^rucio-jupyterlab==(\S+)"),
     "uproot in a session": found("images/session/requirements-notebook.txt", r"^uproot==(\S+)"),
 }
 
