@@ -15,7 +15,10 @@ from testbed import golang, helm
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "support.md").read_text()
-DISTRIBUTIONS = ("pyproject.toml", "distributions/session/pyproject.toml")
+DISTRIBUTIONS = (
+    "pyproject.toml",
+    *(str(path.relative_to(ROOT)) for path in ROOT.glob("distributions/*/pyproject.toml")),
+)
 IMAGES = ("images/operator/Dockerfile", "images/buffer/Dockerfile")
 LABELS = {"title", "description", "licenses", "vendor", "version", "revision"}
 
