@@ -20,7 +20,7 @@ from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.settings import Settings
-from volatile_rse.ports.cluster import Cluster, Ref, Scope, Source, WatchEvent
+from volatile_rse.ports.cluster import ANY, Cluster, Ref, Scope, Source, WatchEvent
 from volatile_rse.ports.errors import RefusedError, UnreachableError
 from volatile_rse.reconcile.lease import Lease, LeaseLostError
 from volatile_rse.reconcile.session_pods import is_awaited
@@ -245,6 +245,22 @@ def test_a_version_that_is_too_old_is_no_end_of_a_watch(source: Source) -> None:
         list(source.watch(Scope("ConfigMap", "default"), "1"))
 
 
+def test_what_would_be_admitted_is_not_created(cluster: Cluster, namespace: str, name: str) -> None:
+    ref = Ref("ConfigMap", namespace, name)
+    assert cluster.admitted(config_map(ref, {"a": "1"}))["data"] == {"a": "1"}
+    assert cluster.get(ref) is None
+    assert cluster.create(config_map(ref, {"a": "1"}))
+    with pytest.raises(RefusedError) as refused:
+        cluster.admitted(config_map(ref, {"a": "1"}))
+    assert refused.value.reason is Reason.CLUSTER_REFUSED
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_what_an_api_server_may_not_know_is_not_there(cluster: Cluster, name: str, version: str) -> None:
+    assert cluster.get(Ref(f"MutatingAdmissionPolicyBinding.{version}", None, name)) is None
+    assert cluster.get(Ref("MutatingWebhookConfiguration", None, name)) is None
+
+
 def test_created_once(cluster: Cluster, namespace: str, name: str) -> None:
     ref = Ref("ConfigMap", namespace, name)
     assert cluster.create(config_map(ref, {"a": "1"}))
@@ -262,6 +278,9 @@ def test_listed_by_labels(cluster: Cluster, namespace: str, name: str) -> None:
     assert len(cluster.list("ConfigMap", namespace, {"set": name, "one": "1"})) == 1
     assert len(cluster.list("ConfigMap", None, {"set": name})) == 2
     assert cluster.list("ConfigMap", "default", {"set": name}) == ()
+    assert cluster.list("ConfigMap", namespace, {"set": ANY, "one": "1"}) == both[:1]
+    assert both[1] in cluster.list("ConfigMap", None, {"set": ANY})
+    assert cluster.list("ConfigMap", namespace, {"set": ANY, "one": "2"}) == ()
 
 
 def test_what_is_no_label_is_refused(cluster: Cluster, namespace: str) -> None:

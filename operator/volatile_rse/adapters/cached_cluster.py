@@ -30,7 +30,7 @@ _FIRST, _LAST = 0.5, 30.0
 """Seconds until a watch that broke is begun again; doubled each time."""
 _ABSENT = 10.0
 """Seconds for which it is remembered that something is not there; an own write shows it sooner."""
-_PASSED_ON = {"identity", "select", "create", "apply", "merge", "delete", "event"}
+_PASSED_ON = {"admitted", "identity", "select", "create", "apply", "merge", "delete", "event"}
 _REMEMBERED = 10_000
 """Objects that are remembered outside of all scopes, beyond which those that are over are forgotten."""
 
@@ -157,6 +157,10 @@ class CachedCluster(Cluster):
             # Nobody has told of it yet.
             self.live.get(ref)
         return made
+
+    def admitted(self, body: Object) -> Object:
+        """Give an object as it would be if it were created now."""
+        return self._source.admitted(body)
 
     def apply(self, body: Object) -> Object:
         """Server-side apply, taking over fields that others set."""

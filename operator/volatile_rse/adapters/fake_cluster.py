@@ -18,7 +18,7 @@ from volatile_rse.adapters.kubernetes import RESOURCES
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.schema import fault_of_label
 from volatile_rse.api.text import EVENT, visible
-from volatile_rse.ports.cluster import Listing, Object, Ref, Scope, Source, WatchEvent
+from volatile_rse.ports.cluster import ANY, Listing, Object, Ref, Scope, Source, WatchEvent, bears
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
 __all__ = ["FakeCluster", "FakeEvent", "Write", "play_controllers"]
@@ -95,6 +95,8 @@ class FakeCluster(Source):
         """Nothing answers while this is set."""
         self.ticks: list[Callable[[FakeCluster], None]] = []
         """Run by ``tick``: what kubelet, provisioner and other controllers would do."""
+        self.mutate: Callable[[Object], Object] = lambda body: body
+        """What admission makes of an object that is created."""
         self._now = now
         self._objects: dict[Ref, dict[str, Any]] = {}
         self._applied: dict[Ref, dict[str, Any]] = {}
@@ -200,16 +202,14 @@ class FakeCluster(Source):
     ) -> tuple[Object, ...]:
         """List objects in the order of their names."""
         self._answers(f"LIST {kind}")
-        wanted = (labels or {}).items()
-        for key, value in wanted:
-            if fault := fault_of_label(key, value):
+        wanted = labels or {}
+        for key, value in wanted.items():
+            if value != ANY and (fault := fault_of_label(key, value)):
                 raise RefusedError(Reason.CLUSTER_REFUSED, f"The API server refused LIST {kind}: 400 {fault}")
         return tuple(
             _copied(stored)
             for ref, stored in sorted(self._objects.items(), key=lambda item: (item[0].namespace or "", item[0].name))
-            if ref.kind == kind
-            and namespace in {None, ref.namespace}
-            and wanted <= stored["metadata"].get("labels", {}).items()
+            if ref.kind == kind and namespace in {None, ref.namespace} and bears(wanted, stored)
         )
 
     def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
@@ -242,6 +242,20 @@ class FakeCluster(Source):
             self._store(ref, body)
             self.journal.append(Write("create", ref))
         return self._shown(ref, body)
+
+    def admitted(self, body: Object) -> Object:
+        """Give an object as it would be stored."""
+        ref = _ref(body)
+        with self._write(f"CREATE {ref}"):
+            if ref in self._objects:
+                message = f"The API server refused CREATE {ref}: 409 it exists already"
+                raise RefusedError(Reason.CLUSTER_REFUSED, message)
+            self._place(ref)
+            uid = {"uid": str(uuid.uuid4()), "creationTimestamp": self.stamp()}
+            made = _copied(_without_status(ref, body))
+            made["metadata"] |= uid
+            admitted: Object = _copied(self.mutate(made))
+        return admitted
 
     def apply(self, body: Object) -> Object:
         """Server-side apply; lists are replaced, not merged by key."""
@@ -508,13 +522,13 @@ def _unprotect(cluster: FakeCluster) -> None:
 
 
 def _mounted(spec: Object) -> Iterator[tuple[str, str]]:
-    """Give kind and name of what a pod mounts."""
+    """Give kind and name of what a pod mounts and does not start without."""
     for volume in spec.get("volumes", ()):
         if "persistentVolumeClaim" in volume:
             yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
-        elif "secret" in volume:
+        elif "secret" in volume and not volume["secret"].get("optional"):
             yield "Secret", volume["secret"]["secretName"]
-        elif "configMap" in volume:
+        elif "configMap" in volume and not volume["configMap"].get("optional"):
             yield "ConfigMap", volume["configMap"]["name"]
 
 

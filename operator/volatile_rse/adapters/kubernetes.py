@@ -32,7 +32,7 @@ from volatile_rse.api.crds import GROUP, KINDS, VERSION
 from volatile_rse.api.schema import LARGEST
 from volatile_rse.api.text import EVENT, visible
 from volatile_rse.domain.times import is_time
-from volatile_rse.ports.cluster import Listing, Object, Ref, Scope, Source, WatchEvent
+from volatile_rse.ports.cluster import ANY, Listing, Object, Ref, Scope, Source, WatchEvent
 from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 
 __all__ = ["FIELD_MANAGER", "RESOURCES", "KubernetesCluster", "Resource"]
@@ -81,6 +81,8 @@ class Resource:
     namespaced: bool = True
     status: bool = True
     """Whether ``status`` is a subresource."""
+    optional: bool = False
+    """Whether an API server may not know it: then there is none of it."""
 
     def path(self, namespace: str | None, *parts: str) -> str:
         """Compute the path of a collection, an object or its subresource."""
@@ -96,6 +98,11 @@ class Resource:
         )
 
 
+def _of_admission(version: str, plural: str) -> Resource:
+    place = f"admissionregistration.k8s.io/{version}"
+    return Resource(place, plural, namespaced=False, status=False, optional=True)
+
+
 RESOURCES: Mapping[str, Resource] = {
     "ConfigMap": Resource("v1", "configmaps", status=False),
     "Event": Resource("v1", "events", status=False),
@@ -108,6 +115,11 @@ RESOURCES: Mapping[str, Resource] = {
     "Deployment": Resource("apps/v1", "deployments"),
     "Job": Resource("batch/v1", "jobs"),
     "Lease": Resource("coordination.k8s.io/v1", "leases", status=False),
+    "MutatingWebhookConfiguration": _of_admission("v1", "mutatingwebhookconfigurations"),
+    **{
+        f"MutatingAdmissionPolicyBinding.{version}": _of_admission(version, "mutatingadmissionpolicybindings")
+        for version in ("v1", "v1beta1")
+    },
 } | {
     kind.name: Resource(f"{GROUP}/{VERSION}", kind.plural, kind.scope == "Namespaced", kind.status is not None)
     for kind in KINDS
@@ -187,13 +199,14 @@ class KubernetesCluster(Source):
     def get(self, ref: Ref) -> Object | None:
         """Read one object, fresh; None if there is none."""
         answer = self._call("GET", _path(ref), ref)
-        return None if answer.absent else _sound(_accepted(answer, "GET", ref).body, "GET", ref)
+        is_unknown = answer.status == _NOT_FOUND and RESOURCES[ref.kind].optional
+        return None if answer.absent or is_unknown else _sound(_accepted(answer, "GET", ref).body, "GET", ref)
 
     def list(
         self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[Object, ...]:
         """List objects, page by page."""
-        selector = ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items()))
+        selector = ",".join(key if value == ANY else f"{key}={value}" for key, value in sorted((labels or {}).items()))
         return self._listed(kind, namespace, {"labelSelector": selector} if selector else {}, _sound).objects
 
     def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
@@ -277,6 +290,12 @@ class KubernetesCluster(Source):
             finally:
                 # What is left of it would be read by whoever has the connection next.
                 response.close()
+
+    def admitted(self, body: Object) -> Object:
+        """Give an object as it would be stored, by a dry run."""
+        ref, query = _ref(body), {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
+        answer = self._call("POST", RESOURCES[ref.kind].path(ref.namespace), ref, query=query, body=body)
+        return _sound(_accepted(answer, "CREATE", ref).body, "CREATE", ref)
 
     def create(self, body: Object) -> Object | None:
         """Create an object, and give it; None if one of that name exists."""

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from volatile_rse.ports.cluster import Object, Ref, Scope
+from volatile_rse.ports.cluster import ANY, Object, Ref, Scope, bears
 
 __all__ = ["View", "is_kept", "number_of", "slim"]
 
@@ -179,14 +179,14 @@ class View:
     def list(self, namespace: str | None, labels: Mapping[str, str]) -> tuple[Object, ...]:
         """Give the objects of a namespace (None: of all) with these labels, by namespace and name."""
         with self._lock:
-            if namespace is not None and self.scope.label:
-                keys = self._labelled.get((namespace, labels[self.scope.label]), set())
+            value = labels.get(self.scope.label, ANY) if self.scope.label else ANY
+            if namespace is not None and value != ANY:
+                keys = self._labelled.get((namespace, value), set())
                 found = [(key, self._entries[key]) for key in keys]
             else:
                 found = [(key, entry) for key, entry in self._entries.items() if namespace in {None, key[0]}]
         bodies = (_unpacked(entry) for _, entry in sorted(found))
-        wanted = labels.items()
-        return tuple(body for body in bodies if wanted <= (body["metadata"].get("labels") or {}).items())
+        return tuple(body for body in bodies if bears(labels, body))
 
     def select(self, read: Callable[[Object], T]) -> tuple[T, ...]:
         """Read something off every object, once for each version of it."""

@@ -6,10 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-__all__ = ["Cluster", "Listing", "Ref", "Scope", "Source", "WatchEvent", "nothing"]
+__all__ = ["ANY", "Cluster", "Listing", "Ref", "Scope", "Source", "WatchEvent", "bears", "nothing"]
 
 Object = Mapping[str, Any]
 T = TypeVar("T")
+
+ANY = "*"
+"""In the place of a label's value, which it cannot be: whatever it is."""
+
+
+def bears(labels: Mapping[str, str], body: Object) -> bool:
+    """Tell whether an object has all of these labels."""
+    own = body["metadata"].get("labels") or {}
+    return all(key in own and value in (ANY, own[key]) for key, value in labels.items())
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,7 +47,7 @@ class Cluster(Protocol):
     def list(
         self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[Object, ...]:
-        """List objects of one namespace or of all, with all of these labels."""
+        """List objects of one namespace or of all, with all of these labels; ``ANY`` stands for every value of one."""
 
     def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
         """Read something off every object of a kind.
@@ -57,6 +66,9 @@ class Cluster(Protocol):
         RefusedError
             NODE_PORTS_EXHAUSTED: the cluster has none left for a Service.
         """
+
+    def admitted(self, body: Object) -> Object:
+        """Give an object as it would be if it were created now, with what admission makes of it; nothing is created."""
 
     def apply(self, body: Object) -> Object:
         """Server-side apply as the operator's field manager, taking over fields that others set; give the object."""
