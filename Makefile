@@ -23,8 +23,8 @@ generate: venv ## write crds/ and the reference pages of docs/ from the models, 
 	@$(BIN)/python -m volatile_rse.cli.reference docs/cli.md
 	@$(BIN)/python -m volatile_rse.jupyterhub.values > examples/jupyterhub/values.yaml
 
-release: venv ## write kinds, manifests and chart to dist/ with OPERATOR_IMAGE and BUFFER_IMAGE, both by digest
-	@PYTHONPATH=operator $(BIN)/python -m volatile_rse.api.release . dist "$(OPERATOR_IMAGE)" "$(BUFFER_IMAGE)"
+release: venv ## write kinds, manifests and chart to dist/ with OPERATOR_IMAGE, BUFFER_IMAGE and SIDECAR_IMAGE, each by digest
+	@PYTHONPATH=operator $(BIN)/python -m volatile_rse.api.release . dist "$(OPERATOR_IMAGE)" "$(BUFFER_IMAGE)" "$(SIDECAR_IMAGE)"
 
 wheels: venv ## write the Python distributions to dist/: the operator's, and those that a session and a hub import
 	@$(BIN)/hatchling build -t wheel -d dist

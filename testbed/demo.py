@@ -72,7 +72,7 @@ def run() -> None:
 def _namespace() -> None:
     installation.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
-    installation.enable(NAMESPACE)
+    installation.enable(NAMESPACE, injected=True)
 
 
 def _clear(analysis: Session) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from testbed import buffer, cluster, golang, installation
+from testbed import buffer, cluster, golang, installation, sidecar
 from testbed.layout import CHECKOUT, KUBE_CONTEXT, KUBECONFIG
 from testbed.progress import StepError
 
@@ -37,8 +37,9 @@ def helm(command: str, *argv: str) -> str:
 def install() -> None:
     """Install the chart with this clone's images; what is there already becomes part of the release."""
     cluster.guard()
-    images = f"operatorImage={installation.image()},bufferImage={buffer.image()}"
-    helm("install", RELEASE, str(CHART), "--take-ownership", "--wait", "--timeout", "120s", "--set", images)
+    images = f"operatorImage={installation.image()},bufferImage={buffer.image()},sidecarImage={sidecar.image()}"
+    values = f"{images},injection=policy"
+    helm("install", RELEASE, str(CHART), "--take-ownership", "--wait", "--timeout", "120s", "--set", values)
 
 
 def forget() -> None:

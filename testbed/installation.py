@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from testbed import buffer, cluster, containers, grid, loading, pki, rucio
+from testbed import buffer, cluster, containers, grid, loading, pki, rucio, sidecar
 from testbed.layout import ALL_SITES, CHECKOUT, NODE
 from testbed.progress import StepError, step
+from volatile_rse.api.injection import TENANT
 
 __all__ = [
     "BUFFERS",
@@ -26,6 +27,7 @@ __all__ = [
     "class_of",
     "enable",
     "image",
+    "injection",
     "metrics",
     "up",
 ]
@@ -66,6 +68,8 @@ def up() -> None:
         operator_image = image()
     with step("Buffer image"):
         buffer_image = buffer.image()
+    with step("Sidecar image"):
+        sidecar_image = sidecar.image()
     if (operator_image, buffer_image) in _INSTALLED and _serves(operator_image, buffer_image):
         return
     with step("Operator") as log:
@@ -75,6 +79,7 @@ def up() -> None:
         apply([_with_images(body, operator_image, buffer_image) for body in bodies])
         apply(list(yaml.safe_load_all((CHECKOUT / "manifests" / "metrics.yaml").read_text())))
         admission()
+        injection(operator_image, sidecar_image)
         apply(_configuration())
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
         log.write(f"{operator_image} {buffer_image}")
@@ -98,6 +103,18 @@ def admission() -> None:
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "manifests/admission.yaml"))
 
 
+def injection(operator_image: str, sidecar_image: str) -> None:
+    """Have pods in namespaces of tenants get by a label what their session has.
+
+    By the API server itself, unless the cluster was made by an earlier version, without the policies for it.
+    """
+    way = "policy" if "v1beta1" in cluster.kubectl("get", "--raw", "/apis/admissionregistration.k8s.io") else "webhook"
+    text = (CHECKOUT / f"manifests/injection-{way}.yaml").read_text()
+    for said, image in (("volatile-rse/operator:latest", operator_image), (sidecar.RELEASED, sidecar_image)):
+        text = text.replace(said, image)
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+
+
 def apply(bodies: Sequence[Mapping[str, Any]]) -> None:
     """Apply objects as an admin would."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(bodies)})
@@ -113,9 +130,17 @@ def metrics() -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def enable(namespace: str) -> None:
-    """Let buffers be used in a namespace."""
+def enable(namespace: str, *, injected: bool = False) -> None:
+    """Let buffers be used in a namespace.
+
+    Parameters
+    ----------
+    injected
+        Its pods get what their session has by its label alone.
+    """
     cluster.kubectl("apply", "-n", namespace, "-f", str(CHECKOUT / "manifests" / "tenant.yaml"))
+    if injected:
+        cluster.kubectl("label", "namespace", namespace, "--overwrite", f"{TENANT}=true")
 
 
 def class_of(name: str, grants: Sequence[Mapping[str, Sequence[str]]], **changes: object) -> dict[str, Any]:

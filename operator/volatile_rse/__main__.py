@@ -6,9 +6,11 @@ import argparse
 import functools
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,6 +29,7 @@ from volatile_rse.adapters.gate import Gate
 from volatile_rse.adapters.https import netloc
 from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.adapters.rucio import RucioCatalogue, RucioServer
+from volatile_rse.adapters.webhook import WebhookServer
 from volatile_rse.api.agent import AGENT_PORT
 from volatile_rse.api.conditions import REMEDIES
 from volatile_rse.api.rucioconnection import Budget
@@ -41,6 +44,7 @@ from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Cluster, Source
 from volatile_rse.ports.errors import PortError
 from volatile_rse.reconcile.accounting import FORMS, Form, moment, table, used
+from volatile_rse.reconcile.admission import answered
 from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.connections import Connections
@@ -66,6 +70,7 @@ _METRICS = 8081
 _LOST = 3
 """Exit code of a process that lost its Lease."""
 _HEALTH_PORT = 8080
+_WEBHOOK_PORT, _WEBHOOK_PAIR = 8443, Path("/etc/webhook")
 _PATIENCE = 120.0
 """Seconds until everything that is watched must have been listed once."""
 
@@ -96,6 +101,7 @@ def main() -> int:
     accounting.add_argument("--since", type=_time, help="a time; default: 30 days before the end of the span")
     accounting.add_argument("--until", type=_time, help="a time, which is no part of the span; default: now")
     accounting.add_argument("--form", choices=FORMS, default="csv")
+    commands.add_parser("webhook", help="give pods of sessions what they need, where the API server does not do it")
     arguments = parser.parse_args()
     if arguments.command == "accounting":
         return _account(arguments.since, arguments.until, arguments.form)
@@ -103,6 +109,8 @@ def main() -> int:
         return _adopt(arguments.rse, arguments.instance, arguments.class_name)
     if arguments.command == "uninstall":
         return _uninstall(leave=arguments.leave)
+    if arguments.command == "webhook":
+        return _serve_webhook()
     return _list_orphans(arguments.instance) if arguments.command == "orphans" else _run()
 
 
@@ -144,6 +152,17 @@ def _account(since: datetime | None, until: datetime | None, form: Form) -> int:
     sys.stdout.write(table(found, form))
     _say(sys.stderr, *(f"The table is not complete: {why}" for why in silent))
     return 1 if silent else 0
+
+
+def _serve_webhook() -> int:
+    """Answer the API server until asked to end; knows nothing of any buffer but whether it is usable."""
+    configure(os.environ.get("VOLATILE_RSE_LOG", "INFO"), os.environ.get("VOLATILE_RSE_LOG_FORMAT", "text"))
+    cluster, image = KubernetesCluster.connect(), os.environ["VOLATILE_RSE_SIDECAR_IMAGE"]
+    address = every_address(os.environ.get("VOLATILE_RSE_POD_IP", "")), _WEBHOOK_PORT
+    server = WebhookServer(address, _WEBHOOK_PAIR, functools.partial(answered, cluster, image))
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever()
+    return 0
 
 
 def _list_orphans(instance: str | None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import buffer, cluster, golang, grid, helm, installation, pki
+from testbed import buffer, cluster, golang, grid, helm, installation, pki, sidecar
 from testbed.layout import NODE, SITES
 from tests import pages
 
@@ -41,6 +41,7 @@ def test_an_admin_installs_it_and_sees_one_buffer_come_and_go(tmp_path: Path) ->
         "install.md",
         OPERATOR_IMAGE=installation.image(),
         BUFFER_IMAGE=buffer.image(),
+        SIDECAR_IMAGE=sidecar.image(),
         RUCIO=facts.inside,
         ACCOUNT=grid.OPERATOR,
         USERNAME=grid.OPERATOR,

@@ -31,6 +31,7 @@ EXECUTED = {
     ("operations.md", "yaml"): "tests/unit/test_operations_page.py",
     ("user.md", "ipython"): "tests/unit/session/test_user_page.py",
     ("user.md", "python"): "tests/unit/session/test_user_page.py",
+    ("user.md", "yaml"): "tests/unit/test_example.py",
 }
 """Page and language of its blocks -> the test that executes them."""
 

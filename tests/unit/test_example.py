@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from testbed import cluster, demo, installation, session
 from testbed.layout import CHECKOUT
 from testbed.progress import StepError
 from volatile_rse.api.volatilerse import SESSION_LABEL
+from volatile_rse.builders.injection import inject
 from volatile_rse.builders.objects import session_name
+from volatile_rse.reconcile.session_pods import is_gated, is_given
 
 EXAMPLE = CHECKOUT / "examples" / "dimuon"
 
@@ -23,6 +26,7 @@ def read(name: str) -> dict[str, Any]:
 
 WHOLE = read("kustomization.yaml")
 PARTS = {body["kind"]: body for body in map(read, WHOLE["resources"])}
+BY_HAND: dict[str, Any] = yaml.safe_load((EXAMPLE.parent / "by-hand" / "job.yaml").read_text())
 MADE = {entry["name"]: entry["files"] for entry in WHOLE["configMapGenerator"]}
 
 
@@ -32,14 +36,37 @@ def test_every_file_of_it_is_applied() -> None:
 
 
 def test_what_its_pod_mounts_is_made_by_it_or_by_the_operator() -> None:
-    request, job = PARTS["VolatileRSE"], PARTS["Job"]
-    pod = job["spec"]["template"]["spec"]
-    given = session_name(request["metadata"]["name"])
-    maps = {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
-    assert maps == {given, *MADE}
+    given = session_name(PARTS["VolatileRSE"]["metadata"]["name"])
+    template = PARTS["Job"]["spec"]["template"]
     # A generated name would have to be in the Job, which cannot be changed.
     assert WHOLE["generatorOptions"] == {"disableNameSuffixHash": True}
-    assert {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume} == {given}
+    assert mounted(template) == {("configMap", name) for name in MADE}
+    both = {("configMap", given), ("secret", given)}
+    assert mounted(inject(template, "sidecar")) == mounted(template) | both
+    assert mounted(BY_HAND["spec"]["template"]) == mounted(template) | both
+
+
+def test_by_hand_it_is_the_same_session() -> None:
+    labels = [job["spec"]["template"]["metadata"]["labels"] for job in (PARTS["Job"], BY_HAND)]
+    assert labels[0] == labels[1]
+    names = [job["spec"]["template"]["spec"]["containers"][0]["image"] for job in (PARTS["Job"], BY_HAND)]
+    assert names[0] == names[1]
+    assert is_given(BY_HAND["spec"]["template"])
+
+
+def test_the_page_s_job_has_its_session_by_its_label() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "docs" / "user.md").read_text(), re.DOTALL)
+    template = yaml.safe_load(text)["spec"]["template"]
+    assert not is_given(template)
+    whole = inject(template, "sidecar")
+    assert is_given(whole)
+    assert is_gated(whole)
+
+
+def mounted(template: dict[str, Any]) -> set[tuple[str, str]]:
+    volumes = template["spec"]["volumes"]
+    maps = {("configMap", volume["configMap"]["name"]) for volume in volumes if "configMap" in volume}
+    return maps | {("secret", volume["secret"]["secretName"]) for volume in volumes if "secret" in volume}
 
 
 def test_its_pod_is_its_session() -> None:

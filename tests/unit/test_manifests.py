@@ -8,6 +8,10 @@ from typing import Any
 
 import yaml
 
+from volatile_rse.api.injection import INJECTION, TENANT
+from volatile_rse.api.volatilerse import SESSION_LABEL
+from volatile_rse.reconcile.admission import SERVICE
+
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
@@ -25,7 +29,31 @@ def test_the_policies_know_the_operator_by_its_service_account() -> None:
         for condition in policy["spec"].get("matchConditions", [])
         if "userInfo" in condition["expression"]
     ]
-    assert conditions == [f"request.userInfo.username {sign} '{name}'" for sign in ("!=", "!=", "==", "==", "==")]
+    named = [condition for condition in conditions if "username" in condition]
+    assert named == [f"request.userInfo.username {sign} '{name}'" for sign in ("!=", "!=", "==", "==", "==", "==")]
+
+
+def test_policy_and_webhook_mean_the_same_pods() -> None:
+    policies = read("injection-policy.yaml", "MutatingAdmissionPolicy")
+    bindings = read("injection-policy.yaml", "MutatingAdmissionPolicyBinding")
+    (configuration,) = read("injection-webhook.yaml", "MutatingWebhookConfiguration")
+    (hook,) = configuration["webhooks"]
+    for policy, binding in zip(policies, bindings, strict=True):
+        assert policy["metadata"]["name"] == binding["metadata"]["name"] == binding["spec"]["policyName"]
+        constraints = policy["spec"]["matchConstraints"]
+        assert constraints["objectSelector"] == hook["objectSelector"]
+        assert [rule | {"scope": "Namespaced"} for rule in constraints["resourceRules"]] == hook["rules"]
+        assert binding["spec"]["matchResources"]["namespaceSelector"] == hook["namespaceSelector"]
+        assert policy["spec"]["failurePolicy"] == hook["failurePolicy"] == "Ignore"
+    assert hook["namespaceSelector"] == {"matchLabels": {TENANT: "true"}}
+    assert hook["objectSelector"]["matchExpressions"][0]["key"] == SESSION_LABEL
+    names = {body["metadata"]["name"] for body in bindings}
+    assert {configuration["metadata"]["name"]} <= names == set(INJECTION)
+    (service,) = read("injection-webhook.yaml", "Service")
+    assert hook["clientConfig"]["service"]["name"] == service["metadata"]["name"] == SERVICE
+    (roles,) = (role for role in read("operator.yaml", "ClusterRole") if role["metadata"]["name"] == "volatile-rse")
+    rules = [rule for rule in roles["rules"] if rule["apiGroups"] == ["admissionregistration.k8s.io"]]
+    assert [rule["resourceNames"] for rule in rules] == [[configuration["metadata"]["name"]], list(INJECTION)]
 
 
 def test_each_policy_is_in_force() -> None:
@@ -49,8 +77,9 @@ def test_the_policies_of_volumes_and_pods_know_the_namespace_of_the_buffers() ->
     policies = {body["metadata"]["name"]: body["spec"] for body in read("admission.yaml", "ValidatingAdmissionPolicy")}
     said = policies["volatile-rse-volumes"]["validations"][0]["expression"]
     assert f"claimRef.namespace == '{buffers}'" in said
-    said = policies["volatile-rse-pods"]["validations"][0]["expression"]
-    assert f"metadata.namespace == '{buffers}'" in said
+    for policy, sign in (("volatile-rse-pods", "=="), ("volatile-rse-gates", "!=")):
+        said = policies[policy]["matchConditions"][1]["expression"]
+        assert said == f"object.metadata.namespace {sign} '{buffers}'"
     (budget,) = read("operator.yaml", "PodDisruptionBudget")
     assert budget["metadata"]["namespace"] == buffers
 

@@ -13,8 +13,8 @@ import yaml
 from volatile_rse.api.release import IMAGES, fault_of_image, write
 
 ROOT = Path(__file__).parents[2]
-OPERATOR, BUFFER = (
-    f"registry.example.org:5000/vrse/{name}@sha256:{digit * 64}" for name, digit in (("o", "a"), ("b", "1"))
+OPERATOR, BUFFER, SIDECAR = (
+    f"registry.example.org:5000/vrse/{name}@sha256:{digit * 64}" for name, digit in (("o", "a"), ("b", "1"), ("s", "2"))
 )
 
 
@@ -33,16 +33,17 @@ def images_of(body: Any) -> set[str]:
 def test_every_image_of_a_release_is_named_by_its_digest(tmp_path: Path) -> None:
     target = tmp_path / "release"
     done = subprocess.run(
-        [sys.executable, "-m", "volatile_rse.api.release", str(ROOT), str(target), OPERATOR, BUFFER],
+        [sys.executable, "-m", "volatile_rse.api.release", str(ROOT), str(target), OPERATOR, BUFFER, SIDECAR],
         check=True, capture_output=True, text=True, cwd=ROOT / "operator",
     )  # fmt: skip
     assert [Path(line).name for line in done.stdout.splitlines()] == ["crds", "manifests", "charts"]
     bodies = [
         body for path in (target / "manifests").glob("*.yaml") for body in yaml.safe_load_all(path.read_text()) if body
     ]
-    assert images_of(bodies) == {OPERATOR, BUFFER, "unused"}
+    assert images_of(bodies) == {OPERATOR, BUFFER, SIDECAR, "unused"}
     values = yaml.safe_load((target / "charts" / "volatile-rse" / "values.yaml").read_text())
-    assert (values["operatorImage"], values["bufferImage"]) == (OPERATOR, BUFFER)
+    assert [values[f"{name}Image"] for name in ("operator", "buffer", "sidecar")] == [OPERATOR, BUFFER, SIDECAR]
+    assert f"image: '{SIDECAR}'" in (target / "manifests" / "injection-policy.yaml").read_text()
     assert (target / "crds").is_dir()
     assert not [path for path in target.rglob("*") if path.is_file() and ":latest" in path.read_text()]
 
@@ -61,7 +62,7 @@ def test_every_image_of_a_release_is_named_by_its_digest(tmp_path: Path) -> None
 def test_a_release_with_an_image_that_may_be_another_tomorrow_is_refused(tmp_path: Path, name: str) -> None:
     assert fault_of_image(name)
     with pytest.raises(ValueError, match="by its digest"):
-        write(ROOT, tmp_path / "release", OPERATOR, name)
+        write(ROOT, tmp_path / "release", OPERATOR, name, SIDECAR)
     assert not (tmp_path / "release").exists()
 
 
@@ -70,4 +71,4 @@ def test_a_checkout_that_names_another_image_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "checkout" / name).mkdir(parents=True)
     (tmp_path / "checkout/manifests/operator.yaml").write_text(f"image: {IMAGES[0]}\n")
     with pytest.raises(ValueError, match="no manifest names the image volatile-rse/buffer"):
-        write(tmp_path / "checkout", tmp_path / "release", OPERATOR, BUFFER)
+        write(tmp_path / "checkout", tmp_path / "release", OPERATOR, BUFFER, SIDECAR)

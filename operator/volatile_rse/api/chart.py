@@ -25,13 +25,25 @@ _COMMON = {
     r"(?<=VOLATILE_RSE_NAME, value: )volatile-rse": "{{ .Values.name | quote }}",
     "volatile-rse/operator:latest": _image("operatorImage"),
 }
+_GENERAL = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
+_VERSION = f'{{{{ if .Capabilities.APIVersions.Has "{_GENERAL}" }}}}v1{{{{ else }}}}v1beta1{{{{ end }}}}'
+_MUTATING = f"admissionregistration.k8s.io/{_VERSION}"
+"""The version in which the cluster has mutating policies."""
 TEMPLATES: Mapping[str, Mapping[str, str]] = {
     "operator.yaml": {
         **_COMMON,
         "volatile-rse/buffer:latest": _image("bufferImage"),
-        r"(?<=resourceNames: \[)volatile-rse": "{{ .Values.name | quote }}",
+        r"(?<=resourceNames: \[)volatile-rse(?!-)": "{{ .Values.name | quote }}",
         r'(?<=VOLATILE_RSE_NODE_PORTS, value: )"\d+"': "{{ .Values.nodePorts | quote }}",
         r"(?<=resources:)\n +requests: .*": " {{ toJson .Values.resources }}",
+    },
+    "injection-policy.yaml": {
+        "(?<=apiVersion: )admissionregistration.k8s.io/v1beta1": _MUTATING,
+        "volatile-rse/sidecar:latest": _image("sidecarImage").replace(" | quote", ""),
+    },
+    "injection-webhook.yaml": {
+        **{said: instead for said, instead in _COMMON.items() if "namespace: " in said or "operator:" in said},
+        "volatile-rse/sidecar:latest": _image("sidecarImage"),
     },
     "admission.yaml": {
         r"(?<=serviceaccount:)volatile-rse(?=:)": "{{ .Release.Namespace }}",
@@ -44,6 +56,8 @@ TEMPLATES: Mapping[str, Mapping[str, str]] = {
     },
 }
 """What a template says in the place of what a manifest says, for each of them; the keys are regular expressions."""
+_ONLY: Mapping[str, str] = {f"injection-{way}.yaml": way for way in ("policy", "webhook")}
+"""Template -> the way of injection that it is for (templates/_injection.tpl)."""
 
 
 def template(name: str, manifest: str) -> str:
@@ -61,6 +75,8 @@ def template(name: str, manifest: str) -> str:
         if not found:
             message = f"manifests/{name} has nothing like {said}"
             raise ValueError(message)
+    if name in _ONLY:
+        text = f'{{{{- if eq (include "volatile-rse.injection" .) "{_ONLY[name]}" }}}}\n{text}{{{{- end }}}}\n'
     return _NOTE.format(name=name) + text
 
 

@@ -64,6 +64,8 @@ class ClassCondition(StrEnum):
     """Every site that the class has a token for answers, and takes the token for reading."""
     EXPOSURE_USABLE = "ExposureUsable"
     """The public host leads to the buffers' NodePorts, as seen from inside the cluster."""
+    INJECTION_WORKS = "InjectionWorks"
+    """A pod gets by the label of its session alone what the session has, where its namespace is one of a tenant."""
 
 
 class Actor(StrEnum):
@@ -169,6 +171,11 @@ class Reason(StrEnum):
     SITE_UNREACHABLE = "SiteUnreachable"
     SITE_REFUSED = "SiteRefused"
     PUBLIC_HOST_UNREACHABLE = "PublicHostUnreachable"
+    WAITING_FOR_BUFFER = "WaitingForBuffer"
+    BUFFER_USABLE = "BufferUsable"
+    UNKNOWN_VOLATILE_RSE = "UnknownVolatileRSE"
+    NOT_INJECTED = "NotInjected"
+    INJECTION_MISSING = "InjectionMissing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,6 +521,23 @@ REMEDIES: dict[Reason, Remedy] = {
         "See that the class's spec.exposure.publicHost is a node, or forwards to one, and that the range of NodePorts "
         "is open to pods, too (`nc -vz HOST PORT` from one).",
     ),
+    Reason.UNKNOWN_VOLATILE_RSE: Remedy(
+        Actor.USER,
+        "Create the VolatileRSE in this namespace, or name another one by the label volatilerse.io/session of a new "
+        "pod.",
+    ),
+    Reason.NOT_INJECTED: Remedy(
+        Actor.ADMIN,
+        "Give the namespace the label volatilerse.io/tenant=true, and see that the class's condition InjectionWorks is "
+        "True; then the user makes the pod anew. Or the user mounts the Secret and the ConfigMap of the session by "
+        "hand, as docs/user.md has it.",
+    ),
+    Reason.INJECTION_MISSING: Remedy(
+        Actor.ADMIN,
+        "Apply manifests/injection-policy.yaml (`injection: policy` of the chart), for an API server with "
+        "MutatingAdmissionPolicy, or manifests/injection-webhook.yaml (`injection: webhook`). Until then users mount "
+        "Secret and ConfigMap by hand.",
+    ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."
     ),
@@ -628,6 +652,13 @@ MEANINGS: dict[Reason, str] = {
     Reason.SITE_UNREACHABLE: "A permanent site does not answer the operator.",
     Reason.SITE_REFUSED: "A permanent site does not take the token that the class has for it.",
     Reason.PUBLIC_HOST_UNREACHABLE: "The public host of a class does not lead to the cluster's NodePorts.",
+    Reason.WAITING_FOR_BUFFER: "A pod of the session does not start before its buffer is usable (Event of the pod).",
+    Reason.BUFFER_USABLE: "The buffer is usable, and a pod that waited for it may start (Event of the pod).",
+    Reason.UNKNOWN_VOLATILE_RSE: "A pod waits for a VolatileRSE that does not exist (Event of the pod).",
+    Reason.NOT_INJECTED: (
+        "A pod has the label of a session, and nothing that its session has: it is no part of it (Event of the pod)."
+    ),
+    Reason.INJECTION_MISSING: "Pods with the label of a session do not get what their session has.",
 }
 """What each reason says; the message of a condition names the objects."""
 

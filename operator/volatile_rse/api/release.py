@@ -1,4 +1,7 @@
-"""What is released, images by digest: ``python -m volatile_rse.api.release CHECKOUT DIRECTORY OPERATOR BUFFER``."""
+"""What is released, images by digest.
+
+``python -m volatile_rse.api.release CHECKOUT DIRECTORY OPERATOR BUFFER SIDECAR``
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from pathlib import Path
 
 __all__ = ["IMAGES", "fault_of_image", "write"]
 
-IMAGES = ("volatile-rse/operator:latest", "volatile-rse/buffer:latest")
-"""What the manifests call the images of operator and buffer."""
-_VALUES = ("operatorImage", "bufferImage")
+IMAGES = ("volatile-rse/operator:latest", "volatile-rse/buffer:latest", "volatile-rse/sidecar:latest")
+"""What the manifests call the images of operator, buffer and sidecar."""
+_VALUES = ("operatorImage", "bufferImage", "sidecarImage")
 _DIGEST = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
 
 
@@ -28,15 +31,20 @@ def fault_of_image(name: str) -> str:
     return f"{name!r} names no image by its digest, as in registry.example.org/volatile-rse/operator@sha256:…"
 
 
-def write(checkout: Path, directory: Path, operator: str, buffer: str) -> list[Path]:
+def write(checkout: Path, directory: Path, *given: str) -> list[Path]:
     """Write kinds, manifests and chart with these images, and give their folders.
+
+    Parameters
+    ----------
+    given
+        In the order of ``IMAGES``.
 
     Raises
     ------
     ValueError
         An image is not named by its digest, or a manifest names none.
     """
-    images = dict(zip(IMAGES, (operator, buffer), strict=True))
+    images = dict(zip(IMAGES, given, strict=True))
     if faults := [fault for name in images.values() if (fault := fault_of_image(name))]:
         raise ValueError("; ".join(faults))
     folders = [directory / name for name in ("crds", "manifests", "charts")]
@@ -60,7 +68,7 @@ def write(checkout: Path, directory: Path, operator: str, buffer: str) -> list[P
 
 if __name__ == "__main__":
     try:
-        for written in write(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]):
+        for written in write(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]):
             print(written)  # noqa: T201 - a command
     except (ValueError, FileExistsError) as error:
         sys.exit(str(error))

@@ -33,6 +33,7 @@ from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.drain import drain_state, make_drain
 from volatile_rse.reconcile.faults import failed, problem_of
+from volatile_rse.reconcile.injection import WELL, problems_of_injection
 from volatile_rse.reconcile.reading import read_class, read_connection, status_of
 from volatile_rse.reconcile.sites import site_access
 from volatile_rse.reconcile.world import World
@@ -213,13 +214,20 @@ def _node_port(service: Object | None) -> int | None:
     return next((entry.get("nodePort") for entry in ports if entry.get("port") == DAVS_PORT), None)
 
 
+def _injection(seen: Seen) -> Finding:
+    problems = problems_of_injection(seen.world.cluster, seen.world.settings)
+    return Finding(ClassCondition.INJECTION_WORKS, problems, WELL)
+
+
 Probe = Callable[[Seen], Finding]
+
 
 _PROBES: Mapping[ClassCondition, Probe] = {
     ClassCondition.CONFIGURATION_VALID: _configuration,
     ClassCondition.CATALOGUE_USABLE: _catalogue,
     ClassCondition.SITES_USABLE: _sites,
     ClassCondition.EXPOSURE_USABLE: _exposure,
+    ClassCondition.INJECTION_WORKS: _injection,
 }
 
 

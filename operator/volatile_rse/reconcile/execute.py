@@ -82,6 +82,7 @@ from volatile_rse.reconcile.reading import (
     to_revoke,
     uid_of,
 )
+from volatile_rse.reconcile.session_authorities import session_authorities
 from volatile_rse.reconcile.truths import cleared
 from volatile_rse.reconcile.usage import quarantined_of, share_of, usage_of, usage_of_others
 from volatile_rse.reconcile.world import World
@@ -322,13 +323,13 @@ class _Hand:
     # The session.
 
     def issue_session(self, _effect: do.IssueSession) -> None:
-        claim, bundle = self._spec.claims[0], self._world.authority.bundle()
+        claim = self._spec.claims[0]
         self._issue(session_secret(self._spec, session_token(self._world, self._record)))
         secret = self._cluster.get(Ref("Secret", claim.namespace, session_name(claim.name)))
         if secret is None or not is_of_claim(secret, claim.uid):
             # Gone again, or somebody else's: the next look tells.
             return
-        authorities = {"ca.crt": bundle, self._world.hashed_name(bundle): bundle}
+        authorities = session_authorities(self._world, self._spec.class_snapshot)
         inputs = self._facts.frozen
         if inputs is None:
             found = self._cluster.get(self._ref(Piece.INPUTS))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from volatile_rse.api.injection import INJECTION
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import KINDS, RECORD, session_name
 from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Ref, Scope, nothing
+from volatile_rse.reconcile.session_pods import secrets_of
 
 __all__ = ["lasts", "scopes"]
 
@@ -36,7 +38,7 @@ _STATUS = ("phase", "reason", "conditions", "containerStatuses", "initContainerS
 
 
 def scopes(settings: Settings) -> tuple[Scope, ...]:
-    """Give what is watched: our kinds, namespaces, the pods of sessions, and what buffers are made of."""
+    """Give what is watched: our kinds, namespaces, the pods of sessions, what buffers are made of, and the webhook."""
     buffers = (Scope(kind, settings.buffers, RECORD) for kind in sorted(set(KINDS.values())))
     return (
         *(Scope(kind, concerns=_given if kind == "VolatileRSE" else nothing) for kind in _OWN),
@@ -44,6 +46,7 @@ def scopes(settings: Settings) -> tuple[Scope, ...]:
         *buffers,
         Scope("PersistentVolume", label=RECORD),
         Scope("Pod", label=SESSION_LABEL, prune=_pod, concerns=_given_to_pod),
+        Scope("MutatingWebhookConfiguration", name=INJECTION[0]),
     )
 
 
@@ -82,7 +85,10 @@ def _pod(body: Object) -> Object:
         {key: entry[key] for key in ("name", "restartPolicy", "restartPolicyRules") if key in entry}
         for entry in spec.get("containers") or ()
     ]
-    bound = {key: spec[key] for key in ("nodeName", "restartPolicy", "tolerations") if key in spec}
+    kept_of_spec = ("nodeName", "restartPolicy", "schedulingGates", "tolerations")
+    bound = {key: spec[key] for key in kept_of_spec if key in spec}
+    # Whichever way it gets a Secret: its name is all that is asked.
+    bound["volumes"] = [{"secret": {"secretName": name}} for name in sorted(secrets_of(body))]
     return {
         "apiVersion": body["apiVersion"],
         "kind": body["kind"],

@@ -29,9 +29,11 @@ from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.ports.telemetry import Holding, Whose
+from volatile_rse.reconcile.admission import keep_certificate
 from volatile_rse.reconcile.class_status import ClassProbes
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
+from volatile_rse.reconcile.gates import Gates
 from volatile_rse.reconcile.holding import release_unused
 from volatile_rse.reconcile.lease import LeaseLostError, guarded
 from volatile_rse.reconcile.queue import KeyedQueue, Owner
@@ -150,9 +152,11 @@ class Service:
     ) -> None:
         self._world = world
         self._check = check
+        self._awake = awake
         self._reconciler = Reconciler(world, guarded(execute, check, awake))
         self._connections = Connections(world)
         self._probes = ClassProbes(world, self._connections)
+        self._gates = Gates(world.cluster, world.clock.now)
         slow = -(-threads // 3)
         # An owner whose visits take long leaves a thread to others.
         self._queue = KeyedQueue(owner_of=self._owner_of, most=max(threads - 1, 1), most_slow=max(slow - 1, 1))
@@ -191,6 +195,7 @@ class Service:
             threading.Thread(target=self._searches, name="search", daemon=True),
             threading.Thread(target=self._tries, name="classes", daemon=True),
         ]
+        self._threads.append(threading.Thread(target=self._opens, name="gates", daemon=True))
 
     def start(self) -> None:
         """Start the threads."""
@@ -206,6 +211,7 @@ class Service:
         self._stirred.set()
         self._class_changed.set()
         self._queue.close()
+        self._gates.close()
         until = time.monotonic() + _PATIENCE
         for thread in self._threads:
             thread.join(timeout=max(until - time.monotonic(), 0))
@@ -219,6 +225,7 @@ class Service:
 
     def saw(self, kind: str, body: Object) -> None:
         """Take note of an object that has appeared, changed or gone."""
+        self._gates.saw(kind, body)
         match kind:
             case "VolatileRSE":
                 record_id = self._learn(body)
@@ -231,6 +238,9 @@ class Service:
                 self._class_changed.set()
                 if "deletionTimestamp" in body["metadata"]:
                     self._stirred.set()
+            case "MutatingWebhookConfiguration":
+                # Until it has a certificate, pods of sessions start with nothing.
+                self._stirred.set()
             case "Namespace":
                 self._visit_soon(self._known_in(body["metadata"]["name"]))
             case _:
@@ -344,6 +354,14 @@ class Service:
             self._stirred.wait(self._interval)
             self._stirred.clear()
 
+    def _opens(self) -> None:
+        while (key := self._gates.take()) is not None:
+            self._part("gates", self._look_at_pods, key)
+
+    def _look_at_pods(self, key: tuple[str, str]) -> None:
+        self._awake()
+        self._gates.look(key)
+
     def _searches(self) -> None:
         while not self._stopping.is_set():
             self._part("search", self.search)
@@ -404,6 +422,8 @@ class Service:
         self._world.telemetry.waiting(self._queue.due(), self._queue.lateness())
         self._world.telemetry.held(found.holdings)
         self._part("node ports", self._count_ports, records)
+        self._part("gates", self._gates.sweep)
+        self._part("webhook", keep_certificate, self._world)
         for name, uid in found.expired:
             self._part("records", self._expire, name, uid)
         self._part("records", self._thin, found.closed)

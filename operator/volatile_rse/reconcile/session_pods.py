@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from volatile_rse.api.injection import GATE
+from volatile_rse.api.volatilerse import SESSION_LABEL
+from volatile_rse.builders.objects import session_name
 from volatile_rse.domain.session import JobRef
 from volatile_rse.domain.times import later, when
 
-__all__ = ["has_come", "is_awaited", "is_over", "jobs_of", "of_session"]
+__all__ = ["has_come", "is_awaited", "is_gated", "is_given", "is_over", "jobs_of", "of_session", "secrets_of"]
 
 _OVERDUE = timedelta(minutes=2)
 _OFFLOADED = "virtual-node.interlink/no-schedule"
@@ -37,6 +40,46 @@ def of_session(pods: Iterable[Object], ready_at: str | None, now: datetime) -> t
         A pod whose deletion is overdue by minutes runs on a dead node, if anywhere; but not one of a virtual node.
     """
     return tuple(pod for pod in pods if not _ended_before(pod, ready_at) and not _is_lost(pod, now))
+
+
+def is_given(pod: Object) -> bool:
+    """Tell whether a pod gets its session's Secret, by injection or by hand; without it, it is nobody's session."""
+    name = (pod["metadata"].get("labels") or {}).get(SESSION_LABEL, "")
+    return session_name(name) in secrets_of(pod)
+
+
+def is_gated(pod: Object) -> bool:
+    """Tell whether a pod waits for its buffer by our gate."""
+    return any(entry.get("name") == GATE for entry in _entries(_part(pod, "spec"), "schedulingGates"))
+
+
+def secrets_of(pod: Object) -> frozenset[str]:
+    """Name the Secrets that a pod mounts, or has variables of."""
+    return frozenset(name for name in _secrets(_part(pod, "spec")) if isinstance(name, str))
+
+
+def _secrets(spec: Object) -> Iterator[object]:
+    for volume in _entries(spec, "volumes"):
+        yield _part(volume, "secret").get("secretName")
+        for source in _entries(_part(volume, "projected"), "sources"):
+            yield _part(source, "secret").get("name")
+    for kind in ("initContainers", "containers"):
+        for container in _entries(spec, kind):
+            for source in _entries(container, "envFrom"):
+                yield _part(source, "secretRef").get("name")
+            for entry in _entries(container, "env"):
+                yield _part(_part(entry, "valueFrom"), "secretKeyRef").get("name")
+
+
+def _part(body: Object, key: str) -> Object:
+    """Give a part of what somebody else has made; one that is none is empty."""
+    found = body.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _entries(body: Object, key: str) -> Iterator[Object]:
+    found = body.get(key)
+    return (entry for entry in (found if isinstance(found, list) else ()) if isinstance(entry, Mapping))
 
 
 def is_over(pod: Object) -> bool:

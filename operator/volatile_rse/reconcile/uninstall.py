@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from volatile_rse.api.injection import INJECTION
 from volatile_rse.builders.objects import DISCARDED, FINALIZER, IN_USE, KINDS, MANAGED, RECORD, discarded_name
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Cluster, Object, Ref
 from volatile_rse.ports.errors import PortError
+from volatile_rse.reconcile.gates import release_gates
 from volatile_rse.reconcile.holding import without
 from volatile_rse.reconcile.reading import is_closed, owner_of, record_id_of, spec_of, status_of
 
-__all__ = ["Stake", "release_all", "stakes_of"]
+__all__ = ["Stake", "end_injection", "release_all", "stakes_of"]
 
+_BINDINGS = ("MutatingAdmissionPolicyBinding.v1", "MutatingAdmissionPolicyBinding.v1beta1")
 _KINDS = ("VolatileRSE", "RSERecord", "VolatileRSEClass", "RucioConnection")
 
 
@@ -57,11 +60,14 @@ def _stake(cluster: Cluster, settings: Settings, body: Object) -> Stake:
 def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...]) -> None:
     """Keep the volumes of unsafe outputs, and let every object go that no other operator's buffer needs.
 
+    First of all pods get no gate any more, and those that have one lose it: nobody would take it away.
+
     Raises
     ------
     PortError
         The first object that could not be let go; the others are.
     """
+    end_injection(cluster)
     for stake in stakes:
         if stake.volume:
             policy = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
@@ -83,6 +89,15 @@ def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...])
                 failed.append(error)
     if failed:
         raise failed[0]
+
+
+def end_injection(cluster: Cluster) -> None:
+    """Have the API server put no gate on any pod, and let the pods start that have one."""
+    bindings = [Ref(kind, None, name) for kind in _BINDINGS for name in INJECTION]
+    for ref in (Ref("MutatingWebhookConfiguration", None, INJECTION[0]), *bindings):
+        if (body := cluster.get(ref)) is not None:
+            cluster.delete(ref, body["metadata"]["uid"])
+    release_gates(cluster)
 
 
 def _needed_by_others(cluster: Cluster, settings: Settings) -> set[tuple[str, str | None, str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from tests.unit.reconcile.small_world import CLUSTER_AUTHORITY
+from tests.unit.reconcile.small_world import CLUSTER_AUTHORITY, given
 from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.clock import FakeClock
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
@@ -258,7 +258,7 @@ class Two:
         if job is None:
             if equipped and not session.wrote and "deletionTimestamp" not in namespace["metadata"]:
                 metadata = {"namespace": session.name, "name": "job", "labels": {SESSION_LABEL: "run"}}
-                self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}})
+                self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": given("run")})
         elif not session.wrote and self._started(session):
             for path in (*FILES, "other/c"):
                 session.buffer.write(session.uid, path, path.encode())

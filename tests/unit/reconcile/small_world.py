@@ -18,8 +18,10 @@ from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
 from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.injection import TENANT
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.api.volatilerseclass import SITE_TOKENS, VolatileRSEClassSpec
+from volatile_rse.builders.injection import inject
 from volatile_rse.builders.objects import (
     KINDS,
     agent_host,
@@ -57,6 +59,12 @@ REQUEST = Ref("VolatileRSE", "alice", "run")
 OUT = Did("user.alice", "out")
 LOGIN = {"username": "ops", "password": "secret", "server": "https://rucio.example.org"}
 Apply = Callable[[World, Connections, Facts, do.Effect], None]
+
+
+def given(name: str) -> dict[str, Any]:
+    """Give a pod its session's Secret, as injection does for a pod that does not wait."""
+    secret = {"secretName": session_name(name), "optional": True}
+    return {"volumes": [{"name": "volatilerse-token", "secret": secret}]}
 
 
 class Killed(BaseException):
@@ -143,6 +151,8 @@ class Small:
         self.settings = Settings(
             name="test", instance=f"test.{self.cluster.identity()}", namespace="ops", buffers="bufs", buffer_image="b:1"
         )
+        self.cluster.merge(Ref("Namespace", None, "bufs"), {"metadata": {"labels": {TENANT: "true"}}})
+        self.cluster.mutate = lambda body: inject(body, "sidecar:1") if body["kind"] == "Pod" else body
         tokens = {f"site-{letter}.example.org": "token" for letter in "ab"}
         made: list[tuple[str, str, dict[str, Any]]] = [
             ("Secret", "login", {"stringData": LOGIN}),
@@ -194,7 +204,7 @@ class Small:
 
     def start_pod(self) -> None:
         metadata = {"namespace": "alice", "name": "job", "labels": {SESSION_LABEL: REQUEST.name}}
-        spec = {"restartPolicy": "Never", "containers": [{"name": "analysis"}]}
+        spec = {"restartPolicy": "Never", "containers": [{"name": "analysis"}], **given(REQUEST.name)}
         self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
     def begin(self) -> None:

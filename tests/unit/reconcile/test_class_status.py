@@ -15,6 +15,7 @@ from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.adapters.fake_cluster import play_controllers
 from volatile_rse.api.agent import DAVS_PORT
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.injection import TENANT
 from volatile_rse.domain.naming import drain_name
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import UnreachableError
@@ -74,6 +75,7 @@ def test_a_class_is_ready_once_all_that_it_offers_was_tried(trial: Trial) -> Non
         "CatalogueUsable": "True",
         "SitesUsable": "True",
         "ExposureUsable": "Unknown",
+        "InjectionWorks": "True",
     }
     assert trial.conditions()["Ready"]["message"].startswith("ExposureUsable: The empty server")
     play_controllers(trial.small.cluster)
@@ -113,6 +115,14 @@ def _silent_rucio(trial: Trial) -> None:
 
 def _no_secret(trial: Trial) -> None:
     trial.small.cluster.merge(CLASS, {"spec": {"siteCredentials": {"secretName": "none"}}})
+
+
+def _without_injection(trial: Trial) -> None:
+    trial.small.cluster.mutate = lambda body: body
+
+
+def _untried_injection(trial: Trial) -> None:
+    trial.small.cluster.merge(Ref("Namespace", None, "bufs"), {"metadata": {"labels": {TENANT: None}}})
 
 
 def _refused(trial: Trial) -> None:
@@ -159,6 +169,8 @@ def _shut(trial: Trial) -> None:
         (_silent_site, "SitesUsable", "SiteUnreachable", "site-b.example.org"),
         (_ended, "SitesUsable", "SiteRefused", "a token that ended at 1970-01-01T00:00:01Z"),
         (_odd_token, "SitesUsable", "CredentialInvalid", "site-a.example.org is no token"),
+        (_without_injection, "InjectionWorks", "InjectionMissing", "does not get what its session has"),
+        (_untried_injection, "InjectionWorks", "InjectionMissing", "Namespace bufs lacks the label"),
         (_no_grant, "ConfigurationValid", "ConfigurationInvalid", "grants[0]"),
         (_shut, "ExposureUsable", "PublicHostUnreachable", "connection refused"),
     ],

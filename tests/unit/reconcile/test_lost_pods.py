@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.unit.reconcile.small_world import Small
+from tests.unit.reconcile.small_world import Small, given
 from volatile_rse.ports.cluster import Ref
 
 JOB = Ref("Pod", "alice", "job")
@@ -65,7 +65,7 @@ def test_a_pod_that_runs_beside_a_lost_one_keeps_the_session() -> None:
     small = terminating()
     body = small.cluster.get(JOB) or {}
     metadata = {"namespace": "alice", "name": "again", "labels": body["metadata"]["labels"]}
-    small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}})
+    small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": given("run")})
     small.step()
     small.clock.turn(timedelta(minutes=10))
     for _ in range(5):

@@ -29,10 +29,13 @@ from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.cached_cluster import CachedCluster
 from volatile_rse.adapters.kubernetes import RESOURCES
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.injection import GATE
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import session_name
 from volatile_rse.ports.cluster import Listing, Object, Ref, Scope, Source, WatchEvent
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.authority import stored_authority
+from volatile_rse.reconcile.class_status import ClassProbes
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.gather import stages
 from volatile_rse.reconcile.lease import Lease
@@ -161,6 +164,10 @@ class Bounded(Source):
         self._check("create", body["kind"], body["metadata"].get("namespace"))
         return self._cluster.create(body)
 
+    def admitted(self, body: Object) -> Object:
+        self._check("create", body["kind"], body["metadata"].get("namespace"))
+        return self._cluster.admitted(body)
+
     def apply(self, body: Object) -> Object:
         # Of an object that is not there the API server wants both.
         for verb in ("patch", "create"):
@@ -197,6 +204,7 @@ def swept(small: Small) -> None:
     world = small.world()
     service = Service(world)
     service.sweep()
+    ClassProbes(world, Connections(world)).probe()
     search(world, Connections(world), small.settings.instance)
     stored_authority(world.cluster, small.settings, LocalAuthority.create)
     lease = Lease(world.cluster, small.settings, "one", lambda: None)
@@ -223,6 +231,16 @@ def left_alone(small: Small) -> None:
     small.cluster.merge(ref, {"metadata": {"ownerReferences": None}})
     small.end_pod()
     small.until(lambda: small.cluster.get(ref) is None)
+
+
+def has_injection(small: Small) -> None:
+    """Have the API server ask a webhook and follow a policy, and a pod that waits."""
+    hook = {"name": "session.volatilerse.io", "clientConfig": {"service": {"name": "volatile-rse-webhook"}}}
+    for kind in ("MutatingWebhookConfiguration", "MutatingAdmissionPolicyBinding.v1beta1"):
+        small.cluster.create({"kind": kind, "metadata": {"name": "volatile-rse-session"}, "webhooks": [hook]})
+    metadata = {"namespace": TENANT, "name": "waits", "labels": {SESSION_LABEL: "run"}}
+    spec = {"schedulingGates": [{"name": GATE}]}
+    small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
 
 def awaits_a_job() -> None:
@@ -269,6 +287,7 @@ def test_the_account_may_do_what_the_operator_does_and_nothing_else(monkeypatch:
     small.begin()
     small.write("kept/a")
     made_again(small)
+    has_injection(small)
     swept(small)
     left_alone(small)
     looked_at_in_vain(monkeypatch)

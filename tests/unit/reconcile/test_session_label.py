@@ -26,7 +26,7 @@ LONG = "n" * (LONGEST_NAME + 1)
 
 def pod(small: Small, labels: Mapping[str, str], namespace: str = "alice") -> None:
     metadata = {"namespace": namespace, "name": "job", "labels": labels}
-    spec = {"restartPolicy": "Never", "containers": [{"name": "analysis"}]}
+    spec = {"restartPolicy": "Never", "containers": [{"name": "analysis"}], **small_world.given("run")}
     small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
 

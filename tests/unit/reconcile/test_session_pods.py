@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.reconcile.small_world import REQUEST, Small
+from tests.unit.reconcile.small_world import REQUEST, Small, given
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.ports.cluster import Ref
@@ -139,7 +139,7 @@ def start(small: Small, *containers: str, name: str = "job", job: str = JOB.name
         "namespace": "alice", "name": name, "labels": {SESSION_LABEL: REQUEST.name}, "ownerReferences": [owner],
     }  # fmt: skip
     names = [{"name": each} for each in containers or ("analysis",)]
-    spec = {"restartPolicy": "Never", "containers": names}
+    spec = {"restartPolicy": "Never", "containers": names, **given(REQUEST.name)}
     small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
 

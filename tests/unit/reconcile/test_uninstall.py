@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.api.injection import GATE
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import discarded_name
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.uninstall import release_all, stakes_of
@@ -78,3 +80,22 @@ def test_a_class_that_goes_takes_no_new_session() -> None:
     assert ready["reason"] == "UnknownClass"
     assert "VolatileRSEClass standard is being deleted and takes no new sessions. USER must act" in ready["message"]
     assert not small.record
+
+
+def test_no_pod_waits_for_an_operator_that_is_removed() -> None:
+    small = Small()
+    bindings = [
+        Ref(kind, None, name)
+        for kind in ("MutatingAdmissionPolicyBinding.v1beta1", "MutatingWebhookConfiguration")
+        for name in ("volatile-rse-session", "somebody-else")
+    ]
+    for ref in bindings:
+        small.cluster.create({"apiVersion": "v1", "kind": ref.kind, "metadata": {"name": ref.name}})
+    metadata = {"namespace": "alice", "name": "job", "labels": {SESSION_LABEL: "run"}}
+    spec = {"schedulingGates": [{"name": GATE}]}
+    small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    release_all(small.cluster, small.settings, ())
+    assert [ref.name for ref in bindings if small.cluster.get(ref)] == ["somebody-else"] * 2
+    assert not (small.cluster.get(Ref("Pod", "alice", "job")) or {})["spec"].get("schedulingGates")
+    deleted = [write.ref.kind for write in small.cluster.journal if write.verb in {"delete", "merge"}]
+    assert deleted[-1] == "Pod", "a pod that came meanwhile would have a gate again"

@@ -32,7 +32,7 @@ from volatile_rse.reconcile.reading import (
     texts_of,
     uid_of,
 )
-from volatile_rse.reconcile.session_pods import is_awaited, jobs_of
+from volatile_rse.reconcile.session_pods import is_awaited, is_given, jobs_of
 
 __all__ = ["session", "storage"]
 
@@ -159,9 +159,12 @@ def _pods(look: Look, *, deleting: bool) -> Sequence[Mapping[str, Any]]:
     wanted = "Pod", look.claim.namespace, {SESSION_LABEL: name}
     if deleting or look.record.status.session.ended_at is not None:
         # The session is over, whatever runs: nothing waits for a list that cannot be read.
-        return look.ask(look.world.cluster.list, *wanted) or ()
-    # Outside any tolerance: a list that cannot be read is not an empty one.
-    return look.world.cluster.list(*wanted)
+        found = look.ask(look.world.cluster.list, *wanted) or ()
+    else:
+        # Outside any tolerance: a list that cannot be read is not an empty one.
+        found = look.world.cluster.list(*wanted)
+    # One that has not got what the session has, nor waits for it, does nothing in it.
+    return tuple(pod for pod in found if is_given(pod))
 
 
 def _awaited_job(look: Look, seen: Mapping[JobRef, int]) -> str:
