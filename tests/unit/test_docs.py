@@ -86,7 +86,7 @@ def test_every_block_of_a_page_is_executed_by_a_test() -> None:
     assert {(page, language) for page, language in fences if language not in SHOWN} == set(EXECUTED)
 
 
-@pytest.mark.parametrize(("page", "module"), {(page, module) for (page, _), module in EXECUTED.items()})
+@pytest.mark.parametrize(("page", "module"), sorted({(page, module) for (page, _), module in EXECUTED.items()}))
 def test_the_test_of_a_page_reads_that_page(page: str, module: str) -> None:
     assert f'"{page}"' in (ROOT / module).read_text()
 

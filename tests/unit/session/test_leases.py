@@ -85,13 +85,13 @@ def test_the_longest_is_what_a_buffer_takes() -> None:
 @pytest.mark.usefixtures("objects")
 @pytest.mark.parametrize(
     ("job", "host", "wanted"),
-    [("4711", "n1", "slurm-4711"), ("", "n1.site", f"n1.site-{os.getpid()}"), ("", "_" * 80, f"{os.getpid()}")],
+    [("4711", "n1", "slurm-4711"), ("", "n1.site", "n1.site-{pid}"), ("", "_" * 80, "{pid}")],
 )
 def test_it_is_named_after_its_job(job: str, host: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", job)
     monkeypatch.setattr(socket, "gethostname", lambda: host)
     name = vrse.current().lease().name
-    assert (name, fault_of_lease_name(name)) == (wanted, "")
+    assert (name, fault_of_lease_name(name)) == (wanted.format(pid=os.getpid()), "")
 
 
 def test_a_session_of_an_older_operator_knows_none(objects: Objects) -> None:
