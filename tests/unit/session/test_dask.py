@@ -83,6 +83,17 @@ def test_a_folder_without_room_is_told(elsewhere: carried.Carried, monkeypatch: 
         carried.unpack(elsewhere)
 
 
+def test_a_client_outside_the_cluster_gives_the_public_address(
+    objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = {"VRSE_PUBLIC_ROOT_URL": "root://node:31094", "VRSE_PUBLIC_DAVS_URL": "https://node:30443"}
+    objects.write_config(changed=public)
+    monkeypatch.setenv("VRSE_ADDRESS", "public")
+    packed = carried.pack(mounted())
+    assert packed.config["VRSE_DAVS_URL"] == public["VRSE_PUBLIC_DAVS_URL"]
+    assert packed.config["VRSE_ROOT_URL"] == public["VRSE_PUBLIC_ROOT_URL"]
+
+
 @pytest.mark.usefixtures("objects")
 def test_the_token_is_not_shown(small_buffer: SmallBuffer) -> None:
     packed = carried.pack(mounted())
