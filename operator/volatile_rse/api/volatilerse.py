@@ -24,6 +24,7 @@ from volatile_rse.api.schema import (
     Scope,
     cel,
 )
+from volatile_rse.api.text import Words
 
 __all__ = [
     "LONGEST_NAME",
@@ -294,8 +295,18 @@ class OutputStatus(ApiModel):
     """Files that Rucio knows on the buffer."""
     safe: Count = 0
     """Files that are verified and held at their destination."""
+    bytes: Count = 0
+    """Size of all of them."""
     bytes_at_risk: Count = 0
     """Size of those that are not safe yet."""
+    dataset: Annotated[str, Field(max_length=276)] | None = None
+    """DID of the dataset that they are attached to."""
+    rses: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=8)] | None = None
+    """Where they are kept."""
+    rule: Annotated[str, Field(max_length=64)] | None = None
+    """Id of the rule that holds them there."""
+    rule_state: Annotated[str, Field(max_length=32)] | None = None
+    """What Rucio says of that rule, as far as it was asked: OK once it holds every file of this session."""
 
 
 class EntryStatus(ApiModel):
@@ -359,6 +370,8 @@ class VolatileRSEStatus(ApiModel):
     """Inputs and outputs that were added while the session lived, and inputs that were removed."""
     unmatched: UnmatchedStatus | None = None
     """Files of the outbox and of the publish directory that no output takes."""
+    exceptions: Annotated[list[Words], Field(max_length=20)] | None = None
+    """What was lost, discarded or left behind in the end; of more, the last entry says how many the record has."""
     conditions: (
         Annotated[
             list[Condition],

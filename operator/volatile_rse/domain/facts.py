@@ -319,6 +319,8 @@ class Facts:
     """Output -> files without an AVAILABLE replica on every chosen RSE."""
     unlocked: frozenset[str] | None = None
     """Outputs whose rule is missing, not OK, or ends too early."""
+    held_by: Mapping[str, str] = field(default_factory=dict)
+    """Of all others of which something is there: the rule that holds it."""
     rules: Mapping[str, RuleState] = field(default_factory=dict)
     """Of those, the rules that are there while every file is."""
     found_again: frozenset[Did] = frozenset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from volatile_rse.api.agent import OutputTotals, Report
 from volatile_rse.api.conditions import REMEDIES, Actor, Condition, ConditionType, Reason, Status
@@ -13,6 +14,7 @@ from volatile_rse.api.volatilerse import (
     SESSION_LABEL,
     Endpoint,
     InputStatus,
+    Output,
     OutputStatus,
     UnmatchedStatus,
     VolatileRSEStatus,
@@ -23,7 +25,7 @@ from volatile_rse.domain.entries import entries_of
 from volatile_rse.domain.facts import Facts, Record
 from volatile_rse.domain.leases import is_held_by_lease, odd_leases
 from volatile_rse.domain.lifetime import latest_end, limits_of, warns_at
-from volatile_rse.domain.outputs import at_risk, empty_outputs, sealed_files, taken_paths
+from volatile_rse.domain.outputs import at_risk, chosen_of, empty_outputs, sealed_files, taken_paths
 from volatile_rse.domain.plan import Plan
 from volatile_rse.domain.problems import Problem, problem_of_name
 from volatile_rse.domain.serving import is_usable
@@ -119,6 +121,8 @@ _SHOWN = 20
 """Paths that a warning names."""
 _PATH = 200
 """Characters of a path that a warning names."""
+_RULE, _RULE_STATE = 64, 32
+"""Characters."""
 _NONE = OutputTotals(claim="none")
 
 
@@ -169,6 +173,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         outputs=None if record is None else outputs_of(facts, record),
         entries=None if record is None or facts.unseen is not None else entries_of(facts, record),
         unmatched=_unmatched(facts),
+        exceptions=None if record is None else _exceptions(record),
         conditions=conditions,
     )
 
@@ -538,6 +543,17 @@ def _missed(facts: Facts, record: Record) -> Problem | None:
     return Problem(Reason.UNMATCHED_FILES, said)
 
 
+def _exceptions(record: Record) -> list[str] | None:
+    """Tell what was lost or left behind, to who may read no record."""
+    outcome = record.status.outcome
+    if outcome is None:
+        return None
+    told = list(outcome.exceptions)
+    if len(told) <= _SHOWN:
+        return told
+    return [*told[: _SHOWN - 1], f"{len(told) - _SHOWN + 1} more entries: RSERecord {record.name} has them"]
+
+
 def _unmatched(facts: Facts) -> UnmatchedStatus | None:
     if facts.report is None or not facts.report.knows:
         return None
@@ -713,7 +729,7 @@ def outputs_of(facts: Facts, record: Record) -> list[OutputStatus] | None:
         # What another volume has is told once the loss is written down, which counts what was told before.
         return None
     if facts.outputs is None and facts.report is not None and record.status.session.ended_at is None:
-        return _written(facts.report, record)
+        return _written(facts, facts.report, record)
     sent = facts.copies is None or any(copy.state == "verified" for copy in facts.copies)
     if facts.outputs is None or (facts.unsafe is None and sent):
         # Nothing is said to be less safe than it was because nobody has asked just now.
@@ -737,17 +753,43 @@ def outputs_of(facts: Facts, record: Record) -> list[OutputStatus] | None:
                 sealed=len(files),
                 registered=sum(file.did in known for file in files),
                 safe=len(files) - len(unsafe),
+                bytes=max(totals.get(output.name, _NONE).bytes, sum(file.bytes for file in files)),
                 bytes_at_risk=risk,
+                **_kept_in(facts, record, output),
             )
         )
     return entries
 
 
-def _written(report: Report, record: Record) -> list[OutputStatus]:
+def _kept_in(facts: Facts, record: Record, output: Output) -> dict[str, Any]:
+    """Say where an output goes, and what holds it there: also what was told before, while nobody asks."""
+    told = {} if facts.request is None else {entry.name: entry for entry in facts.request.outputs}
+    before, rule = told.get(output.name), facts.rules.get(output.name)
+    held = (None, None) if before is None else (before.rule, before.rule_state)
+    if (held_by := facts.held_by.get(output.name)) is not None:
+        held = (held_by, "OK")
+    elif rule is not None:
+        held = (rule.id, rule.state)
+    return {
+        "dataset": f"{output.scope}:{output.dataset}",
+        "rses": chosen_of(record.status).get(output.name),
+        "rule": None if held[0] is None else visible(held[0], _RULE),
+        "rule_state": None if held[1] is None else visible(held[1], _RULE_STATE),
+    }
+
+
+def _written(facts: Facts, report: Report, record: Record) -> list[OutputStatus]:
     """Tell what the session has written so far."""
     totals = _output_totals(report)
     return [
-        OutputStatus(name=output.name, files=total.files, open=total.open, bytes_at_risk=total.bytes)
+        OutputStatus(
+            name=output.name,
+            files=total.files,
+            open=total.open,
+            bytes=total.bytes,
+            bytes_at_risk=total.bytes,
+            **_kept_in(facts, record, output),
+        )
         for output in record.spec.claims[0].request.outputs
         for total in (totals.get(output.name, _NONE),)
     ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.reconcile.small_world import OUT, REQUEST, Small
@@ -8,6 +10,11 @@ from volatile_rse.api.agent import OutputState
 
 def _status(small: Small) -> dict[str, object]:
     return dict((small.cluster.get(REQUEST) or {}).get("status") or {})
+
+
+def _listed(small: Small, key: str) -> list[Any]:
+    found: Any = _status(small)[key]
+    return list(found)
 
 
 def _running(small: Small) -> Small:
@@ -228,3 +235,48 @@ def test_a_published_file_that_is_refused_does_not_keep_the_session_from_its_end
     small.until(lambda: small.is_kept("kept/b"))
     assert small.truth["phase"] == "Keeping"
     assert f"LOST: {lost}" in small.condition("OutputsSafe")["message"]
+
+
+def test_the_status_is_the_receipt_datasets_rules_files_and_what_was_left() -> None:
+    small = _running(Small())
+    small.write("kept/a", "kept/b", "left")
+    small.end_pod()
+    small.until(small.is_closed)
+    (rule,) = small.catalogue.rules(OUT)
+    (told,) = _listed(small, "outputs")
+    assert told == {
+        "name": "kept",
+        "files": 2,
+        "open": 0,
+        "sealed": 2,
+        "registered": 2,
+        "safe": 2,
+        "bytes": len("kept/a") + len("kept/b"),
+        "bytesAtRisk": 0,
+        "dataset": str(OUT),
+        "rses": ["SITE-B"],
+        "rule": rule,
+        "ruleState": "OK",
+    }
+    (exception,) = _listed(small, "exceptions")
+    assert str(exception).startswith("unmatched: left")
+
+
+def test_of_many_exceptions_the_status_has_some_and_says_where_the_others_are() -> None:
+    small = _running(Small())
+    small.write("kept/a", *(f"left/{number:02}" for number in range(30)))
+    small.end_pod()
+    small.until(small.is_closed)
+    told = _listed(small, "exceptions")
+    assert len(told) == 20
+    assert told[-1] == f"11 more entries: RSERecord vrse-{small.record_id} has them"
+
+
+def test_a_rule_that_does_not_hold_everything_yet_is_told_as_rucio_has_it() -> None:
+    small = Small()
+    both = {"rseExpression": "SITE-A|SITE-B", "copies": 2}
+    small.request(outputs=[{**_output("kept", "kept/**"), "destination": both}])
+    small.until(small.has_session)
+    (told,) = _listed(small, "outputs")
+    assert (told["dataset"], sorted(told["rses"])) == (str(OUT), ["SITE-A", "SITE-B"])
+    assert "rule" not in told

@@ -182,7 +182,8 @@ def _unlocked(look: Look, by_output: Mapping[str, Sequence[File]]) -> frozenset[
         absent = set((look.facts.unsafe or {}).get(output.name, ()))
         there = [file.did for file in by_output[output.name] if file.did not in absent]
         term, rses = Term(lifetime_of(output), _held_since(look)), chosen[output.name]
-        if there and look.safety().locked_by(dataset, account, rses, term, there):
+        if there and (held_by := look.safety().locked_by(dataset, account, rses, term, there)):
+            look.set(held_by={**look.facts.held_by, output.name: held_by})
             continue
         missing.add(output.name)
         if not absent and (rule := look.safety().rule_state(dataset, account, rses)) is not None:
