@@ -8,9 +8,9 @@ from datetime import timedelta
 from volatile_rse.api.conditions import Reason
 from volatile_rse.domain.problems import Problem
 
-__all__ = ["BufferFact", "Release", "SessionPod", "Told", "judge"]
+__all__ = ["YOUTH", "BufferFact", "Release", "SessionPod", "Told", "judge"]
 
-_YOUTH = timedelta(seconds=10)
+YOUTH = timedelta(seconds=10)
 """A pod and its VolatileRSE are often made together, in any order."""
 
 
@@ -75,7 +75,7 @@ def judge(pod: SessionPod, buffer: BufferFact | None) -> Release | Told | None:
     if not pod.gated:
         return None
     if buffer is None:
-        if pod.age < _YOUTH:
+        if pod.age < YOUTH:
             return None
         return _problem(Reason.UNKNOWN_VOLATILE_RSE, f"This pod waits for {name}, which does not exist.")
     if buffer.over:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
 from volatile_rse.api.injection import GATE
 from volatile_rse.api.volatilerse import SESSION_LABEL
-from volatile_rse.domain.gates import BufferFact, Release, SessionPod, Told, judge
+from volatile_rse.domain.gates import YOUTH, BufferFact, Release, SessionPod, Told, judge
 from volatile_rse.domain.times import when
 from volatile_rse.ports.cluster import ANY, Cluster, Ref
 from volatile_rse.ports.errors import RefusedError
@@ -31,6 +32,8 @@ Key = tuple[str, str]
 """Namespace and name of a VolatileRSE, whether there is one or not."""
 _MOST = 20
 """Events about one pod: a buffer that goes from one trouble to the next does not fill the list of them."""
+_SLACK = timedelta(seconds=1)
+"""Beyond the youth of a pod: the API server writes its time in whole seconds."""
 _TRIES = 3
 """Of a pod that others change meanwhile."""
 _PASSES = 10
@@ -52,6 +55,8 @@ class Gates:
         self._told: dict[str, set[tuple[str, ...]]] = {}
         """UID of a pod -> what was said about it."""
         self._due: dict[Key, None] = {}
+        self._later: dict[Key, float] = {}
+        """Session that has no VolatileRSE -> when its pods are looked at again, by this process's own clock."""
         self._changed = threading.Condition()
         self._closed = False
 
@@ -72,13 +77,21 @@ class Gates:
     def take(self) -> Key | None:
         """Wait for a session whose pods are to be looked at; None: there will be none any more."""
         with self._changed:
-            while not self._due and not self._closed:
-                self._changed.wait()
+            while not self._closed and not self._move():
+                self._changed.wait(max(min(self._later.values()) - time.monotonic(), 0) if self._later else None)
             if self._closed:
                 return None
             key = next(iter(self._due))
             del self._due[key]
             return key
+
+    def _move(self) -> bool:
+        """Tell whether a session is to be looked at now."""
+        now = time.monotonic()
+        for key in [key for key, at in self._later.items() if at <= now]:
+            del self._later[key]
+            self._due[key] = None
+        return bool(self._due)
 
     def close(self) -> None:
         """Have nobody wait any more."""
@@ -110,8 +123,12 @@ class Gates:
             return
         request = self._cluster.get(Ref("VolatileRSE", namespace, name))
         buffer = None if request is None else _buffer(request)
-        for pod in waiting:
-            self._do(pod, judge(self._fact(pod, key), buffer))
+        facts = [(pod, self._fact(pod, key)) for pod in waiting]
+        if buffer is None and any(fact.age < YOUTH for _, fact in facts):
+            with self._changed:
+                self._later[key] = time.monotonic() + (YOUTH + _SLACK).total_seconds()
+        for pod, fact in facts:
+            self._do(pod, judge(fact, buffer))
 
     def _pods(self, key: Key) -> Iterator[Object]:
         for pod in self._cluster.list("Pod", key[0], {SESSION_LABEL: key[1]}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from volatile_rse.api.injection import GATE
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import RefusedError, UnreachableError
+from volatile_rse.reconcile import gates
 from volatile_rse.reconcile.gates import Gates, release_gates
 from volatile_rse.reconcile.session_pods import is_given, secrets_of
 
@@ -100,6 +102,28 @@ def test_a_pod_is_told_once_and_again_when_its_buffer_has_come_further() -> None
     place.buffer("False", "SessionEnded", "The session has ended (TtlExpired).")
     place.look()
     assert (place.said()[20:], place.gates_of(ended)) == (["SessionOver"], [GATE])
+
+
+def test_a_pod_that_came_before_its_buffer_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    place.pod("mine", GATE)
+    monkeypatch.setattr(gates, "YOUTH", timedelta(seconds=-0.9))
+    place.gates.look(KEY)
+    assert (place.said(), place.gates._later) == ([], {})
+    monkeypatch.setattr(gates, "YOUTH", timedelta(seconds=0.1))
+    monkeypatch.setattr(gates, "_SLACK", timedelta())
+    place.gates.look(KEY)
+    assert place.said() == []
+    place.time += timedelta(seconds=11)
+    assert place.gates.take() == KEY
+    place.gates.look(KEY)
+    assert place.said() == ["UnknownVolatileRSE"]
+
+
+def test_who_waits_for_pods_is_let_go_at_the_end() -> None:
+    place = Place()
+    threading.Timer(0.1, place.gates.close).start()
+    assert place.gates.take() is None
 
 
 def test_a_pod_that_has_ended_or_is_going_is_left_alone() -> None:
