@@ -15,7 +15,7 @@ from tests.e2e.flows import assert_nothing_left
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 
-IMAGES = ("--set", "operatorImage=o,bufferImage=b")
+IMAGES = ("--set", "operatorImage=o,bufferImage=b,sidecarImage=s")
 VERSION = ("--kube-version", golang.KUBERNETES_VERSION)
 OPERATOR = ("-n", installation.NAMESPACE)
 

@@ -224,3 +224,43 @@ def test_the_webhook_gives_the_same_and_without_it_a_pod_starts_with_nothing(ask
         assert ours["spec"] == theirs["spec"], ours["metadata"]["name"]
     cluster.kubectl("scale", *deployment, "--replicas=0")
     wait_for("it is gone", lambda: not is_injected(dry_run(asked, [pod("probe")])[0]), 60)
+
+
+@pytest.mark.people
+def test_a_pod_that_does_not_wait_and_a_deployment_get_it_when_it_is_there(injected: Session) -> None:
+    """The kubelet tells a mounted Secret that has come later within about a minute."""
+    session = injected
+    ready = ["bash", "-ec", "until test -s $BEARER_TOKEN_FILE; do sleep 0.5; done; echo there; sleep 600"]
+    early = pod(
+        "early", container(image=clients.image(), command=ready),
+        session="run", uid=10960, annotations={"volatilerse.io/wait": "false"},
+    )  # fmt: skip
+    early["metadata"]["namespace"] = session.namespace
+    labels = {"app": "worker", SESSION_LABEL: "run"}
+    template = pod("worker", container(image=clients.image(), command=ready), session="run", uid=10960)
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "worker", "namespace": session.namespace},
+        "spec": {
+            "selector": {"matchLabels": {"app": "worker"}},
+            "template": {"metadata": {"labels": labels}, "spec": template["spec"]},
+        },
+    }
+    installation.apply([early, deployment])
+    wait_for("it runs", lambda: read(session, "early")["status"]["phase"] == "Running", 60)
+    session.request()
+    wait_for("Usable", lambda: session.is_true("Usable"))
+    argv = ("-n", session.namespace)
+    cluster.kubectl(*argv, "rollout", "status", "deployment/worker", "--timeout=60s")
+    for what in ("pod/early", "deployment/worker"):
+        wait_for(
+            f"{what} has its token",
+            lambda what=what: "there" in cluster.kubectl(*argv, "logs", what, "-c", "main"),  # type: ignore[misc]
+            150,
+        )
+    # A replacement has a gate and loses it again, or never has one.
+    before = cluster.kubectl(*argv, "get", "pods", "-l", "app=worker", "-o", "name").split()
+    cluster.kubectl(*argv, "delete", *before, "--wait=false", "--grace-period=1")
+    cluster.kubectl(*argv, "rollout", "status", "deployment/worker", "--timeout=60s")
+    cluster.kubectl(*argv, "delete", "deployment/worker", "pod/early", "--grace-period=1", "--wait=false")
