@@ -20,7 +20,7 @@ from testbed.layout import CHECKOUT, NODE
 from testbed.progress import step
 from testbed.sessions import wait_for
 
-__all__ = ["CHECK", "PASSWORD", "TOKEN", "Hub", "image", "lab_image", "rucio_files", "up"]
+__all__ = ["CHECK", "PASSWORD", "TOKEN", "Hub", "answers", "image", "lab_image", "rucio_files", "up"]
 
 PASSWORD = "demo"  # noqa: S105 (of a hub that lives for a test)
 TOKEN = "7e0b1c5d9a344f0e8c2d6b7a90f1e3d5"  # noqa: S105 (as above)
@@ -162,7 +162,7 @@ def up(
         cluster.kubectl("-n", namespace, "rollout", "status", "deployment/hub", "--timeout=120s")
     service = json.loads(cluster.kubectl("-n", namespace, "get", "service", "proxy", "-o", "json"))
     url = f"http://{_node_address()}:{service['spec']['ports'][0]['nodePort']}"
-    wait_for("the hub answers", lambda: _answers(f"{url}/hub/health"), 60)
+    wait_for("the hub answers", lambda: answers(f"{url}/hub/health"), 60)
     return Hub(namespace, url)
 
 
@@ -244,7 +244,8 @@ def _objects(namespace: str, values: Mapping[str, Any], hub_image: str) -> list[
     ]
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Tell whether there is a good answer."""
     try:
         return requests.get(url, timeout=5).ok
     except requests.RequestException:

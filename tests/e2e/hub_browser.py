@@ -49,7 +49,7 @@ class Browser:
         until, said, pictured = time.monotonic() + _SECONDS, list[str](), False
         while "/hub/" in self.page.url:
             said = self.progress() or said
-            if not pictured and any("staged" in line or "registered" in line for line in said):
+            if not pictured and len(said) > 2:
                 self.page.click("#progress-details summary")
                 self.picture("progress")
                 pictured = True

@@ -269,3 +269,17 @@ def test_whatever_fails_of_ours_the_server_starts(
     assert "KeyError" in caplog.text
     assert "vrse-inputs" in form
     assert not api.bodies
+
+
+def test_who_listens_to_a_second_spawn_hears_the_second(api: FakeApi) -> None:
+    async def run() -> list[dict[str, Any]]:
+        made = spawner()
+        await made.start()
+        second = made.start()
+        heard = await listened(made)
+        await second
+        return heard
+
+    heard = asyncio.run(run())
+    assert list(api.bodies)[1] in heard[0]["message"]
+    assert "The data are there" in heard[1]["message"], "the end of the first spawn ends no progress of the second"
