@@ -15,7 +15,7 @@ from typing import Any
 import requests
 import yaml
 
-from testbed import cluster, containers, grid, installation, loading, pki, session
+from testbed import cluster, containers, grid, installation, loading, pki, session, wheels
 from testbed.layout import CHECKOUT, NODE
 from testbed.progress import step
 from testbed.sessions import wait_for
@@ -118,11 +118,10 @@ def image(version: str = "") -> str:
 def lab_image() -> str:
     """Give the tag of the servers' image, known to the cluster."""
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
-        context = Path(folder)
-        shutil.copytree(CHECKOUT / "testbed" / "images" / "lab", context, dirs_exist_ok=True)
-        library = CHECKOUT / "operator" / "volatile_rse" / "session"
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(library, context / "volatile_rse" / "session", ignore=ignored)
+        context = Path(folder) / "lab"
+        shutil.copytree(CHECKOUT / "testbed" / "images" / "lab", context)
+        # As an installation leaves it: with what tells fsspec of the plug-in.
+        shutil.unpack_archive(wheels.session(Path(folder)), context / "packages", "zip")
         tag = containers.build("lab", context, SESSION=session.image())
     loading.to_cluster(tag)
     return tag

@@ -1,4 +1,4 @@
-"""Distributed RDataFrame and coffea on workers of Dask, each a pod of the session: they read, write and join.
+"""Distributed RDataFrame and coffea on workers of Dask, pods of the session and others: they read, write and join.
 
 What runs stands in docs/user.md.
 """
@@ -39,7 +39,8 @@ DASK = f"{analysis.PYTHON} -m dask"
 
 
 def pod(session: Session, name: str, script: str, *, mounted: bool) -> dict[str, Any]:
-    """Describe a pod of the session, with the session's objects or without."""
+    """Describe a pod: one of the session, with its label and its objects, or one without either."""
+    label = {LABEL: session.name} if mounted else {}
     closed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
     volumes: dict[str, dict[str, Any]] = {"tmp": {"emptyDir": {}}, "files": {"configMap": {"name": "programs"}}}
     places = {"tmp": "/tmp", "files": "/files"}  # noqa: S108 - of that pod alone
@@ -50,7 +51,7 @@ def pod(session: Session, name: str, script: str, *, mounted: bool) -> dict[str,
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": session.namespace, "labels": {LABEL: session.name, "dask": name}},
+        "metadata": {"name": name, "namespace": session.namespace, "labels": {"dask": name, **label}},
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sysconfig
 from base64 import b64encode
 from pathlib import Path
 
 import pytest
 import uproot
 
-from testbed import asking, installation
+from testbed import asking, installation, wheels
 from testbed import session as session_image
 from testbed.layout import CHECKOUT
 from testbed.sessions import Session, wait_for
@@ -76,10 +74,7 @@ python3 /files/https.py
 
 def files_of(name: str, namespace: str, folder: Path) -> dict[str, object]:
     """Give the ConfigMap of the wheel, as `make wheels` builds it, and of the programs."""
-    hatchling = str(Path(sysconfig.get_path("scripts")) / "hatchling")
-    project = CHECKOUT / "distributions" / "session"
-    subprocess.run([hatchling, "build", "-t", "wheel", "-d", folder], check=True, cwd=project, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
+    wheel = wheels.session(folder)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
