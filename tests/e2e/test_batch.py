@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 PAGE = (CHECKOUT / "docs" / "batch.md").read_text()
 COMMANDS = re.findall(r"^    (\S.*)$", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL), re.MULTILINE)
 TAKE, RELEASE, APPLY, FETCH, COPY, SUBMIT, ANALYSE = COMMANDS
+(BY_PYTHON,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+LISTED = 'print(*vrse.current().files("dimuon"), sep="\\n")'
 EXAMPLE, OFFLOADED = CHECKOUT / "examples" / "slurm", CHECKOUT / "examples" / "interlink"
 ENVIRONMENT = "folder=$PWD/dimuon-batch; . dimuon-batch/environment.sh"
 
@@ -143,6 +145,14 @@ def test_a_job_waits_in_a_queue_reads_writes_and_is_kept(mine: Session, admin: P
     assert timedelta(hours=23) < left <= timedelta(hours=24)
     assert state_of(job) == "PENDING"
     shell(f"{ENVIRONMENT}; {TAKE}; {RELEASE}")
+    # The library finds all of it by its public address.
+    shutil.copytree(CHECKOUT / "operator" / "volatile_rse" / "session", admin / "lib" / "volatile_rse" / "session")
+    batch.put(admin / "lib")
+    program = shlex.quote(BY_PYTHON.replace("    ...", "    print(vrse.current().outputs)") + LISTED)
+    said = shell(f"{ENVIRONMENT}; PYTHONPATH=lib python3 -c {program}").split("\n")
+    public = (fetched / "config" / "VRSE_PUBLIC_ROOT_URL").read_text()
+    assert said[0] == "[]"
+    assert [url.startswith(f"{public}//store/") for url in said[1:-1]] == [True] * len(sizes)
 
     batch.administer("scontrol", "update", "PartitionName=batch", "State=UP")
     record = done(mine, job)
