@@ -15,10 +15,9 @@ help: ## list the commands
 venv: ## install what the project needs
 	@$(PYTHON) testbed/bootstrap.py
 
-generate: venv ## write crds/ and the reference pages of docs/ from the models, and the chart from crds/ and manifests/
+generate: venv ## write crds/ and the reference pages of docs/ from the models, and manifests/ from the chart
 	@$(BIN)/python -m volatile_rse.api.crds crds
-	@$(BIN)/python -m volatile_rse.api.crds charts/volatile-rse/crds
-	@$(BIN)/python -m volatile_rse.api.chart manifests charts/volatile-rse/templates
+	@$(BIN)/python -m testbed.rendering
 	@$(BIN)/python -m volatile_rse.api.pages docs
 	@$(BIN)/python -m volatile_rse.cli.reference docs/cli.md
 	@$(BIN)/python -m volatile_rse.jupyterhub.values > examples/jupyterhub/values.yaml

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
-from testbed import buffer, cluster, golang, installation, sidecar
+from testbed import buffer, cluster, golang, installation, rendering, sidecar
 from testbed.layout import CHECKOUT, KUBE_CONTEXT, KUBECONFIG
 from testbed.progress import StepError
 
-__all__ = ["CHART", "RELEASE", "forget", "helm", "install"]
+__all__ = ["CHART", "RELEASE", "forget", "helm", "images", "install"]
 
 CHART = CHECKOUT / "charts" / "volatile-rse"
 RELEASE = "volatile-rse"
-_HELM = ("helm.sh/helm/v3/cmd/helm", "v3.19.5")
+_HELM = rendering.HELM
 
 
 def helm(command: str, *argv: str) -> str:
@@ -34,12 +35,26 @@ def helm(command: str, *argv: str) -> str:
     return said
 
 
-def install() -> None:
-    """Install the chart with this clone's images; what is there already becomes part of the release."""
+def install(chart: Path | None = None) -> None:
+    """Install the chart with this clone's images; what is there already becomes part of the release.
+
+    Parameters
+    ----------
+    chart
+        Another one than this clone's.
+    """
     cluster.guard()
-    images = f"operatorImage={installation.image()},bufferImage={buffer.image()},sidecarImage={sidecar.image()}"
-    values = f"{images},injection=policy"
-    helm("install", RELEASE, str(CHART), "--take-ownership", "--wait", "--timeout", "120s", "--set", values)
+    helm("install", RELEASE, str(chart or CHART), "--take-ownership", "--wait", "--timeout", "120s", *images())
+
+
+def images() -> tuple[str, ...]:
+    """Give the arguments that name this clone's images."""
+    named = {"image": installation.image(), "bufferImage": buffer.image(), "sidecarImage": sidecar.image()}
+    values = ((name, *image.rsplit(":", 1)) for name, image in named.items())
+    return (
+        "--set",
+        ",".join(["injection=policy", *(f"{name}.repository={where},{name}.tag={tag}" for name, where, tag in values)]),
+    )
 
 
 def forget() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -143,3 +144,18 @@ def test_a_pipeline_can_wait_for_safe_outputs_as_the_page_says(session: Session)
     given = [word.replace("vrse/dimuon", f"vrse/{session.name}").replace("8h", "200s") for word in argv[1:]]
     said = cluster.kubectl(*(session.namespace if word == "alice" else word for word in given))
     assert "condition met" in said
+
+
+def test_the_overlay_of_the_page_names_both_images(tmp_path: Path) -> None:
+    (overlay,) = re.findall(r"## Kustomize\n.*?```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay" / "kustomization.yaml").write_text(overlay)
+    shutil.copytree(CHECKOUT / "manifests", tmp_path / "manifests")
+    bodies = list(yaml.safe_load_all(cluster.kubectl("kustomize", str(tmp_path / "overlay"))))
+    (deployment,) = (body for body in bodies if body["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example.org/volatile-rse/operator:0.1.0"
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["VOLATILE_RSE_BUFFER_IMAGE"] == "registry.example.org/volatile-rse/buffer:0.1.0"
+    assert environment["VOLATILE_RSE_NAME"] == "volatile-rse"
+    assert "VOLATILE_RSE_NAMESPACE" in environment

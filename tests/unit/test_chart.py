@@ -1,4 +1,4 @@
-"""The Helm chart says what the manifests say, but for its values."""
+"""The Helm chart: its values, its kinds, and the manifests that are rendered from it."""
 
 from __future__ import annotations
 
@@ -14,96 +14,125 @@ from typing import Any
 import pytest
 import yaml
 
-from volatile_rse.api.chart import TEMPLATES, template, write
+from testbed import rendering
+from testbed.layout import CACHE
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS, CHART = ROOT / "manifests", ROOT / "charts" / "volatile-rse"
+TEMPLATES = sorted(path for path in (CHART / "templates").rglob("*") if path.is_file())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
-IMAGES = {f"{name}Image": f"volatile-rse/{name}:latest" for name in ("operator", "buffer", "sidecar")}
-VALUE = re.compile(r"\.Values\.([\w.]+)")
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text())
+HELM = CACHE / "bin" / f"helm-{rendering.HELM[1]}"
+ON_REQUEST = {"monitoring.yaml", "checks.yaml", "NOTES.txt", "_helpers.tpl", "_injection.tpl", "tests"}
+"""What is no object of an installation with the values as they are."""
 
 
-def text_of(name: str) -> str:
-    return (CHART / "templates" / name).read_text()
-
-
-def rendered(name: str, namespace: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Do what Helm does with the few things that the templates have of its language."""
-
-    def value(action: re.Match[str]) -> str:
-        if found := VALUE.search(action[0]):
-            given = values[found[1]]
-            if "toJson" in action[0]:
-                return json.dumps(given)
-            return json.dumps(str(given)) if "quote" in action[0] else str(given)
-        return json.dumps(namespace) if "quote" in action[0] else namespace
-
-    text = re.sub(r"\{\{- /\*.*?\*/ -\}\}", "", text_of(name))
-    text = re.sub(r"^\{\{- (if|end)\b.*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\{\{ if .*?\}\}.*?(?:\{\{ else \}\}(.*?))?\{\{ end \}\}", r"\1", text)
-    return list(yaml.safe_load_all(re.sub(r"\{\{.*?\}\}", value, text)))
-
-
-def test_committed_templates_are_what_the_manifests_say(tmp_path: Path) -> None:
-    for path in write(MANIFESTS, tmp_path):
-        assert text_of(path.name) == path.read_text(), "run `make generate`"
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_with_its_defaults_the_chart_installs_what_the_manifests_install(name: str) -> None:
-    bodies = list(yaml.safe_load_all((MANIFESTS / name).read_text()))
-    expected = [body for body in bodies if (body["kind"], body["metadata"]["name"]) != ("Namespace", "volatile-rse")]
-    assert rendered(name, "volatile-rse", VALUES | IMAGES) == expected
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_nothing_stays_where_the_manifests_have_it(name: str) -> None:
-    others = {
-        "sidecarImage": "s",
-        "operatorImage": "o",
-        "bufferImage": "b",
-        "name": "n",
-        "buffersNamespace": "bs",
-        "nodePorts": 2,
-        "resources": {},
-    }
-    found = json.dumps(rendered(name, "elsewhere", others))
-    assert "elsewhere" in found or name == "injection-policy.yaml"  # Of the whole cluster.
-    for said in ('"namespace": "volatile-rse', "volatile-rse-buffers", "serviceaccount:volatile-rse", "volatile-rse/"):
-        assert said not in found
-
-
-def test_what_must_outlive_the_release_is_kept() -> None:
-    """The release's own namespace and the kinds are none of its objects."""
-    bodies = rendered("operator.yaml", "volatile-rse", VALUES | IMAGES)
-    assert "CustomResourceDefinition" not in {body["kind"] for body in bodies}
-    (namespace,) = (body for body in bodies if body["kind"] == "Namespace")
-    assert namespace["metadata"]["name"] == VALUES["buffersNamespace"]
-    assert namespace["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+def bodies(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((MANIFESTS / name).read_text()))
 
 
 def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    for name, child in schema["properties"].items():
-        if name in schema.get("required", ()):
-            nested = "required" in child
-            yield from leaves(child, f"{path}{name}.") if nested else [f"{path}{name}"]
+    for name in schema["required"]:
+        child = schema["properties"][name]
+        yield from leaves(child, f"{path}{name}.") if "required" in child else [f"{path}{name}"]
 
 
-def test_values_are_used_and_described() -> None:
-    used = {name for path in (CHART / "templates").iterdir() for name in VALUE.findall(path.read_text())}
-    assert used == set(leaves(json.loads((CHART / "values.schema.json").read_text())))
-    for name in used:
+def used() -> set[str]:
+    text = "\n".join(path.read_text() for path in TEMPLATES)
+    found = set(re.findall(r"\.Values\.([\w.]+)", text))
+    images = set(re.findall(r'"volatile-rse\.image" \(list \. "(\w+)"\)', text))
+    return found | {f"{image}.{field}" for image in images for field in re.findall(r"\$image\.(\w+)", text)}
+
+
+def test_every_value_is_described_has_a_default_and_is_used() -> None:
+    assert used() == set(leaves(SCHEMA))
+    for name in used():
         assert reduce(getitem, name.split("."), VALUES) is not None, f"{name} has no default"
-    assert {name.split(".")[0] for name in used} == set(VALUES)
+    assert VALUES.keys() == set(SCHEMA["required"])
 
 
-def test_a_manifest_that_lost_what_a_value_replaces_is_noticed() -> None:
-    with pytest.raises(ValueError, match="has nothing like"):
-        template("uninstall-job.yaml", "kind: Job\n")
+def test_the_readme_tells_every_value() -> None:
+    rows = [line for line in (CHART / "README.md").read_text().splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall(r"`(\w+)[`.]", row.split("|")[1])}
+    assert told == VALUES.keys()
+
+
+def test_no_object_is_allowed_a_value_that_nobody_has_described() -> None:
+    def closed(schema: Mapping[str, Any]) -> bool:
+        mine = "required" not in schema or schema["additionalProperties"] is False
+        return mine and all(closed(child) for child in schema.get("properties", {}).values())
+
+    assert closed(SCHEMA)
+
+
+def test_the_kinds_of_the_chart_are_those_of_the_models() -> None:
+    assert (CHART / "templates" / "crds.yaml").read_text() == rendering.kinds_of_chart(), "run `make generate`"
+    expected = {json.loads(path.read_text())["metadata"]["name"]: path for path in (ROOT / "crds").glob("*.json")}
+    found = {body["metadata"]["name"]: body for body in bodies("crds.yaml")}
+    assert found.keys() == expected.keys()
+    for name, body in found.items():
+        assert body["spec"] == json.loads(expected[name].read_text())["spec"]
+        assert body["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+@pytest.mark.skipif(
+    not HELM.exists(), reason="no Helm has been compiled on this machine; tests/e2e/test_helm.py has it"
+)
+def test_the_manifests_are_what_the_chart_renders() -> None:
+    for name, text in rendering.rendered().items():
+        assert (MANIFESTS / name).read_text() == text, f"{name}: run `make generate`"
+
+
+def test_every_template_is_a_manifest_and_the_other_way_round() -> None:
+    templates = {path.relative_to(CHART / "templates").parts[0] for path in TEMPLATES} - ON_REQUEST
+    assert templates == {path.name for path in MANIFESTS.glob("*.yaml")} - {"tenant.yaml", "kustomization.yaml"}
+
+
+def test_the_base_of_kustomize_has_all_that_is_installed() -> None:
+    base = yaml.safe_load((MANIFESTS / "kustomization.yaml").read_text())
+    others = {"tenant.yaml", "kustomization.yaml", "uninstall-job.yaml"}
+    installed = {path.name for path in MANIFESTS.glob("*.yaml") if not path.name.startswith("injection-")}
+    assert set(base["resources"]) == installed - others
+
+
+def test_nothing_in_a_template_is_bound_to_one_namespace_or_name() -> None:
+    for path in TEMPLATES:
+        text = re.sub(r"\{\{.*?\}\}", "", path.read_text())
+        for said in ("namespace: volatile-rse", "volatile-rse-buffers", "serviceaccount:volatile-rse", ":latest"):
+            assert said not in text, path.name
+
+
+def test_what_must_outlive_the_release_is_kept() -> None:
+    """The release's own namespace is none of its objects."""
+    text = (CHART / "templates" / "operator.yaml").read_text()
+    (namespace,) = (part for part in text.split("\n---\n") if "kind: Namespace" in part)
+    assert ".Values.buffersNamespace" in namespace
+    assert "annotations: {helm.sh/resource-policy: keep}" in namespace
+    (budget,) = (part for part in text.split("\n---\n") if "kind: PodDisruptionBudget" in part)
+    assert "annotations: {helm.sh/resource-policy: keep}" in budget
+
+
+def test_manifests_have_no_word_of_a_release() -> None:
+    for path in MANIFESTS.glob("*.yaml"):
+        for body in bodies(path.name):
+            labels = body.get("metadata", {}).get("labels", {})
+            assert not labels.keys() & {"app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart"}
 
 
 def test_the_chart_has_the_version_of_the_operator() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert chart["appVersion"] == version
-    assert chart["version"] == version.replace(".dev", "-dev")
+    assert METADATA["appVersion"] == version
+    assert METADATA["version"] == version.replace(".dev", "-dev")
+
+
+def test_what_artifact_hub_is_told_of_kinds_is_so() -> None:
+    told = yaml.safe_load(METADATA["annotations"]["artifacthub.io/crds"])
+    known = {body["metadata"]["name"]: body["spec"] for body in bodies("crds.yaml")}
+    assert {entry["name"] for entry in told} == known.keys()
+    for entry in told:
+        spec = known[entry["name"]]
+        assert entry["kind"] == spec["names"]["kind"]
+        assert entry["version"] in {version["name"] for version in spec["versions"]}
+    (example,) = yaml.safe_load(METADATA["annotations"]["artifacthub.io/crdsExamples"])
+    assert example["kind"] == "VolatileRSE"

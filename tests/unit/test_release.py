@@ -42,7 +42,10 @@ def test_every_image_of_a_release_is_named_by_its_digest(tmp_path: Path) -> None
     ]
     assert images_of(bodies) == {OPERATOR, BUFFER, SIDECAR, "unused"}
     values = yaml.safe_load((target / "charts" / "volatile-rse" / "values.yaml").read_text())
-    assert [values[f"{name}Image"] for name in ("operator", "buffer", "sidecar")] == [OPERATOR, BUFFER, SIDECAR]
+    said = [
+        f"{values[name]['repository']}@{values[name]['digest']}" for name in ("image", "bufferImage", "sidecarImage")
+    ]
+    assert said == [OPERATOR, BUFFER, SIDECAR]
     assert f"image: '{SIDECAR}'" in (target / "manifests" / "injection-policy.yaml").read_text()
     assert (target / "crds").is_dir()
     assert not [path for path in target.rglob("*") if path.is_file() and ":latest" in path.read_text()]

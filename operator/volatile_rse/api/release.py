@@ -14,7 +14,7 @@ __all__ = ["IMAGES", "fault_of_image", "write"]
 
 IMAGES = ("volatile-rse/operator:latest", "volatile-rse/buffer:latest", "volatile-rse/sidecar:latest")
 """What the manifests call the images of operator, buffer and sidecar."""
-_VALUES = ("operatorImage", "bufferImage", "sidecarImage")
+_VALUES = ("image", "bufferImage", "sidecarImage")
 _DIGEST = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
 
 
@@ -59,7 +59,12 @@ def write(checkout: Path, directory: Path, *given: str) -> list[Path]:
     values = directory / "charts" / "volatile-rse" / "values.yaml"
     text = values.read_text()
     for name, image in zip(_VALUES, images.values(), strict=True):
-        text = text.replace(f'{name}: ""', f'{name}: "{image}"')
+        repository, _, digest = image.partition("@")
+        empty = f'\n{name}:\n  repository: ""\n  tag: ""\n  digest: ""\n'
+        if empty not in text:
+            message = f"values.yaml has no {name} to be filled in"
+            raise ValueError(message)
+        text = text.replace(empty, f'\n{name}:\n  repository: "{repository}"\n  tag: ""\n  digest: "{digest}"\n')
     texts[values] = text
     for path, content in texts.items():
         path.write_text(content)
