@@ -49,8 +49,13 @@ class Rest:
 
 
 @pytest.fixture
-def rest(session: Session) -> Iterator[Rest]:
-    settings = {"vrse_class": session.class_name, "vrse_capacities": ["1Gi"], "vrse_end_grace": "2s"}
+def rest(session: Session, request: pytest.FixtureRequest) -> Iterator[Rest]:
+    settings = {
+        "vrse_class": session.class_name,
+        "vrse_capacities": ["1Gi"],
+        "vrse_end_grace": "2s",
+        "vrse_ttl_after_finished": getattr(request, "param", "7d"),
+    }
     yield Rest(hub.up(session.namespace, settings))
     for name in sessions_of(session):
         end_of(replace(session, name=name))
@@ -63,6 +68,11 @@ def sessions_of(session: Session) -> dict[str, dict[str, Any]]:
 
 def ended(session: Session) -> list[bool]:
     return [bool(body["spec"].get("endRequested")) for body in sessions_of(session).values()]
+
+
+def is_over(session: Session, name: str) -> bool:
+    body = sessions_of(session).get(name)
+    return body is None or bool(body["spec"].get("endRequested"))
 
 
 def pods_of(session: Session) -> list[str]:
@@ -90,20 +100,22 @@ def test_a_cancelled_spawn_leaves_no_pod_and_ends(session: Session, rest: Rest) 
     wait_for("no pod is left", lambda: not pods_of(session))
 
 
-def test_a_hub_that_is_killed_forgets_nothing_for_long(session: Session, rest: Rest) -> None:
+@pytest.mark.parametrize("rest", ["1s"], indirect=True)
+def test_of_a_hub_that_is_killed_and_a_user_that_is_deleted_nothing_is_left(session: Session, rest: Rest) -> None:
     rest.spawn("one", SLOW)
-    wait_for("a VolatileRSE", lambda: sessions_of(session))
+    (first,) = wait_for("a VolatileRSE", lambda: sessions_of(session))
     where = ("-n", session.namespace)
     cluster.kubectl(*where, "delete", "pod", "-l", "app=hub", "--grace-period=0", "--force")
     cluster.kubectl(*where, "rollout", "status", "deployment/hub", "--timeout=120s")
     # Its database went with its pod.
     wait_for("the hub answers", lambda: hub.answers(f"{rest.hub.url}/hub/health"))
     rest.spawn("one", SLOW)
-    wait_for("the first has ended", lambda: sorted(ended(session)) == [False, True])
+    wait_for("the second", lambda: set(sessions_of(session)) - {first})
+    wait_for("the first has ended", lambda: is_over(session, first))
     assert rest.heard("one")[-1]["ready"]
     assert rest("DELETE", "users/alice").status_code == 204
-    wait_for("all have ended", lambda: all(ended(session)))
-    wait_for("no pod is left", lambda: not pods_of(session))
+    wait_for("no VolatileRSE is left", lambda: not sessions_of(session), 180)
+    assert not pods_of(session)
 
 
 def test_without_rights_a_server_starts_without_data(session: Session, rest: Rest) -> None:
