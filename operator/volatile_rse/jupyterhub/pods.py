@@ -14,6 +14,8 @@ WAIT = "volatilerse.io/wait"
 """Annotation; ``false``: the pod is not held until its buffer is usable, since the hub has waited already."""
 CONFIGURATION = "volatilerse.io/jupyter-server-config"
 """Annotation that has what rucio-jupyterlab is told."""
+_CONFIG, _TOKEN = "volatilerse-config", "volatilerse-token"
+"""Volumes, as the injection of pods calls them: what is there already stays."""
 _OF_THE_WHOLE = ("default_auth_type",)
 _FOLDER = "/etc/vrse-jupyter"
 _FILE = "jupyter_server_config.json"
@@ -32,18 +34,18 @@ def additions(name: str, configuration: str = "") -> dict[str, Any]:
     objects = f"{name}-vrse"
     volumes: list[dict[str, Any]] = [
         # Data that are late appear in the running pod within two minutes.
-        {"name": "vrse", "configMap": {"name": objects, "optional": True}},
-        {"name": "vrse-secret", "secret": {"secretName": objects, "optional": True}},
+        {"name": _CONFIG, "configMap": {"name": objects, "optional": True}},
+        {"name": _TOKEN, "secret": {"secretName": objects, "optional": True}},
     ]
     mounts = [
-        {"name": "vrse", "mountPath": "/etc/vrse", "readOnly": True},
-        {"name": "vrse-secret", "mountPath": "/etc/vrse-secret", "readOnly": True},
+        {"name": _CONFIG, "mountPath": "/etc/vrse", "readOnly": True},
+        {"name": _TOKEN, "mountPath": "/etc/vrse-secret", "readOnly": True},
     ]
     annotations, environment = {WAIT: "false"}, []
     if configuration:
         field = {"fieldRef": {"fieldPath": f"metadata.annotations['{CONFIGURATION}']"}, "path": _FILE}
-        volumes.append({"name": "vrse-jupyter", "downwardAPI": {"items": [field]}})
-        mounts.append({"name": "vrse-jupyter", "mountPath": _FOLDER, "readOnly": True})
+        volumes.append({"name": "volatilerse-jupyter", "downwardAPI": {"items": [field]}})
+        mounts.append({"name": "volatilerse-jupyter", "mountPath": _FOLDER, "readOnly": True})
         annotations[CONFIGURATION] = configuration
         environment.append({"name": "JUPYTER_CONFIG_PATH", "value": _FOLDER})
     return {
@@ -75,7 +77,7 @@ def jupyterlab(instance: Mapping[str, Any] | None, status: Mapping[str, Any]) ->
     if not instance or not urls or not isinstance(rse, str):
         return ""
     own = {
-        "name": "vrse",
+        "name": _CONFIG,
         "display_name": f"This session ({rse})",
         "mode": "replica",
         "destination_rse": rse,

@@ -13,6 +13,7 @@ from kubernetes_asyncio.client import ApiClient
 from kubespawner import KubeSpawner
 
 from tests.unit.jupyterhub.fake_api import ApiError, FakeApi
+from volatile_rse.builders.injection import inject
 from volatile_rse.jupyterhub import RefusedError, hooks, sessions
 from volatile_rse.jupyterhub.cluster import Cluster
 from volatile_rse.jupyterhub.spawner import VolatileRSESpawner
@@ -77,10 +78,14 @@ def test_the_pod_is_the_session_and_mounts_its_objects(api: FakeApi) -> None:
     assert pod["metadata"]["labels"]["volatilerse.io/session"] == name
     assert pod["metadata"]["annotations"]["volatilerse.io/wait"] == "false"
     volumes = {entry["name"]: entry for entry in pod["spec"]["volumes"]}
-    assert volumes["vrse"]["configMap"] == {"name": f"{name}-vrse", "optional": True}
-    assert volumes["vrse-secret"]["secret"] == {"secretName": f"{name}-vrse", "optional": True}
+    assert volumes["volatilerse-config"]["configMap"] == {"name": f"{name}-vrse", "optional": True}
+    assert volumes["volatilerse-token"]["secret"] == {"secretName": f"{name}-vrse", "optional": True}
     mounts = {entry["mountPath"]: entry["name"] for entry in pod["spec"]["containers"][0]["volumeMounts"]}
-    assert mounts == {"/etc/vrse": "vrse", "/etc/vrse-secret": "vrse-secret", "/etc/vrse-jupyter": "vrse-jupyter"}
+    assert mounts == {
+        "/etc/vrse": "volatilerse-config",
+        "/etc/vrse-secret": "volatilerse-token",
+        "/etc/vrse-jupyter": "volatilerse-jupyter",
+    }
     told = json.loads(pod["metadata"]["annotations"]["volatilerse.io/jupyter-server-config"])
     (instance,) = told["RucioConfig"]["instances"]
     assert (instance["destination_rse"], instance["rse_mount_path"]) == ("VRSE-X", "root://b:1094//")
@@ -92,15 +97,34 @@ def test_the_pod_is_the_session_and_mounts_its_objects(api: FakeApi) -> None:
 
 
 @pytest.mark.usefixtures("api")
+def test_where_pods_are_injected_it_gets_the_rest_and_is_not_held() -> None:
+    async def run() -> Any:
+        return await started(spawner())
+
+    pod = asyncio.run(run())
+    own = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    injected = inject(pod, "sidecar:1", usable=False)
+    volumes = [volume["name"] for volume in injected["spec"]["volumes"]]
+    mounts = [mount["mountPath"] for mount in injected["spec"]["containers"][0]["volumeMounts"]]
+    assert len(set(volumes)) == len(volumes)
+    assert len(set(mounts)) == len(mounts)
+    assert all(volume == own[volume["name"]] for volume in injected["spec"]["volumes"] if volume["name"] in own)
+    assert "schedulingGates" not in injected["spec"]
+    assert injected["spec"]["initContainers"][0]["image"] == "sidecar:1"
+
+
+@pytest.mark.usefixtures("api")
 def test_what_a_site_mounts_there_itself_stays() -> None:
     async def run() -> Any:
         made = spawner()
-        made.volumes = [{"name": "vrse", "emptyDir": {}}]
-        made.volume_mounts = [{"name": "vrse", "mountPath": "/etc/vrse"}]
+        made.volumes = [{"name": "volatilerse-config", "emptyDir": {}}]
+        made.volume_mounts = [{"name": "volatilerse-config", "mountPath": "/etc/vrse"}]
         return await started(made)
 
     pod = asyncio.run(run())
-    assert [entry for entry in pod["spec"]["volumes"] if entry["name"] == "vrse"] == [{"name": "vrse", "emptyDir": {}}]
+    assert [entry for entry in pod["spec"]["volumes"] if entry["name"] == "volatilerse-config"] == [
+        {"name": "volatilerse-config", "emptyDir": {}}
+    ]
     assert [m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]] == ["/etc/vrse", "/etc/vrse-secret"]
 
 
