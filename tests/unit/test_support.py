@@ -65,6 +65,14 @@ def test_all_that_is_released_has_one_version() -> None:
     assert {found(path, r"^ARG RELEASE=(\S+)$") for path in IMAGES} == {version.partition(".dev")[0]}
 
 
+def test_the_changelog_begins_with_what_is_released_or_comes_next() -> None:
+    version = project("pyproject.toml")["version"]
+    (first, *_) = re.findall(
+        r"^## (\S+)(?: \((\d{4}-\d\d-\d\d)\))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert first[0] == "Unreleased" or first == (version, first[1] or "a day")
+
+
 @pytest.mark.parametrize("path", DISTRIBUTIONS)
 def test_an_index_can_tell_what_a_distribution_is(path: str) -> None:
     said = project(path)
