@@ -23,6 +23,7 @@ SHOWN = {"text", "mermaid", "{include}", "{toctree}"}
 EXECUTED = {
     ("batch.md", "python"): "tests/unit/session/test_batch_page.py",
     ("cli.md", "console"): "tests/unit/cli/test_page.py",
+    ("first-notebook.md", "python"): "tests/unit/test_docs.py",
     ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
     ("gitops.md", "yaml"): "tests/unit/gitops/test_health.py",
     ("install.md", "sh"): "tests/e2e/test_install_page.py",
@@ -128,3 +129,17 @@ def test_the_values_that_the_page_for_installing_sets_are_the_chart_s() -> None:
         for key in path.split("."):
             assert key in where, path
             where = where[key]
+
+
+def test_the_cell_of_the_first_notebook_is_that_which_a_browser_runs() -> None:
+    (cell,) = pages.fences((DOCS / "first-notebook.md").read_text(), "python")
+    # tests/e2e/test_jupyterhub.py takes it from there.
+    assert cell in pages.fences((DOCS / "jupyterhub.md").read_text(), "python")
+
+
+def test_what_the_first_notebook_says_of_the_form_is_on_it() -> None:
+    choose = (DOCS / "first-notebook.md").read_text().split("## 1. Choose\n", 1)[1].split("\n## ", 1)[0]
+    form = (ROOT / "operator" / "volatile_rse" / "jupyterhub" / "form.py").read_text()
+    labels = set(re.findall(r"\*([^*\n]+)\*", choose)) - {"Server Options", "Start"}  # the hub's own
+    assert len(labels) == 6
+    assert not [label for label in labels if f">{label}" not in form]
