@@ -19,7 +19,7 @@ DISTRIBUTIONS = (
     "pyproject.toml",
     *(str(path.relative_to(ROOT)) for path in ROOT.glob("distributions/*/pyproject.toml")),
 )
-IMAGES = ("images/operator/Dockerfile", "images/buffer/Dockerfile")
+IMAGES = tuple(f"images/{name}/Dockerfile" for name in ("operator", "buffer", "sidecar"))
 LABELS = {"title", "description", "licenses", "vendor", "version", "revision"}
 
 
