@@ -24,7 +24,7 @@ from volatile_rse.api.schema import (
     Scope,
     cel,
 )
-from volatile_rse.api.text import Words
+from volatile_rse.api.text import CONDITION, Words, shown_within
 
 __all__ = [
     "LONGEST_NAME",
@@ -37,6 +37,10 @@ __all__ = [
     "InputStatus",
     "Output",
     "OutputStatus",
+    "Preview",
+    "PreviewInput",
+    "PreviewOutput",
+    "PreviewSource",
     "Session",
     "Teardown",
     "UnmatchedStatus",
@@ -206,6 +210,9 @@ class VolatileRSESpec(ApiModel):
     ttl_after_finished: Duration | None = None
     """Have this VolatileRSE deleted so long after its outputs were safe or discarded, or it ended without any; never
     before its storage is freed. Absent: whoever made it deletes it. It may be changed."""
+    dry_run: bool = False
+    """Only have it said in ``status.preview`` what would come of this request: nothing is made for it, no session ever
+    begins, and whoever made it deletes it. Another VolatileRSE, with nothing else changed, is what then begins."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -243,6 +250,7 @@ class VolatileRSESpec(ApiModel):
                     "a discard cannot be taken back or changed",
                 ),
                 cel("self.endRequested || !oldSelf.endRequested", "an end that was requested cannot be taken back"),
+                cel("self.dryRun == oldSelf.dryRun", "dryRun is immutable: create another VolatileRSE"),
                 cel(
                     "self.minimumDurability == oldSelf.minimumDurability",
                     "minimumDurability is immutable: create another VolatileRSE",
@@ -335,6 +343,56 @@ class UnmatchedStatus(ApiModel):
     """Their size."""
 
 
+class PreviewSource(ApiModel):
+    """A site that files would come from."""
+
+    host: Annotated[str, Field(max_length=253), shown_within(253)]
+    """Of its door."""
+    files: Count
+    """For how many of the input's files it is the nearest one."""
+
+
+class PreviewInput(ApiModel):
+    """What an input would be."""
+
+    name: DnsLabel
+    """Of the input."""
+    files: Count
+    """How many it has."""
+    bytes: Count
+    """Their size."""
+    unusable: Count = 0
+    """How many of them can be no inputs, as Rucio has them."""
+    sources: Annotated[list[PreviewSource], Field(max_length=16)] = []
+    """Where they would come from, the site with the most of them first."""
+
+
+class PreviewOutput(ApiModel):
+    """Where an output would go."""
+
+    name: DnsLabel
+    """Of the output."""
+    rses: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=8)]
+    """RSEs."""
+    quota_low: Words | None = None
+    """Why not all that the session may write can be held there."""
+
+
+class Preview(ApiModel):
+    """What would come of a request with ``dryRun``, as it was when the operator looked: it looks once."""
+
+    refused: Annotated[list[Annotated[str, Field(max_length=CONDITION), shown_within(CONDITION)]], Field(max_length=64)]
+    """Why it would not begin, each with who must act and what to do; empty: nothing is known to be in its way."""
+    inputs: Annotated[list[PreviewInput], Field(max_length=32)] = []
+    """As far as they can be had."""
+    outputs: Annotated[list[PreviewOutput], Field(max_length=32)] = []
+    """As far as there is a place for them; none where anything is refused."""
+    ready_seconds: Count | None = None
+    """After how long it would be usable, by the buffers of its class before it; absent: there were none."""
+    like: Count = 0
+    """How many of these there were."""
+
+
 class VolatileRSEStatus(ApiModel):
     """What the operator observed."""
 
@@ -368,6 +426,8 @@ class VolatileRSEStatus(ApiModel):
         | None
     ) = None
     """Inputs and outputs that were added while the session lived, and inputs that were removed."""
+    preview: Preview | None = None
+    """Of a request with ``dryRun``: what would come of it."""
     unmatched: UnmatchedStatus | None = None
     """Files of the outbox and of the publish directory that no output takes."""
     exceptions: Annotated[list[Words], Field(max_length=20)] | None = None

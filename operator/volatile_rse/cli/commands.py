@@ -38,6 +38,7 @@ from volatile_rse.cli.program import (
 )
 from volatile_rse.cli.server import Object, Server
 from volatile_rse.cli.terminal import rendered
+from volatile_rse.cli.trying import tried
 from volatile_rse.cli.waiting import Goal, is_over, verdict
 
 __all__ = ["run", "vrse"]
@@ -230,7 +231,8 @@ def create(server: Server, /, name: str | None, *, dry_run: bool, form: str | No
         say(sys.stderr, f"Error: nothing was created. {what}")
         return Exit.REFUSED
     if dry_run:
-        _tell_dry_run(judgement)
+        if (code := _try(server, body, judgement)) is not Exit.DONE:
+            return code
     else:
         completed = server.create(body, dry_run=False)
     if form is not None:
@@ -271,10 +273,18 @@ def _body(server: Server, name: str | None, flags: Mapping[str, Any]) -> dict[st
     return body
 
 
-def _tell_dry_run(judgement: Judgement) -> None:
-    say(sys.stderr, "Nothing was created. The API server takes the request, and nothing that was judged is wrong.")
-    for what in judgement.unjudged:
-        say(sys.stderr, f"Not judged: {what}.")
+def _try(server: Server, body: Object, judgement: Judgement) -> Exit:
+    """Have the operator judge a request, and tell what it says."""
+    told = tried(server, body)
+    if told.refused:
+        say(sys.stderr, f"Error: nothing was created. {' '.join(told.refused)}", *told.lines)
+        return Exit.REFUSED
+    if told.unjudged:
+        say(sys.stderr, "Nothing was created. The API server takes the request, and nothing that was judged is wrong.")
+        say(sys.stderr, *(f"Not judged: {what}." for what in (*judgement.unjudged, *told.unjudged)))
+        return Exit.UNANSWERED
+    say(sys.stderr, "Nothing was created. The operator would take the request now:", *told.lines)
+    return Exit.DONE
 
 
 @vrse.command()

@@ -28,7 +28,7 @@ class Exit(IntEnum):
     NEVER = 4
     """What `wait` waits for cannot come any more."""
     UNANSWERED = 5
-    """The API server did not answer, or could not serve the request now: the same command may work later."""
+    """The API server, the operator or a buffer did not answer, or not now: the same command may work later."""
     INTERRUPTED = 130
     """It was interrupted from the keyboard, or a question was not answered."""
 

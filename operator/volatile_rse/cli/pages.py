@@ -11,7 +11,7 @@ from volatile_rse.api.conditions import REMEDIES, ConditionType, Reason
 from volatile_rse.api.text import visible
 from volatile_rse.domain.times import is_time, when
 
-__all__ = ["Bar", "Note", "Page", "condition_of", "line_of", "page_of", "plain", "table_of"]
+__all__ = ["Bar", "Note", "Page", "condition_of", "line_of", "page_of", "plain", "sized", "table_of"]
 
 Object = Mapping[str, Any]
 
@@ -170,7 +170,7 @@ def _inputs(spec: Object, status: Object) -> Iterator[Bar]:
             yield Bar(name, 0, 0, f"{did}: not told yet")
             continue
         staged, files, failed = (_number(progress, key) for key in ("staged", "files", "failed"))
-        said = [f"{did}: {staged} of {_files(files)} staged, {_size(_number(progress, 'bytes'))} in all"]
+        said = [f"{did}: {staged} of {_files(files)} staged, {sized(_number(progress, 'bytes'))} in all"]
         said += [f"{failed} failed"] if failed else []
         said += [f"there at about {_clock(progress['eta'])}"] if is_time(progress.get("eta")) else []
         yield Bar(name, staged, files, ", ".join(said), wrong=failed > 0)
@@ -189,7 +189,7 @@ def _outputs(spec: Object, status: Object) -> Iterator[Bar]:
         written, safe, risk = _written(progress), _number(progress, "safe"), _number(progress, "bytesAtRisk")
         said = f"{where}: {_files(written)} written, {safe} safe"
         said += f", {_number(progress, 'open')} open" if progress.get("open") else ""
-        said += f", {_size(risk)} not safe yet" if risk else ""
+        said += f", {sized(risk)} not safe yet" if risk else ""
         yield Bar(name, safe, written, said)
 
 
@@ -201,7 +201,7 @@ def _written(output: Object) -> int:
 def _unmatched(status: Object) -> str:
     unmatched = status.get("unmatched") or {}
     files = _number(unmatched, "files")
-    return f"taken by no output: {_files(files)}, {_size(_number(unmatched, 'bytes'))}" if files else ""
+    return f"taken by no output: {_files(files)}, {sized(_number(unmatched, 'bytes'))}" if files else ""
 
 
 def _left(status: Object, phase: str, now: datetime) -> str:
@@ -282,7 +282,8 @@ def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
 
 
-def _size(count: int) -> str:
+def sized(count: int) -> str:
+    """Write a number of bytes as people read it."""
     size, unit = float(count), _UNITS[0]
     for unit in _UNITS:  # noqa: B007 (the last one stays)
         if size < _STEP:

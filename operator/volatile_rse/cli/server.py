@@ -108,6 +108,14 @@ class Server:
         answer = self._call("POST", self._path(), query, body)
         return self._accepted(answer, "create", self._named(str(body["metadata"]["name"]))).body
 
+    def delete(self, body: Object) -> None:
+        """Delete this very VolatileRSE; fine if it is gone."""
+        metadata = body["metadata"]
+        options = {"preconditions": {"uid": metadata["uid"]}}
+        answer = self._call("DELETE", self._path(metadata["name"]), body=options)
+        if answer.status not in _OK and answer.status != _NOT_FOUND:
+            raise self._error(answer, "delete", self._named(metadata["name"]))
+
     def change(self, body: Object, spec: Object, *, version: str | None = None) -> Object:
         """Change fields of this very VolatileRSE.
 

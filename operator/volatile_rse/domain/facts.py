@@ -10,7 +10,7 @@ from enum import StrEnum
 from volatile_rse.api.agent import CopyState, InputState, Manifest, OutputState, Report
 from volatile_rse.api.rserecord import PublicAddress, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
-from volatile_rse.api.volatilerse import Discard, EntryStatus, OutputStatus, VolatileRSESpec
+from volatile_rse.api.volatilerse import Discard, EntryStatus, OutputStatus, Preview, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.domain.catalogue import DatasetState, Did, File, ForeignRule, RseState, RuleState
 from volatile_rse.domain.problems import Problem, Quarantined
@@ -72,6 +72,8 @@ class Request:
     discard: Discard | None = None
     extend_until: datetime | None = None
     """Until when its session shall live."""
+    previewed: bool = False
+    """It was a dry run, and what would come of it is told already."""
     ttl_after_finished: timedelta | None = None
     """When it shall be deleted, from the moment on in which nothing of it is at risk any more."""
 
@@ -276,6 +278,8 @@ class Facts:
     """What could not be asked, and what is wrong with the answers."""
     unseen: Problem | None = None
     """Why the buffer could not be looked at at all; then nothing but the request and its record is known."""
+    preview: Preview | None = None
+    """What would come of a dry run."""
     storage: Storage = Storage()
     session: SessionFact = SessionFact()
     public_address: PublicAddress | None = None

@@ -32,9 +32,10 @@ from volatile_rse.domain.provision import noticed_volume
 from volatile_rse.domain.quarantine import is_late, keep_in_quarantine, quarantined
 from volatile_rse.domain.serving import preparing, serving
 from volatile_rse.domain.stage import Stage, session_truth, stage_of
+from volatile_rse.domain.tenants import Namespace
 from volatile_rse.domain.told import words_of
 
-__all__ = ["plan", "plan_end", "takes_no_more"]
+__all__ = ["plan", "plan_end", "problems_of_admission", "record_of", "takes_no_more"]
 
 _NOTES = 32
 """Of what could not be read, the latest ones."""
@@ -149,18 +150,37 @@ def _without_record(facts: Facts, instance: str) -> Plan:
         return Plan(problems=(*facts.problems, Problem(Reason.INVALID_SPEC, request.invalid)))
     if request.tenant is None:
         return Plan(waiting=f"namespace {request.namespace}, which is not there")
-    connected = facts.connection is not None
-    wrong = problems_of_request(request.tenant, request.spec, facts.class_, connection_exists=connected)
-    wrong = tuple(filter(None, (problem_of_name(request.name), *wrong)))
+    if request.spec.dry_run and request.previewed:
+        return Plan()
+    return _admitted(facts, request, request.spec, request.tenant, instance)
+
+
+def _admitted(facts: Facts, request: Request, spec: VolatileRSESpec, tenant: Namespace, instance: str) -> Plan:
+    wrong = problems_of_admission(request, spec, tenant, facts)
     if wrong or facts.problems or facts.class_ is None or facts.connection is None:
         return Plan(problems=facts.problems + wrong)
-    if closed_to_new := takes_no_more(request.namespace, request.spec, facts.class_, facts):
-        return Plan(problems=(closed_to_new,))
+    return Plan(effects=() if spec.dry_run else _taken_up(request, spec, facts, instance))
+
+
+def _taken_up(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str) -> tuple[do.Effect, ...]:
     if not request.held:
-        return Plan(effects=(do.HoldRequest(),))
+        return (do.HoldRequest(),)
     if facts.unheld:
-        return Plan(effects=tuple(do.HoldUsed(kind, name) for kind, name in facts.unheld))
-    return Plan(effects=(do.CreateRecord(_record(request, request.spec, facts, instance)),))
+        return tuple(do.HoldUsed(kind, name) for kind, name in facts.unheld)
+    return (do.CreateRecord(record_of(request, spec, facts, instance)),)
+
+
+def problems_of_admission(
+    request: Request, spec: VolatileRSESpec, tenant: Namespace, facts: Facts
+) -> tuple[Problem, ...]:
+    """Say why nothing is made for a request, before anything but the cluster is asked."""
+    connected = facts.connection is not None
+    wrong = problems_of_request(tenant, spec, facts.class_, connection_exists=connected)
+    wrong = tuple(filter(None, (problem_of_name(request.name), *wrong)))
+    if wrong or facts.problems or facts.class_ is None or not connected:
+        return wrong
+    closed_to_new = takes_no_more(request.namespace, spec, facts.class_, facts)
+    return () if closed_to_new is None else (closed_to_new,)
 
 
 def takes_no_more(namespace: str, spec: VolatileRSESpec, class_: VolatileRSEClassSpec, facts: Facts) -> Problem | None:
@@ -194,7 +214,8 @@ def _unseen(facts: Facts, record: Record, why: Problem) -> Plan:
     return replace(told, effects=(*told.effects, *_release(facts, record)))
 
 
-def _record(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str) -> RSERecordSpec:
+def record_of(request: Request, spec: VolatileRSESpec, facts: Facts, instance: str) -> RSERecordSpec:
+    """Write the record of a request that is admitted."""
     identity = identify(instance, request.uid)
     class_, connection = facts.class_, facts.connection
     if connection is not None:

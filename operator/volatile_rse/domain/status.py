@@ -143,7 +143,8 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         Of the session, to be told once it may use them.
     """
     request, record = facts.request, facts.record
-    if request is None:
+    if request is None or (request.spec is not None and request.spec.dry_run and request.previewed):
+        # What was told of a dry run stays.
         return None
     never = _never_begun(record)
     unknown = frozenset[ConditionType]() if record is None else _unknown(facts, record, plan)
@@ -172,6 +173,7 @@ def status_of(facts: Facts, plan: Plan, endpoints: Sequence[Endpoint]) -> Volati
         inputs=None if record is None or facts.unseen is not None else _inputs(facts, record),
         outputs=None if record is None else outputs_of(facts, record),
         entries=None if record is None or facts.unseen is not None else entries_of(facts, record),
+        preview=facts.preview,
         unmatched=_unmatched(facts),
         exceptions=None if record is None else _exceptions(record),
         conditions=conditions,
@@ -239,6 +241,8 @@ def _said(facts: Facts, record: Record | None, plan: Plan) -> list[_Said]:
 def _without_record(facts: Facts, plan: Plan) -> list[_Said]:
     problem = plan.problems[0] if plan.problems else None
     why = (Reason.PENDING, "The request has not been taken up yet.") if problem is None else _because(problem)
+    if problem is None and facts.preview is not None:
+        why = Reason.NOT_NEEDED, "This is a dry run: nothing is made for it."
     said = [_Said(type_, "False", *why) for type_ in (ConditionType.READY, ConditionType.USABLE)]
     said += [
         _Said(type_, "False", Reason.PENDING)

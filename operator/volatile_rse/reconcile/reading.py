@@ -132,6 +132,7 @@ def read_request(body: Object, namespace: Object | None) -> Request:
         end_requested=spec_of(body).get("endRequested") is True,
         discard=_discard_of(body) if spec is None else spec.teardown.discard,
         extend_until=_extend_until(body),
+        previewed=isinstance(status_of(body).get("preview"), Mapping),
         ttl_after_finished=_ttl_after_finished(body),
     )
 

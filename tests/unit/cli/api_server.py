@@ -22,7 +22,9 @@ from tests.unit.reconcile.small_world import Small
 from volatile_rse.adapters.fake_cluster import play_controllers
 from volatile_rse.api.crds import KINDS, crd
 from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.domain.identity import identify
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.reconciler import Reconciler
 from volatile_rse.reconcile.service import Service
 
 ME = "alice@example.org"
@@ -66,10 +68,15 @@ def installation() -> dict[str, Body]:
     }
 
 
-def try_classes(small: Small) -> None:
-    """Have the operator try connection and class, and its empty server run."""
+def begin(small: Small) -> None:
+    """Let a world be looked at in which nobody has asked for anything yet."""
     if not hasattr(small, "record_id"):
         small.record_id = "abcdefghij"
+
+
+def try_classes(small: Small) -> None:
+    """Have the operator try connection and class, and its empty server run."""
+    begin(small)
     service = Service(small.world(), threads=0)
     for _ in range(2):
         service.sweep()
@@ -108,7 +115,7 @@ class ApiServer:
             def handle_one(self) -> None:
                 outer.handle(self)
 
-            do_GET = do_POST = do_PATCH = handle_one  # noqa: N815 (as its base has it)
+            do_GET = do_POST = do_PATCH = do_DELETE = handle_one  # noqa: N815 (as its base has it)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -175,6 +182,9 @@ class ApiServer:
         found = self.small.cluster.get(ref)
         if found is None:
             return refusal(404, "NotFound", f'{ref.kind} "{ref.name}" not found', name=ref.name, kind=ref.kind)
+        if method == "DELETE":
+            self.small.cluster.delete(ref, body["preconditions"]["uid"])
+            return 200, {"kind": "Status", "status": "Success"}
         return 200, dict(found if method == "GET" else self.small.cluster.merge(ref, body))
 
     def _create(self, ref: Ref, body: Body, *, dry: bool) -> Answer:
@@ -214,7 +224,17 @@ class ApiServer:
             if body["metadata"]["resourceVersion"] != version:
                 last, version = body, body["metadata"]["resourceVersion"]
                 yield {"type": "MODIFIED", "object": body}
-            self.small.step()
+            if body["spec"].get("dryRun"):
+                self._judge(body)
+            else:
+                self.small.step()
+
+    def _judge(self, body: Mapping[str, Any]) -> None:
+        """Have the operator look at a dry run, which is another request than that of the world."""
+        metadata = body["metadata"]
+        begin(self.small)
+        record_id = identify(self.small.settings.instance, metadata["uid"]).record_id
+        Reconciler(self.small.world()).visit(record_id, (metadata["namespace"], metadata["name"]))
 
 
 def _has_gone(connection: socket.socket) -> bool:

@@ -19,7 +19,7 @@ from tests.unit.cli.api_server import ME, Answer, ApiServer, kubeconfig, refusal
 from tests.unit.cli.conftest import Vrse
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.api.conditions import MEANINGS, REMEDIES, ConditionType, Reason
-from volatile_rse.cli import commands
+from volatile_rse.cli import commands, trying
 from volatile_rse.cli.explaining import explained
 from volatile_rse.cli.pages import Page, page_of
 from volatile_rse.cli.server import Server
@@ -279,14 +279,49 @@ def test_a_namespace_of_the_file_comes_before_that_of_the_context(
     assert "/namespaces/bob/" in server.asked[-1][1]
 
 
-def test_a_dry_run_creates_nothing_and_says_what_it_has_not_judged(small: Small, server: ApiServer, vrse: Vrse) -> None:
+def test_a_dry_run_is_judged_by_the_operator_and_leaves_nothing(small: Small, server: ApiServer, vrse: Vrse) -> None:
     done = vrse(*CREATE, "--dry-run")
-    assert (done.code, done.out) == (0, "")
+    assert (done.code, done.out) == (0, ""), done.err
+    assert done.err.startswith("Nothing was created. The operator would take the request now:\n")
+    assert "  in: 2 files, 201 B, from site-a.example.org (2)\n" in done.err
+    assert "  kept: at SITE-B; quota for all that it may write\n" in done.err
+    assert small.cluster.list("VolatileRSE") == ()
+    made, deleted = written(server)
+    assert made.startswith(f"POST {WHAT}")
+    assert deleted.startswith(f"DELETE {WHAT}/run-try-")
+
+
+def test_what_the_operator_would_refuse_is_an_error(small: Small, vrse: Vrse) -> None:
+    small.catalogue.quota["alice", "SITE-B"] = 0
+    done = vrse(*CREATE, "--dry-run")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: nothing was created. ")
+    assert " must act: " in done.err
+    assert "in: 2 files, 201 B" in done.err
+    assert small.cluster.list("VolatileRSE") == ()
+
+
+def test_a_dry_run_that_nobody_judges_says_so_and_goes(
+    small: Small, server: ApiServer, vrse: Vrse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "_SECONDS", 0.5)
+    monkeypatch.setattr(server, "_judge", lambda _body: None)
+    done = vrse(*CREATE, "--dry-run")
+    assert (done.code, done.out) == (5, "")
     assert done.err.startswith("Nothing was created. The API server takes the request")
     assert "Not judged: Rucio" in done.err
-    assert "you may not read it" not in done.err
-    assert written(server) == []
-    assert small.cluster.get(REQUEST) is None
+    assert "the operator has not answered within" in done.err
+    assert small.cluster.list("VolatileRSE") == ()
+
+
+def test_a_dry_run_has_a_name_that_pods_can_have_as_a_label(server: ApiServer, vrse: Vrse) -> None:
+    name = "a" * 60 + ".bc"
+    assert vrse(*CREATE[:1], name, *CREATE[2:], "--dry-run").code == 0
+    tried = next(
+        body["metadata"]["name"] for method, path, body in server.asked if method == "POST" and "dryRun" not in path
+    )
+    assert len(tried) <= 63
+    assert vrse(*CREATE[:1], name, *CREATE[2:], "--dry-run", "-o", "yaml").out.count("dryRun: true") == 0
 
 
 FORBIDDEN = refusal(403, "Forbidden", 'User "alice" cannot get resource')
@@ -295,9 +330,9 @@ CLASSES = "GET /apis/volatilerse.io/v1alpha1/volatilerseclasses/"
 
 def test_what_nobody_may_read_is_not_judged_and_no_reason_to_refuse(server: ApiServer, vrse: Vrse) -> None:
     server.answers[CLASSES] = FORBIDDEN
+    # What this user may not read, the operator does.
     done = vrse(*CREATE, "--dry-run")
-    assert done.code == 0
-    assert "Not judged: VolatileRSEClass standard: you may not read it.\n" in done.err
+    assert done.code == 0, done.err
     assert vrse(*CREATE, "--output", "up=../x,to=user.alice:o,at=B").code == 1
 
 
@@ -310,7 +345,7 @@ def test_without_the_labels_of_the_namespace_no_grant_is_missed(small: Small, se
     server.answers["GET /api/v1/namespaces/alice"] = FORBIDDEN
     done = vrse(*CREATE)
     assert done.code == 0
-    assert "Not judged: Namespace alice" in vrse(*CREATE[:1], "other", *CREATE[2:], "--dry-run").err
+    assert "wants label a=b" in vrse(*CREATE[:1], "other", *CREATE[2:], "--dry-run").err
 
 
 @pytest.mark.parametrize(

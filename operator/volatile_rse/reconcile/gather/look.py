@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from volatile_rse.domain.catalogue import Did
+from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Facts, Piece, Record
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import Stage, stage_of
@@ -47,6 +47,8 @@ class Look:
         """The buffer's objects."""
         self.maps: Mapping[str, Mapping[str, Any]] = {}
         """The buffer's ConfigMaps, by name."""
+        self.resolved: Mapping[str, tuple[File, ...] | None] = {}
+        """What was found of each input, whatever is wrong with others; None: it is refused."""
         self.no_tokens: tuple[str, ...] = ()
         """What is wrong in the Secret of the sites' tokens."""
 

@@ -47,7 +47,7 @@ def ask(look: Look) -> None:
     catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)
     if catalogue is None or access is None:
         return
-    resolved = resolving.resolved(look, catalogue)
+    resolved = look.resolved = resolving.resolved(look, catalogue)
     shut: set[credentials.Shut] = set()
     for entry in look.claim.request.inputs:
         files = resolved[entry.name]

@@ -29,6 +29,7 @@ from volatile_rse.reconcile.gather import (
     objects,
     outgoing,
     preparing,
+    previewing,
     registration,
     reports,
 )
@@ -133,7 +134,12 @@ def _looked(world: World, connections: Connections, facts: Facts) -> Facts:
         return _all(Look(world, connections, facts, facts.record))
     if request is None or request.spec is None or request.tenant is None or request.deleting:
         return facts
-    return _offered(world, facts, request.spec, request.tenant)
+    if not request.spec.dry_run:
+        return _offered(world, facts, request.spec, request.tenant)
+    if request.previewed:
+        return facts
+    offered = _offered(world, facts, request.spec, request.tenant)
+    return previewing.previewed(world, connections, offered, request, request.spec)
 
 
 def _request(world: World, record_id: str, namespace: str, name: str) -> Request | None:
