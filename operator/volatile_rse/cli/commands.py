@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -163,7 +164,49 @@ def list_(server: Server, *, everywhere: bool, form: str | None) -> None:
 def wait(server: Server, name: str, goal: Goal, timeout: str | None) -> int:
     """Wait until a session can begin (usable), or its outputs are safe."""
     until = None if timeout is None else time.monotonic() + parse_duration(timeout).total_seconds()
-    last, body = "", None
+    with _progress() as show:
+        last = _await(server, name, goal, until, show)
+    if not last:
+        say(sys.stdout, f"{name} is {goal}.")
+        return Exit.DONE
+    what = f"VolatileRSE {server.namespace}/{name} was not {goal} within {timeout}: {last}."
+    raise CommandError(what, Actor.USER, f"see `vrse status {name}`, or wait longer.", Exit.LATE)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Object], None]]:
+    """Show how far a VolatileRSE is: a page with bars in a terminal, else a line for each change."""
+    if not _is_terminal(sys.stderr):
+        said: list[str] = []
+
+        def tell(body: Object) -> None:
+            if (line := line_of(body)) not in said[-1:]:
+                said.append(line)
+                say(sys.stderr, f"{program.now():%H:%M:%S} {line}")
+
+        yield tell
+        return
+    shown: list[Object] = []
+    with Live(
+        get_renderable=lambda: rendered(page_of(shown[0], program.now())) if shown else "",
+        console=Console(emoji=False, stderr=True),
+        refresh_per_second=1,
+    ) as live:
+
+        def draw(body: Object) -> None:
+            shown[:] = [body]
+            live.refresh()
+
+        yield draw
+
+
+def _await(server: Server, name: str, goal: Goal, until: float | None, show: Callable[[Object], None]) -> str:
+    """Wait until it has come; give how far it is if it has not come in time, else nothing."""
+    last = ""
     for body in server.watch(name, until):
         if body is None:
             what = f"VolatileRSE {server.namespace}/{name} went before it was {goal}."
@@ -171,16 +214,13 @@ def wait(server: Server, name: str, goal: Goal, timeout: str | None) -> int:
             raise CommandError(what, Actor.ADMIN, action, Exit.NEVER)
         found = verdict(goal, body)
         if found.reached:
-            say(sys.stdout, f"{name} is {goal}.")
-            return Exit.DONE
+            return ""
         if found.never:
             what = f"VolatileRSE {server.namespace}/{name} cannot become {goal} any more: {found.never}"
             raise CommandError(what, Actor.USER, f"see `vrse status {name}`.", Exit.NEVER)
-        if (line := line_of(body)) != last:
-            last = line
-            say(sys.stderr, f"{program.now():%H:%M:%S} {line}")
-    what = f"VolatileRSE {server.namespace}/{name} was not {goal} within {timeout}: {last}."
-    raise CommandError(what, Actor.USER, f"see `vrse status {name}`, or wait longer.", Exit.LATE)
+        last = line_of(body)
+        show(body)
+    return last
 
 
 @vrse.command()

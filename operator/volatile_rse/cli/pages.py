@@ -38,6 +38,8 @@ _ORDER = (
     ConditionType.RSE_REGISTERED,
     ConditionType.CREDENTIALS_VALID,
 )
+_NOT_TAKEN = {"Pending", "Refused"}
+"""States of entries that were added while the session lives."""
 _MUST_ACT = " must act: "
 _NO_OPERATOR = (
     "No operator has looked at this yet. If it stays so, ADMIN must act: see that the operator runs "
@@ -231,7 +233,18 @@ def _notes(body: Object) -> Iterator[Note]:
         if condition and not pending and reason not in _QUIET and (message or reason in REMEDIES):
             found.setdefault((reason, message), []).append(type_.value)
     notes = [_note(tuple(types), reason, message) for (reason, message), types in found.items()]
+    notes += _added(status)
     yield from sorted(notes, key=lambda note: not note.action)
+
+
+def _added(status: Object) -> Iterator[Note]:
+    """Tell of entries that were added and are not taken up yet, or are refused."""
+    for entry in status.get("entries") or ():
+        state = str(entry.get("state"))
+        if state not in _NOT_TAKEN:
+            continue
+        reason = str(entry.get("reason") or state)
+        yield _note((f"{str(entry.get('kind')).lower()} {entry.get('name')}",), reason, str(entry.get("message") or ""))
 
 
 def _note(types: tuple[str, ...], reason: str, message: str) -> Note:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.unit.cli.api_server import ApiServer, refusal
 from tests.unit.cli.conftest import Vrse
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.cli import commands
 
 PATCH = "/apis/volatilerse.io/v1alpha1/namespaces/alice/volatilerses/run"
 PLOTS = "plots=plots/**,to=user.alice:plots,at=SITE-B"
@@ -136,3 +138,32 @@ def test_an_extension_is_read_by_the_operator_as_a_time(small: Small, vrse: Vrse
     small.step()
     told = vrse("status", "run").out
     assert "time left: 9h2" in told, told
+
+
+def test_what_is_not_taken_yet_or_refused_is_told(small: Small, vrse: Vrse) -> None:
+    small.begin()
+    small.step()
+    refused = "Rucio has no user.alice:gone. USER must act: Correct it."
+    entries = [
+        {"kind": "Input", "name": "more", "state": "Pending", "reason": "CatalogueUnreachable", "message": "Silence."},
+        {"kind": "Input", "name": "gone", "state": "Refused", "reason": "DIDNotFound", "message": refused},
+        {"kind": "Output", "name": "plots", "state": "Accepted"},
+        {"kind": "Output", "name": "new", "state": "Pending"},
+    ]
+    small.cluster.merge(REQUEST, {"status": {"entries": entries}}, subresource="status")
+    told = vrse("status", "run").out
+    assert "  input gone: DIDNotFound\n    Rucio has no user.alice:gone. USER must act: Correct it.\n" in told, told
+    assert "  input more: CatalogueUnreachable\n    Silence.\n" in told
+    assert "  output new: Pending\n" in told
+    assert "output plots" not in told
+
+
+def test_in_a_terminal_what_is_awaited_is_drawn(small: Small, vrse: Vrse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_is_terminal", lambda _stream: True)
+    small.request()
+    done = vrse("wait", "run", "--for", "usable")
+    assert (done.code, done.out) == (0, "run is usable.\n")
+    assert "alice/run" in done.err
+    assert "Inputs" in done.err
+    assert "0 of 2 files staged" in done.err
+    assert not re.search(r"^\d\d:\d\d:\d\d ", done.err, re.MULTILINE), "lines are for files and pipes"
