@@ -95,7 +95,7 @@ def test_a_connection_to_another_server_is_sent_no_login_and_says_so(change: dic
     status = {body["metadata"]["name"]: body["status"] for body in small.cluster.list("RucioConnection")}
     assert status["rucio"]["reachable"] is True
     assert status["other"]["reachable"] is False
-    [said] = status["other"]["conditions"]
+    said = next(entry for entry in status["other"]["conditions"] if entry["type"] == "Reachable")
     assert said["reason"] == "CredentialMismatch"
     stranger = next(url for url in change.values() if url != first["spec"]["server"])
     for told in ("Secret ops/login", "RucioConnection other", "is for https://rucio.example.org", stranger):
