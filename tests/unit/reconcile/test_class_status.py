@@ -87,13 +87,18 @@ def test_a_class_is_ready_once_all_that_it_offers_was_tried(trial: Trial) -> Non
     assert [url.rpartition("/")[2] for url, _ in trial.small.shown] == ["volatile-rse-probe"] * len(trial.small.shown)
 
 
-def test_nothing_is_written_or_asked_of_a_class_that_goes_on_working(trial: Trial) -> None:
+def test_nothing_is_written_or_asked_of_a_class_that_goes_on_working(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trial.settle()
     before, shown = (trial.small.cluster.get(CLASS) or {})["metadata"]["resourceVersion"], len(trial.small.shown)
+    written = list[object]()
+    monkeypatch.setattr(trial.small.cluster, "merge", lambda *args, **_: written.append(args))
     trial.probe(timedelta(minutes=9))
     assert len(trial.small.shown) == shown, "it was asked again too early"
     trial.probe(timedelta(minutes=1))
     assert len(trial.small.shown) == shown + 2
+    assert written == []
     assert (trial.small.cluster.get(CLASS) or {})["metadata"]["resourceVersion"] == before
 
 

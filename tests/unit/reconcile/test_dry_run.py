@@ -11,6 +11,7 @@ import pytest
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.reconcile.gather import previewing
 
 CLASS = Ref("VolatileRSEClass", None, "standard")
 
@@ -118,18 +119,19 @@ def test_the_size_of_the_inputs_is_told_whatever_else_is_wrong() -> None:
     assert preview(small)["outputs"] == []
 
 
-def test_it_is_asked_once_and_stays_as_it_was_told() -> None:
+def test_it_is_looked_at_once_and_stays_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     small = Small()
     _quota(small)
     dry(small)
-    before = small.cluster.get(REQUEST)
+    before, looks = small.cluster.get(REQUEST), list[str]()
     small.catalogue.quota.clear()
-    asked = len(small.logins)
+    small.forget()
     small.clock.turn(timedelta(minutes=5))
+    monkeypatch.setattr(previewing, "previewed", lambda *_: looks.append("again"))
     for _ in range(3):
         small.step()
     assert small.cluster.get(REQUEST) == before
-    assert len(small.logins) == asked
+    assert looks == []
 
 
 def test_nothing_is_told_while_rucio_does_not_answer() -> None:
