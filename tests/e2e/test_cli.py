@@ -144,7 +144,9 @@ def test_a_session_is_created_watched_awaited_and_ended(session: Session, shell:
 
 
 @pytest.mark.usefixtures("refused")
-def test_what_cannot_become_safe_is_given_up_under_the_own_name(session: Session, shell: Shell) -> None:
+def test_what_cannot_become_safe_is_fetched_and_given_up_under_the_own_name(
+    session: Session, shell: Shell, tmp_path: Path
+) -> None:
     assert shell(*create(session, new_dataset())).returncode == 0
     assert shell("vrse", "wait", session.name, "--for", "usable", "--timeout", "3m").returncode == 0
     session.job(WRITE)
@@ -152,6 +154,11 @@ def test_what_cannot_become_safe_is_given_up_under_the_own_name(session: Session
     assert shell("vrse", "end", session.name).returncode == 0
     late = shell("vrse", "wait", session.name, "--for", "safe", "--timeout", "5s")
     assert late.returncode == 3, late.stderr
+    # Until it is given up, it can be fetched: what no site takes is on the buffer.
+    fetched = shell("vrse", "fetch", session.name, "--to", str(tmp_path / "fetched"))
+    assert fetched.returncode == 0, fetched.stderr
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "fetched").rglob("*") if path.is_file())
+    assert sizes == [3893, 2000000]
     assert shell("vrse", "discard", session.name).returncode == 2
     assert shell("vrse", "discard", session.name, "--rse", "VRSE-OTHER").returncode == 1
     assert shell("vrse", "discard", session.name, "--rse", session.status()["rse"]).returncode == 0

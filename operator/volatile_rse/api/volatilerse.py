@@ -176,6 +176,9 @@ class Teardown(ApiModel):
     """They are kept: no deadline destroys a byte."""
     deadline: Duration = "1h"
     """Counted from the session's end: what is not safe by then is quarantined, and no deletion waits longer."""
+    fetch: bool = False
+    """Have a Secret ``<name>-vrse-kept`` by which whoever may read it fetches what is not safe yet, once the session
+    has ended: ``vrse fetch`` does. It may be asked for at any time, and goes with the VolatileRSE."""
     discard: Discard | None = None
     """Give up what is not safe, once the session has ended."""
 

@@ -20,6 +20,7 @@ __all__ = [
     "IN_USE",
     "KINDS",
     "MANAGED",
+    "NOT_AFTER",
     "RECORD",
     "added_name",
     "agent_host",
@@ -41,6 +42,8 @@ AT_RISK = "volatilerse.io/at-risk"
 """Label of storage pods that the PodDisruptionBudget of manifests/operator.yaml lets nobody evict: ``true``."""
 DIGEST = "volatilerse.io/digest"
 """Annotation of what the operator has written into a user's namespace."""
+NOT_AFTER = "volatilerse.io/not-after"
+"""Annotation: end of the life of a certificate, or of a token."""
 DRAIN = "volatilerse.io/drain"
 DISCARDED = "volatilerse.io/discarded"
 """Label of the list of what a record has given up."""

@@ -13,11 +13,11 @@ from typing import Any
 from volatile_rse.api.agent import DAVS_PORT, ROOT_PORT, STATUS_FOLDER, Listing, listed, status_path
 from volatile_rse.api.names import Layout, rse_path, scope_folder
 from volatile_rse.api.rserecord import Claim, RSERecordSpec, RSERecordStatus
-from volatile_rse.builders.objects import CLAIM, MANAGED, RECORD, hosts_of, name_of, new_object, session_name
+from volatile_rse.builders.objects import CLAIM, MANAGED, NOT_AFTER, RECORD, hosts_of, name_of, new_object, session_name
 from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Piece
 from volatile_rse.domain.frozen import distinct
-from volatile_rse.domain.naming import layout_of
+from volatile_rse.domain.naming import kept_name, layout_of
 from volatile_rse.domain.rights import read_by
 from volatile_rse.domain.settings import Settings
 
@@ -25,6 +25,7 @@ __all__ = [
     "LONGEST_RIGHTS",
     "endpoint",
     "entries_data",
+    "kept_secret",
     "lacks_rights",
     "lease_data",
     "leasing",
@@ -170,6 +171,37 @@ def session_secret(record: RSERecordSpec, token: str) -> dict[str, Any]:
     return _of_session(
         record, "Secret", owner, {"type": "Opaque", "data": {"token": b64encode(token.encode()).decode()}}
     )
+
+
+def kept_secret(
+    record: RSERecordSpec, token: str, authority: str, files: Iterable[Mapping[str, object]], *, not_after: str
+) -> dict[str, Any]:
+    """Make the Secret by which what is not safe is fetched; it goes with the VolatileRSE.
+
+    Parameters
+    ----------
+    files
+        Each as ``vrse fetch`` wants to know it: path below the outbox, path on the buffer, bytes and adler32.
+    """
+    claim, public = record.claims[0], record.public
+    owner = {"apiVersion": "volatilerse.io/v1alpha1", "kind": "VolatileRSE", "name": claim.name, "uid": claim.uid}
+    lines, size, more = list[str](), 0, 0
+    for file in files:
+        line = json.dumps(file, separators=(",", ":"))
+        size += len(line) + 1
+        more += size > _LIST_LIMIT
+        lines += [line] if size <= _LIST_LIMIT else []
+    texts = {
+        "token": token,
+        "ca.crt": authority,
+        "url": "" if public is None else f"https://{public.host}:{public.davs_port}",
+        "files.jsonl": "".join(f"{line}\n" for line in lines),
+        "more": str(more),
+    }
+    data = {key: b64encode(text.encode()).decode() for key, text in texts.items()}
+    body = _of_session(record, "Secret", owner, {"type": "Opaque", "data": data})
+    body["metadata"] |= {"name": kept_name(claim.name), "annotations": {NOT_AFTER: not_after}}
+    return body
 
 
 def session_config(

@@ -17,6 +17,7 @@ from volatile_rse.builders.objects import (
     FINALIZER,
     KINDS,
     MANAGED,
+    NOT_AFTER,
     RECORD,
     added_name,
     discarded_name,
@@ -36,7 +37,6 @@ from volatile_rse.domain.settings import Settings
 
 __all__ = [
     "AGENT",
-    "NOT_AFTER",
     "SERVER",
     "XROOTD",
     "MemoryShares",
@@ -58,9 +58,6 @@ __all__ = [
     "volume",
     "xrootd_data",
 ]
-
-NOT_AFTER = "volatilerse.io/not-after"
-"""Annotation: end of the certificate's life."""
 
 SERVER, AGENT = "server.", "agent."
 """Before the names of certificates and keys: whose they are."""

@@ -21,6 +21,7 @@ from volatile_rse.cli import asked, explaining, program
 from volatile_rse.cli.changing import add, extend, is_ended
 from volatile_rse.cli.doctor import doctor
 from volatile_rse.cli.errors import CommandError, Exit
+from volatile_rse.cli.fetching import fetch
 from volatile_rse.cli.judging import Judgement, judge
 from volatile_rse.cli.leases import lease
 from volatile_rse.cli.pages import condition_of, line_of, page_of, plain, table_of
@@ -388,5 +389,5 @@ def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
         sys.stdout.write(f"{found(vrse, {}, 'vrse', _COMPLETE).source()}\n")
 
 
-for _command in (add, doctor, extend, lease):
+for _command in (add, doctor, extend, fetch, lease):
     vrse.add_command(_command)

@@ -21,6 +21,7 @@ __all__ = [
     "faults_of_naming",
     "faults_of_output",
     "file_template",
+    "kept_name",
     "layout_of",
     "ledger_name",
     "record_of",
@@ -152,3 +153,8 @@ def _misfit_of_file(naming: Naming) -> str | None:
 def drain_name(public_host: str) -> str:
     """Name the empty server's objects; one for all buffers of a public host."""
     return f"drain-{hashlib.sha256(public_host.encode()).hexdigest()[:10]}"
+
+
+def kept_name(name: str) -> str:
+    """Name the Secret by which what is not safe of a VolatileRSE is fetched."""
+    return f"{name}-vrse-kept"

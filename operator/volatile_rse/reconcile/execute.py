@@ -17,6 +17,7 @@ from volatile_rse.builders.objects import (
     FINALIZER,
     KINDS,
     MANAGED,
+    NOT_AFTER,
     RECORD,
     agent_host,
     discarded_name,
@@ -39,7 +40,6 @@ from volatile_rse.builders.session import (
 )
 from volatile_rse.builders.storage import (
     AGENT,
-    NOT_AFTER,
     SERVER,
     added_maps,
     discarded_maps,

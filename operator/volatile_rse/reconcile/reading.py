@@ -17,8 +17,7 @@ from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import LONGEST, ApiModel, parse_duration
 from volatile_rse.api.volatilerse import Discard, EntryStatus, OutputStatus, Session, Teardown, VolatileRSESpec
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
-from volatile_rse.builders.objects import AT_RISK, CLAIM, DRAIN, FINALIZER, RECORD, record_name
-from volatile_rse.builders.storage import NOT_AFTER
+from volatile_rse.builders.objects import AT_RISK, CLAIM, DRAIN, FINALIZER, NOT_AFTER, RECORD, record_name
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
 from volatile_rse.domain.stage import when
 from volatile_rse.domain.tenants import Namespace

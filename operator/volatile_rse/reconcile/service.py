@@ -35,6 +35,7 @@ from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.execute import execute
 from volatile_rse.reconcile.gates import Gates
 from volatile_rse.reconcile.holding import release_unused
+from volatile_rse.reconcile.kept import give_kept
 from volatile_rse.reconcile.lease import LeaseLostError, guarded
 from volatile_rse.reconcile.queue import KeyedQueue, Owner
 from volatile_rse.reconcile.reading import (
@@ -183,6 +184,8 @@ class Service:
         self._searched = float("-inf")
         self._ports_are_low = False
         """This is told, and will be again once it was otherwise."""
+        self._given: dict[str, float] = {}
+        """Record -> when access to its outputs was given the last time."""
         self._told: dict[str, int] = {}
         """UID of a class that has something wrong -> its generation of which that was told."""
         workers = [*((f"worker-{n}", False) for n in range(threads)), *((f"slow-{n}", True) for n in range(slow))]
@@ -370,8 +373,22 @@ class Service:
     def _tries(self) -> None:
         while not self._stopping.is_set():
             self._part("class status", self.try_classes)
+            self._part("kept outputs", self.give_kept)
             self._class_changed.wait(min(self._interval, _CLASSES))
             self._class_changed.clear()
+
+    def give_kept(self) -> None:
+        """Give access to what is not safe to those who ask for it."""
+        ended = [body for body in self._world.cluster.list("RSERecord") if _has_ended(body)]
+        names = {body["metadata"]["name"] for body in ended}
+        # Who deletes it again and again has it made once a minute.
+        soonest = time.monotonic() - self._interval
+        self._given = {name: given for name, given in self._given.items() if name in names and given > soonest}
+        for body in ended:
+            self._check()
+            name = body["metadata"]["name"]
+            if name not in self._given and self._part("kept outputs", give_kept, self._world, body):
+                self._given[name] = time.monotonic()
 
     def try_classes(self) -> None:
         """Try what the classes offer, each in its turn."""
@@ -619,3 +636,11 @@ def _conditions(answers: _Said, old: Object, generation: int, since: str, now: s
         )
         for type_, said in (("Ready", answers), ("Reachable", answers), ("Stalled", stalled))
     ]
+
+
+def _has_ended(body: Object) -> bool:
+    """Tell whether a session is over, and what it has left is not safe."""
+    status = status_of(body)
+    session = status.get("session")
+    ended = isinstance(session, Mapping) and session.get("endedAt") is not None
+    return ended and status.get("safeAt") is None and status.get("closedAt") is None

@@ -1,0 +1,109 @@
+"""What a session has left and that is not safe yet can be fetched by who owns it: a Secret says where, and opens it.
+
+No buffer waits for it, and nothing is decided by it: it stands beside what brings buffers to their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from volatile_rse.api.agent import OutputState
+from volatile_rse.builders.objects import NOT_AFTER, RECORD, name_of
+from volatile_rse.builders.session import kept_secret
+from volatile_rse.builders.storage import session_audience, session_issuer
+from volatile_rse.domain.facts import Facts, Piece, Record, Storage
+from volatile_rse.domain.naming import kept_name
+from volatile_rse.domain.stage import Stage, stage_of, stamp
+from volatile_rse.domain.times import is_time, later, when
+from volatile_rse.ports import deadline
+from volatile_rse.ports.buffer import Buffer
+from volatile_rse.ports.cluster import Object, Ref
+from volatile_rse.ports.credentials import TokenClaims
+from volatile_rse.ports.errors import RefusedError
+from volatile_rse.reconcile.gather.reports import buffer_of
+from volatile_rse.reconcile.reading import read_pod, read_record, spec_of, uid_of
+from volatile_rse.reconcile.world import World
+
+__all__ = ["give_kept"]
+
+_LIFE, _RENEW = timedelta(hours=24), timedelta(hours=12)
+"""Of a token, and before its end."""
+_SECONDS = 60.0
+"""For the list of one buffer's files."""
+_PAGES = 1000
+_FOLDER = 4
+"""Parts of a path, the empty first one among them, that name the folder of a scope: ``/store/user/alice``."""
+
+
+def give_kept(world: World, body: Object) -> bool:
+    """Make the Secret of one record if it is asked for and not there; tell whether it was made.
+
+    Raises
+    ------
+    PortError
+        The cluster or the agent does not answer, or refuses.
+    """
+    try:
+        record = read_record(body, world.clock.now())
+    except RefusedError:
+        # Its visit tells why.
+        return False
+    # Before the inventory nothing has its name on the buffer yet, and afterwards it is somewhere else.
+    if stage_of(record.status) is not Stage.KEEPING or not _is_asked(world, record):
+        return False
+    claim = record.spec.claims[0]
+    ref = Ref("Secret", claim.namespace, kept_name(claim.name))
+    # What a session's namespace holds is remembered for long: whoever has deleted this waits for it.
+    cluster = world.live().cluster
+    found = cluster.get(ref)
+    if found is not None:
+        # One of somebody else is left alone, and so is one that is good for a while.
+        if (found["metadata"].get("labels") or {}).get(RECORD) != record.spec.record_id or _lasts(world, found):
+            return False
+        cluster.delete(ref, uid_of(found))
+    with deadline.within(_SECONDS):
+        files = [file for file in _outputs(world, record) if file.state == "sealed" and file.store_path is not None]
+    end = later(world.clock.now(), _LIFE)
+    folders = {"/".join(str(file.store_path).split("/")[:_FOLDER]) for file in files}
+    claims = TokenClaims(
+        issuer=session_issuer(record.spec),
+        subject=claim.uid,
+        audience=session_audience(record.spec),
+        scope=" ".join(f"storage.read:{folder}" for folder in sorted(folders)),
+        expires=end,
+    )
+    listed = (
+        {"path": file.path, "at": file.store_path, "bytes": file.bytes, "adler32": file.adler32} for file in files
+    )
+    secret = kept_secret(
+        record.spec, world.authority.token(claims), world.authority.bundle(), listed, not_after=stamp(end)
+    )
+    return cluster.create(secret) is not None
+
+
+def _is_asked(world: World, record: Record) -> bool:
+    claim = record.spec.claims[0]
+    request = world.cluster.get(Ref("VolatileRSE", claim.namespace, claim.name))
+    if request is None or uid_of(request) != claim.uid or "deletionTimestamp" in request["metadata"]:
+        return False
+    teardown = spec_of(request).get("teardown")
+    return isinstance(teardown, dict) and teardown.get("fetch") is True
+
+
+def _lasts(world: World, secret: Object) -> bool:
+    end = (secret["metadata"].get("annotations") or {}).get(NOT_AFTER)
+    return is_time(end) and (when(end) or world.clock.now()) > later(world.clock.now(), _RENEW)
+
+
+def _outputs(world: World, record: Record) -> Iterator[OutputState]:
+    pod = world.cluster.get(Ref("Pod", world.settings.buffers, name_of(record.spec.record_id, Piece.POD)))
+    storage = Storage(pod=None if pod is None else read_pod(pod))
+    agent: Buffer = buffer_of(world, record, Facts(now=world.clock.now(), storage=storage))
+    after = 0
+    for _ in range(_PAGES):
+        page = agent.outputs(after)
+        yield from page.items
+        if page.next is None or page.next <= after:
+            return
+        after = page.next
