@@ -12,8 +12,8 @@ from typing import Any
 from volatile_rse.api.conditions import ConditionType
 from volatile_rse.api.injection import INJECTION
 from volatile_rse.builders.injection import inject, session_of
-from volatile_rse.builders.objects import MANAGED, new_object
-from volatile_rse.builders.storage import NOT_AFTER, tls_data
+from volatile_rse.builders.objects import MANAGED, NOT_AFTER, new_object
+from volatile_rse.builders.storage import tls_data
 from volatile_rse.domain.settings import Settings
 from volatile_rse.domain.stage import stamp
 from volatile_rse.domain.times import later
