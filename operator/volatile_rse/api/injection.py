@@ -13,6 +13,7 @@ __all__ = [
     "MOUNTS",
     "NAME_PATTERN",
     "NOBODY",
+    "OFFLOADED",
     "PROGRAM",
     "RUN",
     "SIDECAR",
@@ -31,6 +32,9 @@ GATE = "volatilerse.io/usable"
 """Scheduling gate of a pod whose buffer is not usable yet."""
 WAIT = "volatilerse.io/wait"
 """Annotation of a pod: ``false`` has it start at once, and what it gets appear when it is there."""
+OFFLOADED = "virtual-node.interlink/no-schedule"
+"""Taint of virtual nodes, whose pods are jobs of a batch system. A pod that tolerates it means to run there, where no
+sidecars and no addresses of the cluster are: it is left as it is."""
 SIDECAR = "volatilerse-credentials"
 """Init container that runs beside the others."""
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"

@@ -18,6 +18,7 @@ from volatile_rse.api.injection import (
     MOUNTS,
     NAME_PATTERN,
     NOBODY,
+    OFFLOADED,
     PROGRAM,
     RUN,
     SIDECAR,
@@ -52,7 +53,7 @@ def inject(pod: Object, image: str, *, usable: bool = False) -> dict[str, Any]:
         Its buffer is usable already: it need not wait.
     """
     name = session_of(pod)
-    if name is None:
+    if name is None or _is_offloaded(pod):
         return dict(pod)
     spec = dict(pod["spec"])
     waits = (pod["metadata"].get("annotations") or {}).get(WAIT) != "false"
@@ -76,6 +77,10 @@ def inject(pod: Object, image: str, *, usable: bool = False) -> dict[str, Any]:
     ]
     spec["initContainers"] = inside if injected else [_sidecar(image, uid, waits=waits), *inside]
     return {**pod, "spec": spec}
+
+
+def _is_offloaded(pod: Object) -> bool:
+    return any(entry.get("key") == OFFLOADED for entry in pod["spec"].get("tolerations") or ())
 
 
 def _uids(spec: Object) -> tuple[int | None, int]:

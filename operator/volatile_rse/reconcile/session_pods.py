@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from volatile_rse.api.injection import GATE
+from volatile_rse.api.injection import GATE, OFFLOADED
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import session_name
 from volatile_rse.domain.session import JobRef
@@ -17,8 +17,6 @@ from volatile_rse.domain.times import later, when
 __all__ = ["has_come", "is_awaited", "is_gated", "is_given", "is_over", "jobs_of", "of_session", "secrets_of"]
 
 _OVERDUE = timedelta(minutes=2)
-_OFFLOADED = "virtual-node.interlink/no-schedule"
-"""Taint of nodes that stand for a batch system: who tolerates it means to run there."""
 _DEFAULT = "kubectl.kubernetes.io/default-container"
 _NAME, _UID = 253, 64
 """Characters of an object's name and of its UID."""
@@ -182,7 +180,7 @@ def _is_lost(pod: Object, now: datetime) -> bool:
 
 def _is_offloaded(pod: Object) -> bool:
     """Tell whether a pod is a job of a batch system, which goes on while nobody there tells of its end."""
-    return any(entry.get("key") == _OFFLOADED for entry in pod["spec"].get("tolerations") or ())
+    return any(entry.get("key") == OFFLOADED for entry in pod["spec"].get("tolerations") or ())
 
 
 def _ended_before(pod: Object, time: str | None) -> bool:

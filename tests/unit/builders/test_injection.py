@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
-from volatile_rse.api.injection import FILES, GATE, KEYS, MOUNTS, NAME_PATTERN, PROGRAM, SIDECAR, TOKEN_ITSELF
+from volatile_rse.api.injection import (
+    FILES,
+    GATE,
+    KEYS,
+    MOUNTS,
+    NAME_PATTERN,
+    OFFLOADED,
+    PROGRAM,
+    SIDECAR,
+    TOKEN_ITSELF,
+)
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.injection import inject, session_of
 
@@ -70,10 +80,13 @@ CASES = [
     pod("no-name", session="", uid=10960),
     pod("upper-case", session="Dimuon"),
     pod("trailing", session="dimuon_x"),
+    pod("offloaded", schedulingGates=[{"name": GATE}], tolerations=[{"key": OFFLOADED, "operator": "Exists"}]),
+    pod("tolerant", tolerations=[{"operator": "Exists"}]),
 ]
 """Pods as people write them, in a namespace of restricted Pod Security."""
-LEFT = {"no-name", "upper-case", "trailing"}
+NAMELESS = {"no-name", "upper-case", "trailing"}
 """Those whose label names nothing."""
+LEFT = NAMELESS | {"offloaded"}
 BY_NAME = {body["metadata"]["name"]: body for body in CASES}
 
 
@@ -161,7 +174,11 @@ def test_the_policy_has_the_same_names() -> None:
     """What it does with them is seen on the API server."""
     policy, *_ = yaml.safe_load_all(MANIFEST.read_text())
     text = " ".join(yaml.safe_dump(policy, width=100_000).replace("''", "'").split())
-    for said in (GATE, SIDECAR, IMAGE, NAME_PATTERN, *KEYS, *FILES.values(), *MOUNTS, *MOUNTS.values()):
+    for said in (GATE, OFFLOADED, SIDECAR, IMAGE, NAME_PATTERN, *KEYS, *FILES.values(), *MOUNTS, *MOUNTS.values()):
         assert f"'{said}'" in text, said
     assert str(list(PROGRAM)) in text
-    assert [session_of(BY_NAME[name]) for name in ("bare", "dotted", *sorted(LEFT))] == ["dimuon", "a.b-c", *[None] * 3]
+    assert [session_of(BY_NAME[name]) for name in ("bare", "dotted", *sorted(NAMELESS))] == [
+        "dimuon",
+        "a.b-c",
+        *[None] * 3,
+    ]
