@@ -53,7 +53,12 @@ def images() -> tuple[str, ...]:
     values = ((name, *image.rsplit(":", 1)) for name, image in named.items())
     return (
         "--set",
-        ",".join(["injection=policy", *(f"{name}.repository={where},{name}.tag={tag}" for name, where, tag in values)]),
+        ",".join(
+            [
+                f"injection={installation.way_of_injection()}",
+                *(f"{name}.repository={where},{name}.tag={tag}" for name, where, tag in values),
+            ]
+        ),
     )
 
 

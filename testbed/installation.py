@@ -30,6 +30,7 @@ __all__ = [
     "injection",
     "metrics",
     "up",
+    "way_of_injection",
 ]
 
 NAMESPACE, BUFFERS = "volatile-rse", "volatile-rse-buffers"
@@ -103,12 +104,14 @@ def admission() -> None:
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "manifests/admission.yaml"))
 
 
-def injection(operator_image: str, sidecar_image: str) -> None:
-    """Have pods in namespaces of tenants get by a label what their session has.
+def way_of_injection() -> str:
+    """Tell how: by the API server, unless the cluster was made by an earlier version, without the policies for it."""
+    return "policy" if "v1beta1" in cluster.kubectl("get", "--raw", "/apis/admissionregistration.k8s.io") else "webhook"
 
-    By the API server itself, unless the cluster was made by an earlier version, without the policies for it.
-    """
-    way = "policy" if "v1beta1" in cluster.kubectl("get", "--raw", "/apis/admissionregistration.k8s.io") else "webhook"
+
+def injection(operator_image: str, sidecar_image: str) -> None:
+    """Have pods in namespaces of tenants get by a label what their session has."""
+    way = way_of_injection()
     text = (CHECKOUT / f"manifests/injection-{way}.yaml").read_text()
     for said, image in (("volatile-rse/operator:latest", operator_image), (sidecar.RELEASED, sidecar_image)):
         text = text.replace(said, image)
