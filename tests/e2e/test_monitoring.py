@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import subprocess
@@ -94,6 +96,15 @@ def asked(prometheus: str, expression: str) -> list[dict[str, Any]]:
     return list(said["data"]["result"])
 
 
+def accounted(namespace: str) -> dict[str, str]:
+    """Ask for the table as the page says, of the month that includes now; give the row of a namespace."""
+    page = (CHECKOUT / "docs" / "operations.md").read_text()
+    (command,) = re.findall(r"^    kubectl (.* accounting) --since \S+ --until \S+$", page, re.MULTILINE)
+    rows = csv.DictReader(io.StringIO(cluster.kubectl(*command.split())))
+    (row,) = (row for row in rows if row["namespace"] == namespace)
+    return row
+
+
 def test_a_real_prometheus_has_what_alerts_and_dashboard_ask_for(session: Session, prometheus: str) -> None:
     session.request()
     wait_for("Usable", lambda: session.is_true("Usable"))
@@ -111,5 +122,8 @@ def test_a_real_prometheus_has_what_alerts_and_dashboard_ask_for(session: Sessio
             found = asked(prometheus, target["expr"].replace("$class", ".*"))
             assert found or " > 0" in target["expr"] or any(name in target["expr"] for name in RARE), target["expr"]
     assert all(rule["health"] in {"ok", "unknown"} for rule in rules), rules
+    row = accounted(session.namespace)
+    assert (row["account"], row["class_name"], row["buffers"]) == ("alice", session.class_name, "1")
+    assert int(row["byte_hours"]) > 0
     names = {entry["metric"]["__name__"] for entry in asked(prometheus, '{__name__=~"volatile_rse_.+"}')}
     assert {"volatile_rse_sweep_timestamp_seconds", "volatile_rse_buffers", "volatile_rse_at_risk_bytes"} <= names
