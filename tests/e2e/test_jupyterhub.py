@@ -58,9 +58,15 @@ def opened_by_extension(alice: Browser) -> list[str]:
     login = {"username": "alice", "account": "alice", "password": grid.grid().passwords["alice"]}
     alice.asked("rucio-jupyterlab/auth", "PUT", {"namespace": "vrse", "type": "userpass", "params": login})
     did = f"rucio-jupyterlab/did?namespace=vrse&did={NANO['did']}"
-    # The first answer is that it is being asked for.
-    found = wait_for("it has asked", lambda: [file["path"] for file in alice.asked(did) if file["status"] == "OK"], 60)
-    return [str(path) for path in found]
+
+    def paths() -> list[str]:
+        answer = alice.asked(did)
+        print(answer)  # noqa: T201 (shown if it does not come)
+        # The first answer is that it is being asked for; one that is no list is an error of Rucio's.
+        files = answer if isinstance(answer, list) else []
+        return [str(file["path"]) for file in files if file["status"] == "OK"]
+
+    return list(wait_for("the extension has asked Rucio", paths, 60))
 
 
 def test_a_form_progress_a_cell_a_stop_and_the_output_is_safe(session: Session, started: hub.Hub) -> None:

@@ -102,18 +102,19 @@ def test_a_cancelled_spawn_leaves_no_pod_and_ends(session: Session, rest: Rest) 
 
 @pytest.mark.parametrize("rest", ["1s"], indirect=True)
 def test_of_a_hub_that_is_killed_and_a_user_that_is_deleted_nothing_is_left(session: Session, rest: Rest) -> None:
-    rest.spawn("one", SLOW)
+    rest.spawn("", SLOW)
     (first,) = wait_for("a VolatileRSE", lambda: sessions_of(session))
     where = ("-n", session.namespace)
     cluster.kubectl(*where, "delete", "pod", "-l", "app=hub", "--grace-period=0", "--force")
     cluster.kubectl(*where, "rollout", "status", "deployment/hub", "--timeout=120s")
     # Its database went with its pod.
     wait_for("the hub answers", lambda: hub.answers(f"{rest.hub.url}/hub/health"))
-    rest.spawn("one", SLOW)
+    rest.spawn("", SLOW)
     wait_for("the second", lambda: set(sessions_of(session)) - {first})
     wait_for("the first has ended", lambda: is_over(session, first))
-    assert rest.heard("one")[-1]["ready"]
-    assert rest("DELETE", "users/alice").status_code == 204
+    assert rest.heard("")[-1]["ready"]
+    gone = rest("DELETE", "users/alice")
+    assert gone.status_code == 204, gone.text
     wait_for("no VolatileRSE is left", lambda: not sessions_of(session), 180)
     assert not pods_of(session)
 
