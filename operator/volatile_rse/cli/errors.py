@@ -20,13 +20,14 @@ class Exit(IntEnum):
     DONE = 0
     """It is done, or what was awaited has come."""
     REFUSED = 1
-    """It was refused or has failed, and the same command fails again until somebody acts."""
+    """It was refused or has failed, or `doctor` has found something wrong: the same command fails again until somebody
+    acts."""
     USAGE = 2
     """The command line is wrong; nothing was asked of the cluster."""
     LATE = 3
-    """What `wait` waits for has not come within `--timeout`."""
+    """What is waited for has not come within `--timeout`."""
     NEVER = 4
-    """What `wait` waits for cannot come any more."""
+    """What is waited or asked for cannot come any more, as of a session that is over."""
     UNANSWERED = 5
     """The API server, the operator or a buffer did not answer, or not now: the same command may work later."""
     INTERRUPTED = 130
