@@ -105,7 +105,7 @@ def test_five_lines_read_write_and_publish(session: Session, tmp_path: Path) -> 
     assert re.search(r"^input dimuon +4 of 4 files staged", log, re.MULTILINE)
     assert re.search(r"^written +0 files, 0 B in /outbox/", log, re.MULTILINE)
     assert re.search(r"^output \w+ +\d+ files", log, re.MULTILINE)
-    assert re.search(r"^time left +\d+ h \d+ min, until .* UTC at the latest", log, re.MULTILINE)
+    assert re.search(r"^time left +\d+ min, until .* UTC at the latest", log, re.MULTILINE)
     told = json.loads(re.findall(r"^told (.*)$", log, re.MULTILINE)[0])
     assert told["usable"]
     assert [(entry["name"], entry["staged"]) for entry in told["inputs"]] == [("dimuon", 4)]

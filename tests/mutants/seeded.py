@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from threading import Thread
@@ -18,6 +20,7 @@ from volatile_rse.agent import (
     copying,
     gate,
     inventory,
+    ledger,
     multi,
     outbox,
     publishing,
@@ -28,16 +31,16 @@ from volatile_rse.agent import (
     xrootd,
 )
 from volatile_rse.agent.places import sync_all
-from volatile_rse.api.agent import GateState, OutputState, SiteTokens
+from volatile_rse.api.agent import GateState, InputState, OutputState, SiteTokens
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Claim, Outcome
 from volatile_rse.api.volatilerse import Discard
 from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.builders.objects import session_name
-from volatile_rse.builders.storage import read_inputs
 from volatile_rse.domain import (
     discard,
     ending,
+    entries,
     lifetime,
     mending,
     outputs,
@@ -74,6 +77,7 @@ from volatile_rse.reconcile.gather import (
     resolving,
     stages,
 )
+from volatile_rse.reconcile.gather import entries as gathered
 from volatile_rse.reconcile.reading import uid_of
 
 _DECIDING = (ending, lifetime, planning, provision, quarantine, serving)
@@ -258,7 +262,7 @@ def what_inputs_share_is_counted_for_each() -> None:
 
 @mutant
 def a_changed_list_of_inputs_counts() -> None:
-    swap(lists, "_unaltered", lambda _real: lambda look, body: read_inputs(body, look.maps.get))
+    swap(lists, "_unaltered", lambda _real: lists._read)
 
 
 @mutant
@@ -1399,3 +1403,58 @@ def an_adopted_rse_is_the_namespaces_of_its_name() -> None:
         return Claim(**{**claim, "namespace_uid": None})
 
     swap(adoption, "Claim", lambda _real: named)
+
+
+@mutant
+def what_is_added_is_waited_for() -> None:
+    swap(serving, "_awaited_inputs", lambda _real: lambda record: [entry.name for entry in record.status.inputs or ()])
+
+
+@mutant
+def what_is_refused_is_taken_up() -> None:
+    swap(entries, "_accepted", lambda _real: lambda facts, kind, name: facts.judged.get((kind, name)))
+
+
+@mutant
+def a_refused_entry_is_the_buffers_problem() -> None:
+    def told(self: look.Look) -> Any:
+        return nullcontext(self.problems)
+
+    swap(look.Look, "apart", lambda _real: told)
+
+
+@mutant
+def the_room_for_an_added_input_is_not_looked_at() -> None:
+    swap(gathered, "problem_of_room", lambda _real: lambda *_: None)
+
+
+@mutant
+def a_token_lacks_what_was_added() -> None:
+    swap(objects, "_outdated_of", lambda _real: lambda *_: ())
+
+
+@mutant
+def a_removed_input_stays_one() -> None:
+    swap(reading, "_without_removed", lambda _real: lambda status: status)
+
+
+@mutant
+def who_waits_is_told_at_each_look() -> None:
+    swap(planning, "words_of", lambda real: lambda *of: real(*of).model_copy(update={"digest": f"{next(_TOLD):064x}"}))
+
+
+@of_agent
+def an_input_that_shares_files_is_not_counted() -> None:
+    swap(ledger.Ledger, "input_entries", lambda _real: lambda self: {key: _Any() for key in self.every(InputState)})
+
+
+_TOLD = itertools.count()
+
+
+class _Any:
+    """Equal to everything."""
+
+    def __eq__(self, _other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
