@@ -81,6 +81,18 @@ def test_a_pod_of_another_namespace_is_none_of_the_session() -> None:
     assert small.truth["session"]["endReason"] == "NobodyCame"
 
 
+def test_a_pod_with_the_label_alone_is_none_of_the_session() -> None:
+    """It has no token: a session would live by a pod that can neither read nor write."""
+    small = Small(inputs=0)
+    small.request(session={"startTimeout": "3s"})
+    small.until(small.has_session)
+    metadata = {"namespace": "alice", "name": "bare", "labels": {SESSION_LABEL: "run"}}
+    spec = {"nodeName": "n", "containers": [{"name": "analysis"}]}
+    small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    small.until(small.is_closed)
+    assert small.truth["session"]["endReason"] == "NobodyCame"
+
+
 def test_a_running_session_of_an_earlier_version_ends_by_its_grace_and_its_outputs_are_kept() -> None:
     small = Small()
     small.request(session={"endGrace": "20s"})
