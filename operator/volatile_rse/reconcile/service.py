@@ -622,7 +622,11 @@ def _conditions(answers: _Said, old: Object, generation: int, since: str, now: s
     """
     stalls = answers.status == "False" and answers.reason in STALLING
     stalled = _Said("True", *answers[1:]) if stalls else _Said("False", Reason.NOT_STALLED.value, "")
-    before: Object = next((entry for entry in old.get("conditions") or () if entry.get("type") == "Stalled"), {})
+    found = old.get("conditions")
+    entries = found if isinstance(found, list) else []
+    # It may hold whatever somebody has written there.
+    known = (entry for entry in entries if isinstance(entry, Mapping))
+    before: Object = next((entry for entry in known if entry.get("type") == "Stalled"), {})
     is_old = before.get("status") == stalled.status and is_time(before.get("lastTransitionTime"))
     times = {"Ready": since, "Reachable": since, "Stalled": before["lastTransitionTime"] if is_old else now}
     return [
