@@ -295,7 +295,8 @@ class KubernetesCluster(Source):
         """Give an object as it would be stored, by a dry run."""
         ref, query = _ref(body), {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
         answer = self._call("POST", RESOURCES[ref.kind].path(ref.namespace), ref, query=query, body=body)
-        return _sound(_accepted(answer, "CREATE", ref).body, "CREATE", ref)
+        # What was not stored has no version.
+        return _sound(_accepted(answer, "CREATE", ref).body, "CREATE", ref, stored=False)
 
     def create(self, body: Object) -> Object | None:
         """Create an object, and give it; None if one of that name exists."""
@@ -523,7 +524,7 @@ def _page_of(page: Mapping[str, Any], what: Ref) -> tuple[Sequence[dict[str, Any
     return items, following
 
 
-def _sound(body: dict[str, Any], verb: str, about: Ref) -> dict[str, Any]:
+def _sound(body: dict[str, Any], verb: str, about: Ref, *, stored: bool = True) -> dict[str, Any]:
     """See that an object has what the API server gives every one: the rest of it is judged by who reads it.
 
     Raises
@@ -534,7 +535,8 @@ def _sound(body: dict[str, Any], verb: str, about: Ref) -> dict[str, Any]:
     metadata = body.get("metadata")
     if not isinstance(metadata, Mapping):
         _doubt(f"{verb} {about}", "it has no metadata")
-    if wrong := next((name for name, fits in _METADATA.items() if not fits(metadata.get(name))), ""):
+    asked = _METADATA if stored else {name: fits for name, fits in _METADATA.items() if name != "resourceVersion"}
+    if wrong := next((name for name, fits in asked.items() if not fits(metadata.get(name))), ""):
         _doubt(f"{verb} {about}", f"metadata.{wrong} is {ascii(metadata.get(wrong))[:_SHOWN]}")
     if wrong := next((name for name in ("spec", "status", "data") if not _is_map(body.get(name))), ""):
         _doubt(f"{verb} {about}", f"{wrong} is {ascii(body[wrong])[:_SHOWN]}")

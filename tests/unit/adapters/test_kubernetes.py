@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiClient, Configuration
 
-from volatile_rse.adapters.kubernetes import KubernetesCluster
+from volatile_rse.adapters.kubernetes import KubernetesCluster, _sound
 from volatile_rse.ports.cluster import Ref
-from volatile_rse.ports.errors import PortError, RefusedError
+from volatile_rse.ports.errors import PortError, RefusedError, UnreachableError
 from volatile_rse.telemetry.metrics import Metrics
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.token"
@@ -98,3 +98,11 @@ def test_every_request_is_counted_by_its_verb_and_each_page_of_a_list() -> None:
         ("get", "Secret"): 1, ("create", "Secret"): 1, ("patch", "Secret"): 2, ("delete", "Secret"): 1,
         ("create", "Event"): 1, ("list", "Pod"): 2,
     }  # fmt: skip
+
+
+def test_what_a_dry_run_answers_has_no_version_since_it_was_not_stored() -> None:
+    ref = Ref("Pod", "a", "b")
+    body = {"metadata": {"name": "b", "namespace": "a", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}}
+    assert _sound(body, "CREATE", ref, stored=False) is body
+    with pytest.raises(UnreachableError, match="resourceVersion is None"):
+        _sound(body, "CREATE", ref)
