@@ -19,6 +19,7 @@ _AT: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("VolatileRSE", "spec", ("asked", "serving")),
     ("VolatileRSE", "status", ("serving", "keeping")),
     ("VolatileRSEClass", "spec", ("asked", "serving")),
+    ("VolatileRSEClass", "status", ("asked", "serving")),
     ("RucioConnection", "spec", ("asked", "serving")),
     ("RucioConnection", "status", ("asked", "serving")),
     ("RSERecord", "spec", ("preparing", "serving", "keeping")),
