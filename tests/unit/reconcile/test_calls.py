@@ -134,7 +134,14 @@ def test_what_does_not_change_is_looked_at_less_often() -> None:
 
 def writes_of(small: Small) -> list[Write]:
     """Give what the operator has written for the session: people's deeds, the kubelet's and shared objects aside."""
-    kinds = {"VolatileRSEClass", "RucioConnection", "PersistentVolume", "PersistentVolumeClaim", "Deployment"}
+    kinds = {
+        "VolatileRSEClass",
+        "RucioConnection",
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "Deployment",
+        "Namespace",
+    }
     return [
         write
         for write in small.cluster.journal
