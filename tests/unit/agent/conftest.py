@@ -198,8 +198,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             # Who comes second finds it there.
             time.sleep(0.01)
-            self._begin(405 if self.path in self.site.folders else 201, 0, {})
+            status = 405 if self.path in self.site.folders else 201
+            # Before the answer: who reads it goes on below.
             self.site.folders.add(self.path)
+            self._begin(status, 0, {})
 
     def _above(self) -> str:
         return f"{self.path.rstrip('/').rpartition('/')[0]}/"
