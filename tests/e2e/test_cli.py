@@ -16,16 +16,24 @@ import pytest
 import yaml
 
 from testbed import cluster
-from testbed.layout import CHECKOUT
+from testbed.layout import CHECKOUT, NODE, SITES
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import NANO, WRITE, assert_kept, new_dataset
+from tests.e2e.flows import NANO, WRITE, assert_kept, docker, new_dataset
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
 
 USER = "analyst"
+ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 PROGRAM = f"""#!{sys.executable}
+import os
+import socket
 import sys
 sys.path.insert(0, {str(CHECKOUT / "operator")!r})
+# As the site's name server would: the node has a name among containers only.
+known = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *args, **named: known(
+    os.environ["NODE_ADDRESS"] if host == {NODE!r} else host, *args, **named
+)
 from volatile_rse.cli.entry import main
 sys.exit(main())
 """
@@ -76,7 +84,8 @@ def shell(session: Session, tmp_path: Path) -> Shell:
     kubectl = tmp_path / "bin" / "kubectl"
     kubectl.symlink_to(cluster._kubectl()[0])
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return Shell({**os.environ, "PATH": path, "KUBECONFIG": str(tmp_path / "config")})
+    address = docker("inspect", "-f", ADDRESS, NODE).strip()
+    return Shell({**os.environ, "PATH": path, "KUBECONFIG": str(tmp_path / "config"), "NODE_ADDRESS": address})
 
 
 def create(session: Session, dataset: str, *more: str) -> tuple[str, ...]:
@@ -87,12 +96,12 @@ def create(session: Session, dataset: str, *more: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def test_a_session_is_created_watched_awaited_and_ended(session: Session, shell: Shell) -> None:
+def test_a_session_is_created_watched_awaited_and_ended(session: Session, shell: Shell, tmp_path: Path) -> None:
     dataset = new_dataset()
     tried = shell(*create(session, dataset, "--dry-run"))
     assert tried.returncode == 0, tried.stderr
     assert tried.stderr.startswith("Nothing was created. The operator would take the request now:\n")
-    assert ", from " in tried.stderr
+    assert f" from {SITES['SITE-A']}" in tried.stderr
     assert "  kept: at SITE-B; " in tried.stderr
     assert session.body() is None
     absent = shell(*create(session, dataset, "--input", "gone=user.alice:nothing.of.that.name", "--dry-run"))
@@ -113,8 +122,15 @@ def test_a_session_is_created_watched_awaited_and_ended(session: Session, shell:
         before = session.status()["expires"]
         assert shell("vrse", "extend", session.name, "--by", "1h").returncode == 0
         wait_for("the end is later", lambda: session.status()["expires"] > before)
+        taken = shell("vrse", "lease", "take", session.name, "--for", "10m", "--folder", str(tmp_path / "lease"))
+        assert taken.returncode == 0, taken.stderr
+        assert f"export BEARER_TOKEN_FILE={tmp_path}/lease/secret/token\n" in taken.stdout
+        assert shell("vrse", "lease", "renew", session.name).returncode == 0
+        wait_for("the lease is seen", lambda: session.is_true("SessionActive"))
         session.job(WRITE)
         wait_for("the Job has succeeded", session.succeeded)
+        # Held by its lease, it goes on without a pod until it is asked to end.
+        assert shell("vrse", "lease", "release", session.name).returncode == 0
         assert shell("vrse", "end", session.name).returncode == 0
         safe = shell("vrse", "wait", session.name, "--for", "safe", "--timeout", "3m")
         assert (safe.returncode, safe.stdout) == (0, f"{session.name} is safe.\n"), safe.stderr
@@ -128,7 +144,9 @@ def test_a_session_is_created_watched_awaited_and_ended(session: Session, shell:
 
 
 @pytest.mark.usefixtures("refused")
-def test_what_cannot_become_safe_is_given_up_under_the_own_name(session: Session, shell: Shell) -> None:
+def test_what_cannot_become_safe_is_fetched_and_given_up_under_the_own_name(
+    session: Session, shell: Shell, tmp_path: Path
+) -> None:
     assert shell(*create(session, new_dataset())).returncode == 0
     assert shell("vrse", "wait", session.name, "--for", "usable", "--timeout", "3m").returncode == 0
     session.job(WRITE)
@@ -136,6 +154,11 @@ def test_what_cannot_become_safe_is_given_up_under_the_own_name(session: Session
     assert shell("vrse", "end", session.name).returncode == 0
     late = shell("vrse", "wait", session.name, "--for", "safe", "--timeout", "5s")
     assert late.returncode == 3, late.stderr
+    # Until it is given up, it can be fetched: what no site takes is on the buffer.
+    fetched = shell("vrse", "fetch", session.name, "--to", str(tmp_path / "fetched"))
+    assert fetched.returncode == 0, fetched.stderr
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "fetched").rglob("*") if path.is_file())
+    assert sizes == [3893, 2000000]
     assert shell("vrse", "discard", session.name).returncode == 2
     assert shell("vrse", "discard", session.name, "--rse", "VRSE-OTHER").returncode == 1
     assert shell("vrse", "discard", session.name, "--rse", session.status()["rse"]).returncode == 0
