@@ -146,16 +146,23 @@ def test_a_pipeline_can_wait_for_safe_outputs_as_the_page_says(session: Session)
     assert "condition met" in said
 
 
-def test_the_overlay_of_the_page_names_both_images(tmp_path: Path) -> None:
+def test_the_overlay_of_the_page_names_all_images(tmp_path: Path) -> None:
     (overlay,) = re.findall(r"## Kustomize\n.*?```yaml\n(.*?)```", PAGE, re.DOTALL)
-    (tmp_path / "overlay").mkdir()
-    (tmp_path / "overlay" / "kustomization.yaml").write_text(overlay)
+    copy = "\n".join(re.findall(r"^    ((?:mkdir|sed) .*)$", PAGE, re.MULTILINE))
     shutil.copytree(CHECKOUT / "manifests", tmp_path / "manifests")
-    bodies = list(yaml.safe_load_all(cluster.kubectl("kustomize", str(tmp_path / "overlay"))))
-    (deployment,) = (body for body in bodies if body["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    subprocess.run(["sh", "-ec", copy], check=True, cwd=tmp_path, timeout=60)
+    (tmp_path / "overlay" / "kustomization.yaml").write_text(overlay)
+    text = cluster.kubectl("kustomize", str(tmp_path / "overlay"))
+    assert ":latest" not in text
+    bodies = {(body["kind"], body["metadata"]["name"]): body for body in yaml.safe_load_all(text)}
+    (container,) = bodies["Deployment", "volatile-rse"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.org/volatile-rse/operator:0.1.0"
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment["VOLATILE_RSE_BUFFER_IMAGE"] == "registry.example.org/volatile-rse/buffer:0.1.0"
     assert environment["VOLATILE_RSE_NAME"] == "volatile-rse"
     assert "VOLATILE_RSE_NAMESPACE" in environment
+    assert ("MutatingWebhookConfiguration", "volatile-rse-session") in bodies
+    (webhook,) = bodies["Deployment", "volatile-rse-webhook"]["spec"]["template"]["spec"]["containers"]
+    assert webhook["image"] == container["image"]
+    sidecar = {entry["name"]: entry.get("value") for entry in webhook["env"]}["VOLATILE_RSE_SIDECAR_IMAGE"]
+    assert sidecar == "registry.example.org/volatile-rse/sidecar:0.1.0"
