@@ -16,6 +16,7 @@ import yaml
 
 from testbed import rendering
 from testbed.layout import CACHE
+from volatile_rse.api.injection import TENANT
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS, CHART = ROOT / "manifests", ROOT / "charts" / "volatile-rse"
@@ -50,6 +51,15 @@ def test_every_value_is_described_has_a_default_and_is_used() -> None:
     for name in used():
         assert reduce(getitem, name.split("."), VALUES) is not None, f"{name} has no default"
     assert VALUES.keys() == set(SCHEMA["required"])
+
+
+def test_who_has_installed_it_is_told_how_a_namespace_is_enabled() -> None:
+    told = (CHART / "templates" / "NOTES.txt").read_text()
+    (binding,) = bodies("tenant.yaml")
+    assert f"kubectl create rolebinding {binding['metadata']['name']} -n NAMESPACE" in told
+    assert f"--clusterrole={binding['roleRef']['name']} " in told
+    # Without it no pod gets anything by a label.
+    assert f"kubectl label namespace NAMESPACE {TENANT}=true" in told
 
 
 def test_the_readme_tells_every_value() -> None:
