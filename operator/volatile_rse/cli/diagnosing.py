@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from volatile_rse.api.agent import DAVS_PORT
 from volatile_rse.api.conditions import Actor, ClassCondition
 from volatile_rse.api.crds import GROUP, KINDS, VERSION, Kind, crd
+from volatile_rse.api.injection import TENANT
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
 from volatile_rse.cli.reach import Reached
 from volatile_rse.cli.server import Object, Server, Unreadable
@@ -161,7 +163,7 @@ def _operator(server: Server, namespace: str) -> Generator[Check, None, _Operato
         return None
     bodies = [(body, env) for body in _items(found) if (env := _environment(body))]
     if not bodies:
-        action = "install it (README.md), or name its namespace by --operator-namespace."
+        action = "install it (docs/install.md), or name its namespace by --operator-namespace."
         yield _wrong(what, "There is none.", Actor.ADMIN, action)
         return None
     body, env = bodies[0]
@@ -316,7 +318,7 @@ def _namespace(server: Server, classes: list[Object]) -> Iterator[Check]:
         action = f"`kubectl apply -n {name} -f manifests/tenant.yaml`."
         yield _wrong(what, "It is not enabled for buffers.", Actor.ADMIN, action)
     else:
-        yield Check(what, "ok", "It is enabled for buffers.")
+        yield Check(what, "ok", f"It is enabled for buffers.{_without_injection(name, found)}")
     if not classes or not isinstance(found, Mapping):
         return
     metadata = found["metadata"]
@@ -329,6 +331,17 @@ def _namespace(server: Server, classes: list[Object]) -> Iterator[Check]:
     else:
         action = f"add a grant for {name} to the class's spec.tenancy.grants (docs/operations.md)."
         yield _wrong(f"grants of {name}", "No class grants it any account.", Actor.ADMIN, action)
+
+
+def _without_injection(name: str, found: Object | Unreadable | None) -> str:
+    """Say that pods get nothing by their label, where a namespace lacks its own: one that mounts by hand needs none."""
+    labels = (found["metadata"].get("labels") or {}) if isinstance(found, Mapping) else None
+    if labels is None or labels.get(TENANT) == "true":
+        return ""
+    return (
+        f" Its pods get nothing by the label {SESSION_LABEL} alone: `kubectl label namespace {name} {TENANT}=true`, if "
+        "they are to."
+    )
 
 
 def _accounts(body: Object, namespace: Namespace) -> list[str] | None:

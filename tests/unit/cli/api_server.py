@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.adapters.fake_cluster import play_controllers
 from volatile_rse.api.crds import KINDS, crd
+from volatile_rse.api.injection import TENANT
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.domain.identity import identify
 from volatile_rse.ports.cluster import Ref
@@ -107,6 +108,8 @@ class ApiServer:
         """Path -> an object that is not of the world."""
         self.meanwhile: Callable[[], object] = lambda: None
         """What else happens at each step of a watch."""
+        # Its pods get by a label what their session has.
+        small.cluster.merge(Ref("Namespace", None, "alice"), {"metadata": {"labels": {TENANT: "true"}}})
         outer = self
 
         class Handler(BaseHTTPRequestHandler):

@@ -18,6 +18,7 @@ from tests.unit.cli.api_server import ApiServer, refusal, try_classes
 from tests.unit.cli.conftest import Vrse
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.adapters.authority import LocalAuthority
+from volatile_rse.api.injection import TENANT
 from volatile_rse.cli import program, reach
 from volatile_rse.ports.cluster import Ref
 
@@ -119,6 +120,15 @@ def test_what_is_wrong_is_told_with_who_must_act(
     done = vrse("doctor")
     assert done.code == 1
     assert f"{what}: " in done.out
+
+
+def test_a_namespace_whose_pods_get_nothing_by_a_label_is_told(small: Small, vrse: Vrse) -> None:
+    try_classes(small)
+    small.cluster.merge(Ref("Namespace", None, "alice"), {"metadata": {"labels": {TENANT: None}}})
+    found = checks(vrse)["namespace alice"]
+    # Who mounts by hand, or has a hub, needs none.
+    assert found["state"] == "ok"
+    assert "`kubectl label namespace alice volatilerse.io/tenant=true`" in found["message"]
 
 
 def test_what_is_not_tried_as_it_is_now_is_unknown(small: Small, vrse: Vrse) -> None:
