@@ -27,6 +27,8 @@ class Settings:
     """RSE expressions of where outputs may be kept; the first is the default. None: nobody keeps outputs."""
     lifetime: str | None = "90d"
     """Of the outputs at their destination; None: for ever."""
+    publish: bool = False
+    """Whether programs may have an output kept while the server runs, too: ``publish()`` of volatile_rse.session."""
     wait: float = 120
     """Seconds that a server waits for its data before it starts without them."""
     ttl: str = "12h"

@@ -51,6 +51,7 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
     vrse_lifetime = Unicode(
         _USUAL.lifetime, allow_none=True, config=True, help="Of outputs at their destination; None: for ever."
     )
+    vrse_publish = Bool(_USUAL.publish, config=True, help="Whether outputs may be kept while the server runs, too.")
     vrse_wait = Float(
         _USUAL.wait, min=0, config=True, help="Seconds that a server waits for data; at most 2/3 of start_timeout."
     )
@@ -174,6 +175,7 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
             capacities=tuple(self.vrse_capacities),
             destinations=tuple(self.vrse_destinations),
             lifetime=self.vrse_lifetime,
+            publish=self.vrse_publish,
             wait=min(self.vrse_wait, _SHARE * self.start_timeout),
             ttl=self.vrse_ttl,
             end_grace=self.vrse_end_grace,

@@ -96,5 +96,6 @@ def _outputs(choice: Choice, account: str, settings: Settings) -> list[dict[str,
             "scope": scope_of(account, settings),
             "dataset": choice.dataset,
             "destination": {"rseExpression": choice.destination, **lifetime},
+            **({"register": "Continuous"} if settings.publish else {}),
         }
     ]

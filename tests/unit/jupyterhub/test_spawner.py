@@ -13,6 +13,7 @@ from kubernetes_asyncio.client import ApiClient
 from kubespawner import KubeSpawner
 
 from tests.unit.jupyterhub.fake_api import ApiError, FakeApi
+from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.builders.injection import inject
 from volatile_rse.jupyterhub import RefusedError, hooks, sessions
 from volatile_rse.jupyterhub.cluster import Cluster
@@ -253,6 +254,14 @@ def test_an_account_may_be_a_function(api: FakeApi) -> None:
     asyncio.run(run())
     (body,) = api.bodies.values()
     assert body["spec"]["account"] == "alice2"
+
+
+@pytest.mark.parametrize(("publish", "register"), [(False, "OnSessionEnd"), (True, "Continuous")])
+def test_a_hub_may_let_programs_publish(api: FakeApi, publish: bool, register: str) -> None:  # noqa: FBT001
+    asyncio.run(started(spawner(vrse_destinations=["SITE-B"], vrse_publish=publish)))
+    (body,) = api.bodies.values()
+    (output,) = VolatileRSESpec.model_validate(body["spec"]).outputs
+    assert output.register_ == register
 
 
 def test_seventy_that_wait_keep_nobody_who_wants_no_data(api: FakeApi) -> None:
