@@ -126,7 +126,11 @@ def test_bare_pods_wait_and_then_read_and_write(injected: Session) -> None:
     installation.apply([bare, distroless, job("run", stated, session)])
     wait_for("it is told", lambda: events(session, "bare"), 90)
     assert events(session, "bare")[0][0] == "UnknownVolatileRSE"
-    assert read(session, "bare")["spec"]["schedulingGates"] == [{"name": GATE}]
+    waiting = read(session, "bare")
+    assert waiting["spec"]["schedulingGates"] == [{"name": GATE}]
+    # It reserves nothing: no scheduler has looked at it.
+    assert "nodeName" not in waiting["spec"]
+    assert {entry["reason"] for entry in waiting["status"]["conditions"]} == {"SchedulingGated"}
     session.request(inputs=[NANO], outputs=[output(dataset)])
     wait_for("Usable", lambda: session.is_true("Usable"))
     usable = time.monotonic()
