@@ -37,6 +37,7 @@ from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.authority import stored_authority
 from volatile_rse.reconcile.class_status import ClassProbes
 from volatile_rse.reconcile.connections import Connections
+from volatile_rse.reconcile.gates import Gates
 from volatile_rse.reconcile.gather import stages
 from volatile_rse.reconcile.lease import Lease
 from volatile_rse.reconcile.scopes import lasts, scopes
@@ -243,6 +244,22 @@ def has_injection(small: Small) -> None:
     small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
 
+def lets_go_of_a_pod_that_changes() -> None:
+    """Take the gate from a pod that somebody else has changed meanwhile."""
+    small = Small()
+    small.begin()
+    has_injection(small)
+    ref = Ref("Pod", TENANT, "waits")
+    volume = {"name": "v", "secret": {"secretName": session_name("run")}}
+    small.cluster.merge(ref, {"spec": {"volumes": [volume]}})
+    cluster = small.world().cluster
+    gates = Gates(cluster, small.clock.now)
+    small.cluster.fail_next(RefusedError(Reason.CHANGED_MEANWHILE, "it has changed"))
+    gates.look((TENANT, "run"))
+    assert not (small.cluster.get(ref) or {})["spec"].get("schedulingGates")
+    assert cluster.list("Pod", TENANT, {SESSION_LABEL: "run"}), "nobody could see any session's pods"
+
+
 def awaits_a_job() -> None:
     """Have a session whose pod has failed, and whose Job has not."""
     small = Small()
@@ -292,6 +309,7 @@ def test_the_account_may_do_what_the_operator_does_and_nothing_else(monkeypatch:
     left_alone(small)
     looked_at_in_vain(monkeypatch)
     awaits_a_job()
+    lets_go_of_a_pod_that_changes()
     closed = Small()
     closed.begin()
     closed.end_pod()
