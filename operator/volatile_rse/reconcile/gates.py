@@ -115,7 +115,7 @@ class Gates:
         Raises
         ------
         PortError
-            The API server does not answer, or refuses; the sweep comes back to it.
+            The API server does not answer, or refuses the first of those that it refused; the sweep comes back to it.
         """
         namespace, name = key
         waiting = [pod for pod in self._pods(key) if is_gated(pod) or not is_given(pod)]
@@ -127,8 +127,15 @@ class Gates:
         if buffer is None and any(fact.age < YOUTH for _, fact in facts):
             with self._changed:
                 self._later[key] = time.monotonic() + (YOUTH + _SLACK).total_seconds()
+        refused: list[RefusedError] = []
         for pod, fact in facts:
-            self._do(pod, judge(fact, buffer))
+            try:
+                self._do(pod, judge(fact, buffer))
+            except RefusedError as error:
+                # What is refused of one pod, by a policy of the site perhaps, keeps no other one.
+                refused.append(error)
+        for first in refused:
+            raise first
 
     def _pods(self, key: Key) -> Iterator[Object]:
         for pod in self._cluster.list("Pod", key[0], {SESSION_LABEL: key[1]}):

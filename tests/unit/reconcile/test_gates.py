@@ -156,6 +156,16 @@ def test_a_refusal_is_an_error_for_who_asked() -> None:
         place.look()
 
 
+def test_a_pod_that_cannot_be_let_go_keeps_no_other_one() -> None:
+    place = Place()
+    refs = [place.pod(name, GATE) for name in ("a", "b", "c")]
+    place.buffer("True", "Usable")
+    place.cluster.fail_next(RefusedError(Reason.CLUSTER_REFUSED, "somebody else's policy denies it"))
+    with pytest.raises(RefusedError, match="denies it"):
+        place.look()
+    assert [place.gates_of(ref) for ref in refs] == [[GATE], [], []]
+
+
 def test_a_pod_with_the_label_alone_is_told_that_it_has_nothing() -> None:
     place = Place()
     place.pod("bare", volumes=[])
