@@ -66,6 +66,8 @@ def judge(pod: SessionPod, buffer: BufferFact | None) -> Release | Told | None:
         None: no VolatileRSE has the name.
     """
     name = f"VolatileRSE {pod.namespace}/{pod.session}"
+    if pod.gated and buffer is not None and buffer.usable and not buffer.over:
+        return Release()
     if not pod.given:
         return _problem(
             Reason.NOT_INJECTED,
@@ -82,8 +84,6 @@ def judge(pod: SessionPod, buffer: BufferFact | None) -> Release | Told | None:
         return _problem(
             Reason.SESSION_OVER, f"This pod never starts: the session of {name} is over. {buffer.message}".strip()
         )
-    if buffer.usable:
-        return Release()
     what = f"This pod starts when {name} is usable. {buffer.message or buffer.phase or buffer.reason}".strip()
     return Told(Reason.WAITING_FOR_BUFFER, what, buffer.fails, (buffer.reason, buffer.phase))
 

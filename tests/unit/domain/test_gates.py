@@ -47,8 +47,10 @@ def test_a_pod_is_told_what_it_waits_for(
     assert words in said.message
 
 
-def test_a_pod_that_waits_is_let_go_when_its_buffer_is_usable() -> None:
-    assert judge(POD, BufferFact(usable=True)) == Release()
+@pytest.mark.parametrize("given", [True, False])
+def test_a_pod_that_waits_is_let_go_when_its_buffer_is_usable(given: bool) -> None:  # noqa: FBT001 (a column)
+    """Also where somebody has written the gate by hand, and no Secret."""
+    assert judge(replace(POD, given=given), BufferFact(usable=True)) == Release()
 
 
 @pytest.mark.parametrize(
