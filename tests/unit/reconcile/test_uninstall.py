@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse.api.conditions import Reason
 from volatile_rse.api.injection import GATE
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import discarded_name
 from volatile_rse.ports.cluster import Ref
+from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.uninstall import release_all, stakes_of
 
 HELD = (REQUEST, Ref("VolatileRSEClass", None, "standard"), Ref("RucioConnection", None, "rucio"))
@@ -80,6 +84,20 @@ def test_a_class_that_goes_takes_no_new_session() -> None:
     assert ready["reason"] == "UnknownClass"
     assert "VolatileRSEClass standard is being deleted and takes no new sessions. USER must act" in ready["message"]
     assert not small.record
+
+
+def test_a_pod_that_cannot_be_let_go_holds_nothing_of_an_operator_that_is_removed() -> None:
+    small = written()
+    small.end_pod()
+    small.until(small.is_closed)
+    assert finalizers(small)
+    metadata = {"namespace": "alice", "name": "waits", "labels": {SESSION_LABEL: "run"}}
+    spec = {"schedulingGates": [{"name": GATE}]}
+    small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    small.cluster.fail_next(RefusedError(Reason.CLUSTER_REFUSED, "PATCH Pod alice/waits: 403"))
+    with pytest.raises(RefusedError, match="alice/waits"):
+        release_all(small.cluster, small.settings, ())
+    assert finalizers(small) == []
 
 
 def test_no_pod_waits_for_an_operator_that_is_removed() -> None:
