@@ -295,6 +295,7 @@ def _settings(cluster: Cluster) -> Settings:
         buffers=os.environ["VOLATILE_RSE_BUFFERS"],
         buffer_image=os.environ["VOLATILE_RSE_BUFFER_IMAGE"],
         node_ports=_node_ports(os.environ.get("VOLATILE_RSE_NODE_PORTS", str(DEFAULT_RANGE))),
+        injected=os.environ.get("VOLATILE_RSE_INJECTION") != "none",
     )
 
 

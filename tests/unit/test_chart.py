@@ -94,6 +94,14 @@ def test_the_manifests_are_what_the_chart_renders() -> None:
         assert (MANIFESTS / name).read_text() == text, f"{name}: run `make generate`"
 
 
+@pytest.mark.skipif(not HELM.exists(), reason="as above")
+def test_an_operator_knows_that_nobody_wants_injection() -> None:
+    """Or every class would be told as failing."""
+    found = rendering._objects(f"{rendering._VALUES},injection=none")
+    assert "{name: VOLATILE_RSE_INJECTION, value: none}" in found["operator.yaml"]
+    assert not [name for name in found if name.startswith("injection-")]
+
+
 def test_every_template_is_a_manifest_and_the_other_way_round() -> None:
     templates = {path.relative_to(CHART / "templates").parts[0] for path in TEMPLATES} - ON_REQUEST
     assert templates == {path.name for path in MANIFESTS.glob("*.yaml")} - {"tenant.yaml", "kustomization.yaml"}

@@ -26,3 +26,5 @@ class Settings:
     buffer_image: str
     node_ports: int = DEFAULT_RANGE
     """That Services of the cluster can have: nobody but an admin can tell."""
+    injected: bool = True
+    """Pods shall get by their label what their session has; False: an admin does without."""

@@ -33,7 +33,7 @@ from volatile_rse.ports.errors import PortError, RefusedError
 from volatile_rse.reconcile.connections import Connections
 from volatile_rse.reconcile.drain import drain_state, make_drain
 from volatile_rse.reconcile.faults import failed, problem_of
-from volatile_rse.reconcile.injection import WELL, problems_of_injection
+from volatile_rse.reconcile.injection import NONE, WELL, problems_of_injection
 from volatile_rse.reconcile.reading import read_class, read_connection, status_of
 from volatile_rse.reconcile.sites import site_access
 from volatile_rse.reconcile.world import World
@@ -215,6 +215,8 @@ def _node_port(service: Object | None) -> int | None:
 
 
 def _injection(seen: Seen) -> Finding:
+    if not seen.world.settings.injected:
+        return Finding(ClassCondition.INJECTION_WORKS, well=NONE)
     problems = problems_of_injection(seen.world.cluster, seen.world.settings)
     return Finding(ClassCondition.INJECTION_WORKS, problems, WELL)
 

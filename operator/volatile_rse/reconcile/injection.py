@@ -12,11 +12,12 @@ from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.settings import Settings
 from volatile_rse.ports.cluster import Cluster, Ref
 
-__all__ = ["WELL", "problems_of_injection"]
+__all__ = ["NONE", "WELL", "problems_of_injection"]
 
 _NAME = "volatile-rse-probe"
 _GET = "what its session has"
 WELL = "A pod with the label of a session gets what the session has (dry run)."
+NONE = "This installation has none (VOLATILE_RSE_INJECTION): pods mount by hand what their session has."
 
 
 def problems_of_injection(cluster: Cluster, settings: Settings) -> tuple[Problem, ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.unit.reconcile.small_world import Small
+from volatile_rse import __main__ as operator
 from volatile_rse.adapters.fake_buffer import FakeEndpoints
 from volatile_rse.adapters.fake_cluster import play_controllers
 from volatile_rse.api.agent import DAVS_PORT
@@ -32,8 +34,9 @@ DRAIN = Ref("Service", "bufs", drain_name(HOST))
 class Trial:
     """A class that is tried again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, injected: bool = True) -> None:
         self.small = Small(inputs=0)
+        self.small.settings = replace(self.small.settings, injected=injected)
         # Without a buffer there is no Service to take the names of its host from.
         self.small.record_id = "abcdefghij"
         self.world: World = self.small.world()
@@ -195,6 +198,29 @@ def test_what_is_wrong_is_told_with_who_must_act(
     ready = trial.conditions()["Ready"]
     assert (ready["status"], ready["reason"]) == ("False", reason)
     assert ready["message"].startswith(f"{type_}: ")
+
+
+def test_injection_that_an_admin_does_without_is_nothing_wrong() -> None:
+    trial = Trial(injected=False)
+    _without_injection(trial)
+    trial.settle()
+    assert set(trial.states().values()) == {"True"}, trial.conditions()
+    assert "mount by hand" in trial.conditions()["InjectionWorks"]["message"]
+
+
+@pytest.mark.parametrize(("said", "injected"), [("none", False), ("webhook", True), (None, True)])
+def test_the_operator_is_told_whether_there_is_injection(
+    trial: Trial,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str | None,
+    injected: bool,  # noqa: FBT001 (a column)
+) -> None:
+    for name in ("NAMESPACE", "BUFFERS", "BUFFER_IMAGE"):
+        monkeypatch.setenv(f"VOLATILE_RSE_{name}", "x")
+    monkeypatch.delenv("VOLATILE_RSE_INJECTION", raising=False)
+    if said is not None:
+        monkeypatch.setenv("VOLATILE_RSE_INJECTION", said)
+    assert operator._settings(trial.small.cluster).injected is injected
 
 
 @pytest.mark.parametrize("wrong", [_without_rights, _refused, _shut])
