@@ -32,6 +32,8 @@ Key = tuple[str, str]
 """Namespace and name of a VolatileRSE, whether there is one or not."""
 _MOST = 20
 """Events about one pod: a buffer that goes from one trouble to the next does not fill the list of them."""
+_AT_ONCE = 50
+"""Pods of a session that something is done for before those of others have their turn."""
 _SLACK = timedelta(seconds=1)
 """Beyond the youth of a pod: the API server writes its time in whole seconds."""
 _TRIES = 3
@@ -128,12 +130,16 @@ class Gates:
             with self._changed:
                 self._later[key] = time.monotonic() + (YOUTH + _SLACK).total_seconds()
         refused: list[RefusedError] = []
+        done = 0
         for pod, fact in facts:
             try:
-                self._do(pod, judge(fact, buffer))
+                done += self._do(pod, judge(fact, buffer))
             except RefusedError as error:
                 # What is refused of one pod, by a policy of the site perhaps, keeps no other one.
                 refused.append(error)
+            if done == _AT_ONCE:
+                self.add(key)
+                break
         for first in refused:
             raise first
 
@@ -147,19 +153,23 @@ class Gates:
         age = timedelta.max if created is None else self._now() - created
         return SessionPod(*key, gated=is_gated(pod), given=is_given(pod), age=age)
 
-    def _do(self, pod: Object, verdict: Release | Told | None) -> None:
+    def _do(self, pod: Object, verdict: Release | Told | None) -> bool:
+        """Do it, and tell whether there was anything left to do."""
         if isinstance(verdict, Release):
-            if _release(self._cluster, pod):
+            released = _release(self._cluster, pod)
+            if released:
                 self._say(pod, Told(Reason.BUFFER_USABLE, "The buffer is usable: this pod may start.", False, ("",)))
-        elif verdict is not None:
-            self._say(pod, verdict)
+            return released
+        return verdict is not None and self._say(pod, verdict)
 
-    def _say(self, pod: Object, told: Told) -> None:
+    def _say(self, pod: Object, told: Told) -> bool:
         said = self._told.setdefault(pod["metadata"]["uid"], set())
-        if told.key not in said and len(said) < _MOST:
-            said.add(told.key)
-            type_ = "Warning" if told.warns else "Normal"
-            self._cluster.event(pod, type_=type_, reason=told.reason.value, message=told.message)
+        if told.key in said or len(said) >= _MOST:
+            return False
+        said.add(told.key)
+        type_ = "Warning" if told.warns else "Normal"
+        self._cluster.event(pod, type_=type_, reason=told.reason.value, message=told.message)
+        return True
 
 
 def release_gates(cluster: Cluster) -> None:

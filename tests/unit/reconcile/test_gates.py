@@ -147,6 +147,23 @@ def test_a_pod_that_changes_meanwhile_is_looked_at_again(again: bool) -> None:  
     assert place.gates_of(mine) == ([] if again else [GATE])
 
 
+def test_a_session_of_many_pods_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "_AT_ONCE", 2)
+    place = Place()
+    refs = [place.pod(f"pod-{number}", GATE) for number in range(5)]
+    place.pod("other", GATE, session="other")
+    place.buffer("True", "Usable")
+    place.gates.sweep()
+    turns = []
+    while place.gates._due:
+        key = place.gates.take()
+        assert key is not None
+        place.gates.look(key)
+        turns.append((key[1], sum(not place.gates_of(ref) for ref in refs)))
+    assert {name for name, _ in turns[:2]} == {NAME, "other"}
+    assert [turn for turn in turns if turn[0] == NAME] == [(NAME, 2), (NAME, 4), (NAME, 5)]
+
+
 def test_a_refusal_is_an_error_for_who_asked() -> None:
     place = Place()
     place.pod("mine", GATE)
