@@ -48,6 +48,8 @@ _SOON = timedelta(seconds=15)
 """After the first trial that failed; each other one doubles it."""
 _TRIAL = 120.0
 """Seconds for all of a class."""
+_OF_SITES = 60.0
+"""Of these for the sites: where a firewall has all of them silent, there is time for the rest."""
 _HOSTS = 64
 """Sites of one class that are asked."""
 _PROBE = "volatile-rse-probe"
@@ -129,19 +131,32 @@ def _sites(seen: Seen) -> Finding:
     ]
     hosts = [host for host in sorted(access.tokens) if host not in access.anonymous][:_HOSTS]
     folders = seen.catalogue().folders(hosts)
-    asked = []
-    for host in hosts:
-        token, folder = access.tokens[host].read, folders.get(host)
-        # What has ended is told by its end.
-        if token is None or folder is None or host in ended:
-            continue
-        asked.append(host)
-        problem = _answer(seen, access, _probe_url(folder, access.tokens[host]), token.get_secret_value())
-        wrong += [] if problem is None else [problem]
+    asked, unasked = list[str](), dict[str, PortError]()
+    with deadline.within(_OF_SITES):
+        for host in hosts:
+            token, folder = access.tokens[host].read, folders.get(host)
+            # What has ended is told by its end.
+            if token is None or folder is None or host in ended:
+                continue
+            try:
+                problem = _answer(seen, access, _probe_url(folder, access.tokens[host]), token.get_secret_value())
+            except PortError as error:
+                # There is no time left, for this one and those that come after it.
+                unasked[host] = error
+                continue
+            asked.append(host)
+            wrong += [] if problem is None else [problem]
+    if unasked and not asked and not wrong:
+        raise next(iter(unasked.values()))
+    if wrong and unasked:
+        what = f"There was no time to try {', '.join(unasked)}: the others took it."
+        wrong.append(Problem(wrong[-1].reason, what))
     well = f"Tokens are taken by {', '.join(asked)}." if asked else "There is no site to try a token at."
     nowhere = [host for host in hosts if folders.get(host, "") is None]
     if nowhere:
         well += f" No RSE of Rucio is at {', '.join(nowhere)}: the tokens for these were not tried."
+    if unasked:
+        well += f" There was no time to try {', '.join(unasked)}."
     return Finding(ClassCondition.SITES_USABLE, tuple(wrong), well)
 
 

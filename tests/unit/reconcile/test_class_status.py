@@ -19,6 +19,7 @@ from volatile_rse.api.agent import DAVS_PORT
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.injection import TENANT
 from volatile_rse.domain.naming import drain_name
+from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import UnreachableError
 from volatile_rse.reconcile.class_status import ClassProbes
@@ -221,6 +222,45 @@ def test_the_operator_is_told_whether_there_is_injection(
     if said is not None:
         monkeypatch.setenv("VOLATILE_RSE_INJECTION", said)
     assert operator._settings(trial.small.cluster).injected is injected
+
+
+def _out_of_time(monkeypatch: pytest.MonkeyPatch, trial: Trial, *late: str) -> None:
+    """Have the time be over when these sites are asked."""
+    is_taken = trial.endpoints.is_taken
+
+    def asks(url: str, token: str, trust: str | None) -> bool:
+        assert deadline.left() <= 60, "the rest of the trial has its own time"
+        if any(host in url for host in late):
+            over = deadline.missed()
+            raise UnreachableError(Reason.SITE_UNREACHABLE, f"HEAD {url} got no answer: {over}") from over
+        return is_taken(url, token, trust)
+
+    monkeypatch.setattr(trial.endpoints, "is_taken", asks)
+
+
+def test_sites_that_are_silent_for_too_long_are_told_all_the_same(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.settle()
+    trial.endpoints.silent.add("site-a.example.org")
+    _out_of_time(monkeypatch, trial, "site-b.example.org")
+    trial.probe(timedelta(minutes=10))
+    told = trial.conditions()["SitesUsable"]
+    assert (told["status"], told["reason"]) == ("False", "SiteUnreachable")
+    assert "site-a.example.org" in told["message"]
+    assert "no time to try site-b.example.org" in told["message"]
+
+
+def test_sites_that_there_was_no_time_for_are_named(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.settle()
+    _out_of_time(monkeypatch, trial, "site-b.example.org")
+    trial.probe(timedelta(minutes=10))
+    assert trial.states()["SitesUsable"] == "True"
+    assert "There was no time to try site-b.example.org" in trial.conditions()["SitesUsable"]["message"]
+    before = trial.conditions()["SitesUsable"]
+    _out_of_time(monkeypatch, trial, "site-a.example.org", "site-b.example.org")
+    trial.probe(timedelta(minutes=10))
+    assert trial.conditions()["SitesUsable"] == before, "what could not be asked stays"
 
 
 @pytest.mark.parametrize("wrong", [_without_rights, _refused, _shut])
