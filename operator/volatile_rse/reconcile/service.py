@@ -333,6 +333,9 @@ class Service:
             took = time.monotonic() - began
             self._queue.done(key, slow=took >= _SLOW)
             self._world.telemetry.visited(took, failed=failed)
+        if known is not None:
+            # Nobody tells of what the visit has written itself, as that the buffer is usable.
+            self._gates.add(known)
         if delay is not None:
             # Its first visit in that stage may have taken long by whatever it did before.
             is_fencing = self._reconciler.stage(key) is Stage.FENCING

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tests.unit.adapters.slow_server import AUTHORITY, slow_server
-from tests.unit.reconcile.small_world import REQUEST, Small
+from tests.unit.reconcile.small_world import REQUEST, Small, given
 from volatile_rse.adapters.agent_client import AgentClient
+from volatile_rse.api.injection import GATE
+from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.domain.stage import Stage
 from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Ref
@@ -354,6 +356,23 @@ def test_a_session_that_is_to_end_waits_once_among_the_quick_ones(how: str) -> N
     assert service._queue.take(slow=True) == key, "each of its visits writes its status, which is an event, too"
     service._forget([key])
     assert key not in service._ending
+
+
+def test_pods_that_wait_are_looked_at_after_each_visit() -> None:
+    """What the operator writes into a status itself, no watch tells it: without this they would wait for the sweep."""
+    small = Small(inputs=0)
+    small.request()
+    small.until(small.has_session)
+    waits = Ref("Pod", "alice", "waits")
+    metadata = {"namespace": "alice", "name": waits.name, "labels": {SESSION_LABEL: "run"}}
+    spec = {"schedulingGates": [{"name": GATE}], "containers": [{"name": "main"}], **given("run")}
+    small.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    service = Service(small.world(), threads=0)
+    service._learn(small.cluster.get(REQUEST) or {})
+    service._visit(small.record_id)
+    assert list(service._gates._due) == [("alice", "run")]
+    service._gates.look(("alice", "run"))
+    assert not (small.cluster.get(waits) or {})["spec"].get("schedulingGates")
 
 
 def test_a_session_that_is_fenced_waits_once_among_the_quick_ones(monkeypatch: pytest.MonkeyPatch) -> None:
