@@ -13,7 +13,7 @@ from volatile_rse.reconcile.world import World
 __all__ = ["session_authorities"]
 
 _log = logging.getLogger(__name__)
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----\n?", re.DOTALL)
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\r?\n.+?\n-----END CERTIFICATE-----\r?\n?", re.DOTALL)
 _ROOM = 256 * 1024
 """Bytes of them all: the ConfigMap has 1 MiB, of which the list of inputs takes half."""
 

@@ -40,6 +40,13 @@ def test_it_has_the_buffer_s_and_those_of_the_class_s_sites() -> None:
     assert found == {"ca.crt": own, **{hashed_name(each): each for each in (own, ONE, TWO)}}
 
 
+def test_lines_may_end_as_windows_has_them() -> None:
+    """OpenSSL reads them, and so the trial of the class finds nothing wrong with them."""
+    one = ONE.replace("\n", "\r\n")
+    found, own = given(one, TWO)
+    assert found == {"ca.crt": own, hashed_name(own): own, hashed_name(ONE): one, hashed_name(TWO): TWO}
+
+
 @pytest.mark.parametrize("name", [None, "absent"])
 def test_without_authorities_of_sites_it_has_the_buffer_s(name: str | None) -> None:
     found, own = given(ONE, name=name)
