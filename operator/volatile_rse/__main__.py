@@ -197,7 +197,12 @@ def _uninstall(*, leave: bool) -> int:
             f"{late[0]} began meanwhile: nothing is let go. ADMIN must act: repeat this once it is closed.\n"
         )
         return 1
-    release_all(cluster, settings, stakes)
+    try:
+        release_all(cluster, settings, stakes)
+    except PortError as error:
+        what = f"Not all is let go. {error.what}"
+        _say(sys.stderr, f"{what} ADMIN must act: mend that, or delete the object; then repeat this.")
+        return 1
     return 0
 
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
+from volatile_rse import __main__ as operator
+from volatile_rse.adapters.kubernetes import KubernetesCluster
 from volatile_rse.api.conditions import Reason
 from volatile_rse.api.injection import GATE
 from volatile_rse.api.volatilerse import SESSION_LABEL
@@ -98,6 +102,21 @@ def test_a_pod_that_cannot_be_let_go_holds_nothing_of_an_operator_that_is_remove
     with pytest.raises(RefusedError, match="alice/waits"):
         release_all(small.cluster, small.settings, ())
     assert finalizers(small) == []
+
+
+def test_who_must_act_is_told_of_what_was_not_let_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuses(*_: object) -> None:
+        raise RefusedError(Reason.CLUSTER_REFUSED, "The API server refused PATCH Pod bob/waits: 403")
+
+    small = Small()
+    monkeypatch.setattr(KubernetesCluster, "connect", lambda: small.cluster)
+    monkeypatch.setattr(operator, "_settings", lambda _: small.settings)
+    monkeypatch.setattr(operator, "Lease", Mock())
+    monkeypatch.setattr(operator, "release_all", refuses)
+    assert operator._uninstall(leave=False) == 1
+    assert "PATCH Pod bob/waits: 403 ADMIN must act: " in capsys.readouterr().err
 
 
 def test_no_pod_waits_for_an_operator_that_is_removed() -> None:
