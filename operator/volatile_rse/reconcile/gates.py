@@ -15,6 +15,7 @@ from typing import Any
 
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
 from volatile_rse.api.injection import GATE
+from volatile_rse.api.schema import fault_of_label
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.domain.gates import YOUTH, BufferFact, Release, SessionPod, Told, judge
 from volatile_rse.domain.times import when
@@ -120,10 +121,12 @@ class Gates:
             The API server does not answer, or refuses the first of those that it refused; the sweep comes back to it.
         """
         namespace, name = key
+        if fault_of_label(SESSION_LABEL, name):
+            return
         waiting = [pod for pod in self._pods(key) if is_gated(pod) or not is_given(pod)]
         if not waiting:
             return
-        request = self._cluster.get(Ref("VolatileRSE", namespace, name))
+        request = self._cluster.get(Ref("VolatileRSE", namespace, name)) if name else None
         buffer = None if request is None else _buffer(request)
         facts = [(pod, self._fact(pod, key)) for pod in waiting]
         if buffer is None and any(fact.age < YOUTH for _, fact in facts):

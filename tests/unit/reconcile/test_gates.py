@@ -164,6 +164,30 @@ def test_a_session_of_many_pods_leaves_others_their_turn(monkeypatch: pytest.Mon
     assert [turn for turn in turns if turn[0] == NAME] == [(NAME, 2), (NAME, 4), (NAME, 5)]
 
 
+def test_a_name_that_no_label_can_have_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server would refuse the selector, each time that somebody visits the VolatileRSE."""
+    place = Place()
+    asked = list[object]()
+
+    def lists(*args: object) -> tuple[()]:
+        asked.append(args)
+        return ()
+
+    monkeypatch.setattr(place.cluster, "list", lists)
+    for name in ("x" * 63, "x" * 64):
+        place.gates.look((NAMESPACE, name))
+    assert asked == [("Pod", NAMESPACE, {SESSION_LABEL: "x" * 63})]
+
+
+def test_a_label_without_a_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No object is asked for that has no name: the API server would take that for a list."""
+    place = Place()
+    place.pod("empty", session="", volumes=[])
+    monkeypatch.setattr(place.cluster, "get", lambda ref: pytest.fail(f"{ref} was asked for"))
+    place.look()
+    assert place.said() == ["NotInjected"]
+
+
 def test_a_refusal_is_an_error_for_who_asked() -> None:
     place = Place()
     place.pod("mine", GATE)
