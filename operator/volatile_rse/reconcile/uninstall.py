@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ParamSpec
 
 from volatile_rse.api.injection import INJECTION
 from volatile_rse.builders.objects import DISCARDED, FINALIZER, IN_USE, KINDS, MANAGED, RECORD, discarded_name
@@ -17,6 +18,7 @@ from volatile_rse.reconcile.reading import is_closed, owner_of, record_id_of, sp
 
 __all__ = ["Stake", "end_injection", "release_all", "stakes_of"]
 
+P = ParamSpec("P")
 _BINDINGS = ("MutatingAdmissionPolicyBinding.v1", "MutatingAdmissionPolicyBinding.v1beta1")
 _KINDS = ("VolatileRSE", "RSERecord", "VolatileRSEClass", "RucioConnection")
 
@@ -68,11 +70,7 @@ def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...])
         The first object, or pod, that could not be let go; the others are.
     """
     failed: list[PortError] = []
-    try:
-        end_injection(cluster)
-    except PortError as error:
-        # A pod may wait where the operator has no right to patch it: whoever made that holds nothing else.
-        failed.append(error)
+    _try(failed, end_injection, cluster)
     for stake in stakes:
         if stake.volume:
             policy = {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}
@@ -87,12 +85,19 @@ def release_all(cluster: Cluster, settings: Settings, stakes: tuple[Stake, ...])
         name = metadata["name"] if listed is None else discarded_name(listed)
         ours = (body["kind"], metadata.get("namespace"), name) not in needed
         if ours and {FINALIZER, IN_USE} & set(metadata.get("finalizers", ())):
-            try:
-                without(cluster, body, FINALIZER, IN_USE)
-            except PortError as error:
-                failed.append(error)
+            _try(failed, without, cluster, body, FINALIZER, IN_USE)
+    # The API server hears of the end of injection a moment later: what came until then has a gate.
+    _try(failed, release_gates, cluster)
     if failed:
         raise failed[0]
+
+
+def _try(failed: list[PortError], call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Note what fails: a pod, for one, may wait where the operator may patch none, and must hold nothing else."""
+    try:
+        call(*args, **kwargs)
+    except PortError as error:
+        failed.append(error)
 
 
 def end_injection(cluster: Cluster) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -102,6 +104,21 @@ def test_a_pod_that_cannot_be_let_go_holds_nothing_of_an_operator_that_is_remove
     with pytest.raises(RefusedError, match="alice/waits"):
         release_all(small.cluster, small.settings, ())
     assert finalizers(small) == []
+
+
+def test_a_pod_that_came_before_the_api_server_had_heard_of_the_end_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = written()
+    merge, waits = small.cluster.merge, Ref("Pod", "alice", "waits")
+    metadata = {"namespace": "alice", "name": waits.name, "labels": {SESSION_LABEL: "run"}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"schedulingGates": [{"name": GATE}]}}
+
+    def merges(ref: Ref, patch: Mapping[str, Any], *, subresource: str | None = None) -> Mapping[str, Any]:
+        small.cluster.create(pod)
+        return merge(ref, patch, subresource=subresource)
+
+    monkeypatch.setattr(small.cluster, "merge", merges)
+    release_all(small.cluster, small.settings, ())
+    assert not (small.cluster.get(waits) or {})["spec"].get("schedulingGates")
 
 
 def test_who_must_act_is_told_of_what_was_not_let_go(
