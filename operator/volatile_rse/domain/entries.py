@@ -37,6 +37,7 @@ __all__ = [
     "problems_of_entry",
     "taken_up",
     "to_judge",
+    "waiting_of",
 ]
 
 INPUT, OUTPUT = "Input", "Output"
@@ -109,15 +110,32 @@ def is_refused(found: Judged) -> bool:
     return any(problem.reason not in _PASSING for problem in found.problems)
 
 
+def waiting_of(facts: Facts, record: Record) -> Asked:
+    """Give the entries that were judged, and are about to be written into the record."""
+    asked, judged = asked_of(facts, record), to_judge(facts, record)
+    return Asked(
+        inputs=tuple(entry for entry in asked.inputs if entry not in judged.inputs),
+        outputs=tuple(entry for entry in asked.outputs if entry not in judged.outputs),
+    )
+
+
 def problems_of_entry(
-    namespace: Namespace, record: Record, tenancy: Tenancy, entry: Input | Output
+    namespace: Namespace, record: Record, tenancy: Tenancy, entry: Input | Output, beside: Asked
 ) -> tuple[Problem, ...]:
-    """Judge an entry by itself, by the class, and by what the session has already; by the grants as they are now."""
+    """Judge an entry by itself, by the class, and by what the session has already; by the grants as they are now.
+
+    Parameters
+    ----------
+    beside
+        What is taken up with it, or before it, and does not stand in the record yet.
+    """
     known = request_of(record)
+    known = known.model_copy(update={"outputs": [*known.outputs, *beside.outputs]})
     class_ = record.spec.class_snapshot.model_copy(update={"tenancy": tenancy})
     alone: dict[str, object]
     if isinstance(entry, Input):
-        alone, number = {"inputs": [entry], "outputs": []}, len(known.inputs) + len(record.status.removed)
+        alone = {"inputs": [entry], "outputs": []}
+        number = len(known.inputs) + len(record.status.removed) + len(beside.inputs)
         together = known
     else:
         alone, number = {"inputs": [], "outputs": [entry]}, len(known.outputs)

@@ -217,6 +217,36 @@ def test_an_output_that_is_refused_is_told_for_itself(change: Mapping[str, objec
     assert small.is_kept("kept/a")
 
 
+def test_outputs_that_are_added_together_are_judged_beside_each_other() -> None:
+    small = begun()
+    other = {**LATER, "name": "other", "path": "other/**", "destination": {"rseExpression": "SITE-A"}}
+    add(small, outputs=(LATER, other))
+    small.until(lambda: entries(small).get(("Output", "later")) == ("Accepted", "Succeeded"))
+    assert entries(small)["Output", "other"] == ("Refused", "InvalidSpec")
+    assert is_well(small)
+
+
+def test_a_session_has_no_more_inputs_in_its_life_however_many_are_added_at_once() -> None:
+    small = Small()
+    for number in range(35):
+        small.catalogue.add_files(Did("user.alice", f"data{number}"), "SITE-A", files_of(f"data{number}", 1))
+    asked = [{"name": f"data{number}", "did": f"user.alice:data{number}"} for number in range(35)]
+    small.request(inputs=asked[:30])
+    small.until(small.has_session)
+    small.start_pod()
+    small.until(lambda: small.truth["session"].get("startedAt"))
+    small.patch(REQUEST, inputs=[])
+    small.until(lambda: entries(small).get(("Input", "data29")) == ("Removed", "Completed"))
+    small.patch(REQUEST, inputs=asked[30:])
+    small.until(lambda: arrived(small, "data31"))
+    assert [entries(small)["Input", f"data{number}"] for number in range(30, 35)] == [
+        *[("Accepted", "Succeeded")] * 2,
+        *[("Refused", "InvalidSpec")] * 3,
+    ]
+    # The API server takes no more.
+    assert len(small.record["spec"]["claims"][0]["request"]["inputs"]) == 32
+
+
 def test_what_was_refused_is_taken_up_once_it_can_be() -> None:
     small = begun()
     add(small, {"name": "later", "did": "user.alice:later"})

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.volatilerse import Input, Output
 from volatile_rse.builders.manifest import SiteAccess
 from volatile_rse.domain.catalogue import File
-from volatile_rse.domain.entries import INPUT, OUTPUT, is_refused, problem_of_room, problems_of_entry, to_judge
+from volatile_rse.domain.entries import (
+    INPUT,
+    OUTPUT,
+    Asked,
+    is_refused,
+    problem_of_room,
+    problems_of_entry,
+    to_judge,
+    waiting_of,
+)
 from volatile_rse.domain.facts import Judged, Usage
 from volatile_rse.domain.frozen import distinct
 from volatile_rse.domain.limits import problem_of_files
@@ -29,26 +39,32 @@ def ask(look: Look) -> None:
     generation = 0 if look.facts.request is None else look.facts.request.generation
     known = look.connections.refused(look.spec.record_id, generation)
     judged: dict[tuple[str, str], Judged] = {}
-    before = dict(look.facts.frozen)
+    before, beside = dict(look.facts.frozen), waiting_of(look.facts, look.record)
     for entry in asked.inputs:
-        found = known.get((INPUT, entry.name)) or _input(look, tenant, entry, before)
+        found = known.get((INPUT, entry.name)) or _input(look, tenant, entry, before, beside)
         judged[INPUT, entry.name] = found
         if not found.problems:
             before[entry.name] = found.files
+            beside = replace(beside, inputs=(*beside.inputs, entry))
     for output in asked.outputs:
-        judged[OUTPUT, output.name] = known.get((OUTPUT, output.name)) or _output(look, tenant, output, before)
+        found = known.get((OUTPUT, output.name)) or _output(look, tenant, output, before, beside)
+        judged[OUTPUT, output.name] = found
+        if not found.problems:
+            beside = replace(beside, outputs=(*beside.outputs, output))
     refused = {entry: found for entry, found in judged.items() if is_refused(found)}
     if refused and not known:
         look.connections.refuse(look.spec.record_id, generation, refused)
     look.set(judged=judged)
 
 
-def _input(look: Look, tenant: Namespace, entry: Input, before: Mapping[str, tuple[File, ...]]) -> Judged:
+def _input(
+    look: Look, tenant: Namespace, entry: Input, before: Mapping[str, tuple[File, ...]], beside: Asked
+) -> Judged:
     files: tuple[File, ...] | None = None
     with look.apart() as problems:
         catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)
         if catalogue is not None and access is not None:
-            problems.extend(problems_of_entry(tenant, look.record, resolving.tenancy(look), entry))
+            problems.extend(problems_of_entry(tenant, look.record, resolving.tenancy(look), entry, beside))
             if not problems:
                 files = resolving.added(look, catalogue, entry, before)
             if files is not None:
@@ -66,12 +82,14 @@ def _used(look: Look) -> Usage:
     return usage_of_others(others, look.spec, look.facts.now, look.facts.tenant)
 
 
-def _output(look: Look, tenant: Namespace, output: Output, before: Mapping[str, tuple[File, ...]]) -> Judged:
+def _output(
+    look: Look, tenant: Namespace, output: Output, before: Mapping[str, tuple[File, ...]], beside: Asked
+) -> Judged:
     chosen: preparing.Choice | None = None
     with look.apart() as problems:
         catalogue, access = look.ask(look.catalogue), look.ask(credentials.access, look)
         if catalogue is not None and access is not None:
-            problems.extend(problems_of_entry(tenant, look.record, resolving.tenancy(look), output))
+            problems.extend(problems_of_entry(tenant, look.record, resolving.tenancy(look), output, beside))
             if not problems:
                 chosen = look.ask(_choose, look, catalogue, access, output, before)
     return Judged(
