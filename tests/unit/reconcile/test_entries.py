@@ -324,6 +324,24 @@ def test_a_removed_input_is_told_no_more_and_nothing_new_of_it_is_staged() -> No
     assert small.is_kept("kept/a")
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_comes_after_a_removed_input_is_registered_too(apart: bool) -> None:  # noqa: FBT001 (a case)
+    small = begun()
+    if apart:
+        small.patch(REQUEST, inputs=[])
+        steps(small)
+    small.patch(REQUEST, inputs=[MORE])
+    small.until(lambda: arrived(small, "more") == 2)
+    steps(small)
+    assert small.catalogue.registered(small.ledger) == {
+        Did("user.alice", name) for name in ("in.0", "in.1", "more.0", "more.1")
+    }
+    steps(small)
+    small.applied.clear()
+    steps(small, 6)
+    assert not small.applied
+
+
 def test_the_last_input_is_removed() -> None:
     small = begun()
     small.patch(REQUEST, inputs=[])

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import added_name, discarded_name, name_of
 from volatile_rse.builders.storage import read_discarded, read_inputs
-from volatile_rse.domain.catalogue import File
+from volatile_rse.domain.catalogue import Did, File
 from volatile_rse.domain.facts import Lost, Piece
 from volatile_rse.domain.frozen import digest_of
+from volatile_rse.domain.outputs import is_output
 from volatile_rse.domain.problems import Problem
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.gather import resolving
 from volatile_rse.reconcile.gather.look import Look, guarded
 from volatile_rse.reconcile.reading import uid_of
 
-__all__ = ["frozen", "frozen_again", "shared", "written_off"]
+__all__ = ["counted", "frozen", "frozen_again", "shared", "written_off"]
 
 _log = logging.getLogger(__name__)
 _UNREADABLE = (LookupError, ValueError, TypeError, EOFError, OSError, zlib.error)
@@ -59,6 +60,14 @@ def shared(look: Look) -> int:
     """Tell how many files the inputs have more than there are."""
     lists = list((look.facts.frozen or {}).values())
     return sum(map(len, lists)) - len(set().union(*lists)) if len(lists) > 1 else 0
+
+
+def counted(look: Look, registered: Collection[Did]) -> int:
+    """Count what is registered as the agent counts what is there: without the inputs that were removed."""
+    if not look.record.status.removed:
+        return len(registered)
+    listed = {file.did for files in (look.facts.frozen or {}).values() for file in files}
+    return sum(did in listed or is_output(look.record, did) for did in registered)
 
 
 def written_off(look: Look) -> tuple[Lost, ...]:

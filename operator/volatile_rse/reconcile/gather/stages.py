@@ -225,7 +225,7 @@ def _serving(look: Look) -> None:
         outgoing.ask(look)
     room = registered is not None and len(registered) < look.spec.class_snapshot.max_registered_replicas
     # A file of two inputs is counted for both, and registered once.
-    behind = staged - lists.shared(look) + published > len(registered or ())
+    behind = staged - lists.shared(look) + published > lists.counted(look, registered or ())
     if look.facts.inputs is None and room and behind:
         look.set(inputs=look.ask(reports.inputs, look))
 
