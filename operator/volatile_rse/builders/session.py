@@ -25,6 +25,7 @@ __all__ = [
     "LONGEST_RIGHTS",
     "endpoint",
     "entries_data",
+    "kept_scope",
     "kept_secret",
     "lacks_rights",
     "lease_data",
@@ -92,6 +93,17 @@ def token_scope(claim: Claim, scopes: Iterable[str]) -> str:
     rights = [f"storage.{right}:{folder}" for folder in own for right in ("read", "create", "modify")]
     told = f"storage.read:{status_path(claim.uid).rpartition('/')[0]}"
     return " ".join([*reads, told, *rights])
+
+
+def kept_scope(scopes: Iterable[str]) -> str:
+    """Say what a token opens by which is fetched what is not safe.
+
+    Parameters
+    ----------
+    scopes
+        Of the outputs. Inputs of these could be read by the session, too.
+    """
+    return " ".join(f"storage.read:{folder}" for folder in _outermost(_folder(scope) for scope in scopes))
 
 
 def endpoint(settings: Settings, record: RSERecordSpec) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from volatile_rse.api.agent import OutputState
 from volatile_rse.builders.objects import NOT_AFTER, RECORD, name_of
-from volatile_rse.builders.session import kept_secret
+from volatile_rse.builders.session import kept_scope, kept_secret
 from volatile_rse.builders.storage import session_audience, session_issuer
 from volatile_rse.domain.facts import Facts, Piece, Record, Storage
 from volatile_rse.domain.naming import kept_name
@@ -32,8 +32,6 @@ _LIFE, _RENEW = timedelta(hours=24), timedelta(hours=12)
 _SECONDS = 60.0
 """For the list of one buffer's files."""
 _PAGES = 1000
-_FOLDER = 4
-"""Parts of a path, the empty first one among them, that name the folder of a scope: ``/store/user/alice``."""
 
 
 def give_kept(world: World, body: Object) -> bool:
@@ -65,12 +63,12 @@ def give_kept(world: World, body: Object) -> bool:
     with deadline.within(_SECONDS):
         files = [file for file in _outputs(world, record) if file.state == "sealed" and file.store_path is not None]
     end = later(world.clock.now(), _LIFE)
-    folders = {"/".join(str(file.store_path).split("/")[:_FOLDER]) for file in files}
+    outputs = {file.output for file in files}
     claims = TokenClaims(
         issuer=session_issuer(record.spec),
         subject=claim.uid,
         audience=session_audience(record.spec),
-        scope=" ".join(f"storage.read:{folder}" for folder in sorted(folders)),
+        scope=kept_scope(output.scope for output in claim.request.outputs if output.name in outputs),
         expires=end,
     )
     listed = (

@@ -23,17 +23,21 @@ BINDING = {"teardown": {"fetch": True}}
 def unsafe(*, asked: bool = True) -> Small:
     """Have a session that is over, and whose outputs no site takes."""
     small = Small()
-    small.request(**(BINDING if asked else {}))
+    leave_unsafe(small, "kept/a", "kept/deep/b", asked=asked)
+    return small
+
+
+def leave_unsafe(small: Small, *paths: str, asked: bool = True, **spec: object) -> None:
+    small.request(**(BINDING if asked else {}), **spec)
     small.until(small.has_session)
     small.start_pod()
     small.step()
-    small.write("kept/a", "kept/deep/b")
+    small.write(*paths)
     small.fail_copies(10_000)
     small.end_pod()
     small.until(lambda: small.truth.get("phase") == "Keeping")
     for _ in range(5):
         small.step()
-    return small
 
 
 def texts(small: Small) -> dict[str, str]:
@@ -65,6 +69,27 @@ def test_what_is_not_safe_can_be_read_and_nothing_else_done() -> None:
     assert told["more"] == "0"
     owner = (small.cluster.get(KEPT) or {})["metadata"]["ownerReferences"][0]
     assert (owner["kind"], owner["uid"]) == ("VolatileRSE", small.uid)
+
+
+SCOPES = [
+    # Of another one below it the session's may be none.
+    ("user.alice.paper", ["kept/a"], "storage.read:/store/user/alice/paper"),
+    # Its files lie in folders by their digests: a token that named each of them would be longer than any server takes.
+    ("cms", [f"kept/{number}" for number in range(99)], "storage.read:/store/cms"),
+]
+
+
+@pytest.mark.parametrize(("scope", "paths", "rights"), SCOPES, ids=[scope for scope, _, _ in SCOPES])
+def test_it_opens_the_scopes_of_the_outputs(scope: str, paths: list[str], rights: str) -> None:
+    small = Small()
+    grant = {"namespaces": ["alice"], "accounts": ["alice"], "scopes": [scope, "user.alice"]}
+    small.patch(Ref("VolatileRSEClass", None, "standard"), tenancy={"grants": [grant]})
+    output = {"name": "kept", "path": "kept/**", "scope": scope, "dataset": "out"}
+    empty = {**output, "name": "empty", "path": "empty/**", "scope": "user.alice"}
+    where = {"destination": {"rseExpression": "SITE-B"}}
+    leave_unsafe(small, *paths, outputs=[output | where, empty | where])
+    Service(small.world(), threads=0).give_kept()
+    assert claims(texts(small)["token"])["scope"] == rights
 
 
 @pytest.mark.parametrize("asked", [False, True])
