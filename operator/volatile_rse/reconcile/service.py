@@ -185,7 +185,7 @@ class Service:
         self._ports_are_low = False
         """This is told, and will be again once it was otherwise."""
         self._given: dict[str, float] = {}
-        """Record -> when access to its outputs was given the last time."""
+        """Record -> when access to its outputs was given the last time, or could not be."""
         self._told: dict[str, int] = {}
         """UID of a class that has something wrong -> its generation of which that was told."""
         workers = [*((f"worker-{n}", False) for n in range(threads)), *((f"slow-{n}", True) for n in range(slow))]
@@ -390,8 +390,10 @@ class Service:
         for body in ended:
             self._check()
             name = body["metadata"]["name"]
-            if name not in self._given and self._part("kept outputs", give_kept, self._world, body):
-                self._given[name] = time.monotonic()
+            if name in self._given or self._part("kept outputs", give_kept, self._world, body) is False:
+                continue
+            # One whose agent is silent takes a minute each time, for which all others wait.
+            self._given[name] = time.monotonic()
 
     def try_classes(self) -> None:
         """Try what the classes offer, each in its turn."""

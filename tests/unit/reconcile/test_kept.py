@@ -164,6 +164,21 @@ def test_a_secret_of_somebody_else_is_left_alone() -> None:
     assert texts(small) == {"mine": "x"}
 
 
+def test_an_agent_that_is_silent_is_not_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = unsafe()
+    small.buffer.down = True
+    service, asked, outputs = Service(small.world(), threads=0), list[int](), small.buffer.outputs
+
+    def counted(after: int = 0) -> Any:
+        asked.append(after)
+        return outputs(after)
+
+    monkeypatch.setattr(small.buffer, "outputs", counted)
+    for _ in range(3):
+        service.give_kept()
+    assert len(asked) == 1
+
+
 def test_what_fails_of_one_keeps_no_buffer_from_its_end() -> None:
     small = unsafe()
     small.buffer.down = True
