@@ -74,7 +74,8 @@ def asked_of(facts: Facts, record: Record) -> Asked:
         return Asked()
     inputs = {entry.name for entry in known.inputs}
     outputs = {entry.name for entry in known.outputs}
-    wanted = {entry.name for entry in request.spec.inputs}
+    # Removed and written again before anybody saw it: what has another DID is another input.
+    wanted = {(entry.name, entry.did) for entry in request.spec.inputs}
     return Asked(
         inputs=tuple(
             entry
@@ -82,7 +83,7 @@ def asked_of(facts: Facts, record: Record) -> Asked:
             if entry.name not in inputs and entry.name not in record.status.removed
         ),
         outputs=tuple(entry for entry in request.spec.outputs if entry.name not in outputs),
-        removed=tuple(entry.name for entry in known.inputs if entry.name not in wanted),
+        removed=tuple(entry.name for entry in known.inputs if (entry.name, entry.did) not in wanted),
     )
 
 

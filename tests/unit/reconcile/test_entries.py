@@ -384,6 +384,26 @@ def test_a_name_that_was_used_is_not_used_again_whatever_the_api_server_lets_pas
     assert told(small)["inputs"] == []
 
 
+@pytest.mark.parametrize("added", [False, True])
+def test_a_name_that_means_something_else_before_anybody_looked_is_not_what_it_was(
+    added: bool,  # noqa: FBT001 (a case)
+) -> None:
+    small = begun()
+    small.catalogue.add_files(Did("user.alice", "other"), "SITE-A", files_of("other"))
+    name = "more" if added else "in"
+    if added:
+        add(small, MORE)
+        small.until(lambda: arrived(small, "more") == 2)
+    others = [{"name": name, "did": "user.alice:other"}, *([IN] if added else [])]
+    small.patch(REQUEST, inputs=others[1:])
+    small.patch(REQUEST, inputs=others)
+    small.until(lambda: entries(small) == {("Input", name): ("Removed", "Completed")})
+    steps(small, 12)
+    assert name not in progress(small)
+    assert is_well(small)
+    assert entries(small) == {("Input", name): ("Removed", "Completed")}
+
+
 def test_what_was_refused_may_be_written_again_otherwise() -> None:
     small = begun()
     add(small, {"name": "more", "did": "user.alice:nothing"})
