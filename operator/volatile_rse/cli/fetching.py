@@ -83,10 +83,14 @@ def fetch(server: Server, name: str, folder: Path, timeout: str) -> int:
     failed = _fetched(kept, folder)
     if kept.more:
         program.say(sys.stderr, f"{kept.more} files more are not listed: no list has room for them.")
-    if failed or kept.more:
+    if failed:
         some = "; ".join(failed[:_SHOWN])
         what = f"{len(failed)} of {len(kept.files)} files of {server.namespace}/{name} were not fetched: {some}."
         raise CommandError(what, Actor.USER, "repeat the command: what is there is not fetched again.")
+    if kept.more:
+        what = f"{kept.more} files of {server.namespace}/{name} are not listed, and were not fetched; all others were."
+        told = "copy these from the buffer's volume, where ns/store has them by their names in Rucio."
+        raise CommandError(what, Actor.ADMIN, told)
     size = sized(sum(file.bytes for file in kept.files))
     program.say(sys.stdout, f"{len(kept.files)} files ({size}) are in {folder}. On the buffer they stay as they are.")
     return Exit.DONE

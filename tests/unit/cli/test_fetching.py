@@ -131,6 +131,15 @@ ODD: tuple[tuple[dict[str, str], str], ...] = (
 )
 
 
+def test_what_no_list_has_room_for_is_an_admins(buffer: Buffer, server: ApiServer, vrse: Vrse, tmp_path: Path) -> None:
+    write(server, buffer, more="7")
+    done = vrse("fetch", "run", "--to", str(tmp_path / "to"))
+    assert "7 files of alice/run are not listed" in done.err
+    assert "ADMIN must act: copy these from the buffer's volume" in done.err
+    assert "repeat" not in done.err
+    assert set(there(tmp_path / "to")) == set(FILES)
+
+
 @pytest.mark.parametrize("case", range(len(ODD)))
 def test_an_odd_secret_harms_nothing(case: int, buffer: Buffer, server: ApiServer, vrse: Vrse, tmp_path: Path) -> None:
     changed, words = ODD[case]
