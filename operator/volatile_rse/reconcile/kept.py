@@ -5,8 +5,9 @@ No buffer waits for it, and nothing is decided by it: it stands beside what brin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 from volatile_rse.api.agent import OutputState
 from volatile_rse.builders.objects import NOT_AFTER, RECORD, name_of
@@ -61,7 +62,7 @@ def give_kept(world: World, body: Object) -> bool:
             return False
         cluster.delete(ref, uid_of(found))
     with deadline.within(_SECONDS):
-        files = [file for file in _outputs(world, record) if file.state == "sealed" and file.store_path is not None]
+        files = _outputs(world, record)
     end = later(world.clock.now(), _LIFE)
     outputs = {file.output for file in files}
     claims = TokenClaims(
@@ -94,13 +95,20 @@ def _lasts(world: World, secret: Object) -> bool:
     return is_time(end) and (when(end) or world.clock.now()) > later(world.clock.now(), _RENEW)
 
 
-def _outputs(world: World, record: Record) -> Iterator[OutputState]:
+def _outputs(world: World, record: Record) -> list[OutputState]:
+    """List what can be read, first what no copy is known of: a list has no room for any number of files."""
     pod = world.cluster.get(Ref("Pod", world.settings.buffers, name_of(record.spec.record_id, Piece.POD)))
     storage = Storage(pod=None if pod is None else read_pod(pod))
     agent: Buffer = buffer_of(world, record, Facts(now=world.clock.now(), storage=storage))
+    files = [file for file in _pages(agent.outputs) if file.state == "sealed" and file.store_path is not None]
+    copied = {(copy.scope, copy.name) for copy in _pages(agent.copies) if copy.state == "verified"}
+    return sorted(files, key=lambda file: (file.scope, file.name) in copied)
+
+
+def _pages(read: Callable[[int], Any]) -> Iterator[Any]:
     after = 0
     for _ in range(_PAGES):
-        page = agent.outputs(after)
+        page = read(after)
         yield from page.items
         if page.next is None or page.next <= after:
             return

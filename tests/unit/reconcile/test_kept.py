@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.api.agent import DAVS_PORT
+from volatile_rse.builders import session
 from volatile_rse.domain.naming import kept_name
 from volatile_rse.ports.cluster import Ref
 from volatile_rse.reconcile.service import Service
@@ -90,6 +91,19 @@ def test_it_opens_the_scopes_of_the_outputs(scope: str, paths: list[str], rights
     leave_unsafe(small, *paths, outputs=[output | where, empty | where])
     Service(small.world(), threads=0).give_kept()
     assert claims(texts(small)["token"])["scope"] == rights
+
+
+def test_what_has_no_copy_is_listed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Small()
+    small.publish_and_keep("kept/published", **BINDING)
+    small.fail_copies(10_000)
+    small.write("kept/late")
+    small.end_pod()
+    small.until(lambda: small.truth.get("phase") == "Keeping")
+    monkeypatch.setattr(session, "_LIST_LIMIT", 200)
+    Service(small.world(), threads=0).give_kept()
+    listed = [json.loads(line)["path"] for line in texts(small)["files.jsonl"].splitlines()]
+    assert (listed, texts(small)["more"]) == (["kept/late"], "1")
 
 
 @pytest.mark.parametrize("asked", [False, True])
