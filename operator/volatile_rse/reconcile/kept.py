@@ -56,11 +56,9 @@ def give_kept(world: World, body: Object) -> bool:
     # What a session's namespace holds is remembered for long: whoever has deleted this waits for it.
     cluster = world.live().cluster
     found = cluster.get(ref)
-    if found is not None:
+    if found is not None and (not _is_ours(record, found) or _lasts(world, found)):
         # One of somebody else is left alone, and so is one that is good for a while.
-        if (found["metadata"].get("labels") or {}).get(RECORD) != record.spec.record_id or _lasts(world, found):
-            return False
-        cluster.delete(ref, uid_of(found))
+        return False
     with deadline.within(_SECONDS):
         files = _outputs(world, record)
     end = later(world.clock.now(), _LIFE)
@@ -78,6 +76,9 @@ def give_kept(world: World, body: Object) -> bool:
     secret = kept_secret(
         record.spec, world.authority.token(claims), world.authority.bundle(), listed, not_after=stamp(end)
     )
+    if found is not None:
+        # Last: the one that there is opens them as long as the agent gives no list for another.
+        cluster.delete(ref, uid_of(found))
     return cluster.create(secret) is not None
 
 
@@ -88,6 +89,10 @@ def _is_asked(world: World, record: Record) -> bool:
         return False
     teardown = spec_of(request).get("teardown")
     return isinstance(teardown, dict) and teardown.get("fetch") is True
+
+
+def _is_ours(record: Record, secret: Object) -> bool:
+    return (secret["metadata"].get("labels") or {}).get(RECORD) == record.spec.record_id
 
 
 def _lasts(world: World, secret: Object) -> bool:

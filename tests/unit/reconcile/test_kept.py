@@ -159,6 +159,20 @@ def test_it_is_made_anew_before_its_token_ends() -> None:
     assert claims(texts(small)["token"])["exp"] > claims(first)["exp"]
 
 
+def test_it_stays_while_nobody_can_make_it_anew() -> None:
+    small = unsafe()
+    service = Service(small.world(), threads=0, interval=0.0)
+    service.give_kept()
+    first = texts(small)
+    small.clock.turn(timedelta(hours=13))
+    small.buffer.down = True
+    service.give_kept()
+    assert texts(small) == first
+    small.buffer.down = False
+    service.give_kept()
+    assert texts(small)["token"] != first["token"]
+
+
 def test_whoever_deletes_it_has_it_again_and_not_more_often_than_once_a_minute() -> None:
     small = unsafe()
     service = Service(small.world(), threads=0)
