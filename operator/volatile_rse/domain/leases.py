@@ -21,6 +21,9 @@ def leases_of(facts: Facts, record: Record) -> Leases | None:
     totals = _totals(facts, record)
     if totals is None:
         return None
+    if not totals.taken and record.status.losses:
+        # On the volume of now none was ever taken: those of before went with the other one, and nobody released them.
+        return None
     if not totals.held or totals.until is None:
         return Leases(taken=totals.taken)
     # No later than any lease can be: a time that can be written, whatever an agent tells.

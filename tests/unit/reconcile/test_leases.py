@@ -106,3 +106,33 @@ def test_renewals_are_not_written_one_by_one(small: Small) -> None:
         small.buffer.lease(small.uid, "job", b"1h")
         small.step()
     assert small.record["metadata"]["resourceVersion"] == before
+
+
+def test_a_lease_that_went_with_the_storage_holds_the_session_for_its_time(small: Small) -> None:
+    small.buffer.lease(small.uid, "queue", b"2h")
+    small.until(lambda: small.truth["session"].get("leasedUntil"))
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses") and small.condition("Usable")["status"] == "True")
+    for _ in range(4):
+        small.clock.turn(timedelta(minutes=20))
+        small.step()
+    assert active(small)[:2] == ("True", "SessionRunning")
+    small.buffer.lease(small.uid, "queue", b"1h")
+    small.step()
+    small.step()
+    small.buffer.release(small.uid, "queue")
+    small.step()
+    small.step()
+    assert active(small)[:2] == ("False", "InProgress")
+
+
+def test_a_lease_that_went_with_the_storage_ends(small: Small) -> None:
+    small.buffer.lease(small.uid, "queue", b"2h")
+    small.until(lambda: small.truth["session"].get("leasedUntil"))
+    small.buffer.lose_volume()
+    small.until(lambda: small.truth.get("losses"))
+    small.clock.turn(timedelta(hours=2))
+    small.step()
+    small.clock.turn(timedelta(minutes=6))
+    small.until(lambda: small.truth["session"].get("endedAt"))
+    assert small.truth["session"]["endReason"] == "PodsGone"
