@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.reconcile.small_world import OUT, REQUEST, Small
+from tests.unit.reconcile.small_world import OUT, REQUEST, Killed, Small
 from volatile_rse.api.conditions import Reason
 from volatile_rse.builders.objects import record_name, session_name
 from volatile_rse.builders.session import store_path
@@ -262,6 +262,30 @@ def test_while_rucio_does_not_answer_it_waits() -> None:
     add(small, MORE)
     small.until(lambda: entries(small).get(("Input", "more")) == ("Pending", "CatalogueUnreachable"))
     small.until(lambda: arrived(small, "more") == 2)
+
+
+def test_the_first_input_is_added_and_rucio_is_silent_then() -> None:
+    small = Small(inputs=0)
+    small.catalogue.add_files(Did("user.alice", "more"), "SITE-A", files_of("more"))
+    small.begin()
+    apply = small.apply
+
+    def struck(*of: Any) -> None:
+        apply(*of)
+        if isinstance(of[-1], do.ExtendRecord):
+            small.apply, small.catalogue.down = apply, True
+            raise Killed
+
+    small.apply = struck
+    add(small, MORE)
+    small.until(lambda: small.catalogue.down)
+    steps(small, 12)
+    assert entries(small)["Input", "more"] == ("Accepted", "Succeeded")
+    assert "gave 404" not in small.condition("Usable")["message"]
+    small.catalogue.down = False
+    small.until(lambda: arrived(small, "more") == 2)
+    assert "VRSE_INPUTS_URL" in config(small)
+    assert is_well(small)
 
 
 def test_an_owner_has_no_more_files_than_the_class_allows() -> None:

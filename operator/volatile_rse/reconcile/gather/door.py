@@ -15,7 +15,7 @@ from volatile_rse.domain.clocks import PROBING
 from volatile_rse.domain.facts import Piece, Record
 from volatile_rse.domain.frozen import usable
 from volatile_rse.domain.naming import layout_of
-from volatile_rse.domain.rights import listed_in, read_by
+from volatile_rse.domain.rights import read_by
 from volatile_rse.domain.stage import session_state
 from volatile_rse.domain.times import later
 from volatile_rse.ports.credentials import TokenClaims
@@ -48,7 +48,8 @@ def unusable(look: Look) -> str:
     if public is None or Piece.KEYS not in look.bodies:
         return "it has no address yet"
     samples = [store_path(did, layout_of(look.spec.class_snapshot.naming)) for did in _samples(look)]
-    report, listing = look.facts.report, listing_of(look.world.settings, look.spec, listed_in(look.record.status))
+    # A list that came with an input that was added is awaited by nobody, as its files are not.
+    report, listing = look.facts.report, listing_of(look.world.settings, look.spec, look.record.status.scopes)
     if report is not None and listing is not None and "listing" in report.knows:
         samples.append(listing.path)
     token = _session_probe(look)
