@@ -226,6 +226,21 @@ def test_outputs_that_are_added_together_are_judged_beside_each_other() -> None:
     assert is_well(small)
 
 
+def test_an_output_of_a_dataset_that_another_one_has_goes_where_that_goes() -> None:
+    anywhere = {**KEPT, "destination": {"rseExpression": "tier=2"}}
+    small = begun(outputs=[anywhere])
+    (chosen,) = small.truth["destinations"][0]["rses"]
+    (other,) = {"SITE-A", "SITE-B"} - {chosen}
+    small.catalogue.quota["alice", chosen] = 1 << 20
+    small.forget()
+    new = {**anywhere, "path": "new/**", "dataset": "new"}
+    add(small, outputs=({**anywhere, "name": "more", "path": "more/**"}, {**new, "name": "new"}))
+    small.until(lambda: entries(small).get(("Output", "new")) == ("Accepted", "Succeeded"))
+    went = {entry["output"]: entry["rses"] for entry in small.truth["destinations"]}
+    # Rucio holds a dataset as a whole.
+    assert went == {"kept": [chosen], "more": [chosen], "new": [other]}
+
+
 def test_a_session_has_no_more_inputs_in_its_life_however_many_are_added_at_once() -> None:
     small = Small()
     for number in range(35):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from volatile_rse.api.schema import parse_quantity
@@ -46,15 +46,30 @@ def ask(look: Look) -> None:
         if not found.problems:
             before[entry.name] = found.files
             beside = replace(beside, inputs=(*beside.inputs, entry))
+    goes = _destinations(look, beside.outputs)
     for output in asked.outputs:
         found = known.get((OUTPUT, output.name)) or _output(look, tenant, output, before, beside)
-        judged[OUTPUT, output.name] = found
         if not found.problems:
+            # Rucio holds a dataset as a whole, wherever else there may be more room now.
+            first = goes.setdefault((output.scope, output.dataset), found)
+            found = replace(found, rses=first.rses, tight=first.tight)
             beside = replace(beside, outputs=(*beside.outputs, output))
+        judged[OUTPUT, output.name] = found
     refused = {entry: found for entry, found in judged.items() if is_refused(found)}
     if refused and not known:
         look.connections.refuse(look.spec.record_id, generation, refused)
     look.set(judged=judged)
+
+
+def _destinations(look: Look, waiting: Iterable[Output]) -> dict[tuple[str, str], Judged]:
+    """Say where the datasets of the session's outputs go."""
+    chosen = {entry.output: entry for entry in look.record.status.destinations or ()}
+    goes: dict[tuple[str, str], Judged] = {}
+    for output in (*look.claim.request.outputs, *waiting):
+        if (entry := chosen.get(output.name)) is not None:
+            found = Judged(rses=tuple(entry.rses), tight=entry.tight or "")
+            goes.setdefault((output.scope, output.dataset), found)
+    return goes
 
 
 def _input(
