@@ -53,14 +53,15 @@ def progress_of(body: Object, now: datetime) -> Progress:
     def is_true(type_: str) -> bool:
         return _mapping(conditions.get(type_)).get("status") == "True"
 
-    def said(type_: str) -> str:
-        return _short(_mapping(conditions.get(type_)).get("message"))
-
     if "deletionTimestamp" in _mapping(body.get("metadata")) or "SessionEnded" in _reasons(conditions, "Usable"):
         return Progress(State.HELPLESS, _USABLE, "The session is over before it began: its VolatileRSE was ended.")
     if is_true("Stalled"):
-        why = said("Stalled") or "The data cannot be had."
-        return Progress(State.HELPLESS if _ADMIN in why else State.REFUSED, _USABLE, why)
+        why = _mapping(conditions.get("Stalled")).get("message")
+        # Who must act stands at its end.
+        is_helpless = isinstance(why, str) and _ADMIN in why
+        return Progress(
+            State.HELPLESS if is_helpless else State.REFUSED, _USABLE, _short(why) or "The data cannot be had."
+        )
     if is_true("Usable"):
         return Progress(State.USABLE, _USABLE, f"The data are there, on {status.get('rse')}.")
     if not conditions:
@@ -119,8 +120,9 @@ def size_of(count: int) -> str:
 
 
 def _short(text: object) -> str:
+    """Leave out what is in the middle: the begin tells what is wrong, the end who must do what."""
     said = text if isinstance(text, str) else ""
-    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 2 :]}"
 
 
 def _mapping(value: object) -> Object:

@@ -58,6 +58,7 @@ def staged(done: object, of: object, **more: Any) -> dict[str, Any]:
         ({"metadata": {"deletionTimestamp": "x"}}, State.HELPLESS, 80, "The session is over before"),
         (stalled("x USER must act: y"), State.REFUSED, 80, "x USER must act: y"),
         (stalled("x ADMIN must act: y"), State.HELPLESS, 80, "x ADMIN must act"),
+        (stalled(f"{'x' * 8000} ADMIN must act: y"), State.HELPLESS, 80, "xxx"),
         (stalled(3), State.REFUSED, 80, "The data cannot be had."),
         (body(RSE, inputs=[staged("x", None, eta="y"), 3]), State.WAITING, 18, "Almost there."),
         (body({"StorageReady": {"reason": "X", "message": "m" * 9000}}), State.WAITING, 5, "The stor"),
@@ -68,3 +69,9 @@ def test_what_is_said_of_a_status(given: dict[str, Any], state: State, percent: 
     assert (found.state, found.percent) == (state, percent)
     assert found.line.startswith(line)
     assert len(found.line) < 700
+
+
+def test_what_is_too_long_tells_still_who_must_act() -> None:
+    line = progress_of(stalled(f"No RSE takes it: {'RSE, ' * 900}. USER must act: Choose another."), NOW).line
+    assert line.startswith("No RSE takes it")
+    assert line.endswith("USER must act: Choose another.")
