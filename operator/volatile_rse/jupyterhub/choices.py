@@ -46,6 +46,7 @@ class Choice:
     destination: str
     """RSE expression; empty: nothing is kept."""
     dataset: str
+    """Empty where nothing is kept."""
 
 
 def choice_of(options: object, username: str, settings: Settings) -> Choice | None:
@@ -65,11 +66,12 @@ def choice_of(options: object, username: str, settings: Settings) -> Choice | No
     if unknown := sorted(str(key) for key in asked if key not in _KEYS):
         message = f"{OPTION} has no field {_shown(unknown[0])}: it has {', '.join(sorted(_KEYS))}."
         raise RefusedError(message)
+    destination = _destination(asked, settings)
     return Choice(
         inputs=_inputs(asked.get("inputs", ())),
         capacity=_one_of("capacity", asked.get("capacity"), settings.capacities),
-        destination=_destination(asked, settings),
-        dataset=_dataset(asked, username, settings),
+        destination=destination,
+        dataset=_dataset(asked, username, settings) if destination else "",
     )
 
 
@@ -163,6 +165,9 @@ def _destination(asked: Mapping[str, Any], settings: Settings) -> str:
 
 def _dataset(asked: Mapping[str, Any], username: str, settings: Settings) -> str:
     name = asked.get("dataset") or dataset_of(username, settings)
+    if not name:
+        # None is proposed to who can have none.
+        account_of(username, settings)
     if not isinstance(name, str) or not _DATASET.fullmatch(name):
         message = f"{_shown(name)} is no name of a dataset: letters, digits and . - _ / #, at most 200."
         raise RefusedError(message)

@@ -137,14 +137,16 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
             if isawaitable(profiles):
                 profiles = await profiles
         shown = self.user_options if self._posted is None else self._posted
-        return form_of(self.user.name, shown, self._settings_of_user(), self._check_url()) + str(profiles)
+        settings = self._settings_of_user() or replace(self._settings(), dataset="")
+        return form_of(self.user.name, shown, settings, self._check_url()) + str(profiles)
 
     def _options_from_form(self, formdata: Mapping[str, list[str]]) -> dict[str, Any]:
         """Read both forms; what is refused is shown with the form."""
         rest = {name: values for name, values in formdata.items() if name not in FIELDS}
         options = {**super()._options_from_form(rest), **options_of(formdata)}
         self._posted = options
-        choice_of(options, self.user.name, self._settings_of_user())
+        if (settings := self._settings_of_user()) is not None:
+            choice_of(options, self.user.name, settings)
         self._posted = None
         return options
 
@@ -154,8 +156,8 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
     def _hooks(self) -> Hooks:
         return Hooks(self._settings(), self.vrse_account if callable(self.vrse_account) else None)
 
-    def _settings_of_user(self) -> Settings:
-        """Give the settings for the form, which is shown whatever the function of the account does."""
+    def _settings_of_user(self) -> Settings | None:
+        """Give the settings for the form; None: the function of the account fails, which refuses nobody a server."""
         settings = self._settings()
         if not callable(self.vrse_account):
             return settings
@@ -163,7 +165,7 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
             return replace(settings, account=str(self.vrse_account(self)))
         except Exception:
             self.log.exception("vrse_account gives no account for %s", self.user.name)
-            return replace(settings, dataset="")
+            return None
 
     def _settings(self) -> Settings:
         account = _USUAL.account if callable(self.vrse_account) else self.vrse_account

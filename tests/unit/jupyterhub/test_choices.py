@@ -31,7 +31,7 @@ def test_what_is_not_said_is_as_the_hub_offers_it_first() -> None:
     nothing_kept = choice_of(asked(destination=""), "alice", SETTINGS)
     assert nothing_kept is not None
     assert nothing_kept.destination == ""
-    assert choice_of(asked(), "alice", Settings()) == Choice((), "10Gi", "", "jupyter.alice")
+    assert choice_of(asked(), "alice", Settings()) == Choice((), "10Gi", "", "")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,13 @@ def test_users_without_an_account_are_told() -> None:
     assert choice is not None
     with pytest.raises(RefusedError, match=r"has no Rucio account"):
         body_of(Server("hub", "jupyter-x", "Al.Ice@cern.ch", ""), choice, SETTINGS, "12345678")
+
+
+def test_a_dataset_is_judged_where_something_is_kept() -> None:
+    nothing_kept = Settings(dataset="of {username}")
+    assert choice_of(asked(), "al ice", nothing_kept) == Choice((), "10Gi", "", "")
+    with pytest.raises(RefusedError, match=r"has no Rucio account"):
+        choice_of(asked(), "Al.Ice@cern.ch", SETTINGS)
 
 
 def test_the_form_posts_what_is_asked_and_shows_it_again() -> None:

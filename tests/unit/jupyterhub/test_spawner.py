@@ -304,6 +304,20 @@ def test_whatever_fails_of_ours_the_server_starts(
     assert not api.bodies
 
 
+@pytest.mark.usefixtures("api")
+def test_an_account_that_cannot_be_had_refuses_no_form() -> None:
+    def fails(_: Any) -> str:
+        raise KeyError
+
+    async def run() -> dict[str, Any]:
+        made = spawner(vrse_account=fails, vrse_destinations=["SITE-B"])
+        made.user.name = "Alice@cern.ch"
+        posted: dict[str, Any] = made.options_from_form({"vrse-use": ["1"], "vrse-inputs": ["a:b"]})
+        return posted
+
+    assert asyncio.run(run()) == {"volatile_rse": {"inputs": ["a:b"]}}
+
+
 def test_who_listens_to_a_second_spawn_hears_the_second(api: FakeApi) -> None:
     async def run() -> list[dict[str, Any]]:
         made = spawner()
