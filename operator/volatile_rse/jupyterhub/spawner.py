@@ -10,7 +10,7 @@ from typing import Any
 
 from kubespawner import KubeSpawner
 from traitlets import Any as AnyValue
-from traitlets import Bool, Callable, Dict, Float, List, Unicode, Union, default
+from traitlets import Bool, Callable, Dict, Float, Integer, List, Unicode, Union, default
 
 from volatile_rse.jupyterhub.choices import choice_of
 from volatile_rse.jupyterhub.form import FIELDS, form_of, options_of
@@ -25,6 +25,8 @@ _SHARE = 2 / 3
 """Of start_timeout, which also counts the wait: the rest is the pod's."""
 _BEGUN = 80
 """Per cent at which the pod is made."""
+_PATIENCE = 15
+"""Seconds for the API server to make a pod: it asks the injection, twice perhaps, 5 s each where that is away."""
 
 
 class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
@@ -66,6 +68,10 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
     vrse_rucio = Dict(config=True, help="Entry of RucioConfig.instances for rucio-jupyterlab; empty: none.")
     vrse_check = AnyValue(
         None, config=True, help="Asked of each DID in the form, such as checks.Rucio(...); None: nobody is."
+    )
+
+    k8s_api_request_timeout = Integer(
+        _PATIENCE, config=True, help="Seconds for the API server to answer; an injection that is away takes it 5 or 10."
     )
 
     _told: Told | None = None

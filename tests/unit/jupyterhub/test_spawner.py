@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes_asyncio.client import ApiClient
 from kubespawner import KubeSpawner
 
+from testbed.layout import CHECKOUT
 from tests.unit.jupyterhub.fake_api import ApiError, FakeApi
 from volatile_rse.api.volatilerse import VolatileRSESpec
 from volatile_rse.builders.injection import inject
@@ -316,6 +318,20 @@ def test_an_account_that_cannot_be_had_refuses_no_form() -> None:
         return posted
 
     assert asyncio.run(run()) == {"volatile_rse": {"inputs": ["a:b"]}}
+
+
+@pytest.mark.usefixtures("api")
+def test_an_injection_that_is_away_keeps_no_pod_from_being_made() -> None:
+    bodies = yaml.safe_load_all((CHECKOUT / "manifests" / "injection-webhook.yaml").read_text())
+    (asked,) = (body["webhooks"][0] for body in bodies if body["kind"] == "MutatingWebhookConfiguration")
+    assert asked["failurePolicy"] == "Ignore"
+
+    async def run() -> list[int]:
+        return [spawner(**more).k8s_api_request_timeout for more in ({}, {"k8s_api_request_timeout": 20})]
+
+    usual, own = asyncio.run(run())
+    assert usual > 2 * asked["timeoutSeconds"], "a call that is given up before makes none"
+    assert own == 20
 
 
 def test_who_listens_to_a_second_spawn_hears_the_second(api: FakeApi) -> None:
