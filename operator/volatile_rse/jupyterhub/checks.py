@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from jupyterhub.handlers.base import BaseHandler
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.web import HTTPError, authenticated
 
 from volatile_rse.jupyterhub.choices import is_did
@@ -49,6 +52,13 @@ class Rucio:
     """File of the authorities to trust; None: the system's."""
     _token: str = field(default="", repr=False)
     _since: float = field(default=0.0, repr=False)
+    _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, SimpleAsyncHTTPClient] = field(
+        default_factory=weakref.WeakKeyDictionary, repr=False
+    )
+
+    def __deepcopy__(self, memo: object) -> Rucio:
+        """Stay one for all servers, with one login: a hub copies its configuration for each."""
+        return self
 
     async def __call__(self, did: str) -> Found | None:
         """Look a DID up; None: that could not be done."""
@@ -91,7 +101,14 @@ class Rucio:
             follow_redirects=False,
             ssl_options=context,
         )
-        return await AsyncHTTPClient().fetch(request, raise_error=False)
+        return await self._client().fetch(request, raise_error=False)
+
+    def _client(self) -> SimpleAsyncHTTPClient:
+        """Give one of its own: a slow Rucio takes no place of the hub's, and curl's knows no ``ssl_options``."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = SimpleAsyncHTTPClient(force_instance=True)
+        return self._clients[loop]
 
 
 class DidHandler(BaseHandler):  # type: ignore[misc]

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.httpclient import AsyncHTTPClient
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from traitlets import Any as AnyValue
+from traitlets.config import Config, Configurable
 
 from volatile_rse.jupyterhub.checks import Found, Rucio
 
@@ -69,6 +73,14 @@ def asked(check: Rucio, *dids: str) -> list[Found | None]:
     return asyncio.run(run())
 
 
+class WithoutContexts(AsyncHTTPClient):
+    """As that of curl."""
+
+    def fetch_impl(self, *_: Any) -> None:
+        message = "ssl_options not supported in curl_httpclient"
+        raise ValueError(message)
+
+
 PATH = "/dids/user.alice/nano?dynamic_depth=FILE"
 
 
@@ -123,6 +135,33 @@ def test_a_catalogue_that_refuses_or_is_away_tells_nothing(catalogue: Catalogue,
     assert asked(away, "a:b") == [None]
     (tmp_path / "token").write_text("t")
     assert asked(Rucio("http://127.0.0.1:9", account="hub", token_file=str(tmp_path / "token")), "a:b") == [None]
+
+
+def test_a_hub_that_asks_by_curl_elsewhere_asks_rucio_all_the_same(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.answers[PATH] = (200, b'{"type": "DATASET"}')
+    # What a hub with pycurl has configured for all its parts.
+    monkeypatch.setattr(AsyncHTTPClient, "_Configurable__impl_class", WithoutContexts)
+    assert asked(rucio(catalogue, tmp_path), "user.alice:nano") == [Found(found=True, said="dataset")]
+
+
+def test_a_slow_rucio_takes_no_place_of_the_hubs(catalogue: Catalogue, tmp_path: Path) -> None:
+    async def run() -> AsyncHTTPClient:
+        (tmp_path / "token").write_text("t")
+        check = Rucio(f"http://127.0.0.1:{catalogue.server_port}", account="hub", token_file=str(tmp_path / "token"))
+        assert check._client() is check._client()
+        await check("a:b")
+        assert check._client() is not AsyncHTTPClient()
+        return check._client()
+
+    assert isinstance(asyncio.run(run()), SimpleAsyncHTTPClient)
+
+
+def test_all_servers_of_a_hub_have_one_login() -> None:
+    check = Rucio("https://x", "hub")
+    server = type("Server", (Configurable,), {"vrse_check": AnyValue(config=True)})
+    assert server(config=Config({"Server": {"vrse_check": check}})).vrse_check is check
 
 
 def test_no_token_is_shown() -> None:
