@@ -14,7 +14,7 @@ __all__ = ["Api", "Cluster", "UnavailableError"]
 
 _PATIENCE = 10.0
 """Seconds of a call."""
-_NOT_FOUND, _REFUSED = 404, (400, 422)
+_NOT_FOUND, _INVALID = 404, 422
 _MERGE = "application/merge-patch+json"
 _PLACE = {"group": GROUP, "version": VERSION, "plural": KIND}
 
@@ -63,7 +63,14 @@ class Cluster:
         """
         namespace = body["metadata"]["namespace"]
         arguments = {**_PLACE, "namespace": namespace, "body": body, "field_validation": "Strict"}
-        await _answer("create VolatileRSEs", namespace, self._api.create_namespaced_custom_object(**arguments))
+        try:
+            await _answer("create VolatileRSEs", namespace, self._api.create_namespaced_custom_object(**arguments))
+        except UnavailableError as error:
+            # Of what is there already, and of fields that an older kind lacks (400), no user can mend anything.
+            if getattr(error.__cause__, "status", None) != _INVALID:
+                raise
+            message = f"The session was refused: {_message(error.__cause__)}"
+            raise RefusedError(message) from error
 
     async def read(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """Read a VolatileRSE; None: there is none.
@@ -106,23 +113,21 @@ async def _answer(what: str, namespace: str, call: Awaitable[_T], **otherwise: A
         if status == _NOT_FOUND and otherwise:
             return otherwise["missing"]
         said = _message(error)
-        if status in _REFUSED:
-            message = f"The session was refused: {said}"
-            raise RefusedError(message) from error
         if isinstance(status, int):
             message = (
                 f"The hub may not {what} in namespace {namespace}, or they are not known there (HTTP {status}): {said} "
-                "ADMIN must act: install the operator, and give the hub's ServiceAccount its Role (docs/jupyterhub.md)."
+                "ADMIN must act: install the operator, none older than what the hub has of it, and give the hub's "
+                "ServiceAccount its Role (docs/jupyterhub.md)."
             )
         else:
             message = f"The API server does not answer ({said}). ADMIN must act: see that it runs and is reached."
         raise UnavailableError(message) from error
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException | None) -> str:
     """Give the words of the API server, which come as an object in the answer's body."""
     try:
         said = json.loads(getattr(error, "body", "") or "")["message"]
     except (ValueError, TypeError, KeyError):
-        said = str(error) or type(error).__name__
+        said = str(error or "") or type(error).__name__
     return str(said)[:600]

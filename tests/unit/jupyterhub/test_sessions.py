@@ -62,6 +62,7 @@ def test_data_that_are_late_come_later() -> None:
     [
         (ApiError(403, "volatilerses is forbidden"), "ADMIN must act: install the operator"),
         (ApiError(404, "the server could not find the requested resource"), "ADMIN must act: install the operator"),
+        (ApiError(400, 'strict decoding error: unknown field "spec.onBehalfOf"'), "none older than what the hub has"),
         (ApiError(500, "etcd is away"), "etcd is away"),
         (OSError("refused"), "The API server does not answer (refused). ADMIN must act"),
         (RuntimeError(), "RuntimeError"),
@@ -95,12 +96,23 @@ def test_an_outage_while_it_waits_is_told_and_waited_out() -> None:
     assert "The data are there" in told.lines[-1][1]
 
 
-@pytest.mark.parametrize("status", [400, 422])
-def test_what_the_api_server_refuses_is_the_users_to_mend(status: int) -> None:
+def test_what_the_api_server_refuses_is_the_users_to_mend() -> None:
     api = FakeApi()
-    api.failure = ApiError(status, "spec.capacity is no number of bytes")
+    api.failure = ApiError(422, "spec.capacity is no number of bytes")
     with pytest.raises(RefusedError, match=r"spec\.capacity is no number of bytes"):
         asyncio.run(Cluster(api).create({"metadata": {"namespace": "hub"}}))
+
+
+def test_an_older_session_that_cannot_be_ended_refuses_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    api, told = FakeApi(), Told()
+    assert begun(api, told) is not None
+
+    async def refuses(**_: Any) -> None:
+        raise ApiError(422, "spec.inputs is not what this version of the kind takes")
+
+    monkeypatch.setattr(api, "patch_namespaced_custom_object", refuses)
+    assert begun(api, told) is None
+    assert "The server starts without data." in told.lines[-1][1]
 
 
 def test_inputs_that_a_user_can_mend_are_refused_and_others_fail_nothing() -> None:
