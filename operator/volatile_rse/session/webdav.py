@@ -19,6 +19,7 @@ __all__ = ["WebDav", "Written"]
 _REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _TOLD = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT, HTTPStatus.MULTI_STATUS, HTTPStatus.NOT_FOUND)
 """Whatever else is answered tells nothing of a file."""
+_WRITTEN = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
 _WORDS = 300
 """Bytes of an answer that are told."""
 _WRITING = 600
@@ -61,8 +62,18 @@ class WebDav:
         self._rse = rse
 
     def context(self) -> ssl.SSLContext:
-        """Give what trusts the buffer's authority and nobody else."""
-        return ssl.create_default_context(cafile=str(self._authority))
+        """Give what trusts the buffer's authority and nobody else.
+
+        Raises
+        ------
+        SessionError
+            Its certificates cannot be read.
+        """
+        try:
+            return ssl.create_default_context(cafile=str(self._authority))
+        except OSError as error:
+            message = f"{self._authority} cannot be read ({error.strerror}): the session is over, or try again later."
+            raise SessionError(message) from error
 
     def there(self, paths: Iterable[str], seconds: float = 30) -> Iterator[bool]:
         """Say of each file whether it is there; a staged one is whole as soon as it is.
@@ -124,7 +135,7 @@ class WebDav:
         with file, self._opened(_WRITING) as connection:
             size = {"Content-Length": str(source.stat().st_size)}
             status = self._ask(connection, "PUT", target, size, file).status
-        if status not in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT):
+        if status not in _WRITTEN:
             message = f"{self._rse} has not taken {target} ({status}): try again; if it stays so, tell your admin."
             raise SessionError(message)
 
@@ -153,7 +164,10 @@ class WebDav:
             The buffer does not answer, or refuses.
         """
         with self._opened(30) as connection:
-            self._ask(connection, "PUT", path, {"Content-Length": str(len(content))}, content)
+            status = self._ask(connection, "PUT", path, {"Content-Length": str(len(content))}, content).status
+        if status not in _WRITTEN:
+            message = f"{self._rse} has not taken {path} ({status}): the session is over, or ask again in a minute."
+            raise SessionError(message)
 
     def delete(self, path: str) -> None:
         """Remove a file; one that is not there is removed already.

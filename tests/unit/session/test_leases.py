@@ -62,6 +62,27 @@ def test_what_goes_wrong_later_is_warned_of_and_loses_no_result(
     assert [words.split(":")[0] for words in said] == ["Lease job is not renewed", "Lease job ends by its own time"]
 
 
+def test_it_is_renewed_again_after_its_certificates_could_not_be_read(
+    small_buffer: SmallBuffer, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "_SHARE", 3600 * 100)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with vrse.current().lease("job", "1h"):
+            kept = (objects.config / "ca.crt").rename(objects.config / "kept")
+            until(lambda: any("ca.crt cannot be read" in str(entry.message) for entry in heard))
+            kept.rename(objects.config / "ca.crt")
+            asked = len(small_buffer.asked)
+            until(lambda: f"PUT {LEASES}/job" in small_buffer.asked[asked:])
+
+
+@pytest.mark.usefixtures("objects")
+def test_one_that_has_no_place_is_none(small_buffer: SmallBuffer) -> None:
+    small_buffer.answers["PUT"] = 404
+    with pytest.raises(vrse.SessionError, match="has not taken"):
+        vrse.current().lease("job").renew()
+
+
 @pytest.mark.usefixtures("objects")
 @pytest.mark.parametrize("hold", ["", "0h", "1 h", "8d", "h", "1.5h", "999999999999d", "169h", "٢h"])
 def test_what_is_no_time(hold: str) -> None:
