@@ -13,14 +13,23 @@ buffer() { curl -sSf --retry 3 --max-time 60 --cacert "$VRSE_CONFIG/ca.crt" -H "
 lease() { buffer -o /dev/null -X PUT --data-binary "$2" "$VRSE_DAVS_URL$VRSE_LEASE/$1"; }
 release() { buffer -o /dev/null -X DELETE "$VRSE_DAVS_URL$VRSE_LEASE/$1"; }
 
-# The list of inputs names the address inside the cluster. A very long one is a file of the buffer.
-if [ ! -e "$VRSE_INPUTS" ] && [ -e "$VRSE_CONFIG/VRSE_INPUTS_URL" ]; then
+# The list of inputs names the address inside the cluster. A very long one is a file of the buffer. It is made anew where
+# fetch.sh has been here again: it has the time of what it was made of, whatever the clocks of other machines say.
+source=$VRSE_CONFIG/VRSE_INPUTS_URL
+if [ -e "$source" ] && { [ ! -e "$VRSE_INPUTS" ] || [ "$source" -nt "$VRSE_INPUTS" ]; }; then
+  list=$(mktemp "$VRSE_INPUTS.XXXXXX")
   if [ -e "$VRSE_CONFIG/inputs.jsonl" ]; then
-    cat "$VRSE_CONFIG/inputs.jsonl"
+    cat "$VRSE_CONFIG/inputs.jsonl" > "$list"
   else
-    path=$(cat "$VRSE_CONFIG/VRSE_INPUTS_URL")
+    path=$(cat "$source")
     path=${path#root://*/}
-    buffer "$VRSE_DAVS_URL/${path#/}"
-  fi | sed "s|$(cat "$VRSE_CONFIG/VRSE_ROOT_URL")|$VRSE_ROOT_URL|" > "$VRSE_INPUTS.$$"
-  mv "$VRSE_INPUTS.$$" "$VRSE_INPUTS"
+    if ! buffer -o "$list" "$VRSE_DAVS_URL/${path#/}"; then
+      rm "$list"
+      return 1
+    fi
+  fi
+  sed "s|$(cat "$VRSE_CONFIG/VRSE_ROOT_URL")|$VRSE_ROOT_URL|" "$list" > "$list.public"
+  touch -r "$source" "$list.public"
+  mv "$list.public" "$VRSE_INPUTS"
+  rm "$list"
 fi

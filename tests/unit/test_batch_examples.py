@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,49 @@ def test_a_plain_shell_reads_it(script: Path) -> None:
     subprocess.run(["sh", "-n", script], check=True)
     assert "--oauth2-bearer" not in script.read_text()
     assert "Bearer $" not in script.read_text(), "a token would be told to whoever lists processes"
+
+
+def listed(folder: Path, curl: str) -> subprocess.CompletedProcess[str]:
+    """Tell what a job finds in its list of inputs, where ``curl`` does this."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / "curl").write_text(f"#!/bin/sh\n{curl}\n")
+    (folder / "bin" / "curl").chmod(0o755)
+    lines = f'set -eu; folder={folder}; . {EXAMPLES}/slurm/environment.sh; cat "$VRSE_INPUTS"'
+    paths = f"{folder / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", "-c", lines], env={"PATH": paths}, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.fixture
+def fetched(tmp_path: Path) -> Path:
+    """Give what fetch.sh has made of a session with a very long list."""
+    (tmp_path / "config").mkdir()
+    for key, value in {
+        "VRSE_ROOT_URL": "root://b:1094", "VRSE_PUBLIC_ROOT_URL": "root://pub:1", "VRSE_PUBLIC_DAVS_URL": "https://pub:2",
+        "VRSE_OUTBOX": "/outbox/x", "VRSE_LEASE": "/lease/x", "VRSE_INPUTS_URL": "root://b:1094//list",
+    }.items():  # fmt: skip
+        (tmp_path / "config" / key).write_text(value)
+    return tmp_path
+
+
+WRITES = """while [ "$1" != -o ]; do shift; done; echo '{{"url": "root://b:1094//{}"}}' > "$2"; exit"""
+
+
+def test_a_list_that_cannot_be_had_fails_the_job_and_is_asked_for_again(fetched: Path) -> None:
+    assert listed(fetched, "exit 22").returncode != 0
+    assert listed(fetched, WRITES.format("a")).stdout == '{"url": "root://pub:1//a"}\n'
+    assert sorted(path.name for path in fetched.iterdir()) == ["bin", "config", "inputs.jsonl"]
+
+
+def test_a_folder_that_is_fetched_anew_has_the_new_list(fetched: Path) -> None:
+    # Written by a machine whose clock is ahead.
+    ahead = time.time() + 10_000
+    os.utime(fetched / "config" / "VRSE_INPUTS_URL", (ahead, ahead))
+    listed(fetched, WRITES.format("a"))
+    assert "//a" in listed(fetched, "exit 22").stdout, "what is there is not asked for again"
+    os.utime(fetched / "config" / "VRSE_INPUTS_URL", (ahead + 1, ahead + 1))
+    assert "//b" in listed(fetched, WRITES.format("b")).stdout
 
 
 @pytest.mark.parametrize("folder", ["slurm", "interlink"])
