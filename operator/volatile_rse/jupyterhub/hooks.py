@@ -66,8 +66,16 @@ class Hooks:
         """Give the pod its label and the session's objects; what it has already stays."""
         begun = getattr(spawner, _ATTRIBUTE, None)
         if begun is not None:
-            extend(pod, additions(begun.name, jupyterlab(self._settings.rucio, begun.status)))
+            extend(pod, additions(begun.name, self._configured(spawner, begun)))
         return pod
+
+    def _configured(self, spawner: Any, begun: Begun) -> str:  # noqa: ANN401
+        try:
+            return jupyterlab(self._settings.rucio, begun.status)
+        except (TypeError, ValueError):
+            # What is no JSON keeps nobody from a server.
+            spawner.log.exception("vrse_rucio is not to be written: %s starts without it", spawner.pod_name)
+            return ""
 
     async def post_stop(self, spawner: Any) -> None:  # noqa: ANN401
         """End the session, and have what was written kept; also after a spawn that failed or was cancelled."""

@@ -110,8 +110,9 @@ class VolatileRSESpawner(KubeSpawner):  # type: ignore[misc]
         try:
             while True:
                 if following is None and self._start_future is not None:
-                    # A listener that goes while this begins must not leave it half begun for everybody.
-                    await asyncio.shield(asyncio.ensure_future(self._start_watching_events()))
+                    if self.events_enabled:
+                        # A listener that goes while this begins must not leave it half begun for everybody.
+                        await asyncio.shield(asyncio.ensure_future(self._start_watching_events()))
                     events = super().progress()
                     following = asyncio.ensure_future(anext(events))
                 await asyncio.wait({following} if following else {asyncio.ensure_future(asyncio.sleep(1))}, timeout=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,6 +101,17 @@ def test_the_pod_is_the_session_and_mounts_its_objects(api: FakeApi) -> None:
 
 
 @pytest.mark.usefixtures("api")
+def test_a_configuration_that_is_no_json_fails_no_spawn(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> Any:
+        return await started(spawner(vrse_rucio={"rucio_base_url": "https://rucio", "since": date(2026, 12, 1)}))
+
+    pod = asyncio.run(run())
+    assert "volatilerse.io/session" in pod["metadata"]["labels"]
+    assert "volatilerse-jupyter" not in [volume["name"] for volume in pod["spec"]["volumes"]]
+    assert "vrse_rucio is not to be written" in caplog.text
+
+
+@pytest.mark.usefixtures("api")
 def test_where_pods_are_injected_it_gets_the_rest_and_is_not_held() -> None:
     async def run() -> Any:
         return await started(spawner())
@@ -160,6 +172,21 @@ def test_every_listener_hears_all_of_it_from_the_begin(api: FakeApi) -> None:
         "patience",
     ]
     assert [event.get("progress") for event in early] == [1, 80, 86, None]
+
+
+@pytest.mark.usefixtures("api")
+def test_a_hub_without_rights_to_events_watches_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_: Any) -> None:
+        pytest.fail("KubeSpawner ends the hub where it may not watch")
+
+    monkeypatch.setattr(KubeSpawner, "_start_watching_events", refused)
+
+    async def run() -> list[dict[str, Any]]:
+        made = spawner(events_enabled=False)
+        await made.start()
+        return await listened(made)
+
+    assert "The data are there, on VRSE-X." in [event["message"] for event in asyncio.run(run())]
 
 
 def test_the_end_is_asked_for_whatever_became_of_the_server(api: FakeApi) -> None:
