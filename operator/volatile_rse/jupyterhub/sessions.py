@@ -72,6 +72,7 @@ async def begin(  # noqa: PLR0913
     RefusedError
         The user has to ask for something else.
     """
+    until = asyncio.get_running_loop().time() + wait
     body = body_of(server, choice, settings, uuid.uuid4().hex[:8])
     name = body["metadata"]["name"]
     tell(1, f"A buffer for your session is made: VolatileRSE {name}.")
@@ -82,7 +83,7 @@ async def begin(  # noqa: PLR0913
     except UnavailableError as error:
         tell(80, f"{_WITHOUT} {error}")
         return None
-    return Begun(name, await _await(cluster, server.namespace, name, tell, wait))
+    return Begun(name, await _await(cluster, server.namespace, name, tell, until))
 
 
 async def end(cluster: Cluster, server: Server) -> list[str]:
@@ -97,11 +98,11 @@ async def end(cluster: Cluster, server: Server) -> list[str]:
 
 
 async def _await(
-    cluster: Cluster, namespace: str, name: str, tell: Callable[[int, str], None], wait: float
+    cluster: Cluster, namespace: str, name: str, tell: Callable[[int, str], None], until: float
 ) -> Mapping[str, Any]:
     """Wait until the data are there, or time is up; give the last status."""
     clock = asyncio.get_running_loop().time
-    until, percent = clock() + wait, 1
+    percent = 1
     status: Mapping[str, Any] = {}
     while clock() < until:
         try:

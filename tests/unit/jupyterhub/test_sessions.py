@@ -125,6 +125,20 @@ def test_inputs_that_a_user_can_mend_are_refused_and_others_fail_nothing() -> No
     assert told.lines[-1][1] == "No connection. ADMIN must act: Create it. The server starts without data."
 
 
+def test_a_slow_making_is_part_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    api, told = FakeApi(), Told()
+    make = api.create_namespaced_custom_object
+
+    async def slowly(**arguments: Any) -> dict[str, Any]:
+        await asyncio.sleep(0.03)
+        return await make(**arguments)
+
+    monkeypatch.setattr(api, "create_namespaced_custom_object", slowly)
+    becomes(api, USABLE)
+    assert begun(api, told, wait=0.02) is not None
+    assert "staging goes on" in told.lines[-1][1], "no time is left to look"
+
+
 def test_one_that_somebody_deleted_is_waited_for_no_more() -> None:
     api, told = FakeApi(), Told()
     api.on_read = lambda _: api.bodies.clear()
