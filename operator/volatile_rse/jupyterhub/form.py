@@ -80,7 +80,8 @@ def options_of(form: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         return str(values[0]).strip()
 
     if not first(_USE):
-        return {}
+        # Not the same as nothing: whoever has chosen so finds it so the next time.
+        return {OPTION: None}
     lines = (line.strip() for line in first(_INPUTS).replace(",", "\n").splitlines())
     asked: dict[str, Any] = {"inputs": [line for line in lines if line]}
     if capacity := first(_CAPACITY):

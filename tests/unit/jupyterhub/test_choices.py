@@ -130,7 +130,9 @@ def test_the_form_posts_what_is_asked_and_shows_it_again() -> None:
     assert '<option value="SITE-A" selected>' in form
     assert 'value="mine"' in form
     assert " checked" in form
-    assert options_of({**posted, "vrse-use": []}) == {}
+    without = options_of({**posted, "vrse-use": []})
+    assert choice_of(without, "alice", SETTINGS) is None
+    assert " checked" not in form_of("alice", without, SETTINGS), "what was chosen last"
     assert " checked" not in form_of("alice", {"profile": "x"}, SETTINGS)
 
 
