@@ -38,6 +38,8 @@ _STORAGE, _RSE, _STAGING, _USABLE = 5, 12, 18, 80
 """Per cent when each begins; the pod's start has the rest."""
 _QUIET = {"", "InProgress", "Pending", "Succeeded", "NotNeeded"}
 """Reasons that say no more than the numbers."""
+_OF_THE_HUB = {"AccountNotGranted", "DurabilityTooLow", "InvalidSpec", "TtlOverLimit", "UnknownClass"}
+"""Reasons of what no user of a hub chooses, but its settings."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 _TEN = 10
@@ -56,12 +58,7 @@ def progress_of(body: Object, now: datetime) -> Progress:
     if "deletionTimestamp" in _mapping(body.get("metadata")) or "SessionEnded" in _reasons(conditions, "Usable"):
         return Progress(State.HELPLESS, _USABLE, "The session is over before it began: its VolatileRSE was ended.")
     if is_true("Stalled"):
-        why = _mapping(conditions.get("Stalled")).get("message")
-        # Who must act stands at its end.
-        is_helpless = isinstance(why, str) and _ADMIN in why
-        return Progress(
-            State.HELPLESS if is_helpless else State.REFUSED, _USABLE, _short(why) or "The data cannot be had."
-        )
+        return _stalled(_mapping(conditions.get("Stalled")))
     if is_true("Usable"):
         return Progress(State.USABLE, _USABLE, f"The data are there, on {status.get('rse')}.")
     if not conditions:
@@ -75,6 +72,16 @@ def progress_of(body: Object, now: datetime) -> Progress:
     percent = _STAGING + (_USABLE - _STAGING) * min(staged, files) // (files or 1) if files else _STAGING
     what = f"{staged} of {files} files staged, {size_of(size)} in all{_left(status, now)}" if files else "Almost there"
     return Progress(State.WAITING, min(percent, _USABLE - 1), _with(what, conditions, "InputsStaged"))
+
+
+def _stalled(condition: Object) -> Progress:
+    why = condition.get("message")
+    line = _short(why) or "The data cannot be had."
+    if condition.get("reason") in _OF_THE_HUB:
+        return Progress(State.HELPLESS, _USABLE, f"{line} On this hub that is its admin's to change.")
+    # Who must act stands at its end.
+    is_helpless = isinstance(why, str) and _ADMIN in why
+    return Progress(State.HELPLESS if is_helpless else State.REFUSED, _USABLE, line)
 
 
 def _with(what: str, conditions: Mapping[str, Object], type_: str) -> str:

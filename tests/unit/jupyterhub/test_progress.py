@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from volatile_rse.api.conditions import REMEDIES, Actor, Reason
+from volatile_rse.jupyterhub import progress
 from volatile_rse.jupyterhub.progress import State, progress_of
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -18,8 +20,8 @@ def body(conditions: dict[str, Any], **status: Any) -> dict[str, Any]:
     return {"metadata": {}, "status": {"rse": "VRSE-X", "conditions": made, **status}}
 
 
-def stalled(message: object) -> dict[str, Any]:
-    return body({"Stalled": {"status": "True", "message": message}})
+def stalled(message: object, reason: str = "DIDNotFound") -> dict[str, Any]:
+    return body({"Stalled": {"status": "True", "reason": reason, "message": message}})
 
 
 def staged(done: object, of: object, **more: Any) -> dict[str, Any]:
@@ -69,6 +71,14 @@ def test_what_is_said_of_a_status(given: dict[str, Any], state: State, percent: 
     assert (found.state, found.percent) == (state, percent)
     assert found.line.startswith(line)
     assert len(found.line) < 700
+
+
+def test_what_the_hub_chooses_is_not_its_users_to_mend() -> None:
+    for reason in progress._OF_THE_HUB:
+        assert REMEDIES[Reason(reason)].actor is Actor.USER
+        found = progress_of(stalled("No such class. USER must act: Name one.", reason), NOW)
+        assert found.state is State.HELPLESS
+        assert found.line == "No such class. USER must act: Name one. On this hub that is its admin's to change."
 
 
 def test_what_is_too_long_tells_still_who_must_act() -> None:
