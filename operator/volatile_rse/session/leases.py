@@ -107,9 +107,9 @@ class Lease:
 
 
 def usual_name() -> str:
-    """Name a lease after the job that this process is part of, or after the process."""
-    job = os.environ.get("SLURM_JOB_ID")
-    found = f"slurm-{job}" if job else f"{socket.gethostname()}-{os.getpid()}"
+    """Name a lease after this process: none of a job releases that of another one, or of the job's script."""
+    job, host = os.environ.get("SLURM_JOB_ID"), socket.gethostname()
+    found = f"slurm-{job}-{host[:30]}-{os.getpid()}" if job else f"{host}-{os.getpid()}"
     return re.sub(r"[^A-Za-z0-9._-]", "-", found)[-63:].lstrip("._-") or "job"
 
 

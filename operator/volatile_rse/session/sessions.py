@@ -178,7 +178,7 @@ class Session:
         Parameters
         ----------
         name
-            Whatever tells it from other leases of the session; None: the job of Slurm that this is, else this process.
+            Whatever tells it from other leases of the session; None: this process, and its job of Slurm.
         hold
             For how long it holds the session from its last renewal on: a job that is lost ends it so much later.
 

@@ -106,7 +106,7 @@ def test_the_longest_is_what_a_buffer_takes() -> None:
 @pytest.mark.usefixtures("objects")
 @pytest.mark.parametrize(
     ("job", "host", "wanted"),
-    [("4711", "n1", "slurm-4711"), ("", "n1.site", "n1.site-{pid}"), ("", "_" * 80, "{pid}")],
+    [("4711", "n" * 40, f"slurm-4711-{'n' * 30}-{{pid}}"), ("", "n1.site", "n1.site-{pid}"), ("", "_" * 80, "{pid}")],
 )
 def test_it_is_named_after_its_job(job: str, host: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", job)
