@@ -208,11 +208,14 @@ class Session:
         SessionError
             There is none, or the buffer does not answer.
         """
+        return self._status()
+
+    def _status(self, seconds: float = 30) -> dict[str, Any]:
         path = self._mounted.optional("VRSE_STATUS")
         if path is None:
             message = f"{self.rse} has no status file: its operator is of an earlier version. kubectl get vrse tells."
             raise SessionError(message)
-        return read_status(self._webdav().read(path))
+        return read_status(self._webdav().read(path, seconds))
 
     def __repr__(self) -> str:
         return self._table().text
@@ -240,7 +243,14 @@ class Session:
             stamp = self._mounted.stamp()
             if stamp != self._stamp or not self._prepared.is_whole(self._mounted):
                 make_private(self._folder)
-                self._prepared = prepare(self._mounted, self._folder)
+                try:
+                    self._prepared = prepare(self._mounted, self._folder)
+                except OSError as error:
+                    message = (
+                        f"Token and authorities cannot be written to {self._folder} ({error.strerror}): make room "
+                        "there, or set TMPDIR to another folder."
+                    )
+                    raise SessionError(message) from error
                 self._stamp = stamp
             return self._prepared
 
@@ -262,7 +272,7 @@ class Session:
 
     def _table(self) -> Table:
         try:
-            status = self.status()
+            status = self._status(_PATIENCE)
         except SessionError:
             status = None
         rows = [Row("RSE", _told(lambda: self.rse))]

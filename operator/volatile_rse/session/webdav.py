@@ -104,7 +104,7 @@ class WebDav:
                     else:
                         yield Written(path[len(folder) + 1 :], size)
 
-    def read(self, path: str) -> str:
+    def read(self, path: str, seconds: float = 30) -> str:
         """Read a file of text.
 
         Raises
@@ -112,7 +112,7 @@ class WebDav:
         SessionError
             It is not there, or the buffer does not answer or refuses.
         """
-        with self._opened(30) as connection:
+        with self._opened(seconds) as connection:
             answer = self._ask(connection, "GET", path, {})
         if answer.status == HTTPStatus.NOT_FOUND:
             message = f"{path} is not on {self._rse}: the buffer is still being prepared; ask again in a minute."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,8 +12,10 @@ from tests.unit.session.small_buffer import OUTBOX, Objects, SmallBuffer
 from volatile_rse import session as vrse
 from volatile_rse.agent.status import status_text
 from volatile_rse.api.agent import GateState, InputTotals, OutputTotals, Report, SessionWords, status_path
+from volatile_rse.session import prepared, sessions
 from volatile_rse.session.table import Row
 from volatile_rse.session.told import rest_told
+from volatile_rse.session.webdav import WebDav
 
 NOW = datetime(2030, 1, 1, 8, tzinfo=UTC)
 TOLD: dict[str, Any] = {
@@ -104,3 +107,28 @@ def test_an_older_operator_has_none(objects: Objects) -> None:
     (objects.config / "VRSE_STATUS").unlink()
     with pytest.raises(vrse.SessionError, match="has no status file"):
         vrse.current().status()
+
+
+def test_a_buffer_that_answers_nothing_keeps_nobody_from_the_table(
+    objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def read(_: WebDav, path: str, seconds: float = 30) -> str:
+        asked.append(seconds)
+        raise vrse.SessionError(path)
+
+    monkeypatch.setattr(WebDav, "read", read)
+    objects.write_config()
+    assert "at most 8 h" in repr(vrse.current()), "what the token says"
+    assert asked == [sessions._PATIENCE]
+
+
+@pytest.mark.usefixtures("objects")
+def test_a_folder_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepared, "put", full)
+    with pytest.raises(vrse.SessionError, match=r"No space left on device\): make room there, or set TMPDIR"):
+        vrse.current()
