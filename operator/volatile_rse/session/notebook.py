@@ -85,17 +85,20 @@ class Magic:
 
     def _wait(self, stop: threading.Event) -> Session | None:
         shown = _Shown(self._shell.display_pub) if self._is_notebook() else None
-        told = ""
+        told, was_there, lost = "", False, 0
         try:
-            while True:
+            while lost < _GONE:
                 try:
                     session = current()
                 except SessionError as error:
                     if str(error) != told:
                         told = str(error)
                         print(told)  # noqa: T201 - as above
+                    # One that has not come yet may still come.
+                    lost += was_there
                 else:
-                    table = session._table()  # noqa: SLF001 - as above
+                    table, was_there = session._table(), True  # noqa: SLF001 - as above
+                    lost = lost + 1 if table.arriving is None else 0
                     if shown is not None:
                         shown.show(table)
                     if table.arriving is False:
@@ -103,6 +106,8 @@ class Magic:
                 stop.wait(_EVERY)
         except KeyboardInterrupt:
             return None
+        print("The session is over, or its buffer does not answer: nothing is waited for any more.")  # noqa: T201
+        return None
 
     def _is_notebook(self) -> bool:
         """Tell whether what was shown can be replaced: a terminal would show it again and again."""

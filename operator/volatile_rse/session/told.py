@@ -38,7 +38,9 @@ def inputs_told(status: Mapping[str, Any]) -> list[Row]:
 
 def is_arriving(status: Mapping[str, Any]) -> bool:
     """Tell whether files of the inputs are still to come."""
-    return any(_number(entry, "staged") < _number(entry, "files") for entry in _entries(status, "inputs"))
+    return _time(status.get("endedAt")) is None and any(
+        _number(entry, "staged") < _number(entry, "files") for entry in _entries(status, "inputs")
+    )
 
 
 def rest_told(status: Mapping[str, Any], now: datetime) -> list[Row]:

@@ -168,3 +168,32 @@ def test_it_says_what_to_do_without_a_session(nothing_mounted: Path, capsys: pyt
     assert "There is no session here" in capsys.readouterr().out
     assert shell.magics["vrse"]("status") is None
     assert "not 'status'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gone", ["buffer", "session"])
+def test_what_is_over_is_not_waited_for(
+    small_buffer: SmallBuffer,
+    objects: Objects,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    gone: str,
+) -> None:
+    monkeypatch.setattr(notebook, "_GONE", 3)
+    del small_buffer.files[store_path(FILES[0].did)]
+    looks = 0
+
+    class Event(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal looks
+            if timeout != notebook._EVERY:
+                return super().wait(timeout)
+            looks += 1
+            if looks == 2:
+                small_buffer.close() if gone == "buffer" else (objects.secret / "token").unlink()
+            assert looks < 20, "it waits for ever"
+            return False
+
+    monkeypatch.setattr(threading, "Event", Event)
+    assert loaded(kernel="kernel").magics["vrse"]("wait") is None
+    assert "nothing is waited for any more" in capsys.readouterr().out
+    assert looks == 5

@@ -14,7 +14,7 @@ from volatile_rse.agent.status import status_text
 from volatile_rse.api.agent import GateState, InputTotals, OutputTotals, Report, SessionWords, status_path
 from volatile_rse.session import prepared, sessions
 from volatile_rse.session.table import Row
-from volatile_rse.session.told import rest_told
+from volatile_rse.session.told import is_arriving, rest_told
 from volatile_rse.session.webdav import WebDav
 
 NOW = datetime(2030, 1, 1, 8, tzinfo=UTC)
@@ -132,3 +132,9 @@ def test_a_folder_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "put", full)
     with pytest.raises(vrse.SessionError, match=r"No space left on device\): make room there, or set TMPDIR"):
         vrse.current()
+
+
+def test_nothing_arrives_after_the_end() -> None:
+    status: dict[str, Any] = {"inputs": [{"files": 2, "staged": 1}], "endedAt": None}
+    assert is_arriving(status)
+    assert not is_arriving({**status, "endedAt": "2026-12-01T02:00:00Z"})
