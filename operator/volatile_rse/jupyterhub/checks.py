@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from jupyterhub.handlers.base import BaseHandler
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.log import app_log
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.web import HTTPError, authenticated
 
@@ -69,11 +70,19 @@ class Rucio:
             if answer.code == _UNAUTHORIZED:
                 self._token = ""
                 answer = await self._get(path, {"X-Rucio-Auth-Token": await self._authenticated()})
-        except (OSError, ValueError, HTTPClientError):
+        except (OSError, HTTPClientError) as error:
+            app_log.warning("%s cannot be asked for DIDs: %s", self.server, error)
+            return None
+        except ValueError as error:
+            # Its words may be those of a header.
+            app_log.warning("%s cannot be asked for DIDs: %s", self.server, type(error).__name__)
             return None
         if answer.code == _NOT_FOUND:
             return Found(found=False, said="does not exist in Rucio, or the hub may not see it")
-        return _described(answer) if answer.error is None else None
+        if answer.error is not None:
+            app_log.warning("%s answers %s when it is asked for a DID", self.server, answer.code)
+            return None
+        return _described(answer)
 
     async def _authenticated(self) -> str:
         if self.token_file:

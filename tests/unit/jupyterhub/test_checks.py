@@ -129,8 +129,13 @@ def test_a_login_is_kept_and_made_anew_when_it_counts_no_more(catalogue: Catalog
     assert catalogue.asked.count("/auth/userpass") == 2
 
 
-def test_a_catalogue_that_refuses_or_is_away_tells_nothing(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_a_catalogue_that_refuses_or_is_away_tells_nothing(
+    catalogue: Catalogue, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert asked(rucio(catalogue, tmp_path, "wrong"), "a:b") == [None]
+    assert asked(rucio(catalogue, tmp_path, "wr\nong"), "a:b") == [None]
+    assert "HTTP 401" in caplog.text, "an admin sees why"
+    assert "ong" not in caplog.text
     away = Rucio("http://127.0.0.1:9", account="hub", token_file=str(tmp_path / "none"))
     assert asked(away, "a:b") == [None]
     (tmp_path / "token").write_text("t")
