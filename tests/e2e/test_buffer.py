@@ -325,7 +325,7 @@ def test_a_session_reaches_its_own_and_no_more(live: Buffer, staged: bytes) -> N
 @pytest.mark.usefixtures("staged")
 def test_the_example_analyses_the_staged_file(live: Buffer) -> None:
     session.image()
-    job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
+    job = yaml.safe_load((EXAMPLE.parent / "by-hand" / "job.yaml").read_text())
     apply(live.namespace, [job])
     cluster.kubectl("-n", live.namespace, "wait", "--for=condition=Complete", "job/dimuon", "--timeout=60s")
     told = cluster.kubectl("-n", live.namespace, "logs", "job/dimuon")

@@ -99,7 +99,7 @@ def test_a_request_gets_its_defaults_and_nobody_has_looked_yet(crds: list[str], 
     stored = apply(request(namespace))
     assert stored["spec"]["session"]["ttl"] == "8h"
     assert stored["spec"]["inputs"][0]["sourceRSEExpression"] == "*"
-    assert stored["spec"]["teardown"] == {"unsafeOutputs": "Retain", "deadline": "1h"}
+    assert stored["spec"]["teardown"] == {"unsafeOutputs": "Retain", "deadline": "1h", "fetch": False}
     assert stored["status"] == {"observedGeneration": -1}
 
 

@@ -77,6 +77,10 @@ class FakeEvent:
     message: str
 
 
+def _unchanged(body: Object) -> Object:
+    return body
+
+
 class FakeCluster(Source):
     """A cluster for one thread.
 
@@ -95,7 +99,7 @@ class FakeCluster(Source):
         """Nothing answers while this is set."""
         self.ticks: list[Callable[[FakeCluster], None]] = []
         """Run by ``tick``: what kubelet, provisioner and other controllers would do."""
-        self.mutate: Callable[[Object], Object] = lambda body: body
+        self.mutate: Callable[[Object], Object] = _unchanged
         """What admission makes of an object that is created."""
         self._now = now
         self._objects: dict[Ref, dict[str, Any]] = {}

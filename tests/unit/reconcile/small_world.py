@@ -152,7 +152,7 @@ class Small:
             name="test", instance=f"test.{self.cluster.identity()}", namespace="ops", buffers="bufs", buffer_image="b:1"
         )
         self.cluster.merge(Ref("Namespace", None, "bufs"), {"metadata": {"labels": {TENANT: "true"}}})
-        self.cluster.mutate = lambda body: inject(body, "sidecar:1") if body["kind"] == "Pod" else body
+        self.cluster.mutate = _injected
         tokens = {f"site-{letter}.example.org": "token" for letter in "ab"}
         made: list[tuple[str, str, dict[str, Any]]] = [
             ("Secret", "login", {"stringData": LOGIN}),
@@ -527,6 +527,11 @@ class Small:
         bodies = [body for kind in kinds for body in self.cluster.list(kind, "bufs")]
         ours = [body for body in bodies if "volatilerse.io/record" in body["metadata"].get("labels", {})]
         return [f"{body['kind']} {body['metadata']['name']}" for body in ours]
+
+
+def _injected(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give a pod what it gets by its label, as the API server does."""
+    return inject(body, "sidecar:1") if body["kind"] == "Pod" else body
 
 
 def _hashed_name(_certificate: str) -> str:
