@@ -15,6 +15,8 @@ WAIT = "volatilerse.io/wait"
 CONFIGURATION = "volatilerse.io/jupyter-server-config"
 """Annotation that has what rucio-jupyterlab is told."""
 _CONFIG, _TOKEN = "volatilerse-config", "volatilerse-token"
+_INSTANCE = "vrse"
+"""The name of the session's RSE in rucio-jupyterlab."""
 """Volumes, as the injection of pods calls them: what is there already stays."""
 _OF_THE_WHOLE = ("default_auth_type",)
 _FOLDER = "/etc/vrse-jupyter"
@@ -77,7 +79,7 @@ def jupyterlab(instance: Mapping[str, Any] | None, status: Mapping[str, Any]) ->
     if not instance or not urls or not isinstance(rse, str):
         return ""
     own = {
-        "name": _CONFIG,
+        "name": _INSTANCE,
         "display_name": f"This session ({rse})",
         "mode": "replica",
         "destination_rse": rse,
@@ -87,4 +89,4 @@ def jupyterlab(instance: Mapping[str, Any] | None, status: Mapping[str, Any]) ->
     }
     whole = {key: instance[key] for key in _OF_THE_WHOLE if key in instance}
     entry = {key: value for key, value in instance.items() if key not in whole}
-    return json.dumps({"RucioConfig": {**whole, "default_instance": "vrse", "instances": [{**entry, **own}]}})
+    return json.dumps({"RucioConfig": {**whole, "default_instance": _INSTANCE, "instances": [{**entry, **own}]}})

@@ -94,6 +94,7 @@ def test_the_pod_is_the_session_and_mounts_its_objects(api: FakeApi) -> None:
     (instance,) = told["RucioConfig"]["instances"]
     assert (instance["destination_rse"], instance["rse_mount_path"]) == ("VRSE-X", "root://b:1094//")
     assert instance["rucio_base_url"] == "https://rucio"
+    assert instance["name"] == told["RucioConfig"]["default_instance"] == "vrse"
     assert told["RucioConfig"]["default_auth_type"] == "oidc"
     assert "default_auth_type" not in instance
     (own,) = (entry for entry in pod["spec"]["containers"][0]["env"] if entry["name"] == "JUPYTER_CONFIG_PATH")
