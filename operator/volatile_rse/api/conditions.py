@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,6 +22,7 @@ __all__ = [
     "Reason",
     "Remedy",
     "Status",
+    "conditions_by_type",
 ]
 
 Status = Literal["True", "False", "Unknown"]
@@ -678,3 +680,10 @@ class Condition(ApiModel):
     """When its status changed."""
     observed_generation: Annotated[int, Field(ge=0)] | None = None
     """Generation of the spec that it speaks of."""
+
+
+def conditions_by_type(status: object) -> dict[str, Mapping[str, Any]]:
+    """Give the conditions of a status by their types, and none that is no condition: anybody may have written it."""
+    listed = status.get("conditions") if isinstance(status, Mapping) else None
+    entries = listed if isinstance(listed, list) else ()
+    return {str(entry.get("type")): entry for entry in entries if isinstance(entry, Mapping)}

@@ -30,7 +30,7 @@ from volatile_rse.api.injection import (
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.builders.objects import session_name
 
-__all__ = ["inject", "session_of"]
+__all__ = ["inject", "is_offloaded", "session_of"]
 
 Object = Mapping[str, Any]
 _SMALL = {"cpu": "20m", "memory": "8Mi"}
@@ -53,7 +53,7 @@ def inject(pod: Object, image: str, *, usable: bool = False) -> dict[str, Any]:
         Its buffer is usable already: it need not wait.
     """
     name = session_of(pod)
-    if name is None or _is_offloaded(pod):
+    if name is None or is_offloaded(pod):
         return dict(pod)
     spec = dict(pod["spec"])
     waits = (pod["metadata"].get("annotations") or {}).get(WAIT) != "false"
@@ -79,7 +79,8 @@ def inject(pod: Object, image: str, *, usable: bool = False) -> dict[str, Any]:
     return {**pod, "spec": spec}
 
 
-def _is_offloaded(pod: Object) -> bool:
+def is_offloaded(pod: Object) -> bool:
+    """Tell whether a pod is a job of a batch system."""
     return any(entry.get("key") == OFFLOADED for entry in pod["spec"].get("tolerations") or ())
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from volatile_rse.api.agent import DAVS_PORT
-from volatile_rse.api.conditions import Actor, ClassCondition
+from volatile_rse.api.conditions import Actor, ClassCondition, conditions_by_type
 from volatile_rse.api.crds import GROUP, KINDS, VERSION, Kind, crd
 from volatile_rse.api.injection import TENANT
 from volatile_rse.api.volatilerse import SESSION_LABEL
@@ -230,18 +230,16 @@ def _each(found: list[Object] | Unreadable, what: str, judge: Callable[[Object],
             yield from judge(body)
 
 
-def _conditions(body: Object) -> dict[str, Mapping[str, Any]]:
-    entries = (body.get("status") or {}).get("conditions") or ()
-    return {str(entry.get("type")): entry for entry in entries if isinstance(entry, Mapping)}
-
-
 def _is_old(body: Object) -> bool:
     """Tell whether a status speaks of an earlier spec, or of none."""
     return bool((body.get("status") or {}).get("observedGeneration") != body["metadata"].get("generation"))
 
 
 def _connection(body: Object) -> Iterator[Check]:
-    what, found = f"RucioConnection {body['metadata']['name']}", _conditions(body).get("Reachable", {})
+    what, found = (
+        f"RucioConnection {body['metadata']['name']}",
+        conditions_by_type(body.get("status")).get("Reachable", {}),
+    )
     if _is_old(body):
         yield Check(what, "unknown", "The operator has not tried it yet as it is now.")
     elif found.get("status") == "True":
@@ -253,7 +251,7 @@ def _connection(body: Object) -> Iterator[Check]:
 
 def _class(body: Object) -> Iterator[Check]:
     """Tell each condition: the messages of those that fail say who must act, and how."""
-    name, found = body["metadata"]["name"], _conditions(body)
+    name, found = body["metadata"]["name"], conditions_by_type(body.get("status"))
     if _is_old(body):
         yield Check(f"class {name}", "unknown", "The operator has not tried it yet as it is now.")
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from volatile_rse.api.conditions import ClassCondition, Condition, Reason, Status
+from volatile_rse.api.conditions import ClassCondition, Condition, Reason, Status, conditions_by_type
 from volatile_rse.api.volatilerseclass import VolatileRSEClassStatus
 from volatile_rse.domain.problems import Problem
 from volatile_rse.domain.stage import stamp
@@ -41,7 +41,7 @@ def status_of_class(
     old
         The status that is there, which anybody may have written.
     """
-    before = _conditions(old)
+    before = conditions_by_type(old)
     found = {finding.type: finding for finding in findings}
     parts: list[ClassCondition] = [type_ for type_ in ClassCondition if type_ is not ClassCondition.READY]
     tried = {type_: _said(found[type_]) if type_ in found else _kept(before.get(type_)) for type_ in parts}
@@ -94,9 +94,3 @@ def _since(before: Mapping[str, Any] | None, status: str, now: datetime) -> str:
     if before is not None and before.get("status") == status and is_time(before.get("lastTransitionTime")):
         return str(before["lastTransitionTime"])
     return stamp(now)
-
-
-def _conditions(old: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    found = old.get("conditions")
-    entries = found if isinstance(found, Sequence) and not isinstance(found, str) else ()
-    return {str(entry.get("type")): entry for entry in entries if isinstance(entry, Mapping)}

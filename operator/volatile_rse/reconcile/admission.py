@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from volatile_rse.api.conditions import ConditionType
+from volatile_rse.api.conditions import ConditionType, conditions_by_type
 from volatile_rse.api.injection import INJECTION
 from volatile_rse.builders.injection import inject, session_of
 from volatile_rse.builders.objects import MANAGED, NOT_AFTER, new_object
@@ -20,7 +20,7 @@ from volatile_rse.domain.times import later
 from volatile_rse.ports import deadline
 from volatile_rse.ports.cluster import Cluster, Ref
 from volatile_rse.ports.errors import PortError
-from volatile_rse.reconcile.reading import is_good, status_of
+from volatile_rse.reconcile.reading import is_good
 from volatile_rse.reconcile.world import World
 
 __all__ = ["SERVICE", "answered", "keep_certificate"]
@@ -87,9 +87,8 @@ def _is_usable(cluster: Cluster, namespace: str, name: str) -> bool:
         return False
     if body is None or "deletionTimestamp" in body["metadata"]:
         return False
-    wanted = (ConditionType.USABLE.value, "True")
-    entries = status_of(body).get("conditions") or ()
-    return any((entry.get("type"), entry.get("status")) == wanted for entry in entries)
+    usable = conditions_by_type(body.get("status")).get(ConditionType.USABLE.value, {})
+    return usable.get("status") == "True"
 
 
 def keep_certificate(world: World) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
+from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason, conditions_by_type
 from volatile_rse.api.injection import GATE
 from volatile_rse.api.schema import fault_of_label
 from volatile_rse.api.volatilerse import SESSION_LABEL
@@ -143,8 +143,8 @@ class Gates:
             if done == _AT_ONCE:
                 self.add(key)
                 break
-        for first in refused:
-            raise first
+        if refused:
+            raise refused[0]
 
     def _pods(self, key: Key) -> Iterator[Object]:
         for pod in self._cluster.list("Pod", key[0], {SESSION_LABEL: key[1]}):
@@ -228,9 +228,7 @@ def _release(cluster: Cluster, pod: Object) -> bool:
 def _buffer(request: Object) -> BufferFact:
     """Read what a VolatileRSE tells of its buffer; whoever may write a status may write anything."""
     status = status_of(request)
-    listed = status.get("conditions")
-    entries = [entry for entry in (listed if isinstance(listed, list) else ()) if isinstance(entry, Mapping)]
-    said = {str(entry.get("type")): entry for entry in entries}
+    said = conditions_by_type(status)
     usable, ready = said.get(ConditionType.USABLE.value, {}), said.get(ConditionType.READY.value, {})
     reason = str(usable.get("reason") or "")
     is_deleted = "deletionTimestamp" in request["metadata"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from volatile_rse.api.conditions import Condition, Reason, Status
+from volatile_rse.api.conditions import Condition, Reason, Status, conditions_by_type
 from volatile_rse.api.rucioconnection import Budget, RucioConnectionStatus
 from volatile_rse.api.schema import parse_quantity
 from volatile_rse.api.text import EVENT, visible
@@ -627,11 +627,7 @@ def _conditions(answers: _Said, old: Object, generation: int, since: str, now: s
     """
     stalls = answers.status == "False" and answers.reason in STALLING
     stalled = _Said("True", *answers[1:]) if stalls else _Said("False", Reason.NOT_STALLED.value, "")
-    found = old.get("conditions")
-    entries = found if isinstance(found, list) else []
-    # It may hold whatever somebody has written there.
-    known = (entry for entry in entries if isinstance(entry, Mapping))
-    before: Object = next((entry for entry in known if entry.get("type") == "Stalled"), {})
+    before = conditions_by_type(old).get("Stalled", {})
     is_old = before.get("status") == stalled.status and is_time(before.get("lastTransitionTime"))
     times = {"Ready": since, "Reachable": since, "Stalled": before["lastTransitionTime"] if is_old else now}
     return [

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from volatile_rse.api.injection import GATE, OFFLOADED
+from volatile_rse.api.injection import GATE
 from volatile_rse.api.volatilerse import SESSION_LABEL
+from volatile_rse.builders.injection import is_offloaded
 from volatile_rse.builders.objects import session_name
 from volatile_rse.domain.session import JobRef
 from volatile_rse.domain.times import later, when
@@ -173,14 +174,9 @@ def _restarts(pod: Object, container: Object, ended: Object) -> bool:
 
 
 def _is_lost(pod: Object, now: datetime) -> bool:
-    # The deletion's time is the one at which its grace is over.
+    # The deletion's time is that of its grace's end; a batch job goes on while nobody there tells of its end.
     deleted = when(pod["metadata"].get("deletionTimestamp"))
-    return deleted is not None and now > later(deleted, _OVERDUE) and not _is_offloaded(pod)
-
-
-def _is_offloaded(pod: Object) -> bool:
-    """Tell whether a pod is a job of a batch system, which goes on while nobody there tells of its end."""
-    return any(entry.get("key") == OFFLOADED for entry in pod["spec"].get("tolerations") or ())
+    return deleted is not None and now > later(deleted, _OVERDUE) and not is_offloaded(pod)
 
 
 def _ended_before(pod: Object, time: str | None) -> bool:

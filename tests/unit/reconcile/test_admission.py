@@ -73,6 +73,14 @@ def test_a_pod_waits_where_nobody_can_be_asked() -> None:
     assert spec_in(answer(pod("bare"), cluster))["schedulingGates"] == [{"name": GATE}]
 
 
+@pytest.mark.parametrize("conditions", [7, "x", [3], {"type": "Usable"}])
+def test_a_pod_waits_where_the_conditions_of_its_buffer_are_none(conditions: object) -> None:
+    cluster = cluster_with("True")
+    with cluster.unchecked(BUFFER) as body:
+        body["status"]["conditions"] = conditions
+    assert spec_in(answer(pod("bare"), cluster))["schedulingGates"] == [{"name": GATE}]
+
+
 def test_a_pod_that_nobody_can_read_is_left_as_it_is() -> None:
     for body in (None, 3, {}, {"metadata": {"labels": {"volatilerse.io/session": "a"}}, "spec": {"containers": 3}}):
         assert "patch" not in answer(body, FakeCluster("alice"))
