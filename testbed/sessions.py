@@ -128,8 +128,9 @@ class Session:
         try:
             return cluster.kubectl("-n", self.namespace, "logs", f"job/{self.name}")
         except StepError as error:
-            # The last is said while the node has not told of the container yet.
-            if any(words in str(error) for words in ("waiting to start", "not found", "is not available")):
+            # The last two are said while the node has not told of the container, or not heard of the pod yet.
+            unready = ("waiting to start", "not found", "is not available", "could not find the requested resource")
+            if any(words in str(error) for words in unready):
                 return ""
             raise
 

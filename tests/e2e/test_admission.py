@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
-import shlex
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,7 @@ import pytest
 
 from testbed import cluster, installation
 from testbed.api_server import ApiServer
-from testbed.layout import CHECKOUT, KUBECONFIG, SITES
+from testbed.layout import KUBECONFIG, SITES
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import ALICE, BOB, WRITE, assert_nothing_left, discard, new_dataset, output, patch
@@ -294,57 +290,3 @@ def test_what_was_asked_for_cannot_be_changed_but_for_an_end(session: Session, t
     assert record["status"]["session"]["endReason"] == "Requested"
     assert session.condition("Ready")["reason"] == "Completed"
     assert_nothing_left(record)
-
-
-def documented(start: str) -> str:
-    """Give the commands of the page for admins, from the one that begins so to the end of their block."""
-    page = (CHECKOUT / "docs" / "operations.md").read_text().split("## When the operator cannot\n")[1]
-    lines = page[page.index(f"    {start}") :].splitlines()
-    return "\n".join(itertools.takewhile(lambda line: not line or line.startswith("    "), lines))
-
-
-def shell(commands: str, folder: Path, **names: str) -> str:
-    """Run commands as an admin does, with the names of a buffer of the testbed in place of those of the page."""
-    known = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in names.items())
-    script = "\n".join(line for line in commands.splitlines() if not line.strip().startswith("export ") or "$(" in line)
-    wrapped = f'kubectl() {{ {shlex.join(map(str, cluster._kubectl()))} "$@"; }}\n{known}\n{script}'
-    done = subprocess.run(["bash", "-euxc", wrapped], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_a_buffer_is_removed_by_hand_as_the_page_for_admins_says(session: Session, tmp_path: Path) -> None:
-    """Its request and its record hold what no API server takes any more; the operator still writes on them."""
-    session.request()
-    wait_for("Usable", lambda: session.is_true("Usable"))
-    record = session.record()
-    spec = record["spec"]
-    shutil.copytree(CHECKOUT / "crds", tmp_path / "crds")
-    claim = {**spec["claims"][0]}
-    claim["request"]["session"]["ttl"] = "9999999d"
-    names = {
-        "ID": spec["recordId"],
-        "NAMESPACE": session.namespace,
-        "NAME": session.name,
-        "OPERATOR": installation.OPERATOR,
-    }
-    loosen = documented("export KIND=")
-    shell(loosen, tmp_path, KIND="rserecords", PATCH=json.dumps({"spec": {"claims": [claim]}}), **names)
-    assert session.record()["spec"]["claims"][0]["request"]["session"]["ttl"] == "9999999d"
-    claim["request"]["session"]["ttl"] = "9999998d"
-    with pytest.raises(StepError, match="a duration is at most 3650d"):
-        patch(["rser", record["metadata"]["name"]], {"claims": [claim]}, f"--as={installation.OPERATOR}")
-    session.job("sleep 300")
-    wait_for("its start is written down", lambda: session.record()["status"]["session"].get("startedAt"), 60)
-
-    shell(documented("export ID="), tmp_path, **names)
-    assert session.body() is None
-    assert not session.record()
-    volume = json.loads(cluster.kubectl("get", "pv", "-l", f"volatilerse.io/record={spec['recordId']}", "-o", "json"))
-    assert [entry["spec"]["persistentVolumeReclaimPolicy"] for entry in volume["items"]] == ["Retain"]
-    rse = {"INSTANCE": spec["instance"], "CLASS": spec["className"], "RSE": spec["rseName"]}
-    said = wait_for("it is adopted", lambda: shell(documented("kubectl -n volatile-rse exec"), tmp_path, **rse), 60)
-    assert f"{spec['rseName']} is adopted" in said
-    closed = session.wait_closed(240)
-    cluster.kubectl("delete", "pv", volume["items"][0]["metadata"]["name"])
-    assert_nothing_left(closed)

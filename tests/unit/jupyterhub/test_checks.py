@@ -133,8 +133,9 @@ def test_a_login_is_kept_and_made_anew_when_it_counts_no_more(catalogue: Catalog
 def test_a_catalogue_that_refuses_or_is_away_tells_nothing(
     catalogue: Catalogue, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A hub that another test has made keeps the log for itself.
-    monkeypatch.setattr(app_log, "propagate", True)
+    # A hub that another test has made is the parent of Tornado's loggers from then on, and tells the root nothing.
+    monkeypatch.setattr(app_log, "handlers", [caplog.handler])
+    monkeypatch.setattr(app_log, "disabled", False)
     assert asked(rucio(catalogue, tmp_path, "wrong"), "a:b") == [None]
     assert asked(rucio(catalogue, tmp_path, "wr\nong"), "a:b") == [None]
     assert "HTTP 401" in caplog.text, "an admin sees why"
