@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from testbed import containers
-from testbed.layout import CHECKOUT, SLURM
+from testbed.layout import CHECKOUT, NODE, SLURM
 from testbed.progress import StepError, step
 
 __all__ = ["administer", "asked", "image", "put", "remove", "start"]
 
 _USER = "physicist"
 _HOME = f"/home/{_USER}"
+_IMAGE = CHECKOUT / "testbed" / "images" / "slurm"
 
 
 def image(base: str = "") -> str:
@@ -25,7 +26,7 @@ def image(base: str = "") -> str:
         Image that its jobs find their programs in; empty: with XRootD's clients alone.
     """
     given = {"BASE": base} if base else {}
-    return containers.build("slurm", CHECKOUT / "testbed" / "images" / "slurm", **given)
+    return containers.build("slurm", _IMAGE, **given)
 
 
 def start(base: str = "") -> None:
@@ -34,6 +35,7 @@ def start(base: str = "") -> None:
     with step("Slurm") as log:
         containers.remove(SLURM)
         containers.ensure(SLURM, tag, [], log=log)
+        _close()
         containers.settle(SLURM, log, _idle)
 
 
@@ -78,9 +80,16 @@ def _idle() -> None:
         raise StepError(message)
 
 
-def _run(*argv: object) -> str:
+def _close() -> None:
+    """Let nothing out of it but what is for a public address of a buffer."""
+    seen = _run("docker", "exec", SLURM, "getent", "ahostsv4", NODE)
+    rules = (_IMAGE / "firewall.nft").read_text().replace("HOST", seen.split()[0])
+    _run("docker", "exec", "--interactive", "--privileged", SLURM, "nft", "-f", "-", given=rules)
+
+
+def _run(*argv: object, given: str | None = None) -> str:
     words: Sequence[str] = [str(word) for word in argv]
-    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120, input=given)
     if done.returncode:
         message = f"{' '.join(words)} failed: {done.stdout}{done.stderr}"
         raise StepError(message)

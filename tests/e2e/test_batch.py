@@ -20,10 +20,10 @@ import yaml
 
 from testbed import asking, batch, cluster
 from testbed import session as session_image
-from testbed.layout import CHECKOUT, NETWORK
+from testbed.layout import CHECKOUT, CLIENT, NETWORK, NODE, RUCIO, SITES
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import assert_nothing_left, end_of, new_dataset
+from tests.e2e.flows import assert_nothing_left, docker, end_of, new_dataset
 from volatile_rse.api.names import lfn_name
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
@@ -134,6 +134,12 @@ def test_a_job_waits_in_a_queue_reads_writes_and_is_kept(mine: Session, admin: P
     sizes = [json.loads(line)["bytes"] for line in (fetched / "config" / "inputs.jsonl").read_text().splitlines()]
     inside = (fetched / "config" / "VRSE_ROOT_URL").read_text()
     assert shell(f"getent hosts {inside.split('/')[2].partition(':')[0]} || echo unknown").strip() == "unknown"
+    # Nor is there a way to the API server, to a site or to the catalogue.
+    for host, port in ((NODE, 6443), (SITES["SITE-A"], 1094), (RUCIO, 8443)):
+        reach = ("bash", "-c", f"exec 3<>/dev/tcp/{host}/{port}")
+        docker("exec", CLIENT, *reach)
+        with pytest.raises(StepError, match="Connection refused"):
+            batch.asked(*reach)
 
     # The queue stands still, and the session lives by the lease of the job that waits there.
     batch.administer("scontrol", "update", "PartitionName=batch", "State=DOWN")
@@ -177,6 +183,24 @@ def test_rdataframe_reads_and_writes_in_a_job(mine: Session, admin: Path, datase
     assert set(names) == {lfn_name(dataset, record["spec"]["recordId"], path) for path in written}
     with uproot.open(asking.download(names[lfn_name(dataset, record["spec"]["recordId"], written[0])], admin)) as file:
         assert file["dimuon_mass"].to_numpy()[0].sum() > 1000
+
+
+@pytest.mark.people
+@pytest.mark.usefixtures("slurm")
+def test_a_job_that_is_lost_ends_its_session_after_its_lease(mine: Session, admin: Path, dataset: str) -> None:
+    begun(mine, admin)
+    # It has a shorter lease than the example's half hour, and lives until its node is lost.
+    shorter = "lease slurm-$SLURM_JOB_ID 20s; echo wrote > wrote; sleep 3000"
+    command = f"sh slurm/copy.sh; . dimuon-batch/environment.sh; {shorter}"
+    job = shell(f"folder=dimuon-batch {SUBMIT.partition(' sh slurm/copy')[0]} sh -ec {shlex.quote(command)}").strip()
+    wait_for("it has written", lambda: "wrote" in shell("cat wrote 2>/dev/null || true"), 180)
+    batch.administer("scancel", "--full", "--signal=KILL", job)
+    wait_for("it is lost", lambda: state_of(job) not in {"PENDING", "RUNNING", "COMPLETING"}, 60)
+    assert state_of(job) != "COMPLETED"
+    look(mine)
+    wait_for("the session is over", lambda: mine.record()["status"]["session"].get("endedAt"), 180)
+    assert mine.wait_closed(240)["status"]["session"]["endReason"] == "PodsGone"
+    assert [file.states for file in asking.kept("user.alice", dataset, "SITE-B")] == [{"SITE-B": "AVAILABLE"}]
 
 
 @pytest.mark.people
