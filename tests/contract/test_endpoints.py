@@ -111,6 +111,23 @@ def test_a_site_tells_whether_it_takes_a_token(door: XrootdEndpoints, host: str)
     assert "CERTIFICATE_VERIFY_FAILED" in caught.value.what
 
 
+@pytest.mark.parametrize("host", [HOST, APACHE])
+def test_a_site_tells_who_may_write_and_nothing_is_written(door: XrootdEndpoints, host: str) -> None:
+    trust, site = pki.CA.read_text(), f"davs://localhost:{sites.davs_port(host)}/store/"
+    writer = pki.token("alice", host, WRITE)
+    may = {
+        writer: True,
+        pki.token("alice", host, "storage.create:/store"): True,
+        pki.token("alice", host, READ): False,
+        pki.token("alice", host, "storage.create:/elsewhere"): False,
+        "garbage": False,
+    }
+    assert {token: door.is_taken_to_write(site, token, trust) for token in may} == may
+    with pytest.raises(UnreachableError) as caught:
+        door.is_taken_to_write(site, writer, None)
+    assert caught.value.reason is Reason.SITE_UNREACHABLE
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buffer]:
     """Give a buffer with a file, as its pod has it: HAProxy before XRootD."""

@@ -33,6 +33,7 @@ _OK, _REDIRECTED = range(200, 300), range(300, 400)
 _GONE = 404
 _NO_HEAD = {400, 405, 501}
 """What a site says that knows no HEAD."""
+_BROKEN = 500
 _PACKED = 200
 _PARTIAL = 206
 _FIRST_BYTE = {"Range": "bytes=0-0"}
@@ -129,6 +130,20 @@ class XrootdEndpoints(Endpoints):
             raise UnreachableError(Reason.SITE_UNREACHABLE, message) from error
         if status not in {*_OK, *_REDIRECTED, *_REFUSALS, _GONE, _EMPTY}:
             message = f"{method} {url} gave {status}"
+            raise UnreachableError(Reason.SITE_UNREACHABLE, message)
+        return status not in _REFUSALS
+
+    def is_taken_to_write(self, folder: str, token: str, trust: str | None) -> bool:
+        """Make a folder that is there: who may write is told so (405), who may not is refused before."""
+        where = _where(folder)
+        try:
+            with https.bounded(_DEADLINE, _MOST), https.session(trust) as session:
+                status, _ = _told_size(session, "MKCOL", where, https.bearer(token))
+        except _NO_ANSWER as error:
+            message = f"MKCOL {folder} got no answer: {https.told(error, token)}"
+            raise UnreachableError(Reason.SITE_UNREACHABLE, message) from error
+        if status >= _BROKEN and status not in _NO_HEAD:
+            message = f"MKCOL {folder} gave {status}"
             raise UnreachableError(Reason.SITE_UNREACHABLE, message)
         return status not in _REFUSALS
 

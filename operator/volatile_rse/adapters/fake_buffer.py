@@ -586,6 +586,8 @@ class FakeEndpoints(Endpoints):
         """Sites that do not answer."""
         self.refused: set[str] = set()
         """Tokens that no site takes."""
+        self.for_reading: set[str] = set()
+        """Tokens that no site takes to write."""
 
     def size(self, url: str, token: str, trust: str | None) -> int | None:
         """Tell the size of what an agent has copied there."""
@@ -604,6 +606,10 @@ class FakeEndpoints(Endpoints):
         if host in self.silent:
             raise UnreachableError(Reason.SITE_UNREACHABLE, f"HEAD {url} got no answer: it is silent")
         return token not in self.refused
+
+    def is_taken_to_write(self, folder: str, token: str, trust: str | None) -> bool:
+        """Take every token but those that a test has refused, for all or to write."""
+        return self.is_taken(folder, token, trust) and token not in self.for_reading
 
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read a file or look at a directory."""

@@ -91,6 +91,27 @@ class Endpoints(Protocol):
             As ``can_read``.
         """
 
+    def is_taken_to_write(self, folder: str, token: str, trust: str | None) -> bool:
+        """Tell whether a site takes a token for writing below a folder: it is asked to make the one that is there.
+
+        A folder that is not there is made, as it would be with the first output. A site that does not know how to make
+        one refuses no token.
+
+        Parameters
+        ----------
+        folder
+            davs URL.
+        trust
+            As in ``size``.
+
+        Raises
+        ------
+        UnreachableError
+            No answer that tells.
+        RefusedError
+            As ``can_read``.
+        """
+
     def can_read(self, host: str, port: int, path: str, token: str) -> str | None:
         """Read the first bytes of a file, or look at a directory (``/`` at its end); None if that works, else why not.
 

@@ -1,6 +1,7 @@
 """What a class offers, tried by the operator: now and then, from where it stands, and with the class's own credentials.
 
-No session waits for what is found here, and no file of anybody is read: a site is asked for one that need not exist.
+No session waits for what is found here, and no file of anybody is read or written: a site is asked for one that need
+not exist, and to make a folder that is there.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ _ANYBODY = "anybody"
 """In place of a token, for a server that asks for none."""
 
 
-Answers = dict[tuple[str, str, str], Problem | None]
-"""URL, token and authorities -> what was wrong with it."""
+Answers = dict[tuple[str, str, str, bool], Problem | None]
+"""URL, token, authorities, and whether to write -> what was wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,27 +132,30 @@ def _sites(seen: Seen) -> Finding:
     ]
     hosts = [host for host in sorted(access.tokens) if host not in access.anonymous][:_HOSTS]
     folders = seen.catalogue().folders(hosts)
-    asked, unasked = list[str](), dict[str, PortError]()
+    asked, unasked, for_reading = list[str](), dict[str, PortError](), list[str]()
     with deadline.within(_OF_SITES):
         for host in hosts:
-            token, folder = access.tokens[host].read, folders.get(host)
+            folder = folders.get(host)
             # What has ended is told by its end.
-            if token is None or folder is None or host in ended:
+            if folder is None or host in ended:
                 continue
             try:
-                problem = _answer(seen, access, _probe_url(folder, access.tokens[host]), token.get_secret_value())
+                tried = _tried(seen, access, host, folder)
             except PortError as error:
                 # There is no time left, for this one and those that come after it.
                 unasked[host] = error
                 continue
             asked.append(host)
-            wrong += [] if problem is None else [problem]
+            wrong += tried.wrong
+            for_reading += [host] if tried.is_for_reading else []
     if unasked and not asked and not wrong:
         raise next(iter(unasked.values()))
     if wrong and unasked:
         what = f"There was no time to try {', '.join(unasked)}: the others took it."
         wrong.append(Problem(wrong[-1].reason, what))
     well = f"Tokens are taken by {', '.join(asked)}." if asked else "There is no site to try a token at."
+    if for_reading:
+        well += f" To read alone by {', '.join(for_reading)}: no output can go there."
     nowhere = [host for host in hosts if folders.get(host, "") is None]
     if nowhere:
         well += f" No RSE of Rucio is at {', '.join(nowhere)}: the tokens for these were not tried."
@@ -166,35 +170,61 @@ def _ended(tokens: SiteTokens, now: datetime) -> datetime | None:
     return min((end for token in given if (end := end_of_token(token)) is not None and end <= now), default=None)
 
 
-def _probe_url(folder: str, tokens: SiteTokens) -> str:
-    """Name a file that the token is for: below the RSE's folder, or the first of those that the token is for."""
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What a site answers to the tokens that a class has for it."""
+
+    wrong: tuple[Problem, ...]
+    is_for_reading: bool = False
+    """Whether the one token for both is taken to read, and not to write: as is right for a source of inputs alone."""
+
+
+def _tried(seen: Seen, access: SiteAccess, host: str, folder: str) -> _Tried:
+    tokens = access.tokens[host]
+    place = _place(folder, tokens)
+    read, write = (token and token.get_secret_value() for token in (tokens.read, tokens.write))
+    if read and (problem := _answer(seen, access, f"{place}{_PROBE}", read)) is not None:
+        return _Tried((problem,))
+    problem = _answer(seen, access, place, write, to_write=True) if write else None
+    if problem is None:
+        return _Tried(())
+    is_both = read == write and problem.reason is Reason.SITE_REFUSED
+    return _Tried((), is_for_reading=True) if is_both else _Tried((problem,))
+
+
+def _place(folder: str, tokens: SiteTokens) -> str:
+    """Name a folder that the token is for: the RSE's, or the first of those that the token is for."""
     place = place_of(folder)
     own = [
         path for path in tokens.paths or () if place is not None and path.partition("/")[0] in {"", f":{place.port}"}
     ]
     if place is None or not own:
-        return f"{folder}{_PROBE}"
+        return folder
     # A folder of the token that is below the RSE's, or above it: the longer one of the two is both's.
     path = f"/{own[0].partition('/')[2].strip('/')}/"
     longer = path if path.startswith(place.path) or not place.path.startswith(path) else place.path
-    return f"davs://{place.host}:{place.port}{longer}{_PROBE}"
+    return f"davs://{place.host}:{place.port}{longer}"
 
 
-def _answer(seen: Seen, access: SiteAccess, url: str, token: str) -> Problem | None:
-    key = url, token, access.trust or ""
+def _answer(seen: Seen, access: SiteAccess, url: str, token: str, *, to_write: bool = False) -> Problem | None:
+    key = url, token, access.trust or "", to_write
     if key not in seen.answers:
-        seen.answers[key] = _asked(seen, url, token, access.trust)
+        seen.answers[key] = _asked(seen, url, token, access.trust, to_write=to_write)
     return seen.answers[key]
 
 
-def _asked(seen: Seen, url: str, token: str, trust: str | None) -> Problem | None:
+def _asked(seen: Seen, url: str, token: str, trust: str | None, *, to_write: bool) -> Problem | None:
+    endpoints = seen.world.endpoints
     try:
-        is_taken = seen.world.endpoints.is_taken(url, token, trust)
+        is_taken = (endpoints.is_taken_to_write if to_write else endpoints.is_taken)(url, token, trust)
     except PortError as error:
         if deadline.is_over(error):
             raise
         return Problem(error.reason, f"{visible(error.what, WORDS)}.")
-    return None if is_taken else Problem(Reason.SITE_REFUSED, f"{url} refuses the token that the class has for it.")
+    if is_taken:
+        return None
+    what = " to write" if to_write else ""
+    return Problem(Reason.SITE_REFUSED, f"{url} refuses the token{what} that the class has for it.")
 
 
 def _exposure(seen: Seen) -> Finding:

@@ -88,7 +88,9 @@ def test_a_class_is_ready_once_all_that_it_offers_was_tried(trial: Trial) -> Non
     assert trial.status["observedGeneration"] == (trial.small.cluster.get(CLASS) or {})["metadata"]["generation"]
     assert "site-a.example.org, site-b.example.org" in trial.conditions()["SitesUsable"]["message"]
     assert "seen from inside" in trial.conditions()["ExposureUsable"]["message"]
-    assert [url.rpartition("/")[2] for url, _ in trial.small.shown] == ["volatile-rse-probe"] * len(trial.small.shown)
+    assert [url.rpartition("/")[2] for url, _ in trial.small.shown] == ["volatile-rse-probe", ""] * (
+        len(trial.small.shown) // 2
+    )
 
 
 def test_nothing_is_written_or_asked_of_a_class_that_goes_on_working(
@@ -101,7 +103,7 @@ def test_nothing_is_written_or_asked_of_a_class_that_goes_on_working(
     trial.probe(timedelta(minutes=9))
     assert len(trial.small.shown) == shown, "it was asked again too early"
     trial.probe(timedelta(minutes=1))
-    assert len(trial.small.shown) == shown + 2
+    assert len(trial.small.shown) == shown + 4
     assert written == []
     assert (trial.small.cluster.get(CLASS) or {})["metadata"]["resourceVersion"] == before
 
@@ -338,7 +340,29 @@ def test_the_tokens_own_folder_is_asked_where_it_has_one(trial: Trial) -> None:
     _token(trial, "site-a.example.org_paths", "/elsewhere/alice :1/other")
     trial.settle()
     urls = {url for url, _ in trial.small.shown if "site-a" in url}
-    assert urls == {"davs://site-a.example.org:8443/elsewhere/alice/volatile-rse-probe"}
+    folder = "davs://site-a.example.org:8443/elsewhere/alice/"
+    assert urls == {folder, f"{folder}volatile-rse-probe"}
+
+
+def test_a_token_to_write_by_is_tried_to_write(trial: Trial) -> None:
+    _token(trial, "site-a.example.org_write", "another")
+    trial.endpoints.for_reading.add("another")
+    trial.settle()
+    told = trial.conditions()["SitesUsable"]
+    assert (told["status"], told["reason"]) == ("False", "SiteRefused")
+    assert "davs://site-a.example.org:8443/data/ refuses the token to write" in told["message"]
+    trial.endpoints.for_reading.clear()
+    trial.endpoints.refused.add("another")
+    trial.probe(timedelta(minutes=10))
+    assert "refuses the token to write" in trial.conditions()["SitesUsable"]["message"]
+
+
+def test_a_source_of_inputs_alone_need_not_take_its_token_to_write(trial: Trial) -> None:
+    trial.endpoints.for_reading.add("token")
+    trial.settle()
+    told = trial.conditions()["SitesUsable"]
+    assert told["status"] == "True"
+    assert "To read alone by site-a.example.org, site-b.example.org: no output can go there." in told["message"]
 
 
 def test_a_site_that_two_classes_share_is_asked_once(trial: Trial) -> None:
@@ -347,7 +371,7 @@ def test_a_site_that_two_classes_share_is_asked_once(trial: Trial) -> None:
     kind = {"apiVersion": "volatilerse.io/v1alpha1", "kind": "VolatileRSEClass"}
     trial.small.cluster.create({**kind, "metadata": metadata, "spec": body["spec"]})
     trial.probe()
-    assert len(trial.small.shown) == len({url for url, _ in trial.small.shown}) == 2
+    assert len(trial.small.shown) == len({url for url, _ in trial.small.shown}) == 4
 
 
 def test_a_class_that_nobody_may_write_to_is_only_logged(trial: Trial) -> None:
