@@ -47,7 +47,7 @@ def promtool(*argv: str, folder: Path) -> str:
 def test_the_rules_fire_when_they_should_and_only_then() -> None:
     folder = CHECKOUT / "tests" / "e2e" / "rules"
     said = promtool("check", "rules", "/files/alerts.yaml", folder=folder)
-    assert "SUCCESS: 12 rules found" in said
+    assert "SUCCESS: 13 rules found" in said
     assert "SUCCESS" in promtool("test", "rules", "/tests/alerts_test.yaml", folder=folder)
 
 
@@ -112,7 +112,7 @@ def test_a_real_prometheus_has_what_alerts_and_dashboard_ask_for(session: Sessio
 
     groups = json.loads(cluster.kubectl("get", "--raw", f"{prometheus}/rules"))["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 12
+    assert len(rules) == 13
     whose = f'namespace="{session.namespace}",account="alice",class="{session.class_name}"'
     (held,) = wait_for("the sweep", lambda: asked(prometheus, f"volatile_rse_capacity_bytes{{{whose}}}"), 90)
     assert int(held["value"][1]) == 1 << 30
@@ -126,4 +126,5 @@ def test_a_real_prometheus_has_what_alerts_and_dashboard_ask_for(session: Sessio
     assert (row["account"], row["class_name"], row["buffers"]) == ("alice", session.class_name, "1")
     assert int(row["byte_hours"]) > 0
     names = {entry["metric"]["__name__"] for entry in asked(prometheus, '{__name__=~"volatile_rse_.+"}')}
-    assert {"volatile_rse_sweep_timestamp_seconds", "volatile_rse_buffers", "volatile_rse_at_risk_bytes"} <= names
+    told = {"sweep_timestamp_seconds", "buffers", "at_risk_bytes", "class_ready"}
+    assert {f"volatile_rse_{name}" for name in told} <= names

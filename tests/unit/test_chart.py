@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import reduce
@@ -100,6 +101,36 @@ def test_an_operator_knows_that_nobody_wants_injection() -> None:
     found = rendering._objects(f"{rendering._VALUES},injection=none")
     assert "{name: VOLATILE_RSE_INJECTION, value: none}" in found["operator.yaml"]
     assert not [name for name in found if name.startswith("injection-")]
+
+
+@pytest.mark.skipif(not HELM.exists(), reason="as above")
+def test_the_webhook_is_as_the_values_say() -> None:
+    said = "webhook.replicas=3,webhook.resources.limits.memory=1Gi,log.level=DEBUG,log.format=json"
+    text = rendering._objects(f"{rendering._VALUES},injection=webhook,{said}")["injection-webhook.yaml"]
+    (deployment,) = (body for body in yaml.safe_load_all(text) if body["kind"] == "Deployment")
+    assert deployment["spec"]["replicas"] == 3
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert (environment["VOLATILE_RSE_LOG"], environment["VOLATILE_RSE_LOG_FORMAT"]) == ("DEBUG", "json")
+
+
+RUNBOOKS = "https://docs.example.org/volatile-rse/alerts.html"
+
+
+@pytest.mark.skipif(not HELM.exists(), reason="as above")
+def test_the_alerts_lead_to_the_page_where_the_site_has_it() -> None:
+    where = ["--kube-version", "1.34.0", "--show-only", "templates/monitoring.yaml"]
+    argv = ["template", "volatile-rse", str(CHART), *where, "--set"]
+    values = f"{rendering._VALUES},metrics.rules.enabled=true,metrics.rules.runbooks="
+    text = subprocess.run([HELM, *argv, values + RUNBOOKS], capture_output=True, text=True, check=True).stdout
+    rules = [rule for group in yaml.safe_load(text)["spec"]["groups"] for rule in group["rules"]]
+    assert [rule["annotations"]["runbook_url"] for rule in rules] == [
+        f"{RUNBOOKS}#{rule['alert'].lower()}" for rule in rules
+    ]
+    for wrong in ("docs.example.org/alerts", "https://docs.example.org/alerts.html#top", ""):
+        done = subprocess.run([HELM, *argv, values + wrong], capture_output=True, text=True, check=False)
+        assert "metrics.rules.runbooks" in done.stderr.replace("/", "."), wrong
 
 
 def test_every_template_is_a_manifest_and_the_other_way_round() -> None:

@@ -50,6 +50,11 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     done = build(ROOT / "docs", tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").is_file()
+    # Alerts link to these places, where the chart is told the site's address.
+    alerts = yaml.safe_load((ROOT / "charts/volatile-rse/files/alerts.yaml").read_text())
+    links = [rule["annotations"]["runbook_url"] for group in alerts["groups"] for rule in group["rules"]]
+    places = re.findall(r' id="([^"]+)"', (tmp_path / "alerts.html").read_text())
+    assert {link.partition("#")[2] for link in links} <= set(places)
 
 
 def test_make_docs_asks_for_no_less() -> None:

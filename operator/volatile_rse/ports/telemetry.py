@@ -50,6 +50,9 @@ class Telemetry(Protocol):
     def phased(self, phases: Mapping[tuple[str, str], int]) -> None:
         """Take the number of buffers of each class in each phase that people see; the class of some is not known."""
 
+    def offered(self, classes: Mapping[str, bool]) -> None:
+        """Take whether each class is Ready, by its status; those that are being deleted are not told."""
+
     def exposed(self, used: int, most: int) -> None:
         """Take how many NodePorts buffers have, and how many they can have."""
 
@@ -88,6 +91,9 @@ class Silence(Telemetry):
         """Nothing."""
 
     def phased(self, phases: Mapping[tuple[str, str], int]) -> None:
+        """Nothing."""
+
+    def offered(self, classes: Mapping[str, bool]) -> None:
         """Nothing."""
 
     def exposed(self, used: int, most: int) -> None:

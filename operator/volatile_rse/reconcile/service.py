@@ -537,6 +537,8 @@ class Service:
         """Tell of classes that cannot be read by Events; their status says it, too."""
         bodies = self._world.cluster.list("VolatileRSEClass")
         found.classes.update(body["metadata"]["name"] for body in bodies)
+        staying = [body for body in bodies if "deletionTimestamp" not in body["metadata"]]
+        self._world.telemetry.offered({body["metadata"]["name"]: _is_ready(body) for body in staying})
         told, self._told = self._told, {}
         for body in bodies:
             self._part("class", self._read_one, body, found, told)
@@ -641,6 +643,11 @@ def _conditions(answers: _Said, old: Object, generation: int, since: str, now: s
         )
         for type_, said in (("Ready", answers), ("Reachable", answers), ("Stalled", stalled))
     ]
+
+
+def _is_ready(body: Object) -> bool:
+    """Tell whether an object is, by its status, which anybody may have written."""
+    return conditions_by_type(body.get("status")).get("Ready", {}).get("status") == "True"
 
 
 def _has_ended(body: Object) -> bool:

@@ -57,6 +57,7 @@ class Metrics(Telemetry):
         ProcessCollector(registry=self.registry)
         self._records = named(Gauge, "records", "Records by stage, at the last sweep.", "stage")
         self._reachable = named(Gauge, "connection_reachable", "1 if the server answered the sweep.", "connection")
+        self._class_ready = named(Gauge, "class_ready", "1 if the class was Ready at the sweep.", "class")
         self._swept = named(Gauge, "sweep_timestamp_seconds", "When the last sweep ended.")
         self._unseen = named(Gauge, "watch_age_seconds", "For how long no watch brought own renewals.")
         self._ports = named(Gauge, "node_ports", "NodePorts of buffers that are not closed, at the last sweep.")
@@ -106,6 +107,12 @@ class Metrics(Telemetry):
         for connection, reachable in connections.items():
             self._reachable.labels(connection).set(reachable)
         self._swept.set(self._clock())
+
+    def offered(self, classes: Mapping[str, bool]) -> None:
+        """Set whether each class is Ready; one that is deleted has no series any more."""
+        self._class_ready.clear()
+        for class_name, ready in classes.items():
+            self._class_ready.labels(class_name).set(ready)
 
     def watched(self, unseen: Callable[[], float]) -> None:
         """Ask for the age of the watches whenever metrics are read."""

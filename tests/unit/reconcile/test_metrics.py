@@ -4,6 +4,7 @@ import pytest
 
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
+from volatile_rse.ports.cluster import Ref
 from volatile_rse.ports.errors import UnreachableError
 from volatile_rse.reconcile.service import Service
 from volatile_rse.telemetry.metrics import Metrics
@@ -42,3 +43,33 @@ def test_calls_to_the_catalogue_are_counted_by_method_and_result() -> None:
     for result in ("done", "unreachable"):
         labels = {"method": "ping", "result": result}
         assert metrics.registry.get_sample_value("volatile_rse_catalogue_call_seconds_count", labels) == 1
+
+
+READY: list[tuple[object, float]] = [
+    ({"conditions": [{"type": "Ready", "status": "True"}]}, 1),
+    ({"conditions": [{"type": "Ready", "status": "False"}, {"type": "SitesUsable", "status": "True"}]}, 0),
+    ({"conditions": [{"type": "Ready", "status": "Unknown"}]}, 0),
+    # Nobody has looked yet, or somebody has written what is no status.
+    ({}, 0),
+    ("odd", 0),
+]
+
+
+@pytest.mark.parametrize(("status", "ready"), READY)
+def test_a_class_is_told_as_its_status_says_until_it_is_deleted(status: object, ready: float) -> None:
+    metrics = Metrics()
+    small = Small(telemetry=metrics)
+    small.begin()
+    (name,) = (body["metadata"]["name"] for body in small.cluster.list("VolatileRSEClass"))
+    ref = Ref("VolatileRSEClass", None, name)
+    small.cluster.merge(ref, {"status": status}, subresource="status")
+    service = Service(small.world(), threads=0)
+
+    def told() -> float | None:
+        return metrics.registry.get_sample_value("volatile_rse_class_ready", {"class": name})
+
+    service.sweep()
+    assert told() == ready
+    small.cluster.merge(ref, {"metadata": {"deletionTimestamp": "2026-12-01T00:00:00Z"}})
+    service.sweep()
+    assert told() is None
