@@ -12,14 +12,15 @@ from pathlib import Path
 from testbed.layout import CACHE, CHECKOUT
 from testbed.progress import Log, StepError, step
 
-__all__ = ["KUBERNETES_VERSION", "installed", "kubernetes", "pause"]
+__all__ = ["KUBERNETES_VERSION", "flux_controller", "health", "installed", "kinds_of_flux", "kubernetes", "pause"]
 
 KUBERNETES_VERSION = "v1.34.4"
 """1.35 refuses cgroup v1."""
 
-_NEEDED = (1, 24)
+_NEEDED = (1, 26)
 _REQUIREMENT = CHECKOUT / "requirements" / "go.txt"
 _SOURCES = CHECKOUT / "testbed" / "kubernetes"
+_GITOPS = CHECKOUT / "testbed" / "gitops"
 
 
 def toolchain(log: Log) -> Path:
@@ -85,19 +86,39 @@ def kubernetes() -> Path:
 
 def pause() -> Path:
     """Give the first process of every pod."""
-    return _built("pause", _SOURCES / "pause", ["-ldflags", "-s -w"])
+    return _built("pause", _SOURCES, ["-ldflags", "-s -w"], "./pause")
 
 
-def _built(name: str, folder: Path, flags: list[str]) -> Path:
+def health() -> Path:
+    """Give the program that says what kstatus and Flux make of an object, by the code of their own."""
+    return _built("health", _GITOPS, ["-ldflags", "-s -w"])
+
+
+def flux_controller(name: str) -> Path:
+    """Give a controller of Flux, in the version of testbed/gitops/go.mod; the first build takes ten minutes."""
+    return _built(name, _GITOPS, ["-ldflags", "-s -w"], f"github.com/fluxcd/{name}")
+
+
+def kinds_of_flux(name: str) -> Path:
+    """Give the folder with the kinds of a controller of Flux, as its own module has them."""
+    with step(f"Kinds of {name}") as log:
+        module = f"github.com/fluxcd/{name}"
+        log.run(toolchain(log), "mod", "download", module, cwd=_GITOPS)
+        found = log.run(toolchain(log), "list", "-m", "-f", "{{.Dir}}", module, cwd=_GITOPS)
+    return Path(found.strip()) / "config" / "crd" / "bases"
+
+
+def _built(name: str, module: Path, flags: list[str], package: str = ".") -> Path:
     key = hashlib.sha256(" ".join(flags).encode())
-    sources = [*folder.glob("*.go"), _SOURCES / "go.mod", _SOURCES / "go.sum"]
-    for source in sorted(sources):
+    # What comes from another module is told by go.mod and go.sum alone.
+    own = (module / package).glob("*.go") if package.startswith(".") else ()
+    for source in sorted([*own, module / "go.mod", module / "go.sum"]):
         key.update(source.name.encode() + source.read_bytes())
     path = CACHE / "bin" / f"{name}-{key.hexdigest()[:16]}"
     if not path.exists():
         with step(f"Compile {name}") as log:
             unfinished = path.with_suffix(".part")
-            argv = ["build", "-trimpath", *flags, "-o", str(unfinished), "."]
-            log.run(toolchain(log), *argv, cwd=folder, env={"CGO_ENABLED": "0"})
+            argv = ["build", "-trimpath", *flags, "-o", str(unfinished), package]
+            log.run(toolchain(log), *argv, cwd=module, env={"CGO_ENABLED": "0"})
             unfinished.replace(path)
     return path

@@ -134,34 +134,3 @@ def test_the_config_map_of_argo_cd_has_these_scripts() -> None:
     data = yaml.safe_load((GITOPS / "argo-cd" / "argocd-cm.yaml").read_text())["data"]
     expected = {f"resource.customizations.health.{GROUP}_{kind}": kind for kind in KINDS}
     assert data == {key: (CUSTOMIZATIONS / kind / "health.lua").read_text() for key, kind in expected.items()}
-
-
-# kstatus itself has this table, in words, for kinds that it does not know.
-RULES: list[tuple[dict[str, Any], str]] = [
-    ({"metadata": {"generation": 1}}, "Current"),
-    ({"metadata": {"generation": 1}, "status": {}}, "Current"),
-    ({"metadata": {"generation": 1}, "status": {"observedGeneration": 0}}, "InProgress"),
-    ({"metadata": {"generation": 1, "deletionTimestamp": "x"}, "status": {"observedGeneration": 1}}, "Terminating"),
-]
-
-
-@pytest.mark.parametrize(("body", "health"), RULES)
-def test_rules_of_kstatus_for_what_has_no_conditions(body: dict[str, Any], health: str) -> None:
-    assert kstatus(body) == health
-
-
-@pytest.mark.parametrize(
-    ("conditions", "health"),
-    [
-        ([("Ready", "True")], "Current"),
-        ([("Ready", "False")], "InProgress"),
-        ([("Ready", "Unknown")], "InProgress"),
-        ([("Ready", "True"), ("Reconciling", "True")], "InProgress"),
-        ([("Ready", "True"), ("Stalled", "True")], "Failed"),
-        ([("Stalled", "True"), ("Reconciling", "True")], "Failed"),
-        ([("Reconciling", "True"), ("Stalled", "True")], "InProgress"),
-        ([("Reconciling", "False"), ("Stalled", "False"), ("Available", "False")], "Current"),
-    ],
-)
-def test_rules_of_kstatus_for_conditions(conditions: list[tuple[str, str]], health: str) -> None:
-    assert kstatus(made("VolatileRSE", *conditions)) == health
