@@ -26,10 +26,10 @@ GUESTS = (
     *(
         f"tests/e2e/test_{name}.py"
         for name in (
-            "admission", "agent", "agent_container", "batch", "buffer", "class_status", "cli", "dask", "doors",
-            "foreign", "gitops", "images", "injection", "inputs", "ipv6", "jupyterhub", "losses", "monitoring",
-            "naming", "on_behalf_of", "outputs", "patterns", "samples", "session_flow", "session_library", "sessions",
-            "sites", "technologies", "tenants",
+            "admission", "agent", "agent_container", "batch", "buffer", "class_status", "cli", "containers", "dask",
+            "doors", "entries", "foreign", "gitops", "images", "injection", "inputs", "ipv6", "jupyterhub", "losses",
+            "monitoring", "naming", "on_behalf_of", "outputs", "patterns", "samples", "session_flow",
+            "session_library", "sessions", "sites", "technologies", "tenants",
         )
     ),
 )  # fmt: skip
