@@ -22,8 +22,13 @@ def fences(text: str, language: str) -> list[str]:
 
 
 def script(page: str, **values: str) -> str:
-    """Give all commands of a page, with values of the reader's own in place of those that it exports."""
-    commands = "\n".join(fences((DOCS / page).read_text(), "sh"))
+    """Give all commands of a page, with values of the reader's own in place of those that it exports.
+
+    Blocks of ``bash`` are done on another machine than those of ``sh``: the program ``elsewhere`` reads them.
+    """
+    blocks = [(language, text) for _, language, text in _FENCE.findall((DOCS / page).read_text())]
+    there = {"sh": "{}", "bash": "elsewhere <<'ELSEWHERE'\n{}ELSEWHERE\n"}
+    commands = "\n".join(there[language].replace("{}", text) for language, text in blocks if language in there)
     for name, value in values.items():
         exported = re.findall(rf"^export .*\b{name}=\S+", commands, re.MULTILINE)
         assert len(exported) == 1, f"{page} exports {name} {len(exported)} times"
@@ -39,6 +44,13 @@ def run(commands: str, folder: Path, programs: Mapping[str, str], seconds: int) 
     programs
         Name -> command that stands for it, besides kubectl and what is on PATH.
     """
+    done = tried(commands, folder, programs, seconds)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def tried(commands: str, folder: Path, programs: Mapping[str, str], seconds: int) -> subprocess.CompletedProcess[str]:
+    """Do the same with commands that may fail."""
     cluster.guard()
     configuration = folder / "kubeconfig"
     # The reader's own: `kubectl config` writes into it.
@@ -51,9 +63,7 @@ def run(commands: str, folder: Path, programs: Mapping[str, str], seconds: int) 
     environment = {
         **os.environ, "KUBECONFIG": str(configuration), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
-    done = subprocess.run(
+    return subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", commands],
         cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False, timeout=seconds,
     )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout

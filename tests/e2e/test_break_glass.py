@@ -17,10 +17,12 @@ from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import assert_nothing_left, patch
 
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+
 
 def documented(start: str) -> str:
     """Give the commands of the page for admins, from the one that begins so to the end of their block."""
-    page = (CHECKOUT / "docs" / "operations.md").read_text().split("## When the operator cannot\n")[1]
+    page = (CHECKOUT / "docs" / "operations.md").read_text().split("## Changing a record by hand\n")[1]
     lines = page[page.index(f"    {start}") :].splitlines()
     return "\n".join(itertools.takewhile(lambda line: not line or line.startswith("    "), lines))
 
@@ -56,6 +58,15 @@ def test_a_buffer_is_removed_by_hand_as_the_page_for_admins_says(session: Sessio
     claim["request"]["session"]["ttl"] = "9999998d"
     with pytest.raises(StepError, match="a duration is at most 3650d"):
         patch(["rser", record["metadata"]["name"]], {"claims": [claim]}, f"--as={installation.OPERATOR}")
+    # What the policies keep from everybody else, where nobody is whom they know.
+    shutil.copytree(CHECKOUT / "manifests", tmp_path / "manifests")
+    mend = documented("kubectl -n volatile-rse scale deployment/volatile-rse --replicas=0\n    kubectl delete")
+    assert "vrse-<id> --type=merge -p ..." in mend
+    mended = {"metadata": {"labels": {"volatilerse.io/mended": "true"}}}
+    as_shown = mend.replace("vrse-<id>", record["metadata"]["name"]).replace("-p ...", '-p "$PATCH"')
+    shell(as_shown, tmp_path, PATCH=json.dumps(mended))
+    assert session.record()["metadata"]["labels"]["volatilerse.io/mended"] == "true"
+    cluster.kubectl("-n", installation.NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
     session.job("sleep 300")
     wait_for("its start is written down", lambda: session.record()["status"]["session"].get("startedAt"), 60)
 

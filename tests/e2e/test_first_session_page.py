@@ -18,6 +18,7 @@ NAMES = {
     "vrse": f"env PYTHONPATH={CHECKOUT / 'operator'} {sys.executable} -m volatile_rse.cli",
     "rucio": f"docker exec {CLIENT} /opt/client/bin/rucio",
 }
+SAID = ("dimuon is usable.", "pairs near the Z boson", "dimuon is safe.", "z_pairs.root", "SITE-B")
 
 
 def forget_the_run_before() -> None:
@@ -36,5 +37,5 @@ def test_an_analyst_reads_writes_and_finds_the_output_in_rucio(tmp_path: Path) -
     demo._clear(Session(demo.NAMESPACE, demo.NAME, installation.CLASS))
     forget_the_run_before()
     said = pages.run(pages.script("first-session.md"), tmp_path, NAMES, 500)
-    for expected in ("dimuon is usable.", "pairs near the Z boson", "dimuon is safe.", "z_pairs.root", "SITE-B"):
+    for expected in SAID:
         assert expected in said

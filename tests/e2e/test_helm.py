@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from testbed import cluster, golang, helm, installation, rendering
+from testbed.layout import CHECKOUT
 from testbed.progress import StepError
 from testbed.sessions import Session, wait_for
 from tests.e2e.flows import assert_nothing_left
@@ -30,6 +32,15 @@ def operator_again(session: Session) -> Iterator[None]:  # noqa: ARG001 (its own
     yield
     helm.forget()
     installation.up()
+
+
+def commands_that_leave_behind() -> list[list[str]]:
+    """Give the three that the page for admins has: back, leave, and away."""
+    page = (CHECKOUT / "docs" / "operations.md").read_text().split("### Removing the operator\n", 1)[1]
+    (block,) = re.findall(r"^ +helm rollback .*\n.*\n.*\n", page, re.MULTILINE)
+    chart = str(helm.CHART.relative_to(CHECKOUT))
+    lines = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+    return [[str(helm.CHART) if word == chart else word for word in line] for line in lines]
 
 
 def status() -> tuple[str, str]:
@@ -134,18 +145,18 @@ def test_a_session_goes_on_through_an_upgrade_and_an_uninstall_is_refused_unless
     assert stake in str(refused.value)
     assert "buffers are not closed. ADMIN must act" in str(refused.value)
     # Helm takes the release for half gone, until it is rolled back to itself.
-    leave = ("upgrade", helm.RELEASE, str(helm.CHART), "--reuse-values", "--set", "uninstall.leave=true")
+    back, leave, away = commands_that_leave_behind()
     with pytest.raises(StepError, match="has no deployed releases"):
         helm.helm(*leave)
     revision, state = status()
     assert state == "uninstalling"
-    helm.helm("rollback", helm.RELEASE, revision)
+    helm.helm(*(revision if word == "REVISION" else word for word in back))
     assert status()[1] == "deployed"
     assert f"RSERecord {name}" in held(), "a refused uninstall let something go"
     assert session.is_true("Usable"), "a refused uninstall did something to the session"
 
     helm.helm(*leave)
-    assert f"{stake}; volume " in helm.helm("uninstall", helm.RELEASE)
+    assert f"{stake}; volume " in helm.helm(*away)
     assert gone() == [], "something is held by nobody"
 
     # Installed from nothing, the operator finds what was left, and brings it to its end.

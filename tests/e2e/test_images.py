@@ -27,15 +27,19 @@ def name() -> Iterator[str]:
 
 def documented(argument: str) -> str:
     """Give the command that builds a buffer with these arguments."""
-    [found] = re.findall(rf"^ +(docker build {argument}-t REGISTRY/buffer -f \S+ \S+)$", PAGE, re.MULTILINE)
+    [found] = re.findall(rf"^ *(docker build {argument}-t \$REGISTRY/buffer:0.1.0 -f \S+ \S+)$", PAGE, re.MULTILINE)
     return str(found)
+
+
+def build(command: str) -> None:
+    argv = ["docker", "build", "--network", "host", *command.split()[2:]]
+    done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
 
 
 def built(command: str, name: str) -> str:
     """Build it so; give the version of XRootD in it."""
-    argv = ["docker", "build", "--network", "host", *command.replace("REGISTRY/buffer", name).split()[2:]]
-    done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    build(command.replace("$REGISTRY/buffer:0.1.0", name))
     return docker("run", "--rm", name, "sh", "-c", "xrootd -v 2>&1")
 
 
@@ -43,7 +47,7 @@ FAST = "import zlib; from volatile_rse.agent import checksum; print(checksum._ad
 
 
 def test_what_was_compiled_before_is_used(name: str) -> None:
-    command = documented("--build-arg XROOTD=REGISTRY/xrootd ").replace("REGISTRY/xrootd", xrootd.source())
+    command = documented(r"--build-arg XROOTD=\$REGISTRY/xrootd ").replace("$REGISTRY/xrootd", xrootd.source())
     assert built(command, name) == "v5.9.9"
     assert docker("run", "--rm", name, "python3", "-c", FAST) == "True", "checksums take three times as long"
 
@@ -54,5 +58,7 @@ def test_debian_s_package_is_taken_where_it_is_wanted(name: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_xrootd_is_compiled_by_an_ordinary_build(name: str) -> None:
+def test_xrootd_is_compiled_by_an_ordinary_build_and_for_an_image_of_its_own(name: str) -> None:
+    [apart] = re.findall(r"^ *(docker build --target source -t \$REGISTRY/xrootd -f \S+ \S+)$", PAGE, re.MULTILINE)
+    build(apart.replace("$REGISTRY/xrootd", name))
     assert built(documented(""), name) == "v5.9.9"

@@ -1,62 +1,103 @@
-"""An admin does what docs/install.md says, on a cluster whose operator was removed, and nothing else."""
+"""An admin installs it from nothing as docs/install.md says, and an analyst then does what docs/first-session.md says.
+
+Of the testbed they have what people have before they begin: a cluster, a Rucio with its admin, sites with tokens,
+alice's data, an image with ROOT. There is no registry: what is pushed is given to the node.
+"""
 
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from testbed import buffer, cluster, golang, grid, helm, installation, pki, sidecar
-from testbed.layout import NODE, SITES
+from testbed import cluster, containers, golang, grid, helm, installation, pki, rucio, session, trust
+from testbed.layout import CHECKOUT, CLIENT, NODE, SITES
+from testbed.progress import StepError
 from tests import pages
+from tests.e2e import test_first_session_page as analyst
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.people]
 
+NAMESPACES = (installation.NAMESPACE, installation.BUFFERS, "alice")
+WEBHOOK = "deployment,service,secret,poddisruptionbudget", "volatile-rse-webhook"
+PAGE_S_AUTHORITY = "volatile-rse-ca"
+"""The file of the page, where Rucio's daemons look for authorities."""
 
-@pytest.fixture(name="removed")
-def _removed() -> Iterator[None]:
-    """Give a cluster without operator; have that of the testbed there afterwards, with its configuration."""
+
+@pytest.fixture(name="nothing")
+def _nothing() -> Iterator[None]:
+    """Give a cluster and a Rucio that know nothing of an operator; have that of the testbed there afterwards."""
     installation.up()
     helm.install()
     helm.helm("uninstall", helm.RELEASE)
-    # What an uninstall leaves to its admin, and what the testbed has from before.
-    own = ("-n", installation.NAMESPACE, "delete", "--ignore-not-found")
-    cluster.kubectl(*own, "secret/rucio-login", "secret/site-tokens", "configmap/grid-ca")
-    cluster.kubectl("delete", "rucioconnections,volatilerseclasses", "--all")
+    # What an uninstall leaves to its admin.
+    cluster.kubectl("delete", "-f", str(CHECKOUT / "crds"))
+    cluster.kubectl("delete", "namespace", *NAMESPACES, "--ignore-not-found")
+    rucio.remove_authority("operator")
     yield
+    with suppress(StepError):
+        helm.helm("uninstall", helm.RELEASE)
     helm.forget()
-    cluster.kubectl(*own, "secret/site-tokens")
+    cluster.kubectl("delete", "mutatingwebhookconfiguration", "volatile-rse-session", "--ignore-not-found")
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", *WEBHOOK, "--ignore-not-found")
+    cluster.kubectl("delete", "rucioconnections,volatilerseclasses", "--all", "--wait=false")
+    rucio.remove_authority(PAGE_S_AUTHORITY)
     installation.up()
-    installation.apply(installation._configuration())
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.usefixtures("removed")
-def test_an_admin_installs_it_and_sees_one_buffer_come_and_go(tmp_path: Path) -> None:
-    facts, token = grid.grid(), tmp_path / "token"
-    token.write_text(facts.tokens[grid.OPERATOR])
+def programs(folder: Path) -> dict[str, str]:
+    """Give what the pages call, besides kubectl, on the machines on which they call it."""
+    docker, python = shutil.which("docker") or "docker", shlex.quote(sys.executable)
+    push = f"{python} -c 'import sys; from testbed import cluster; cluster.load(sys.argv[1])'"
+    build = f'shift; exec {docker} build --network host "$@"'
+    (folder / "docker.sh").write_text(f'case $1 in\nbuild) {build} ;;\npush) exec {push} "$2" ;;\nesac\nexit 1\n')
+    believed = f"-v {shlex.quote(str(trust.CERTIFICATES))}:/etc/grid-security/certificates"
+    carried = f"-v {CHECKOUT / 'volatile-rse-ca.pem'}:/volatile-rse-ca.pem:ro -w /"
+    daemons = containers.build("rucio", CHECKOUT / "testbed" / "images" / "rucio")
+    login = f"--account root --auth-strategy userpass --user root --password {grid.grid().passwords['root']}"
+    return {
+        **analyst.NAMES,
+        "helm": shlex.quote(str(golang.installed(*helm._HELM))),
+        "docker": f"bash {shlex.quote(str(folder / 'docker.sh'))}",
+        "rucio": f"docker exec {CLIENT} /opt/client/bin/rucio {login}",
+        "elsewhere": f"docker run --rm -i {believed} {carried} {daemons} bash -euxs",
+    }
+
+
+@pytest.mark.timeout(2400)
+@pytest.mark.usefixtures("nothing")
+def test_an_admin_installs_it_from_nothing_and_an_analyst_gets_her_output(tmp_path: Path) -> None:
+    facts, (token_a, token_b) = grid.grid(), (tmp_path / "token-a", tmp_path / "token-b")
+    for token in (token_a, token_b):
+        token.write_text(facts.tokens[grid.OPERATOR])
+    account = f"operator-{uuid.uuid4().hex[:6]}"
     commands = pages.script(
         "install.md",
-        OPERATOR_IMAGE=installation.image(),
-        BUFFER_IMAGE=buffer.image(),
-        SIDECAR_IMAGE=sidecar.image(),
         RUCIO=facts.inside,
-        ACCOUNT=grid.OPERATOR,
-        USERNAME=grid.OPERATOR,
-        PASSWORD=facts.passwords[grid.OPERATOR],
-        SITE=SITES["SITE-A"],
-        TOKEN=str(token),
+        ACCOUNT=account,
+        USERNAME=account,
+        LEDGER_SCOPE=account,
+        SITE_A=SITES["SITE-A"],
+        TOKEN_A=str(token_a),
+        SITE_B=SITES["SITE-B"],
+        TOKEN_B=str(token_b),
         AUTHORITIES=str(pki.CA),
         PUBLIC_HOST=NODE,
-        LEDGER_SCOPE=grid.LEDGER_SCOPE,
     )
-    said = pages.run(f"{commands}\nrm volatile-rse-ca.pem", tmp_path, {"helm": shlex.quote(helm_program())}, 600)
+    said = pages.run(f"{commands}\nrm volatile-rse-ca.pem", tmp_path, programs(tmp_path), 1800)
+    assert "Phase:          Succeeded" in said
     assert "volatilerseclass.volatilerse.io/standard condition met" in said
     assert "volatilerse.volatilerse.io/hello condition met" in said
     assert said.count("condition met") == 3, "the buffer's record is not closed"
 
-
-def helm_program() -> str:
-    return str(golang.installed(*helm._HELM))
+    session.image()
+    analyst.forget_the_run_before()
+    said = pages.run(pages.script("first-session.md"), tmp_path, programs(tmp_path), 600)
+    for expected in analyst.SAID:
+        assert expected in said

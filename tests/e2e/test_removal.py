@@ -9,15 +9,20 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from testbed import cluster, helm, installation
+from testbed import clients, cluster, helm, installation
 from testbed.layout import CHECKOUT
 from testbed.sessions import Session, wait_for
 from tests.e2e.test_helm import gone, held
+from tests.unit.builders.test_injection import container, pod
+from volatile_rse.api.injection import GATE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
+
+PAGE = (CHECKOUT / "docs" / "operations.md").read_text()
 
 
 @pytest.fixture
@@ -30,8 +35,7 @@ def operator_again(session: Session) -> Iterator[None]:  # noqa: ARG001 (its own
 
 def documented(start: str) -> str:
     """Give the commands of the page for admins, from the line that begins so to the end of their block."""
-    page = (CHECKOUT / "docs" / "operations.md").read_text().split("#### Removed without being asked\n")[1]
-    lines = page[page.index(f"    {start}") :].splitlines()
+    lines = PAGE[PAGE.index(f"    {start}") :].splitlines()
     return "\n".join(itertools.takewhile(lambda line: not line or line.startswith("    "), lines))
 
 
@@ -48,6 +52,19 @@ def shell(commands: str, folder: Path) -> str:
     return done.stdout
 
 
+def install_again(folder: Path) -> None:
+    """Install the chart as the page says, with a file of values."""
+    values: dict[str, Any] = {}
+    for setting in helm.images()[1].split(","):
+        path, _, value = setting.partition("=")
+        name, _, field = path.partition(".")
+        values |= {name: {**values.get(name, {}), field: value} if field else value}
+    (folder / "values.yaml").write_text(json.dumps(values))
+    here = {"charts/volatile-rse": str(helm.CHART), "values.yaml": str(folder / "values.yaml")}
+    words = shlex.split(documented("helm install volatile-rse charts/volatile-rse -n volatile-rse -f"))[1:]
+    helm.helm(*(here.get(word, word) for word in words), "--wait", "--timeout", "120s")
+
+
 @pytest.mark.usefixtures("operator_again")
 def test_what_is_held_by_nobody_is_let_go_by_hand(session: Session, tmp_path: Path) -> None:
     session.request()
@@ -56,12 +73,19 @@ def test_what_is_held_by_nobody_is_let_go_by_hand(session: Session, tmp_path: Pa
     helm.install()
     helm.helm("uninstall", helm.RELEASE, "--no-hooks")
     assert gone()
-    said = shell(documented("kubectl get rser"), tmp_path)
+    said = shell(documented("kubectl get rser -o custom-columns"), tmp_path)
     assert record["spec"]["rseName"] in said
+    program = container(image=clients.image(), command=["true"])
+    waits = pod("waits", program, session=session.name, uid=10960, schedulingGates=[{"name": GATE}])
+    waits["metadata"]["namespace"] = session.namespace
+    installation.apply([waits])
+    shell(documented("kubectl delete mutatingwebhookconfiguration"), tmp_path)
+    where = ("-n", session.namespace, "get", "pod", "waits", "-o", "jsonpath={.spec.schedulingGates}")
+    assert cluster.kubectl(*where) == ""
     try:
         shell(documented("export OURS="), tmp_path)
         assert held() == []
         kept = json.loads(cluster.kubectl("get", "rser", record["metadata"]["name"], "-o", "json"))
         assert kept["status"]["phase"] == "Serving", "what is let go is still there, for an operator that comes again"
     finally:
-        helm.install()
+        install_again(tmp_path)

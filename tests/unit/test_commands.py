@@ -34,6 +34,8 @@ def test_no_command_is_listed_twice_or_stands_on_no_page() -> None:
 @pytest.mark.parametrize("module", sorted({where for where, _ in LISTED if not where.startswith(NOT_EXECUTED)}))
 def test_the_test_of_a_command_reads_its_page(module: str) -> None:
     text = (CHECKOUT / module).read_text()
+    if "commands.listed()" in text:  # it takes them from there, whatever page they are on
+        return
     names = {name for where, name in LISTED if where == module}
     pages = {name: {each.page.rpartition("/")[2] for each in SHOWN if each.name == name} for name in names}
     assert not {name for name, where in pages.items() if not any(page in text for page in where)}

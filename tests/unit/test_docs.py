@@ -26,6 +26,7 @@ EXECUTED = {
     ("first-notebook.md", "python"): "tests/unit/test_docs.py",
     ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
     ("gitops.md", "yaml"): "tests/unit/gitops/test_health.py",
+    ("install.md", "bash"): "tests/e2e/test_install_page.py",
     ("install.md", "sh"): "tests/e2e/test_install_page.py",
     ("jupyterhub.md", "python"): "tests/unit/jupyterhub/test_page.py",
     ("jupyterhub.md", "yaml"): "tests/unit/jupyterhub/test_page.py",

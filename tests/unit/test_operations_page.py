@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from volatile_rse.api.conditions import REMEDIES, Actor, ConditionType, Reason
-from volatile_rse.api.volatilerseclass import Tenancy
+from volatile_rse.api.volatilerseclass import Site, Tenancy
 from volatile_rse.domain.rights import grants_of
 from volatile_rse.domain.status import STALLING
 from volatile_rse.domain.tenants import Namespace, faults_of_tenancy
@@ -79,3 +79,9 @@ def test_the_grant_of_a_hub_means_what_the_page_says() -> None:
         for labels in (label, {})
     }
     assert [case for case, granted in means.items() if granted] == [("jupyter-alice", True)]
+
+
+def test_the_site_that_redirects_to_plain_http_is_one_of_a_class() -> None:
+    (example,) = re.findall(r"```yaml\n(sites:\n.*?)```", PAGE, re.DOTALL)
+    (site,) = yaml.safe_load(example)["sites"]
+    assert Site.model_validate(site).plain_redirects

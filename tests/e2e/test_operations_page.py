@@ -1,0 +1,86 @@
+"""The single commands of docs/operations.md, docs/user.md, docs/reasons.md and others are taken by cluster and Rucio.
+
+Which they are is in tests/commands.txt, under the name of this module. Each is executed once for a session that runs,
+in the order in which they stand there, with the names of that session in place of those of the page.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from testbed import asking, cluster, grid, installation
+from testbed.layout import CLIENT, NODE
+from testbed.sessions import Session
+from tests import commands, pages
+from tests.e2e.flows import NANO, running
+
+pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.people]
+
+ME = "tests/e2e/test_operations_page.py"
+TEXTS = {each.name: each.text for page in commands.pages() for each in commands.shown(page)}
+OF_THE_CLUSTER = re.compile(
+    r"kubectl (?:-n volatile-rse-buffers |-n volatile-rse )?"
+    r"(?:taint|delete (?:node|pv|pvc|-f)|create (?:-f|secret|clusterrolebinding)|apply )"
+)
+"""What changes more than this session: the API server judges it all the same, and does not do it."""
+
+
+def prepared(text: str, names: dict[str, str]) -> str:
+    """Put the names of a session in place of those of a page; have the API server only judge what is of the cluster."""
+    for word, name in names.items():
+        # A word in capitals may be a part of another one.
+        pattern = rf"(?<![\w$-]){word}(?!\w)" if re.fullmatch("[A-Z]+", word) else re.escape(word)
+        text = re.sub(pattern, name.replace("\\", "\\\\"), text)
+    return f"{text.strip()} --dry-run=server" if OF_THE_CLUSTER.match(text.strip()) else text
+
+
+def names_for(session: Session, class_name: str) -> dict[str, str]:
+    record, rule = session.record()["spec"], asking.rules("user.alice", "nano_dimuon")[0]["id"]
+    pod = session.pods()[0].removeprefix("pod/")
+    user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    return {
+        "vrse NAME": f"vrse {session.name}", "vrse/NAME": f"vrse/{session.name}", "hello": session.name,
+        "volatilerse NAME -n NAMESPACE": f"volatilerse {session.name} -n {session.namespace}",
+        "session=NAME": f"session={session.name}", "label pod POD": f"label --overwrite pod {pod}",
+        "rucioconnection NAME": f"rucioconnection {installation.CONNECTION}",
+        "volatilerseclass NAME": f"volatilerseclass {class_name}", "vrseclass NAME": f"vrseclass {class_name}",
+        "vrseclass standard": f"vrseclass {class_name}",
+        "-n alice": f"-n {session.namespace}", "namespace alice": f"namespace {session.namespace}",
+        "namespace $NAMESPACE": f"namespace {session.namespace} --overwrite",
+        "-n NAMESPACE label pod -l KEY=VALUE": f"-n {session.namespace} label pod -l job-name={session.name}",
+        '"requestedBy":"alice"': f'"requestedBy":"{user}"', '"requestedBy":"admin"': f'"requestedBy":"{user}"',
+        "vrse-…": f"vrse-{record['recordId']}", "VRSE-…": record["rseName"], "<id>": record["recordId"],
+        "$ID": record["recordId"], "ksy7bgijk4": record["recordId"], "VRSE-KSY7BGIJK4": record["rseName"],
+        "NODE": NODE, "DID": NANO["did"], "SCOPE:*": "'user.alice:nano*'", "ACCOUNT": "alice", "EXPRESSION": "SITE-A",
+        "RSE": "SITE-A", "ID": rule,
+    }  # fmt: skip
+
+
+@pytest.mark.timeout(900)
+def test_each_of_them_is_taken(session: Session, tmp_path: Path) -> None:
+    running(session)
+    volume = cluster.kubectl(
+        "get", "pv", "-l", f"volatilerse.io/record={session.record()['spec']['recordId']}", "-o", "name"
+    )
+    names = {**names_for(session, session.class_name), "PV": volume.strip().removeprefix("persistentvolume/")}
+    login = f"--account root --auth-strategy userpass --user root --password {grid.grid().passwords['root']}"
+    programs = {"rucio": f"docker exec {CLIENT} /opt/client/bin/rucio {login}"}
+    for name in ("reading", "writing"):
+        (tmp_path / name).write_text("token")
+    there = f"kubectl config set-context --current --namespace={session.namespace}\n"
+    refused = {}
+    for name in (name for module, name in commands.listed() if module == ME):
+        text = (
+            prepared(TEXTS[name], names)
+            .replace("=reading", f"={tmp_path}/reading")
+            .replace("=writing", f"={tmp_path}/writing")
+        )
+        done = pages.tried(there + text, tmp_path, programs, 120)
+        if done.returncode != 0 and "previous terminated container" not in done.stderr:
+            refused[name] = f"{done.stdout[-500:]}{done.stderr[-1500:]}"
+    assert not refused
+    assert session.body() is None, "the last one deletes it"
+    session.wait_closed(240)
