@@ -31,6 +31,8 @@ seq 1 1000 > /tmp/one.txt
 xrdcp -s -f /tmp/one.txt $VRSE_ROOT_URL/$VRSE_OUTBOX/kept/$1/one.txt && echo written
 """
 
+KEEPS = "echo $X509_CERT_DIR $BEARER_TOKEN ${BEARER_TOKEN_FILE:-none} $VRSE_RSE"
+
 
 @pytest.fixture
 def injected(session: Session) -> Session:
@@ -120,10 +122,23 @@ def test_bare_pods_wait_and_then_read_and_write(injected: Session) -> None:
         container(image=sidecar.image(), command=["/bin/busybox", "test", "-s", "/run/vrse/token"]),
         session="run", uid=10962, restartPolicy="OnFailure",
     )  # fmt: skip
+    of_its_own = pod(
+        "keeps",
+        container(
+            image=sidecar.image(),
+            command=["/bin/busybox", "sh", "-ec", KEEPS],
+            envFrom=[{"configMapRef": {"name": "own"}}],
+        ),
+        session="run", uid=10960, restartPolicy="Never",
+        annotations={"volatilerse.io/keep-env": "X509_CERT_DIR,main/BEARER_TOKEN"},
+    )  # fmt: skip
+    own = {"X509_CERT_DIR": "/own", "BEARER_TOKEN": "mine", "VRSE_RSE": "overridden"}
+    metadata = {"name": "own", "namespace": session.namespace}
+    installation.apply([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": own}])
     stated = pod("run", container(image=image, command=script("job")), session="run", uid=10960)
-    for body in (bare, distroless):
+    for body in (bare, distroless, of_its_own):
         body["metadata"]["namespace"] = session.namespace
-    installation.apply([bare, distroless, job("run", stated, session)])
+    installation.apply([bare, distroless, of_its_own, job("run", stated, session)])
     wait_for("it is told", lambda: events(session, "bare"), 90)
     assert events(session, "bare")[0][0] == "UnknownVolatileRSE"
     waiting = read(session, "bare")
@@ -140,13 +155,16 @@ def test_bare_pods_wait_and_then_read_and_write(injected: Session) -> None:
     assert "schedulingGates" not in now["spec"]
     print(f"Usable to Running: {time.monotonic() - usable:.1f} s")  # noqa: T201 (a measurement)
     wait_for("the Job has succeeded", session.succeeded)
-    for name in ("bare", "distroless"):
+    for name in ("bare", "distroless", "keeps"):
         argv = ("-n", session.namespace, "wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}")
         cluster.kubectl(*argv, "--timeout=60s")
     assert cluster.kubectl("-n", session.namespace, "logs", "bare", "-c", "main").splitlines()[-1] == "written"
+    said = cluster.kubectl("-n", session.namespace, "logs", "keeps", "-c", "main")
+    assert said.split() == ["/own", "mine", "none", session.status()["rse"]]
     reasons = [reason for reason, _ in events(session, "bare")]
-    assert (reasons[0], reasons[-1]) == ("UnknownVolatileRSE", "BufferUsable")
-    assert "WaitingForBuffer" in reasons
+    assert reasons[-1] == "BufferUsable"
+    # Within one second they have no order.
+    assert set(reasons[:-1]) >= {"UnknownVolatileRSE", "WaitingForBuffer"}
     record = session.wait_closed()
     assert_kept(dataset, record, [3893, 3893])
     assert_nothing_left(record)

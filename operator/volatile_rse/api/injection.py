@@ -9,6 +9,8 @@ __all__ = [
     "FILES",
     "GATE",
     "INJECTION",
+    "KEEP_ENV",
+    "KEPT_PATTERN",
     "KEYS",
     "MOUNTS",
     "NAME_PATTERN",
@@ -32,6 +34,11 @@ GATE = "volatilerse.io/usable"
 """Scheduling gate of a pod whose buffer is not usable yet."""
 WAIT = "volatilerse.io/wait"
 """Annotation of a pod: ``false`` has it start at once, and what it gets appear when it is there."""
+KEEP_ENV = "volatilerse.io/keep-env"
+"""Annotation of a pod: variables that it has of its own where nobody can see them from outside, by ``envFrom`` or its
+image. ``NAME``, or ``CONTAINER/NAME`` for one container; ``*`` is every name."""
+KEPT_PATTERN = "[-A-Za-z0-9_*/]+"
+"""One of them; anything may stand between two."""
 OFFLOADED = "virtual-node.interlink/no-schedule"
 """Taint of virtual nodes, whose pods are jobs of a batch system. A pod that tolerates it means to run there, where no
 sidecars and no addresses of the cluster are: it is left as it is."""

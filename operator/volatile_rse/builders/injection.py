@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from volatile_rse.api.injection import (
     CONFIG,
     FILES,
     GATE,
+    KEEP_ENV,
+    KEPT_PATTERN,
     KEYS,
     MOUNTS,
     NAME_PATTERN,
@@ -33,7 +35,21 @@ from volatile_rse.builders.objects import session_name
 __all__ = ["inject", "is_offloaded", "session_of"]
 
 Object = Mapping[str, Any]
+_VARIABLES = (*KEYS, *FILES, TOKEN_ITSELF)
 _SMALL = {"cpu": "20m", "memory": "8Mi"}
+
+
+class _Pod(NamedTuple):
+    """What a pod says for all of its containers."""
+
+    given: str
+    """Name of the session's objects."""
+    stated: int | None
+    """Uid of containers that state none; None: that of their image."""
+    uid: int
+    """Of the sidecar."""
+    keeps: str
+    """Annotation."""
 
 
 def session_of(pod: Object) -> str | None:
@@ -69,13 +85,10 @@ def inject(pod: Object, image: str, *, usable: bool = False) -> dict[str, Any]:
     known = {volume["name"] for volume in spec.get("volumes") or ()}
     ours = [volume for volume in _volumes(session_name(name), optional=not waits) if volume["name"] not in known]
     spec["volumes"] = [*(spec.get("volumes") or ()), *ours]
-    pod_uid, uid = _uids(spec)
-    spec["containers"] = [_given(container, session_name(name), pod_uid, uid) for container in spec["containers"]]
-    inside = [
-        container if container["name"] == SIDECAR else _given(container, session_name(name), pod_uid, uid)
-        for container in inits
-    ]
-    spec["initContainers"] = inside if injected else [_sidecar(image, uid, waits=waits), *inside]
+    told = _Pod(session_name(name), *_uids(spec), (pod["metadata"].get("annotations") or {}).get(KEEP_ENV, ""))
+    spec["containers"] = [_given(container, told) for container in spec["containers"]]
+    inside = [container if container["name"] == SIDECAR else _given(container, told) for container in inits]
+    spec["initContainers"] = inside if injected else [_sidecar(image, told.uid, waits=waits), *inside]
     return {**pod, "spec": spec}
 
 
@@ -102,7 +115,7 @@ def _volumes(given: str, *, optional: bool) -> Iterator[dict[str, Any]]:
     yield {"name": RUN, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
 
 
-def _given(container: Object, given: str, pod_uid: int | None, uid: int) -> dict[str, Any]:
+def _given(container: Object, pod: _Pod) -> dict[str, Any]:
     """Add mounts and variables to a container, where it has none of its own."""
     mounts, env = list(container.get("volumeMounts") or ()), list(container.get("env") or ())
     names, paths = {mount["name"] for mount in mounts}, {mount["mountPath"] for mount in mounts}
@@ -111,16 +124,22 @@ def _given(container: Object, given: str, pod_uid: int | None, uid: int) -> dict
         for name, path in MOUNTS.items()
         if name not in names and path not in paths
     ]
-    own = {entry["name"] for entry in env}
+    own = {entry["name"] for entry in env} | _kept(container["name"], pod.keeps)
     stated = _stated(container)
     # Clients read a token's file only if it is their own; a variable that is no good wins over a file that is.
-    can_read = (pod_uid if stated is None else stated) == uid
+    can_read = (pod.stated if stated is None else stated) == pod.uid
     env += [
-        _variable(key, given)
-        for key in (*KEYS, *FILES, TOKEN_ITSELF)
+        _variable(key, pod.given)
+        for key in _VARIABLES
         if key not in own and (not key.startswith(TOKEN_ITSELF) or _gets(key, own, can_read=can_read))
     ]
     return {**container, "volumeMounts": mounts, "env": env}
+
+
+def _kept(container: str, said: str) -> set[str]:
+    """Name the variables that a container keeps of its own, where nobody can see them: these would win over them."""
+    names = {word.removeprefix(f"{container}/") for word in re.findall(KEPT_PATTERN, said)}
+    return {*names, *_VARIABLES} if "*" in names else names
 
 
 def _gets(key: str, own: set[str], *, can_read: bool) -> bool:

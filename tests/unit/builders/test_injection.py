@@ -13,12 +13,15 @@ import yaml
 from volatile_rse.api.injection import (
     FILES,
     GATE,
+    KEEP_ENV,
+    KEPT_PATTERN,
     KEYS,
     MOUNTS,
     NAME_PATTERN,
     OFFLOADED,
     PROGRAM,
     SIDECAR,
+    TOKEN_FILE,
     TOKEN_ITSELF,
 )
 from volatile_rse.api.volatilerse import SESSION_LABEL
@@ -59,6 +62,7 @@ def pod(
 
 OWN_MOUNTS = [{"name": "mine", "mountPath": "/etc/vrse"}, {"name": "scratch", "mountPath": "/run/vrse"}]
 OWN_VOLUMES = [{"name": "mine", "configMap": {"name": "dimuon-vrse"}}, {"name": "scratch", "emptyDir": {}}]
+OWN_FROM = [{"configMapRef": {"name": "mine"}}, {"secretRef": {"name": "other"}, "prefix": "BEARER_"}]
 CASES = [
     pod("bare"),
     pod("pod-uid", uid=10960),
@@ -75,6 +79,21 @@ CASES = [
     pod("own-env", container(env=[{"name": "X509_CERT_DIR", "value": "/own"}, {"name": "VRSE_OUTBOX", "value": "/o"}])),
     pod("own-token", container(env=[{"name": "BEARER_TOKEN", "value": "t"}], uid=10960), uid=10960),
     pod("own-file", container(env=[{"name": "BEARER_TOKEN_FILE", "value": "/t"}])),
+    pod(
+        "keeps",
+        container(envFrom=OWN_FROM),
+        container("other"),
+        initContainers=[container("first")],
+        annotations={KEEP_ENV: "X509_CERT_DIR, other/VRSE_OUTBOX,other/X,first/*"},
+    ),
+    pod(
+        "keeps-token", container(uid=10960), container("other"), annotations={KEEP_ENV: "main/BEARER_TOKEN"}, uid=10960
+    ),
+    pod("keeps-file", container(), container("other"), annotations={KEEP_ENV: "BEARER_TOKEN_FILE"}),
+    pod("keeps-all", container(), container("main-2"), annotations={KEEP_ENV: "*"}),
+    pod(
+        "keeps-odd", container(envFrom=OWN_FROM), annotations={KEEP_ENV: " ,;main/\n/,x509_cert_dir main/main/VRSE_RSE"}
+    ),
     pod("guaranteed", container(resources={"limits": {"cpu": "1", "memory": "1Gi"}})),
     pod("dotted", session="a.b-c"),
     pod("no-name", session="", uid=10960),
@@ -154,6 +173,33 @@ def test_what_a_pod_says_itself_stays() -> None:
     assert [each["name"] for each in injected("own-init")["initContainers"]] == [SIDECAR, "setup", "side"]
 
 
+_ALL = {*KEYS, *FILES, TOKEN_ITSELF}
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [
+        (
+            "keeps",
+            {
+                "main": {"X509_CERT_DIR", TOKEN_FILE},
+                "other": {"X509_CERT_DIR", "VRSE_OUTBOX", TOKEN_FILE},
+                "first": _ALL,
+            },
+        ),
+        ("keeps-token", {"main": {TOKEN_ITSELF, TOKEN_FILE}, "other": {TOKEN_ITSELF}}),
+        ("keeps-file", {"main": {TOKEN_ITSELF, TOKEN_FILE}, "other": {TOKEN_ITSELF, TOKEN_FILE}}),
+        ("keeps-all", {"main": _ALL, "main-2": _ALL}),
+        ("keeps-odd", {"main": {TOKEN_FILE}}),
+    ],
+)
+def test_a_container_keeps_what_its_pod_says_that_it_has_unseen(name: str, lacking: Mapping[str, set[str]]) -> None:
+    spec = injected(name)
+    containers = [*spec["initContainers"][1:], *spec["containers"]]
+    assert {each["name"]: _ALL - env(each).keys() for each in containers} == lacking
+    assert all({mount["name"] for mount in each["volumeMounts"]} == set(MOUNTS) for each in containers)
+
+
 @pytest.mark.parametrize(
     ("name", "options"), [("no-wait", {}), ("node", {}), ("bare", {"usable": True}), ("own-gate", {"usable": True})]
 )
@@ -174,7 +220,8 @@ def test_the_policy_has_the_same_names() -> None:
     """What it does with them is seen on the API server."""
     policy, *_ = yaml.safe_load_all(MANIFEST.read_text())
     text = " ".join(yaml.safe_dump(policy, width=100_000).replace("''", "'").split())
-    for said in (GATE, OFFLOADED, SIDECAR, IMAGE, NAME_PATTERN, *KEYS, *FILES.values(), *MOUNTS, *MOUNTS.values()):
+    names = (GATE, KEEP_ENV, KEPT_PATTERN, OFFLOADED, SIDECAR, IMAGE, NAME_PATTERN)
+    for said in (*names, *KEYS, *FILES.values(), *MOUNTS, *MOUNTS.values()):
         assert f"'{said}'" in text, said
     assert str(list(PROGRAM)) in text
     assert [session_of(BY_NAME[name]) for name in ("bare", "dotted", *sorted(NAMELESS))] == [
