@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import requests
 from testbed import buffer, clients, cluster, grid, holding, installation, scale, scale_table, trust
 from testbed.layout import CHECKOUT, CLIENT, NETWORK, RUCIO, SITES, STATE
 from testbed.progress import StepError
-from testbed.sessions import Session, wait_for
+from testbed.sessions import LABEL, Session, wait_for
 from volatile_rse.api.names import hash_path
 
 __all__ = ["main"]
@@ -85,22 +86,31 @@ def _path(name: str) -> str:
     return f"/store/{hash_path(_SCOPE, name)}"
 
 
+def _put(name: str, data: bytes) -> None:
+    facts = grid.grid()
+    headers = {"Authorization": f"Bearer {facts.tokens[grid.ALICE]}"}
+    answer = requests.put(_url(_path(name)), data=data, headers=headers, verify=facts.bundle, timeout=120)
+    answer.raise_for_status()
+
+
+def _file(name: str, data: bytes) -> dict[str, Any]:
+    """Say what Rucio is told of a file."""
+    return {"scope": _SCOPE, "name": name, "bytes": len(data), "adler32": f"{zlib.adler32(data):08x}"}
+
+
 def publish(sample: Sample) -> list[dict[str, Any]]:
     """Have the files at the site and in Rucio; give the entries of a manifest."""
     client, facts = grid.client("root"), grid.grid()
     known = list(client.list_dids(_SCOPE, [{"name": sample.dataset}], did_type="dataset"))
     there = {file["name"]: file for file in client.list_files(_SCOPE, sample.dataset)} if known else {}
-    session = requests.Session()
-    session.headers["Authorization"] = f"Bearer {facts.tokens[grid.ALICE]}"
     files = []
     for number in range(len(sample.sizes)):
         name = sample.name(number)
         if name not in there:
             data = sample.data(number)
-            answer = session.put(_url(_path(name)), data=data, verify=facts.bundle, timeout=120)
-            answer.raise_for_status()
-            there[name] = {"name": name, "bytes": len(data), "adler32": f"{zlib.adler32(data):08x}"}
-            files.append({"scope": _SCOPE, **there[name]})
+            _put(name, data)
+            there[name] = _file(name, data)
+            files.append(there[name])
     if not known:
         client.add_dataset(_SCOPE, sample.dataset)
     for begin in range(0, len(files), 500):
@@ -347,6 +357,91 @@ def _pod_seconds(name: str) -> float:
     return end - begin
 
 
+_MOUNTED_AFTER = range(0, 120, 20)
+"""Seconds after which pods begin to wait: the kubelet retries a mount ever later, and then every two minutes."""
+_GATED = 3
+
+
+def late(minutes: int = 10) -> Result:
+    """Have inputs come at a file a minute, as from a tape, and time pods that wait for them by gate and by mount."""
+    sample = Sample(f"bench.late.{uuid.uuid4().hex[:8]}", (_MIB,) * minutes)
+    files = [_file(sample.name(number), sample.data(number)) for number in range(minutes)]
+    client = grid.client("root")
+    client.add_dataset(_SCOPE, sample.dataset)
+    client.add_replicas(_SITE, files)
+    client.attach_dids(_SCOPE, sample.dataset, files)
+    with _tenant({"memory": {}}) as namespace:
+        installation.enable(namespace, injected=True)
+        session = Session(namespace, "late", namespace)
+        inputs = [{"name": "late", "did": f"{_SCOPE}:{sample.dataset}"}]
+        session.request(capacity="64Mi", minimumDurability="Pod", inputs=inputs)
+        wait_for("the buffer", lambda: session.status().get("rse"), 120)
+        began = time.monotonic()
+        plan: list[tuple[int, Callable[[], None]]] = []
+        plan += [(0, partial(_waiting, session, f"gate-{number}", by_label=True)) for number in range(_GATED)]
+        plan += [(second, partial(_waiting, session, f"mount-{second}")) for second in _MOUNTED_AFTER]
+        plan += [
+            (60 * number + 60, partial(_put, file["name"], sample.data(number))) for number, file in enumerate(files)
+        ]
+        for second, do in sorted(plan, key=lambda entry: entry[0]):
+            time.sleep(max(began + second - time.monotonic(), 0))
+            do()
+        wait_for("Usable", lambda: session.is_true("Usable"), 600, 0.1)
+        usable = time.monotonic()
+        running = _running_after(namespace, _GATED + len(_MOUNTED_AFTER))
+        cluster.kubectl("-n", namespace, "delete", "pods", "--all", "--wait=false")
+        session.delete()
+        session.wait_closed()
+    found: Result = {"minutes": (usable - began) / 60, "load": os.getloadavg()[2]}
+    for way in ("gate", "mount"):
+        seconds = [value for name, value in running.items() if name.startswith(way)]
+        found |= {f"{way}.count": len(seconds), f"{way}.p50": statistics.median(seconds)}
+        found |= {f"{way}.least": min(seconds), f"{way}.most": max(seconds)}
+    return found
+
+
+def _waiting(session: Session, name: str, *, by_label: bool = False) -> None:
+    """Make a pod that waits for its session: by its label, or by Secret and ConfigMap alone."""
+    objects = f"{session.name}-vrse"
+    volumes = [{"name": "config", "configMap": {"name": objects}}, {"name": "token", "secret": {"secretName": objects}}]
+    mounts = [{"name": "config", "mountPath": "/etc/vrse"}, {"name": "token", "mountPath": "/etc/vrse-secret"}]
+    container = {
+        "name": "main",
+        "image": clients.image(),
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sleep", "3600"],
+        "volumeMounts": [] if by_label else mounts,
+    }
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "securityContext": {"runAsUser": 10960},
+        "containers": [container],
+        "volumes": [] if by_label else volumes,
+    }
+    labels = {LABEL: session.name} if by_label else {}
+    metadata = {"name": name, "namespace": session.namespace, "labels": labels}
+    installation.apply([{"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}])
+    gates = cluster.kubectl("-n", session.namespace, "get", "pod", name, "-o", "jsonpath={.spec.schedulingGates}")
+    if by_label and not gates:
+        message = f"pod {name} has no gate: its namespace is not injected"
+        raise StepError(message)
+
+
+def _running_after(namespace: str, count: int) -> dict[str, float]:
+    """Give the seconds after which each pod runs, from now on."""
+    began, found = time.monotonic(), dict[str, float]()
+
+    def look() -> bool:
+        pods = json.loads(cluster.kubectl("-n", namespace, "get", "pods", "-o", "json"))["items"]
+        for pod in pods:
+            if pod["status"]["phase"] == "Running":
+                found.setdefault(pod["metadata"]["name"], time.monotonic() - began)
+        return len(found) == count
+
+    wait_for(f"{count} pods run", look, 240, 0.1)
+    return found
+
+
 def idle(minutes: float = 5) -> Result:
     """Count writes while one session is Ready and nothing happens; memory of the operator with 1, 10, 50 buffers."""
     found: Result = {"minutes": minutes}
@@ -440,7 +535,7 @@ def many() -> Result:
 
 PARTS: Mapping[str, Callable[[], Result]] = {
     "staging": staging, "huge": huge, "copies": copies, "fakes": fakes, "ready": ready, "outputs": outputs,
-    "idle": idle, "scale": many,
+    "late": late, "idle": idle, "scale": many,
 }  # fmt: skip
 
 
@@ -502,6 +597,11 @@ def _figures(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if one := known.get("outputs"):
         yield f"- The same for a session with {one['inputs']} input files, a Job and {one['files']} outputs:"
         yield f"  {one['writes']:.0f}."
+    if one := known.get("late"):
+        yield f"- From Usable to Running, of pods that waited for {one['minutes']:.0f} minutes while inputs came at a"
+        yield f"  file a minute: {_range(one, 'gate')} where the label holds them by a gate,"
+        yield f"  {_range(one, 'mount')}, made 20 s apart, where a mount of Secret and ConfigMap does,"
+        yield f"  which the kubelet retries ever later. Load {one['load']:.0f} in the last 15 minutes."
     if one := known.get("idle"):
         yield f"- The operator's API writes, its Lease aside, in {one['minutes']:.0f} idle minutes with one"
         yield f"  Ready buffer: {one['writes']} (aim: 0)."
@@ -513,6 +613,11 @@ def _figures(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"- On fakes, one thread: 200 VolatileRSEs at once are Ready after {one['200.seconds']:.1f} s, 50 after"
         yield f"  {one['50.seconds']:.1f} s; {each:.0f} KiB of memory for each,"
         yield f"  fakes included. The whole process with 50: {one['50.rss_mib']:.0f} MiB."
+
+
+def _range(one: Mapping[str, Any], way: str) -> str:
+    least, most = one[f"{way}.least"], one[f"{way}.most"]
+    return f"{one[f'{way}.p50']:.1f} s ({one[f'{way}.count']} pods, {least:.1f} to {most:.1f} s)"
 
 
 def table(known: Mapping[str, Mapping[str, Any]]) -> str:
