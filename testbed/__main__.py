@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 
-from testbed import baseimages, cluster, engine, holding, xrootd
+from testbed import baseimages, cluster, engine, golang, holding, xrootd
 from testbed.layout import LABEL, LOGS, STATE
 from testbed.progress import StepError
 
@@ -54,6 +54,7 @@ def prepare() -> None:
     engine.ensure()
     baseimages.ensure()
     xrootd.source()
+    golang.health()
 
 
 def refuse_while_unsafe() -> None:
@@ -147,7 +148,7 @@ def main() -> int:
     ending.add_argument("--discard", action="store_true", help="also while outputs are not safe")
     for parts in (beginning, showing, ending):
         parts.add_argument("--force", action="store_true", help="whatever others use it for, and outputs are not safe")
-    commands.add_parser("prepare", help="compile XRootD, if it has to be")
+    commands.add_parser("prepare", help="compile XRootD and the like, if it has to be")
     commands.add_parser("status")
     arguments = parser.parse_args()
     try:

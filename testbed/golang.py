@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import shutil
@@ -115,7 +116,12 @@ def _built(name: str, module: Path, flags: list[str], package: str = ".") -> Pat
     for source in sorted([*own, module / "go.mod", module / "go.sum"]):
         key.update(source.name.encode() + source.read_bytes())
     path = CACHE / "bin" / f"{name}-{key.hexdigest()[:16]}"
-    if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Tests that run beside each other wait for the one that compiles.
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return path
         with step(f"Compile {name}") as log:
             unfinished = path.with_suffix(".part")
             argv = ["build", "-trimpath", *flags, "-o", str(unfinished), package]
