@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import venv
 import zipfile
@@ -44,6 +45,31 @@ def test_it_is_written_in_python_3_9_and_imports_the_standard_library_alone(path
     assert others == PLUG_INS.get(path.name, set())
     plug_ins = {f"volatile_rse.session.{name.removesuffix('.py')}" for name in PLUG_INS}
     assert not found & plug_ins, "nothing imports a plug-in but its library"
+
+
+def vermin(path: Path) -> subprocess.CompletedProcess[str]:
+    """Look for what came into the language or the standard library after the oldest version."""
+    program = Path(sysconfig.get_path("scripts")) / "vermin"
+    argv = [str(program), "--no-config-file", "--quiet", "--target=3.9-", "--violations", "-vv", str(path)]
+    return subprocess.run(argv, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_it_calls_nothing_that_came_after_python_3_9(path: Path) -> None:
+    done = vermin(path)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        "from itertools import pairwise", "zip([1], [2], strict=True)", "import datetime; datetime.UTC",
+        "(5).bit_count()", "import tomllib", "match 1:\n    case _: pass",
+    ],
+)  # fmt: skip
+def test_what_came_after_python_3_9_is_noticed(newer: str, tmp_path: Path) -> None:
+    (tmp_path / "newer.py").write_text(f"from __future__ import annotations\n{newer}\n")
+    assert vermin(tmp_path / "newer.py").returncode == 1
 
 
 def test_the_wheel_holds_it_and_nothing_else_and_needs_nothing(wheel: Path) -> None:
@@ -98,7 +124,11 @@ def test_both_are_imported_from_two_folders(
 
 def python_3_9() -> str | None:
     """Find one that runs, wherever versions of Python are kept."""
-    kept = sorted((Path.home() / ".pyenv" / "versions").glob("3.9.*/bin/python3.9"))
+    home = Path.home()
+    kept = [
+        *sorted(home.glob(".pyenv/versions/3.9.*/bin/python3.9")),
+        *sorted(home.glob(".local/share/uv/python/cpython-3.9.*/bin/python3.9")),
+    ]
     for name in ("python3.9", *map(str, kept)):
         try:
             subprocess.run([name, "-c", ""], check=True, capture_output=True)
@@ -112,7 +142,9 @@ def test_the_oldest_python_itself_runs_it(
     wheel: Path, tmp_path: Path, objects: Objects, small_buffer: SmallBuffer
 ) -> None:
     if (python := python_3_9()) is None:
-        pytest.skip("no Python 3.9 on this machine: only its syntax is checked, above")
+        pytest.skip(
+            "no Python 3.9 on this machine (`uv python install 3.9`): what it calls is checked all the same, above"
+        )
     assert objects
     small_buffer.files[f"{OUTBOX}/a"] = b"12345"
     with zipfile.ZipFile(wheel) as archive:
@@ -121,8 +153,11 @@ def test_the_oldest_python_itself_runs_it(
         import sys
         sys.path.insert(0, {str(tmp_path / "packages")!r})
         {IMPORT}
+        import {", ".join(f"volatile_rse.session.{path.stem}" for path in SOURCES if path.name not in PLUG_INS)}
         s = vrse.current()
         s.publish("a")
+        with s.lease(hold="30m"):
+            pass
         print(s.files("dimuon"), s.outputs, s.fileset(), s.https_options(), s._repr_html_(), repr(s))
     """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
