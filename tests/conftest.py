@@ -28,7 +28,7 @@ GUESTS = (
         for name in (
             "admission", "agent", "agent_container", "batch", "buffer", "class_status", "cli", "containers", "dask",
             "doors", "entries", "foreign", "gitops", "images", "injection", "inputs", "ipv6", "jupyterhub", "losses",
-            "monitoring", "naming", "on_behalf_of", "outputs", "patterns", "samples", "session_flow",
+            "monitoring", "naming", "on_behalf_of", "outputs", "patterns", "pipx", "samples", "session_flow",
             "session_library", "sessions", "sites", "technologies", "tenants",
         )
     ),

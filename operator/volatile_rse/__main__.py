@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import logging
 import os
 import signal
@@ -36,14 +37,14 @@ from volatile_rse.api.rucioconnection import Budget
 from volatile_rse.api.text import visible
 from volatile_rse.domain.node_ports import DEFAULT_RANGE
 from volatile_rse.domain.settings import Settings
-from volatile_rse.domain.times import earlier
+from volatile_rse.domain.times import earlier, moment
 from volatile_rse.handlers.waiting import every_address, waiting
 from volatile_rse.handlers.watching import Logon, as_service_account, registry_of, settings_of
 from volatile_rse.ports.buffer import Buffer, Endpoints
 from volatile_rse.ports.catalogue import Catalogue
 from volatile_rse.ports.cluster import Cluster, Source
 from volatile_rse.ports.errors import PortError
-from volatile_rse.reconcile.accounting import FORMS, Form, moment, table, used
+from volatile_rse.reconcile.accounting import FORMS, Form, table, used
 from volatile_rse.reconcile.admission import answered
 from volatile_rse.reconcile.adoption import Adoption, adopt
 from volatile_rse.reconcile.authority import stored_authority
@@ -57,7 +58,7 @@ from volatile_rse.reconcile.world import Login, World
 from volatile_rse.telemetry.logs import configure
 from volatile_rse.telemetry.metrics import Metrics
 
-__all__ = ["Outside", "main", "operate"]
+__all__ = ["Outside", "command_line", "main", "operate"]
 
 _LIFETIME = timedelta(days=90)
 """Of the operator's client certificate; a process that lives longer gets the next one."""
@@ -87,10 +88,25 @@ class Outside:
 
 def main() -> int:
     """Run until asked to end, or carry out a command of an admin."""
+    arguments = command_line().parse_args()
+    if arguments.command == "accounting":
+        return _account(arguments.since, arguments.until, arguments.form)
+    if arguments.command == "adopt":
+        return _adopt(arguments.rse, arguments.instance, arguments.class_name)
+    if arguments.command == "uninstall":
+        return _uninstall(leave=arguments.leave)
+    if arguments.command == "webhook":
+        return _serve_webhook()
+    return _list_orphans(arguments.instance, arguments.form) if arguments.command == "orphans" else _run()
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Give what reads the command line; `vrse admin` runs these commands in the operator's pod."""
     parser = argparse.ArgumentParser("python3 -m volatile_rse", description="The operator; without a command, run it.")
     commands = parser.add_subparsers(dest="command")
     listing = commands.add_parser("orphans", help="list what has no record; changes nothing")
     listing.add_argument("--instance", help="the operator whose ledgers to list; default: this one")
+    listing.add_argument("--form", choices=("text", "json"), default="text")
     taking = commands.add_parser("adopt", help="take over RSEs whose cluster is lost, and bring them to their end")
     taking.add_argument("--instance", required=True, help="the operator that made them")
     taking.add_argument("--class", required=True, dest="class_name", help="VolatileRSEClass that names as theirs did")
@@ -102,16 +118,7 @@ def main() -> int:
     accounting.add_argument("--until", type=_time, help="a time, which is no part of the span; default: now")
     accounting.add_argument("--form", choices=FORMS, default="csv")
     commands.add_parser("webhook", help="give pods of sessions what they need, where the API server does not do it")
-    arguments = parser.parse_args()
-    if arguments.command == "accounting":
-        return _account(arguments.since, arguments.until, arguments.form)
-    if arguments.command == "adopt":
-        return _adopt(arguments.rse, arguments.instance, arguments.class_name)
-    if arguments.command == "uninstall":
-        return _uninstall(leave=arguments.leave)
-    if arguments.command == "webhook":
-        return _serve_webhook()
-    return _list_orphans(arguments.instance) if arguments.command == "orphans" else _run()
+    return parser
 
 
 def _adopt(rses: Sequence[str], instance: str, class_name: str) -> int:
@@ -165,7 +172,7 @@ def _serve_webhook() -> int:
     return 0
 
 
-def _list_orphans(instance: str | None) -> int:
+def _list_orphans(instance: str | None, form: str) -> int:
     cluster = KubernetesCluster.connect()
     settings = _settings(cluster)
     world = _world(cluster, settings, Metrics())
@@ -174,7 +181,11 @@ def _list_orphans(instance: str | None) -> int:
     except PortError as error:
         _say(sys.stderr, f"There is no list: {error.what}")
         return 1
-    _say(sys.stdout, *found.orphans)
+    if form == "json":
+        orphans = [{"record": orphan.record_id, "what": orphan.what} for orphan in found.orphans]
+        sys.stdout.write(json.dumps(orphans, indent=2) + "\n")
+    else:
+        _say(sys.stdout, *found.orphans)
     _say(sys.stderr, *(f"The list is not complete: {why}" for why in found.silent))
     return 1 if found.silent else 0
 

@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from testbed import asking, cluster, grid, installation, samples
+from testbed.layout import CHECKOUT, KUBECONFIG
 from testbed.sessions import Session, wait_for
 from volatile_rse.api.names import lfn_name
 
@@ -179,3 +181,10 @@ def states(rse: str, name: str) -> dict[str, str]:
     """Say what Rucio says of the replicas of each file of a DID on an RSE."""
     entries = grid.client("root").list_replicas([{"scope": "user.alice", "name": name}], all_states=True)
     return {entry["name"]: entry["states"][rse] for entry in entries if rse in entry["states"]}
+
+
+def vrse(*argv: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line of this clone, as an admin of the cluster."""
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "operator"), "KUBECONFIG": str(KUBECONFIG)}
+    argv = (sys.executable, "-m", "volatile_rse.cli", *argv)
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=200)

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid]
 
 USER = "analyst"
 ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+CURL = 'curl -sSf --cacert "$VRSE_CA_BUNDLE" -H "@$VRSE_SECRET/header"'
 PROGRAM = f"""#!{sys.executable}
 import os
 import socket
@@ -96,6 +97,20 @@ def create(session: Session, dataset: str, *more: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def assert_shell_reads(shell: Shell, printed: str, files: int) -> None:
+    """What `lease take` prints is all that a shell outside the cluster needs."""
+    address = shell.environment["NODE_ADDRESS"]
+    status = f'{CURL} --connect-to "::{address}:" "$VRSE_DAVS_URL$VRSE_STATUS"'
+    done = shell("sh", "-euc", f'{printed}{status}; cat "$VRSE_INPUTS"; echo $VRSE_ROOT_URL')
+    assert done.returncode == 0, done.stderr
+    told, end = json.JSONDecoder().raw_decode(done.stdout)
+    assert told["inputs"][0]["staged"] == files
+    *lines, public = done.stdout[end:].splitlines()
+    assert public.startswith(f"root://{NODE}:")
+    listed = [json.loads(line)["url"] for line in lines if line]
+    assert [url.startswith(f"{public}//store/") for url in listed] == [True] * files
+
+
 def test_a_session_is_created_watched_awaited_and_ended(session: Session, shell: Shell, tmp_path: Path) -> None:
     dataset = new_dataset()
     tried = shell(*create(session, dataset, "--dry-run"))
@@ -125,6 +140,7 @@ def test_a_session_is_created_watched_awaited_and_ended(session: Session, shell:
         taken = shell("vrse", "lease", "take", session.name, "--for", "10m", "--folder", str(tmp_path / "lease"))
         assert taken.returncode == 0, taken.stderr
         assert f"export BEARER_TOKEN_FILE={tmp_path}/lease/secret/token\n" in taken.stdout
+        assert_shell_reads(shell, taken.stdout, files)
         assert shell("vrse", "lease", "renew", session.name).returncode == 0
         wait_for("the lease is seen", lambda: session.is_true("SessionActive"))
         session.job(WRITE)

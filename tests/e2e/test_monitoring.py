@@ -18,6 +18,7 @@ import pytest
 from testbed import cluster, containers, installation, loading
 from testbed.layout import CHECKOUT
 from testbed.sessions import Session, wait_for
+from tests.e2e.flows import vrse
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid]
 
@@ -99,8 +100,10 @@ def asked(prometheus: str, expression: str) -> list[dict[str, Any]]:
 def accounted(namespace: str) -> dict[str, str]:
     """Ask for the table as the page says, of the month that includes now; give the row of a namespace."""
     page = (CHECKOUT / "docs" / "operations.md").read_text()
-    (command,) = re.findall(r"^    kubectl (.* accounting) --since \S+ --until \S+$", page, re.MULTILINE)
-    rows = csv.DictReader(io.StringIO(cluster.kubectl(*command.split())))
+    (command,) = re.findall(r"^    vrse (.* accounting) --since \S+ --until \S+$", page, re.MULTILINE)
+    done = vrse(*command.split())
+    assert done.returncode == 0, done.stderr
+    rows = csv.DictReader(io.StringIO(done.stdout))
     (row,) = (row for row in rows if row["namespace"] == namespace)
     return row
 

@@ -7,12 +7,13 @@ in the order in which they stand there, with the names of that session in place 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from testbed import asking, cluster, grid, installation
-from testbed.layout import CLIENT, NODE
+from testbed.layout import CHECKOUT, CLIENT, NODE
 from testbed.sessions import Session
 from tests import commands, pages
 from tests.e2e.flows import NANO, running
@@ -67,7 +68,10 @@ def test_each_of_them_is_taken(session: Session, tmp_path: Path) -> None:
     )
     names = {**names_for(session, session.class_name), "PV": volume.strip().removeprefix("persistentvolume/")}
     login = f"--account root --auth-strategy userpass --user root --password {grid.grid().passwords['root']}"
-    programs = {"rucio": f"docker exec {CLIENT} /opt/client/bin/rucio {login}"}
+    programs = {
+        "rucio": f"docker exec {CLIENT} /opt/client/bin/rucio {login}",
+        "vrse": f"env PYTHONPATH={CHECKOUT / 'operator'} {sys.executable} -m volatile_rse.cli",
+    }
     for name in ("reading", "writing"):
         (tmp_path / name).write_text("token")
     there = f"kubectl config set-context --current --namespace={session.namespace}\n"

@@ -22,7 +22,9 @@ SHOWN = {"text", "mermaid", "{include}", "{toctree}"}
 """Languages of blocks that nobody executes."""
 EXECUTED = {
     ("batch.md", "python"): "tests/unit/session/test_batch_page.py",
+    ("batch.md", "sh"): "tests/unit/cli/test_leases.py",
     ("cli.md", "console"): "tests/unit/cli/test_page.py",
+    ("cli.md", "sh"): "tests/e2e/test_pipx.py",
     ("first-notebook.md", "python"): "tests/unit/test_docs.py",
     ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
     ("gitops.md", "yaml"): "tests/unit/gitops/test_health.py",

@@ -18,6 +18,7 @@ from volatile_rse.api.conditions import Actor, ConditionType
 from volatile_rse.api.schema import parse_duration
 from volatile_rse.api.text import visible
 from volatile_rse.cli import asked, explaining, program
+from volatile_rse.cli.admin import admin
 from volatile_rse.cli.changing import add, extend, is_ended
 from volatile_rse.cli.doctor import doctor
 from volatile_rse.cli.errors import CommandError, Exit
@@ -389,5 +390,5 @@ def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
         sys.stdout.write(f"{found(vrse, {}, 'vrse', _COMPLETE).source()}\n")
 
 
-for _command in (add, doctor, extend, fetch, lease):
+for _command in (add, admin, doctor, extend, fetch, lease):
     vrse.add_command(_command)

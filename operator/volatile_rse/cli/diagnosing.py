@@ -16,6 +16,7 @@ from volatile_rse.api.crds import GROUP, KINDS, VERSION, Kind, crd
 from volatile_rse.api.injection import TENANT
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.cli.operators import Operator, operators_among
 from volatile_rse.cli.reach import Reached
 from volatile_rse.cli.server import Object, Server, Unreadable
 from volatile_rse.domain.naming import drain_name
@@ -51,15 +52,6 @@ class Check:
     def dump(self) -> dict[str, str]:
         """Give it as an object."""
         return {"what": self.what, "state": self.state, "message": self.said}
-
-
-@dataclass(frozen=True, slots=True)
-class _Operator:
-    """Where the operator works."""
-
-    namespace: str
-    name: str
-    buffers: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,37 +147,28 @@ def _below(node: Mapping[str, Any], path: str) -> Iterator[str]:
         yield from _below(items, path)
 
 
-def _operator(server: Server, namespace: str) -> Generator[Check, None, _Operator | None]:
+def _operator(server: Server, namespace: str) -> Generator[Check, None, Operator | None]:
     what = f"operator in {namespace}"
     found = server.look(f"/apis/apps/v1/namespaces/{namespace}/deployments", f"Deployments of namespace {namespace}")
     if isinstance(found, Unreadable):
         yield _unread(what, found)
         return None
-    bodies = [(body, env) for body in _items(found) if (env := _environment(body))]
-    if not bodies:
+    if not (operators := operators_among(_items(found), namespace)):
         action = "install it (docs/install.md), or name its namespace by --operator-namespace."
         yield _wrong(what, "There is none.", Actor.ADMIN, action)
         return None
-    body, env = bodies[0]
-    name, ready = body["metadata"]["name"], (body.get("status") or {}).get("readyReplicas") or 0
-    if not ready:
+    operator = operators[0]
+    name = operator.deployment
+    if not operator.ready:
         action = f"see `kubectl -n {namespace} describe pods` and `kubectl -n {namespace} logs deployment/{name}`."
         yield _wrong(what, f"Deployment {name} has no pod that is ready.", Actor.ADMIN, action)
     else:
         yield Check(what, "ok", f"Deployment {name} has a pod that is ready.")
-    operator = _Operator(namespace, env["VOLATILE_RSE_NAME"], env["VOLATILE_RSE_BUFFERS"])
     yield _lease(server, operator)
     return operator
 
 
-def _environment(body: Object) -> dict[str, str]:
-    """Give what an operator's Deployment is set up with; nothing if it is another one's."""
-    containers = ((body.get("spec") or {}).get("template") or {}).get("spec", {}).get("containers") or ()
-    found = {entry["name"]: str(entry.get("value")) for one in containers for entry in one.get("env") or ()}
-    return found if {"VOLATILE_RSE_NAME", "VOLATILE_RSE_BUFFERS"} <= found.keys() else {}
-
-
-def _lease(server: Server, operator: _Operator) -> Check:
+def _lease(server: Server, operator: Operator) -> Check:
     what = f"Lease {operator.namespace}/{operator.name}"
     found = server.look(f"/apis/coordination.k8s.io/v1/namespaces/{operator.namespace}/leases/{operator.name}", what)
     if isinstance(found, Unreadable):
@@ -266,7 +249,7 @@ def _class(body: Object) -> Iterator[Check]:
         )
 
 
-def _exposures(here: _Here, operator: _Operator, classes: list[Object]) -> Iterator[Check]:
+def _exposures(here: _Here, operator: Operator, classes: list[Object]) -> Iterator[Check]:
     path = f"/api/v1/namespaces/{operator.namespace}/configmaps/{AUTHORITY}"
     found = here.server.look(path, f"ConfigMap {operator.namespace}/{AUTHORITY}")
     if isinstance(found, Unreadable):
@@ -278,7 +261,7 @@ def _exposures(here: _Here, operator: _Operator, classes: list[Object]) -> Itera
         yield _exposure(here, operator, host, authority)
 
 
-def _exposure(here: _Here, operator: _Operator, host: str, authority: str) -> Check:
+def _exposure(here: _Here, operator: Operator, host: str, authority: str) -> Check:
     what, name = f"public host {host}, from here", drain_name(host)
     found = here.server.look(
         f"/api/v1/namespaces/{operator.buffers}/services/{name}", f"Service {operator.buffers}/{name}"

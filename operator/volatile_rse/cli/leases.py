@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -26,8 +26,12 @@ __all__ = ["lease"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LEASE_ID = program.Text("id", _ID.fullmatch, "is no id of a lease: letters, digits, '.', '_' and '-', at most 63")
-_URL, _FOLDER = "VRSE_PUBLIC_DAVS_URL", "VRSE_LEASE"
-_TOLD = ("VRSE_PUBLIC_ROOT_URL", _URL, _FOLDER, "VRSE_OUTBOX", "VRSE_RSE")
+_ROOT, _URL, _FOLDER = "VRSE_PUBLIC_ROOT_URL", "VRSE_PUBLIC_DAVS_URL", "VRSE_LEASE"
+_TOLD = (_ROOT, _URL, _FOLDER, "VRSE_OUTBOX", "VRSE_PUBLISH", "VRSE_STATUS", "VRSE_RSE")
+_INSIDE = "VRSE_ROOT_URL"
+"""The address in the cluster, which the list of inputs has."""
+_LIST, _LONG_LIST = "inputs.jsonl", "VRSE_INPUTS_URL"
+"""The list of inputs, and where it is on the buffer, however long."""
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 """The name of a file that a ConfigMap's key may have here."""
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
@@ -55,19 +59,28 @@ def lease() -> None:
 @click.option("--id", "id_", type=_LEASE_ID, default="lease", show_default=True, help="Name of the lease.")
 @click.option("--for", "span", type=program.DURATION, default="24h", show_default=True, help="How long, at most 7d.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Where token and addresses are put.")
+@click.option("-o", "--output", "form", type=click.Choice(["json", "yaml"]), help="An object with the environment.")
 @program.on_cluster
-def take(server: Server, name: str, id_: str, span: str, folder: Path | None) -> int:
+def take(  # noqa: PLR0913 (an option each)
+    server: Server, /, name: str, *, id_: str, span: str, folder: Path | None, form: str | None
+) -> int:
     """Take a lease, write token and addresses into a folder, and print what a job's environment needs.
 
-    eval "$(vrse lease take run --for 24h)" sets it in this shell. By default the folder is one of the home directory,
-    which batch jobs see.
+    eval "$(vrse lease take run --for 24h)" sets it in this shell: the public addresses as VRSE_ROOT_URL and
+    VRSE_DAVS_URL, the list of inputs with them (VRSE_INPUTS), the certificates to trust (VRSE_CA_BUNDLE,
+    X509_CERT_DIR), the token's file. By default the folder is one of the home directory, which batch jobs see.
     """
     session = _session(server, name)
     _put(session, id_, span)
     where = _folder(server, name) if folder is None else folder.absolute()
-    _write(where, session)
+    inputs = _inputs(session)
+    _write(where, session, inputs)
+    environment = dict(_environment(where, session, has_inputs=inputs is not None))
     program.say(sys.stderr, f"Lease {id_} holds {name} for {span}: `vrse lease release {name} --id {id_}` ends it.")
-    sys.stdout.write("".join(f"export {key}={shlex.quote(value)}\n" for key, value in _environment(where, session)))
+    if form is not None:
+        program.write({"lease": id_, "for": span, "folder": str(where), "environment": environment}, form)
+    else:
+        sys.stdout.write("".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items()))
     return Exit.DONE
 
 
@@ -89,7 +102,8 @@ def renew(server: Server, name: str, id_: str, span: str) -> int:
 @program.on_cluster
 def release(server: Server, name: str, id_: str) -> int:
     """End a lease: without another one and without a pod the session ends after its endGrace."""
-    status = _ask(_session(server, name), "DELETE", id_, None)
+    session = _session(server, name)
+    status, _ = _ask(session, "DELETE", _path(session, id_))
     said = "There is no lease" if status == _ABSENT else "Released is lease"
     program.say(sys.stdout, f"{said} {id_} of {name}.")
     return Exit.DONE
@@ -100,7 +114,7 @@ def _session(server: Server, name: str) -> _Session:
     server.get(name)
     config, secret = (_given(server, name, kind) for kind in ("ConfigMap", "Secret"))
     settings = {key: str(value) for key, value in (config.get("data") or {}).items()}
-    if missing := [key for key in (_URL, _FOLDER, "ca.crt") if not settings.get(key)]:
+    if missing := [key for key in (_ROOT, _URL, _FOLDER, _INSIDE, "ca.crt") if not settings.get(key)]:
         what = (
             f"ConfigMap {server.namespace}/{name}-vrse has no {missing[0]}: its session began before there were leases."
         )
@@ -128,16 +142,35 @@ def _given(server: Server, name: str, kind: str) -> Object:
     return found
 
 
+def _path(session: _Session, id_: str) -> str:
+    return f"{session.settings[_FOLDER]}/{quote(id_)}"
+
+
 def _put(session: _Session, id_: str, span: str) -> None:
-    status = _ask(session, "PUT", id_, span)
+    status, _ = _ask(session, "PUT", _path(session, id_), span)
     if status == _ABSENT:
         what = f"The buffer of {session.name} has no folder for leases."
         raise CommandError(what, Actor.USER, "hold it by a pod, or create another VolatileRSE.")
 
 
-def _ask(session: _Session, method: str, id_: str, body: str | None) -> int:
-    """Ask the buffer itself; give the status of its answer."""
-    url = f"{session.settings[_URL]}{session.settings[_FOLDER]}/{quote(id_)}"
+def _inputs(session: _Session) -> str | None:
+    """Give the list of inputs with the public address; None: the session has none."""
+    text = session.settings.get(_LIST)
+    if text is None:
+        if (url := session.settings.get(_LONG_LIST)) is None:
+            return None
+        path = url.partition("://")[2].partition("/")[2]
+        status, data = _ask(session, "GET", f"/{path.lstrip('/')}")
+        if status == _ABSENT:
+            what = f"The buffer of {session.name} has no list of inputs: it was staged anew, or its volume was lost."
+            raise CommandError(what, Actor.USER, f"see `vrse status {session.name}`, and repeat the command.")
+        text = data.decode(errors="replace")
+    return text.replace(f'"{session.settings[_INSIDE]}/', f'"{session.settings[_ROOT]}/')
+
+
+def _ask(session: _Session, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+    """Ask the buffer itself; give status and body of its answer."""
+    url = f"{session.settings[_URL]}{path}"
     try:
         context = create_urllib3_context()
         # Nobody else's authority counts for where a token goes.
@@ -150,12 +183,12 @@ def _ask(session: _Session, method: str, id_: str, body: str | None) -> int:
         action = "see that this machine reaches the buffer's public address. ADMIN: `vrse doctor` tries the way to it."
         raise CommandError(what, Actor.USER, action, Exit.UNANSWERED) from error
     if answer.status in _REFUSED:
-        what = f"The buffer of {session.name} refuses the lease: its session is over."
+        what = f"The buffer of {session.name} refuses {method} {path}: its session is over."
         raise CommandError(what, Actor.USER, "create another VolatileRSE.", Exit.NEVER)
     if answer.status not in _OK and answer.status != _ABSENT:
         what = f"{method} {url} gave {answer.status}."
         raise CommandError(what, Actor.USER, "repeat the command.", Exit.UNANSWERED)
-    return int(answer.status)
+    return int(answer.status), bytes(answer.data)
 
 
 def _folder(server: Server, name: str) -> Path:
@@ -163,7 +196,7 @@ def _folder(server: Server, name: str) -> Path:
     return Path(state) / "volatile-rse" / server.namespace / name
 
 
-def _write(where: Path, session: _Session) -> None:
+def _write(where: Path, session: _Session, inputs: str | None) -> None:
     """Write what the session was given as files, where nobody else reads the token."""
     try:
         for folder in (where, where / "secret", where / "config", where / "authorities"):
@@ -175,23 +208,35 @@ def _write(where: Path, session: _Session) -> None:
                 (where / "config" / key).write_text(text)
             if _HASHED.fullmatch(key):
                 (where / "authorities" / key).write_text(text)
-        new = where / "secret" / "token.new"
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(session.token)
-        new.replace(where / "secret" / "token")
+        _keep(where / "secret" / "token", session.token)
+        # For curl, which would show the token to whoever lists processes if it were told it in a word.
+        _keep(where / "secret" / "header", f"Authorization: Bearer {session.token}\n")
+        if inputs is not None:
+            _keep(where / _LIST, inputs)
     except OSError as error:
         what = f"The lease is taken, and its folder {where} cannot be written: {error}."
         raise CommandError(what, Actor.USER, "name another folder (--folder).") from error
 
 
-def _environment(where: Path, session: _Session) -> list[tuple[str, str]]:
-    found = [
-        ("BEARER_TOKEN_FILE", str(where / "secret" / "token")),
-        ("X509_CERT_DIR", str(where / "authorities")),
-        ("VRSE_SECRET", str(where / "secret")),
-        ("VRSE_CONFIG", str(where / "config")),
-        ("VRSE_ADDRESS", "public"),
-    ]
-    return found + [(key, session.settings[key]) for key in _TOLD if key in session.settings]
+def _keep(path: Path, text: str) -> None:
+    """Write a file that others of this machine do not read: jobs that read it meanwhile have the old one or the new."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def _environment(where: Path, session: _Session, *, has_inputs: bool) -> Iterator[tuple[str, str]]:
+    yield "BEARER_TOKEN_FILE", str(where / "secret" / "token")
+    yield "X509_CERT_DIR", str(where / "authorities")
+    yield "VRSE_CA_BUNDLE", str(where / "config" / "ca.crt")
+    yield "VRSE_SECRET", str(where / "secret")
+    yield "VRSE_CONFIG", str(where / "config")
+    yield "VRSE_ADDRESS", "public"
+    yield "VRSE_ROOT_URL", session.settings[_ROOT]
+    yield "VRSE_DAVS_URL", session.settings[_URL]
+    if has_inputs:
+        yield "VRSE_INPUTS", str(where / _LIST)
+    yield from ((key, session.settings[key]) for key in _TOLD if key in session.settings)

@@ -19,13 +19,16 @@ from volatile_rse.api.text import visible
 from volatile_rse.cli.errors import CommandError
 from volatile_rse.cli.kubeconfig import place_of
 from volatile_rse.cli.server import Object, Server
+from volatile_rse.domain.times import moment
 
 __all__ = [
     "DURATION",
     "NAME",
     "QUANTITY",
+    "TIME",
     "VRSE_NAME",
     "Text",
+    "at_operator",
     "now",
     "on_cluster",
     "print_object",
@@ -68,6 +71,7 @@ _NAMESPACE_NAME = Text(
     "name", _NAMESPACE.fullmatch, "is no name of a namespace: at most 63 lower case letters, digits and '-'"
 )
 DURATION = Text("duration", parse_duration, "is not a duration such as 90s, 10m, 8h or 30d")
+TIME = Text("time", moment, "is no time such as 2026-12-01 or 2026-12-01T08:00:00Z")
 QUANTITY = Text("quantity", parse_quantity, "is not a number of bytes such as 20Gi or 500M")
 
 
@@ -81,6 +85,25 @@ def on_cluster(command: Callable[Concatenate[Server, P], R]) -> Callable[P, R]:
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         kubeconfig, context, namespace = (kwargs.pop(key) for key in ("kubeconfig", "context", "namespace"))
         return command(Server(place_of(_text(kubeconfig), _text(context), _text(namespace))), *args, **kwargs)
+
+    return called
+
+
+def at_operator(command: Callable[Concatenate[Server, str | None, P], R]) -> Callable[P, R]:
+    """Give a command the API server, and the namespace in which the operator runs, if it is named."""
+
+    @click.option(
+        "--operator-namespace",
+        "where",
+        type=_NAMESPACE_NAME,
+        help="Where the operator runs; default: it is looked for.",
+    )
+    @click.option("--context", help="Context of the kubeconfig; default: the current one.")
+    @click.option("--kubeconfig", help="File that says where the cluster is; default: as for kubectl.")
+    @functools.wraps(command)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        kubeconfig, context, where = (_text(kwargs.pop(key)) for key in ("kubeconfig", "context", "where"))
+        return command(Server(place_of(kubeconfig, context, None)), where, *args, **kwargs)
 
     return called
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
+from kubernetes.stream.ws_client import ERROR_CHANNEL, STDERR_CHANNEL, STDOUT_CHANNEL, WSClient, get_websocket_url
 from urllib3.exceptions import HTTPError
+from websocket import WebSocketBadStatusException, WebSocketException
 
 from volatile_rse.api.conditions import Actor
 from volatile_rse.api.crds import GROUP, VERSION
 from volatile_rse.cli.errors import CommandError, Exit
 from volatile_rse.cli.kubeconfig import Place
 
-__all__ = ["FIELD_MANAGER", "Object", "Server", "Unreadable"]
+__all__ = ["FIELD_MANAGER", "Object", "Server", "Unreadable", "Written"]
 
 Object = Mapping[str, Any]
+Written = Callable[[bytes], object]
+"""Takes what a program writes, as it comes."""
 
 FIELD_MANAGER = "vrse"
 _CONNECT, _READ = 10, 30
@@ -42,6 +46,10 @@ _FORMS = (dict, list)
 _CHUNK = 1 << 16
 _SHOWN = 512
 """Characters of an answer that is none of Kubernetes."""
+_EDIT = "bind the ClusterRole edit (or view, to look only) to this user in the namespace."
+"""What lets a user do what most commands do."""
+_LOOK = 1.0
+"""Seconds that a program may write nothing until it is looked whether the connection to it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,72 @@ class Server:
             return None
         raise self._error(answer, "read", what)
 
+    def make(self, path: str, body: Object, what: str, *, right: str) -> Object:
+        """Create whatever a path is for.
+
+        Parameters
+        ----------
+        right
+            What lets a user do so: what an admin must do where it is refused.
+        """
+        return self._accepted(self._call("POST", path, body=body), "create", what, right).body
+
+    def drop(self, path: str) -> None:
+        """Delete what a path names; fine if it is gone, or cannot go now."""
+        self._call("DELETE", path)
+
+    def log(self, path: str, what: str, *, right: str) -> bytes:
+        """Read what a container has written."""
+        with self._answering():
+            request = self._request("GET", f"{path}/log")
+            response: Any = self._client.call_api(*request, _request_timeout=(_CONNECT, _READ))
+            data = bytes(response.read())
+        if response.status not in _OK:
+            raise self._error(_answer(response.status, data), "read", what, right)
+        return data
+
+    def execute(
+        self, path: str, argv: Sequence[str], what: str, streams: tuple[Written, Written], *, right: str
+    ) -> int:
+        """Run a program in a container that runs, and hand over what it writes; give its exit code.
+
+        Parameters
+        ----------
+        path
+            Of the pod, with a query that names the container.
+        streams
+            Of what it writes, and of its errors.
+        """
+        path, _, container = path.partition("?")
+        query = [
+            ("container", container),
+            ("stdout", "true"),
+            ("stderr", "true"),
+            *(("command", word) for word in argv),
+        ]
+        _, url, headers, *_ = self._request("GET", f"{path}/exec")
+        client = self._connected(f"{url}?{urlencode(query)}", headers, what, right)
+        # A connection that breaks has no word about the end, which is told then.
+        with suppress(WebSocketException, OSError):
+            while client.is_open():
+                client.update(timeout=_LOOK)
+                _hand_over(client, streams)
+        client.close()
+        # What came at last.
+        _hand_over(client, streams)
+        return _exit_code(client.read_channel(ERROR_CHANNEL), what)
+
+    def _connected(self, url: str, headers: Mapping[str, str], what: str, right: str) -> Any:  # noqa: ANN401 (untyped)
+        with self._answering():
+            try:
+                address = get_websocket_url(url)  # type: ignore[no-untyped-call]
+                return WSClient(self._client.configuration, address, headers, False, binary=True)  # type: ignore[no-untyped-call]
+            except WebSocketBadStatusException as error:
+                answer = _answer(error.status_code, error.resp_body or b"")
+                raise self._error(answer, "run", what, right) from error
+            except WebSocketException as error:
+                raise OSError(str(error)) from error
+
     def watch(self, name: str, until: float | None = None) -> Iterator[Object | None]:
         """Give a VolatileRSE as it is, and again whenever it has changed; None once it is gone.
 
@@ -278,12 +352,12 @@ class Server:
             action = "see that this machine reaches it, and that the kubeconfig names it (kubectl cluster-info)."
             raise CommandError(what, Actor.USER, action, Exit.UNANSWERED) from error
 
-    def _accepted(self, answer: _Answer, verb: str, what: str) -> _Answer:
+    def _accepted(self, answer: _Answer, verb: str, what: str, right: str = _EDIT) -> _Answer:
         if answer.status in _OK and isinstance(answer.body.get("items" if verb == "list" else "metadata"), _FORMS):
             return answer
-        raise self._error(answer, verb, what)
+        raise self._error(answer, verb, what, right)
 
-    def _error(self, answer: _Answer, verb: str, what: str) -> CommandError:
+    def _error(self, answer: _Answer, verb: str, what: str, right: str = _EDIT) -> CommandError:
         said = answer.message.rstrip(".")
         if answer.status in {429, *range(500, 600)}:
             told = f"The API server {self._host} cannot {verb} {what} now: {answer.status} {said}."
@@ -299,9 +373,7 @@ class Server:
                 told = f"The API server {self._host} does not know you: {said}."
                 return CommandError(told, Actor.USER, "log in again, as for kubectl (kubectl auth whoami).")
             case 403, "Forbidden" if " cannot " in said:
-                told = f"You may not {verb} {what}: {said}."
-                action = "bind the ClusterRole edit (or view, to look only) to this user in the namespace."
-                return CommandError(told, Actor.ADMIN, action)
+                return CommandError(f"You may not {verb} {what}: {said}.", Actor.ADMIN, right)
             case 409, "AlreadyExists":
                 told = f"{what} exists already."
                 return CommandError(told, Actor.USER, "choose another name, or delete it once its session is over.")
@@ -326,6 +398,28 @@ class Server:
 
 def _part(name: str) -> str:
     return quote(name, safe="")
+
+
+def _hand_over(client: Any, streams: tuple[Written, Written]) -> None:  # noqa: ANN401 (untyped)
+    for channel, write in zip((STDOUT_CHANNEL, STDERR_CHANNEL), streams, strict=True):
+        if data := client.read_channel(channel):
+            write(data)
+
+
+def _exit_code(data: bytes, what: str) -> int:
+    """Read what Kubernetes says of the end of a program."""
+    said = _answer(0, data)
+    if said.body.get("status") == "Success":
+        return 0
+    causes = said.about.get("causes")
+    for cause in causes if isinstance(causes, list) else ():
+        if cause.get("reason") == "ExitCode" and str(cause.get("message")).isdecimal():
+            return int(cause["message"])
+    if said.body:
+        told = f"{what} did not run: {str(said.body.get('message')).rstrip('.')}."
+        raise CommandError(told, Actor.ADMIN, "see the pod (kubectl describe), and repeat the command.")
+    told = f"The connection to {what} ended too early: whether it has done its work nobody knows."
+    raise CommandError(told, Actor.ADMIN, "repeat the command.", Exit.UNANSWERED)
 
 
 def _answer(status: int, data: bytes) -> _Answer:

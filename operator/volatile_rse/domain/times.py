@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["FAR", "earlier", "is_time", "later", "stamp", "when"]
+__all__ = ["FAR", "earlier", "is_time", "later", "moment", "stamp", "when"]
 
 FAR = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
@@ -48,6 +48,22 @@ def when(text: str | None) -> datetime | None:
         return None
     time = datetime.fromisoformat(text)
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def moment(text: str) -> datetime:
+    """Read a time as people type it, in UTC where they say no other.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        message = f"{text!r} is no time such as 2026-12-01 or 2026-12-01T08:00:00Z"
+        raise ValueError(message) from error
 
 
 def is_time(value: object) -> bool:

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from volatile_rse.domain.accounting import Used, used_between
@@ -16,26 +16,10 @@ from volatile_rse.ports.cluster import Cluster
 from volatile_rse.ports.errors import RefusedError
 from volatile_rse.reconcile.reading import read_record
 
-__all__ = ["FORMS", "Form", "moment", "table", "used"]
+__all__ = ["FORMS", "Form", "table", "used"]
 
 Form = Literal["csv", "json"]
 FORMS: tuple[Form, ...] = ("csv", "json")
-
-
-def moment(text: str) -> datetime:
-    """Read a time as people type it, in UTC where they say no other.
-
-    Raises
-    ------
-    ValueError
-        It is none.
-    """
-    try:
-        time = datetime.fromisoformat(text)
-        return time.astimezone(UTC) if time.tzinfo is not None else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        message = f"{text!r} is no time such as 2026-12-01 or 2026-12-01T08:00:00Z"
-        raise ValueError(message) from error
 
 
 def used(cluster: Cluster, now: datetime, since: datetime, until: datetime) -> tuple[list[Used], list[str]]:

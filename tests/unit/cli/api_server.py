@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import select
 import socket
@@ -13,7 +15,7 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 import yaml
 from pydantic import ValidationError
@@ -38,8 +40,12 @@ _KINDS = {
     "secrets": "Secret",
     "configmaps": "ConfigMap",
 }
+_STATUS = 3
+"""Channel on which the end of a program is told."""
 Body = dict[str, Any]
 Answer = tuple[int, Body | bytes]
+Execute = Callable[[list[str]], tuple[bytes, bytes, bytes]]
+"""Program -> what it writes, its errors, and what Kubernetes says of its end."""
 
 
 def refusal(status: int, reason: str, message: str, **details: str) -> Answer:
@@ -51,9 +57,12 @@ def installation() -> dict[str, Body]:
     """Give what an installed operator has: kinds, a Deployment, a Lease, an authority, a namespace that is enabled."""
     settings = {"VOLATILE_RSE_NAME": "volatile-rse", "VOLATILE_RSE_BUFFERS": "bufs"}
     environment = [{"name": name, "value": value} for name, value in settings.items()]
+    container = {"name": "operator", "image": "operator:1", "env": environment, "livenessProbe": {}}
+    selector = {"app.kubernetes.io/name": "volatile-rse"}
+    template = {"metadata": {"labels": selector}, "spec": {"serviceAccountName": "op", "containers": [container]}}
     deployment = {
-        "metadata": {"name": "volatile-rse"},
-        "spec": {"template": {"spec": {"containers": [{"env": environment}]}}},
+        "metadata": {"name": "volatile-rse", "namespace": "volatile-rse"},
+        "spec": {"selector": {"matchLabels": selector}, "template": template},
         "status": {"readyReplicas": 1},
     }
     lease = {"holderIdentity": "pod-1", "renewTime": "2030-01-01T00:00:00.000000Z", "leaseDurationSeconds": 15}
@@ -61,12 +70,27 @@ def installation() -> dict[str, Body]:
     kinds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     return {
         "/version": {"gitVersion": "v1.34.4"},
+        "/apis/apps/v1/deployments": {"items": [deployment]},
         "/apis/apps/v1/namespaces/volatile-rse/deployments": {"items": [deployment]},
+        "/api/v1/namespaces/volatile-rse/pods": {"items": [operator_pod("pod-1")]},
         "/apis/coordination.k8s.io/v1/namespaces/volatile-rse/leases/volatile-rse": {"spec": lease},
         "/api/v1/namespaces/volatile-rse/configmaps/volatile-rse-ca": {"data": {"ca.crt": "PEM"}},
         of: {"items": [{"roleRef": {"name": "volatile-rse-sessions"}}]},
         **{f"{kinds}/{crd(kind)['metadata']['name']}": crd(kind) for kind in KINDS},
     }
+
+
+def operator_pod(name: str, state: str = "running", *, ready: bool = True) -> Body:
+    """Give a pod of the operator."""
+    status = {"name": "operator", "ready": ready, "state": {state: {}}}
+    return {"metadata": {"name": name}, "status": {"containerStatuses": [status]}}
+
+
+def exited(code: int) -> bytes:
+    """Give what Kubernetes says of the end of a program."""
+    cause = {"reason": "ExitCode", "message": str(code)}
+    failed = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
+    return json.dumps(failed if code else {"metadata": {}, "status": "Success"}).encode()
 
 
 def begin(small: Small) -> None:
@@ -108,6 +132,8 @@ class ApiServer:
         """Path -> an object that is not of the world."""
         self.meanwhile: Callable[[], object] = lambda: None
         """What else happens at each step of a watch."""
+        self.execute: Execute = lambda _argv: (b"", b"", exited(0))
+        """What a program in a pod does."""
         # Its pods get by a label what their session has.
         small.cluster.merge(Ref("Namespace", None, "alice"), {"metadata": {"labels": {TENANT: "true"}}})
         outer = self
@@ -160,6 +186,9 @@ class ApiServer:
         if canned is None and query.get("watch"):
             self._watch(request, query)
             return
+        if canned is None and request.headers.get("Upgrade") == "websocket":
+            self._run(request, parse_qs(parts.query)["command"])
+            return
         status, told = canned or self._answer(request.command, [unquote(p) for p in parts.path.split("/")], query, body)
         data = told if isinstance(told, bytes) else json.dumps(told).encode()
         request.send_response_only(status)
@@ -201,6 +230,25 @@ class ApiServer:
             return 201, whole
         made = self.small.cluster.create(whole)
         return (201, dict(made)) if made else refusal(409, "AlreadyExists", "exists", name=body["metadata"]["name"])
+
+    def _run(self, request: BaseHTTPRequestHandler, argv: list[str]) -> None:
+        """Run a program in a pod: a frame for each thing that it says, by the protocol of the API server."""
+        key = request.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        request.send_response(101)
+        request.send_header("Upgrade", "websocket")
+        request.send_header("Connection", "Upgrade")
+        request.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())  # noqa: S324 (so the protocol says)
+        request.send_header("Sec-WebSocket-Protocol", "v5.channel.k8s.io")
+        request.end_headers()
+        request.close_connection = True
+        for channel, data in enumerate(self.execute(argv), 1):
+            # Never more than a part of a line at once.
+            for at in range(0, len(data), 100):
+                part = bytes([channel]) + data[at : at + 100]
+                request.wfile.write(bytes([0x82, len(part)]) + part)
+            if not data and channel == _STATUS:
+                return
+        request.wfile.write(bytes([0x88, 2, 3, 0xE8]))
 
     def _watch(self, request: BaseHTTPRequestHandler, query: Mapping[str, str]) -> None:
         ref = Ref("VolatileRSE", "alice", query["fieldSelector"].removeprefix("metadata.name="))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import re
 import shlex
 import ssl
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import fences
+from tests.unit.cli.api_server import ApiServer
 from tests.unit.cli.conftest import Vrse
 from tests.unit.reconcile.small_world import Small
 from volatile_rse.adapters.authority import LocalAuthority
@@ -21,6 +28,9 @@ from volatile_rse.ports.cluster import Ref
 
 CONFIG, SECRET = Ref("ConfigMap", "alice", "run-vrse"), Ref("Secret", "alice", "run-vrse")
 LEASE = "/lease/uid"
+PUBLIC = "root://localhost:1094"
+OPERATOR = Path(__file__).resolve().parents[3] / "operator"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "slurm"
 
 
 class Door:
@@ -30,6 +40,8 @@ class Door:
         self.asked: list[tuple[str, str, str, str]] = []
         """Method, path, token and body."""
         self.status = 201
+        self.files: dict[str, bytes] = {}
+        """What it has to read."""
         authority = LocalAuthority(*LocalAuthority.create())
         self.authority = authority.bundle()
         pair = authority.server(["localhost"], timedelta(days=5))
@@ -42,11 +54,13 @@ class Door:
                 length = int(self.headers.get("Content-Length") or 0)
                 token = str(self.headers.get("Authorization"))
                 outer.asked.append((self.command, self.path, token, self.rfile.read(length).decode()))
-                self.send_response(outer.status)
-                self.send_header("Content-Length", "0")
+                data = outer.files.get(self.path) if self.command == "GET" else b""
+                self.send_response(outer.status if data is not None else 404)
+                self.send_header("Content-Length", str(len(data or b"")))
                 self.end_headers()
+                self.wfile.write(data or b"")
 
-            do_PUT = do_DELETE = answer  # noqa: N815 (as its base has it)
+            do_GET = do_PUT = do_DELETE = answer  # noqa: N815 (as its base has it)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -67,7 +81,7 @@ def door(tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch) -> Itera
     small.begin()
     data = {
         "VRSE_PUBLIC_DAVS_URL": made.url,
-        "VRSE_PUBLIC_ROOT_URL": "root://localhost:1094",
+        "VRSE_PUBLIC_ROOT_URL": PUBLIC,
         "VRSE_LEASE": LEASE,
         "ca.crt": made.authority,
         "0123abcd.0": made.authority,
@@ -105,9 +119,99 @@ def test_a_lease_is_taken_and_a_job_told_what_it_needs(door: Door, small: Small,
     assert stat.S_IMODE(where.stat().st_mode) == 0o700
     assert [path.name for path in Path(environment["X509_CERT_DIR"]).iterdir()] == ["0123abcd.0"]
     assert (Path(environment["VRSE_CONFIG"]) / "VRSE_LEASE").read_text() == LEASE
+    assert (environment["VRSE_ROOT_URL"], environment["VRSE_DAVS_URL"]) == (PUBLIC, door.url)
+    assert Path(environment["VRSE_CA_BUNDLE"]).read_text() == door.authority
+    urls = [json.loads(line)["url"] for line in Path(environment["VRSE_INPUTS"]).read_text().splitlines()]
+    assert [url.startswith(f"{PUBLIC}//store/") for url in urls] == [True, True]
     assert token not in done.out + done.err
     # Once more, over what is there.
     assert vrse("lease", "take", "run", "--folder", str(where)).code == 0
+
+
+def test_it_is_an_object_for_programs(door: Door, vrse: Vrse, tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine"
+    plain = vrse("lease", "take", "run", "--folder", str(folder))
+    told = json.loads(vrse("lease", "take", "run", "--folder", str(folder), "--for", "90m", "-o", "json").out)
+    assert told == {"lease": "lease", "for": "90m", "folder": str(folder), "environment": exported(plain.out)}
+    assert told["environment"]["VRSE_DAVS_URL"] == door.url
+
+
+def test_a_shell_has_what_is_printed(door: Door, vrse: Vrse, tmp_path: Path) -> None:
+    """Whatever the folder is called."""
+    printed = vrse("lease", "take", "run", "--folder", str(tmp_path / 'it\'s "$HOME" `x`')).out
+    shell = ["sh", "-euc", f'{printed}cat "$VRSE_CA_BUNDLE" "$VRSE_SECRET/header" "$BEARER_TOKEN_FILE"; env']
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(door.authority)
+    header, token = re.findall(r"^(?:Authorization: Bearer )?(ey\S+)$", done.stdout, re.MULTILINE)[:1] * 2
+    assert header == token
+    assert f"VRSE_DAVS_URL={door.url}\n" in done.stdout
+
+
+def test_a_very_long_list_is_read_from_the_buffer(door: Door, small: Small, vrse: Vrse) -> None:
+    inside = (small.cluster.get(CONFIG) or {})["data"]["VRSE_ROOT_URL"]
+    listing = {"inputs.jsonl": None, "VRSE_INPUTS_URL": f"{inside}//store/user/.inputs-x.jsonl"}
+    small.cluster.merge(CONFIG, {"data": listing})
+    missing = vrse("lease", "take", "run")
+    assert (missing.code, missing.out) == (1, "")
+    assert "has no list of inputs" in missing.err
+    door.files["/store/user/.inputs-x.jsonl"] = f'{{"url": "{inside}//store/a"}}\n'.encode()
+    environment = exported(vrse("lease", "take", "run").out)
+    assert Path(environment["VRSE_INPUTS"]).read_text() == f'{{"url": "{PUBLIC}//store/a"}}\n'
+    small.cluster.merge(CONFIG, {"data": {"VRSE_INPUTS_URL": None}})
+    assert "VRSE_INPUTS" not in exported(vrse("lease", "take", "run").out)
+
+
+def test_the_example_for_slurm_reads_the_folder_alike(door: Door, vrse: Vrse, tmp_path: Path) -> None:
+    """It was made for what kubectl alone can fetch; both give a job the same."""
+    folder = tmp_path / "batch"
+    printed = exported(vrse("lease", "take", "run", "--folder", str(folder)).out)
+    shell = ["sh", "-euc", f"folder={folder}; . {EXAMPLE}/environment.sh; env"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith(("VRSE_", "BEARER_")))
+    assert said == {key: printed[key] for key in said}
+    assert {"VRSE_ROOT_URL", "VRSE_DAVS_URL", "VRSE_CA_BUNDLE", "VRSE_INPUTS"} <= said.keys()
+    assert said["VRSE_DAVS_URL"] == door.url
+
+
+DOCS = EXAMPLE.parents[1] / "docs"
+PAGE = fences((DOCS / "batch.md").read_text(), "sh")
+(AT_ONCE,) = set(re.findall(r"`(eval [^`]*lease take[^`]*)`", (DOCS / "cli.md").read_text()))
+
+
+def test_the_page_of_batch_works_as_it_is_read(door: Door, server: ApiServer, tmp_path: Path) -> None:
+    at_once, for_slurm = (
+        block.replace("dimuon-batch -", "run -").replace("release dimuon-batch", "release run") for block in PAGE
+    )
+    door.files["/store/.session/status.json"] = b"how it stands\n"
+    server.small.cluster.merge(CONFIG, {"data": {"VRSE_STATUS": "/store/.session/status.json"}})
+    program = tmp_path / "bin" / "vrse"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m volatile_rse.cli "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "examples").symlink_to(EXAMPLE.parent)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(OPERATOR)}
+    ready = '. dimuon-batch/environment.sh; lease by-hand 5m; cat "$VRSE_INPUTS"'
+    said = [
+        subprocess.run(
+            ["sh", "-euc", lines],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        for lines in (f"{AT_ONCE}; env; {at_once}", f"folder=$PWD/dimuon-batch; {for_slurm}{ready}")
+    ]
+    assert [done.returncode for done in said] == [0, 0], said
+    assert re.search(rf'"{PUBLIC}//store/[^"]+"', said[0].stdout)
+    assert "how it stands\nReleased is lease lease of run.\n" in said[0].stdout
+    assert said[1].stdout.count(f"{PUBLIC}//store/") == 2
+    asked = [(method, path) for method, path, _, _ in door.asked]
+    assert asked[-1] == ("PUT", f"{LEASE}/by-hand")
+    assert ("DELETE", f"{LEASE}/lease") in asked
 
 
 def test_a_lease_is_renewed_and_released(door: Door, vrse: Vrse) -> None:

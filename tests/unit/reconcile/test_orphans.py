@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 
 import pytest
@@ -143,9 +144,10 @@ def test_the_command_lists_what_it_can_and_says_that_it_is_not_all(
     monkeypatch.setattr(KubernetesCluster, "connect", lambda: None)
     monkeypatch.setattr(operator, "_settings", lambda _cluster: Small(inputs=0).settings)
     monkeypatch.setattr(operator, "_world", lambda *_: Small(inputs=0))
-    assert operator._list_orphans(None) == 1
+    assert operator._list_orphans(None, "text") == 1
     said = capsys.readouterr()
     assert said.out == f"{orphan}\n"
     assert said.err == "The list is not complete: Rucio is down.\n"
     monkeypatch.setattr(operator, "search", lambda *_: Search((orphan,), ()))
-    assert operator._list_orphans(None) == 0
+    assert operator._list_orphans(None, "json") == 0
+    assert json.loads(capsys.readouterr().out) == [{"record": "abc", "what": "ledger x"}]
