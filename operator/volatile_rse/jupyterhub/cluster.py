@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from volatile_rse.jupyterhub.progress import is_over
 from volatile_rse.jupyterhub.refusals import RefusedError
 from volatile_rse.jupyterhub.volatilerses import END, GROUP, KIND, VERSION, Server, selector_of
 
@@ -95,7 +96,9 @@ class Cluster:
         where = {**_PLACE, "namespace": server.namespace}
         listed = self._api.list_namespaced_custom_object(**where, label_selector=selector_of(server))
         found = await _answer("list VolatileRSEs", server.namespace, listed, missing={"items": []})
-        names = [str(body["metadata"]["name"]) for body in found["items"] if not body["spec"].get("endRequested")]
+        # What is over needs no end, and a receipt that the hub may no longer change is in nobody's way.
+        living = [body for body in found["items"] if not body["spec"].get("endRequested") and not is_over(body)]
+        names = [str(body["metadata"]["name"]) for body in living]
         for name in names:
             call = self._api.patch_namespaced_custom_object(**where, name=name, body=END, _content_type=_MERGE)
             await _answer("change VolatileRSEs", server.namespace, call, missing=None)

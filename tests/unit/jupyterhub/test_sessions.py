@@ -115,6 +115,19 @@ def test_an_older_session_that_cannot_be_ended_refuses_no_new_one(monkeypatch: p
     assert "The server starts without data." in told.lines[-1][1]
 
 
+def test_a_receipt_that_the_hub_may_no_longer_change_is_in_no_new_ones_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    api, told = FakeApi(), Told()
+    assert begun(api, told) is not None
+    (first,) = api.bodies.values()
+    first["status"] = {"conditions": [{"type": "Usable", "status": "False", "reason": "SessionEnded"}]}
+
+    async def refuses(**_: Any) -> None:
+        raise ApiError(403, "hub may not use hubusers")
+
+    monkeypatch.setattr(api, "patch_namespaced_custom_object", refuses)
+    assert begun(api, told) is not None
+
+
 def test_inputs_that_a_user_can_mend_are_refused_and_others_fail_nothing() -> None:
     api, told = FakeApi(), Told()
     becomes(api, [{"type": "Stalled", "status": "True", "message": "No such DID. USER must act: Correct it."}])
