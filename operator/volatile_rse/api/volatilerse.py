@@ -285,6 +285,8 @@ class InputStatus(ApiModel):
     """How many could not be brought from any source."""
     bytes: Count = 0
     """Their size."""
+    staged_bytes: Count = 0
+    """Size of those that are on the buffer: whole, and with the right checksum."""
     registered: Count | None = None
     """How many of the staged ones Rucio knows on the buffer; absent: all. A class limits their number."""
     eta: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None

@@ -117,7 +117,9 @@ def line_of(body: Object) -> str:
     metadata, status = body["metadata"], body.get("status") or {}
     parts = [str(status.get("phase") or "Pending")]
     if inputs := status.get("inputs"):
-        parts.append(f"{_sum(inputs, 'staged')} of {_files(_sum(inputs, 'files'))} staged")
+        staged, files = _sum(inputs, "staged"), _sum(inputs, "files")
+        pending = f", {_amount(inputs)}" if staged < files else ""
+        parts.append(f"{staged} of {_files(files)} staged{pending}")
     if outputs := status.get("outputs"):
         parts.append(f"{sum(map(_written, outputs))} written, {_sum(outputs, 'safe')} safe")
     if wrong := next((note for note in _notes(body) if note.action), None):
@@ -172,10 +174,19 @@ def _inputs(spec: Object, status: Object) -> Iterator[Bar]:
             yield Bar(name, 0, 0, f"{did}: not told yet")
             continue
         staged, files, failed = (_number(progress, key) for key in ("staged", "files", "failed"))
-        said = [f"{did}: {staged} of {_files(files)} staged, {sized(_number(progress, 'bytes'))} in all"]
+        said = [f"{did}: {staged} of {_files(files)} staged, {_amount([progress])}"]
         said += [f"{failed} failed"] if failed else []
         said += [f"there at about {_clock(progress['eta'])}"] if is_time(progress.get("eta")) else []
         yield Bar(name, staged, files, ", ".join(said), wrong=failed > 0)
+
+
+def _amount(inputs: Sequence[Object]) -> str:
+    """Tell how many bytes are there, while some are missing and it is known."""
+    size = sized(_sum(inputs, "bytes"))
+    # An operator of an earlier version tells no bytes.
+    tells = any("stagedBytes" in entry for entry in inputs)
+    pending = tells and _sum(inputs, "staged") < _sum(inputs, "files")
+    return f"{sized(_sum(inputs, 'stagedBytes'))} of {size}" if pending else f"{size} in all"
 
 
 def _outputs(spec: Object, status: Object) -> Iterator[Bar]:

@@ -699,6 +699,8 @@ def _inputs(facts: Facts, record: Record) -> list[InputStatus] | None:
             staged=totals[entry.name].staged if entry.name in totals else 0,
             failed=entry.unusable + (totals[entry.name].failed if entry.name in totals else 0),
             bytes=entry.bytes,
+            # What is removed from the list may still be counted by an agent.
+            staged_bytes=min(totals[entry.name].staged_bytes, entry.bytes) if entry.name in totals else 0,
             registered=_registered(facts, record, entry.name),
             eta=_eta(facts, entry.name),
         )

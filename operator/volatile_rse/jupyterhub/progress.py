@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-__all__ = ["Progress", "State", "progress_of", "size_of"]
+__all__ = ["Progress", "State", "is_over", "progress_of", "size_of"]
 
 Object = Mapping[str, Any]
 
@@ -38,6 +38,7 @@ _STORAGE, _RSE, _STAGING, _USABLE = 5, 12, 18, 80
 """Per cent when each begins; the pod's start has the rest."""
 _QUIET = {"", "InProgress", "Pending", "Succeeded", "NotNeeded"}
 """Reasons that say no more than the numbers."""
+_ENDED = {"SessionEnded", "SessionOver"}
 _OF_THE_HUB = {"AccountNotGranted", "DurabilityTooLow", "InvalidSpec", "TtlOverLimit", "UnknownClass"}
 """Reasons of what no user of a hub chooses, but its settings."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -50,12 +51,12 @@ _MINUTE = 60
 def progress_of(body: Object, now: datetime) -> Progress:
     """Judge a VolatileRSE as it is now."""
     status = _mapping(body.get("status"))
-    conditions = {str(entry.get("type")): entry for entry in map(_mapping, _list(status.get("conditions")))}
+    conditions = _conditions(status)
 
     def is_true(type_: str) -> bool:
         return _mapping(conditions.get(type_)).get("status") == "True"
 
-    if "deletionTimestamp" in _mapping(body.get("metadata")) or "SessionEnded" in _reasons(conditions, "Usable"):
+    if is_over(body):
         return Progress(State.HELPLESS, _USABLE, "The session is over before it began: its VolatileRSE was ended.")
     if is_true("Stalled"):
         return _stalled(_mapping(conditions.get("Stalled")))
@@ -68,10 +69,30 @@ def progress_of(body: Object, now: datetime) -> Progress:
     if not is_true("RSERegistered"):
         what = f"{status.get('rse')} is being registered in Rucio"
         return Progress(State.WAITING, _RSE, _with(what, conditions, "RSERegistered"))
-    staged, files, size = (_sum(status, key) for key in ("staged", "files", "bytes"))
-    percent = _STAGING + (_USABLE - _STAGING) * min(staged, files) // (files or 1) if files else _STAGING
-    what = f"{staged} of {files} files staged, {size_of(size)} in all{_left(status, now)}" if files else "Almost there"
+    percent, what = _staged(status, now)
     return Progress(State.WAITING, min(percent, _USABLE - 1), _with(what, conditions, "InputsStaged"))
+
+
+def _staged(status: Object, now: datetime) -> tuple[int, str]:
+    staged, files, there, size = (_sum(status, key) for key in ("staged", "files", "stagedBytes", "bytes"))
+    if not files:
+        return _STAGING, "Almost there"
+    # An operator of an earlier version tells no bytes.
+    tells = any("stagedBytes" in _mapping(entry) for entry in _list(status.get("inputs")))
+    done, whole = (there, size) if tells and size else (staged, files)
+    amount = f"{size_of(there)} of {size_of(size)}" if tells and staged < files else f"{size_of(size)} in all"
+    percent = _STAGING + (_USABLE - _STAGING) * min(done, whole) // whole
+    return percent, f"{staged} of {files} files staged, {amount}{_left(status, now)}"
+
+
+def is_over(body: Object) -> bool:
+    """Tell whether its session has ended, whoever ended it."""
+    reason = str(_mapping(_conditions(_mapping(body.get("status"))).get("Usable")).get("reason"))
+    return "deletionTimestamp" in _mapping(body.get("metadata")) or reason in _ENDED
+
+
+def _conditions(status: Object) -> Mapping[str, Object]:
+    return {str(entry.get("type")): entry for entry in map(_mapping, _list(status.get("conditions")))}
 
 
 def _stalled(condition: Object) -> Progress:
@@ -90,11 +111,6 @@ def _with(what: str, conditions: Mapping[str, Object], type_: str) -> str:
     if condition.get("status") == "True" or str(condition.get("reason", "")) in _QUIET:
         return f"{what}."
     return _short(f"{what}. {condition.get('message', '')}")
-
-
-def _reasons(conditions: Mapping[str, Object], type_: str) -> set[str]:
-    reason = str(_mapping(conditions.get(type_)).get("reason", ""))
-    return {"SessionEnded"} if reason in {"SessionEnded", "SessionOver"} else {reason}
 
 
 def _left(status: Object, now: datetime) -> str:

@@ -107,6 +107,7 @@ def test_a_file_that_can_be_no_input_is_one_missing_file(case: str) -> None:
     assert "Whoever registered them must correct them in Rucio" in said
     (entry,) = (small.cluster.get(REQUEST) or {})["status"]["inputs"]
     assert (entry["files"], entry["staged"], entry["failed"]) == (3, 2, 1)
+    assert (entry["stagedBytes"], entry["bytes"]) == (201, 201)
     assert config_of(small)["inputs.jsonl"].count("\n") == 2
     small.start_pod()
     small.write("kept/a")
@@ -254,6 +255,7 @@ def test_the_end_of_staging_is_told_to_the_minute(rate: int | None, eta: timedel
     waiting(small)
     small.buffer.staging_rate = rate
     seen = told(small)
+    assert (seen["staged"], seen["stagedBytes"], seen["bytes"]) == (1, 101, 201)
     if eta is None:
         assert "eta" not in seen
         return
