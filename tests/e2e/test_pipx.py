@@ -104,6 +104,11 @@ def test_a_shell_completes_it(installed: Installed) -> None:
     assert done.stdout.splitlines()[-1] == "status"
 
 
+def test_kubectl_completes_it(installed: Installed) -> None:
+    done = installed("kubectl", "__complete", "volatile-rse", "admin", "or")
+    assert done.stdout.splitlines()[0].split("\t")[0] == "orphans", done.stderr
+
+
 def test_it_works_on_a_cluster(installed: Installed) -> None:
     installation.up()
     listed = installed("vrse", "list", "-A", "-o", "json")

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, TextIO
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 from rich.console import Console
 from rich.live import Live
 
@@ -44,7 +44,7 @@ from volatile_rse.cli.terminal import rendered
 from volatile_rse.cli.trying import tried
 from volatile_rse.cli.waiting import Goal, is_over, verdict
 
-__all__ = ["run", "vrse"]
+__all__ = ["offered", "run", "vrse"]
 
 _COMPLETE = "_VRSE_COMPLETE"
 
@@ -64,6 +64,12 @@ def run(arguments: Sequence[str], name: str) -> int:
     except click.Abort:
         sys.stderr.write("Interrupted.\n")
         return Exit.INTERRUPTED
+
+
+def offered(words: Sequence[str]) -> list[CompletionItem]:
+    """Give what may come in place of the last of these words, of which the begin is there."""
+    *before, begin = words or ("",)
+    return ShellComplete(vrse, {}, "vrse", _COMPLETE).get_completions(before, begin)
 
 
 def _complete_reason(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -19,7 +19,7 @@ from tests.unit.cli.api_server import ME, Answer, ApiServer, kubeconfig, refusal
 from tests.unit.cli.conftest import Vrse
 from tests.unit.reconcile.small_world import REQUEST, Small
 from volatile_rse.api.conditions import MEANINGS, REMEDIES, ConditionType, Reason
-from volatile_rse.cli import commands, trying
+from volatile_rse.cli import commands, entry, trying
 from volatile_rse.cli.explaining import explained
 from volatile_rse.cli.pages import Page, page_of
 from volatile_rse.cli.server import Server
@@ -503,6 +503,30 @@ def test_names_are_completed(  # noqa: PLR0913, PLR0917 (a table)
     with pytest.raises(SystemExit):
         commands.run((), "vrse")
     assert [line.partition(",")[2] for line in capsys.readouterr().out.split()] == offered
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("sta",), ["status\tShow how far a VolatileRSE is, what is...", ":4"]),
+        (("status", "r"), ["run", ":4"]),
+        (("explain", "noRep"), ["NoReplica", ":4"]),
+        (("create", "-f", ""), [":0"]),
+        (("completion", ""), ["bash", "zsh", "fish", ":4"]),
+    ],
+)
+@pytest.mark.usefixtures("server")
+def test_kubectl_is_offered_the_same(
+    words: tuple[str, ...],
+    told: list[str],
+    small: Small,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small.request()
+    monkeypatch.setattr(sys, "argv", ["kubectl_complete-volatile_rse", *words])
+    assert entry.complete() == 0
+    assert capsys.readouterr().out.splitlines() == told
 
 
 # What goes wrong.
