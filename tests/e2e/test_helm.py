@@ -144,6 +144,7 @@ def test_a_session_goes_on_through_an_upgrade_and_an_uninstall_is_refused_unless
         helm.helm("uninstall", helm.RELEASE)
     assert stake in str(refused.value)
     assert "buffers are not closed. ADMIN must act" in str(refused.value)
+    assert stake in cluster.kubectl(*OPERATOR, "logs", "job/volatile-rse-uninstall")
     # Helm takes the release for half gone, until it is rolled back to itself.
     back, leave, away = commands_that_leave_behind()
     with pytest.raises(StepError, match="has no deployed releases"):

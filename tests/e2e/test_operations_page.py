@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from testbed import asking, cluster, grid, installation
+from testbed import cluster, grid, installation
 from testbed.layout import CHECKOUT, CLIENT, NODE
-from testbed.sessions import Session
+from testbed.sessions import Session, wait_for
 from tests import commands, pages
-from tests.e2e.flows import NANO, running
+from tests.e2e.flows import NANO, new_dataset, output
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.people]
 
@@ -39,7 +39,7 @@ def prepared(text: str, names: dict[str, str]) -> str:
 
 
 def names_for(session: Session, class_name: str) -> dict[str, str]:
-    record, rule = session.record()["spec"], asking.rules("user.alice", "nano_dimuon")[0]["id"]
+    record = session.record()["spec"]
     pod = session.pods()[0].removeprefix("pod/")
     user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     return {
@@ -56,35 +56,54 @@ def names_for(session: Session, class_name: str) -> dict[str, str]:
         "vrse-…": f"vrse-{record['recordId']}", "VRSE-…": record["rseName"], "<id>": record["recordId"],
         "$ID": record["recordId"], "ksy7bgijk4": record["recordId"], "VRSE-KSY7BGIJK4": record["rseName"],
         "NODE": NODE, "DID": NANO["did"], "SCOPE:*": "'user.alice:nano*'", "ACCOUNT": "alice", "EXPRESSION": "SITE-A",
-        "RSE": "SITE-A", "ID": rule,
+        "RSE": "SITE-A", "=reading": "=README.md", "=writing": "=README.md",
     }  # fmt: skip
+
+
+IN_A_POD = ("curl ", "install ", "xrdcp ", "xrdfs ")
+HELD = """
+echo written
+while [ ! -e /tmp/go ]; do sleep 0.2; done
+"""
+
+
+def in_a_pod(texts: list[str]) -> str:
+    """Give the script of a pod that does these, with the variables that a label would have given it."""
+    keys = ("VRSE_ROOT_URL", "VRSE_DAVS_URL", "VRSE_OUTBOX", "VRSE_PUBLISH", "VRSE_INPUTS_URL", "VRSE_STATUS")
+    known = "".join(f"export {key}=$(cat /etc/vrse/{key})\n" for key in keys)
+    write = "echo a > a.root\nxrdcp -s a.root $VRSE_ROOT_URL/$VRSE_OUTBOX/histograms/a.root\n"
+    shown = "\n".join(f"echo\n{text.replace(' URL', ' $VRSE_DAVS_URL$VRSE_STATUS')}" for text in sorted(texts))
+    return f"set -x\ncd /tmp\n{known}{write}{shown}\ngrep -c did inputs.jsonl\n{HELD}"
 
 
 @pytest.mark.timeout(900)
 def test_each_of_them_is_taken(session: Session, tmp_path: Path) -> None:
-    running(session)
-    volume = cluster.kubectl(
-        "get", "pv", "-l", f"volatilerse.io/record={session.record()['spec']['recordId']}", "-o", "name"
-    )
-    names = {**names_for(session, session.class_name), "PV": volume.strip().removeprefix("persistentvolume/")}
+    texts = {name: TEXTS[name] for module, name in commands.listed() if module == ME}
+    inside = [text for text in texts.values() if text.startswith(IN_A_POD)]
+    assert {text.split()[0] for text in inside} == {"curl", "install", "xrdcp", "xrdfs"}
+    kept = output(new_dataset()) | {"path": "histograms/**", "register": "Continuous"}
+    session.request(inputs=[NANO], outputs=[kept])
+    session.job(in_a_pod(inside))
+    log = wait_for("the pod has done its part", lambda: (log := session.log()) and "\nwritten" in log and log)
+    assert log.count('"updated":') == 2, "the status file, by each of the two commands that show it"
+
+    where = ("-l", f"volatilerse.io/record={session.record()['spec']['recordId']}", "-o", "name")
+    volume = cluster.kubectl("get", "pv", *where).strip().removeprefix("persistentvolume/")
+    names = {**names_for(session, session.class_name), "PV": volume}
     login = f"--account root --auth-strategy userpass --user root --password {grid.grid().passwords['root']}"
     programs = {
         "rucio": f"docker exec {CLIENT} /opt/client/bin/rucio {login}",
         "vrse": f"env PYTHONPATH={CHECKOUT / 'operator'} {sys.executable} -m volatile_rse.cli",
     }
-    for name in ("reading", "writing"):
-        (tmp_path / name).write_text("token")
     there = f"kubectl config set-context --current --namespace={session.namespace}\n"
     refused = {}
-    for name in (name for module, name in commands.listed() if module == ME):
-        text = (
-            prepared(TEXTS[name], names)
-            .replace("=reading", f"={tmp_path}/reading")
-            .replace("=writing", f"={tmp_path}/writing")
-        )
-        done = pages.tried(there + text, tmp_path, programs, 120)
-        if done.returncode != 0 and "previous terminated container" not in done.stderr:
-            refused[name] = f"{done.stdout[-500:]}{done.stderr[-1500:]}"
+    for name, text in texts.items():
+        if text not in inside:
+            done = pages.tried(there + prepared(text, names), tmp_path, programs, 120)
+            if done.returncode != 0 and "previous terminated container" not in done.stderr:
+                refused[name] = f"{done.stdout[-500:]}{done.stderr[-1500:]}"
+            if name.startswith("rucio rule add "):
+                names["ID"] = done.stdout.split()[-1]
     assert not refused
     assert session.body() is None, "the last one deletes it"
     session.wait_closed(240)
