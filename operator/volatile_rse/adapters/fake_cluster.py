@@ -90,9 +90,16 @@ class FakeCluster(Source):
         Exist from the beginning, as ``default`` does.
     now
         Stamps creations and deletions.
+    uids
+        Gives each object its UID.
     """
 
-    def __init__(self, *namespaces: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        *namespaces: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        uids: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
         self.journal: list[Write] = []
         self.events: list[FakeEvent] = []
         self.down = False
@@ -102,6 +109,7 @@ class FakeCluster(Source):
         self.mutate: Callable[[Object], Object] = _unchanged
         """What admission makes of an object that is created."""
         self._now = now
+        self._uids = uids
         self._objects: dict[Ref, dict[str, Any]] = {}
         self._applied: dict[Ref, dict[str, Any]] = {}
         self._versions = itertools.count(1)
@@ -198,8 +206,7 @@ class FakeCluster(Source):
     def get(self, ref: Ref) -> Object | None:
         """Read one object; None if there is none."""
         self._answers(f"GET {ref}")
-        found: Object | None = _copied(self._objects.get(ref))
-        return found
+        return self._given(ref) if ref in self._objects else None
 
     def list(
         self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None
@@ -210,11 +217,12 @@ class FakeCluster(Source):
         for key, value in wanted.items():
             if value != ANY and (fault := fault_of_label(key, value)):
                 raise RefusedError(Reason.CLUSTER_REFUSED, f"The API server refused LIST {kind}: 400 {fault}")
-        return tuple(
-            _copied(stored)
-            for ref, stored in sorted(self._objects.items(), key=lambda item: (item[0].namespace or "", item[0].name))
+        found = [
+            (ref.namespace or "", ref.name, ref)
+            for ref, stored in self._objects.items()
             if ref.kind == kind and namespace in {None, ref.namespace} and bears(wanted, stored)
-        )
+        ]
+        return tuple(self._given(ref) for *_, ref in sorted(found))
 
     def select(self, kind: str, read: Callable[[Object], T]) -> tuple[T, ...]:
         """Read something off every object of a kind."""
@@ -255,7 +263,7 @@ class FakeCluster(Source):
                 message = f"The API server refused CREATE {ref}: 409 it exists already"
                 raise RefusedError(Reason.CLUSTER_REFUSED, message)
             self._place(ref)
-            uid = {"uid": str(uuid.uuid4()), "creationTimestamp": self.stamp()}
+            uid = {"uid": self._uids(), "creationTimestamp": self.stamp()}
             made = _copied(_without_status(ref, body))
             made["metadata"] |= uid
             admitted: Object = _copied(self.mutate(made))
@@ -314,9 +322,16 @@ class FakeCluster(Source):
 
     # The API server's rules.
 
+    def _given(self, ref: Ref) -> Object:
+        """Give an object to who reads it: his own copy."""
+        given: Object = _copied(self._objects[ref])
+        return given
+
     def _shown(self, ref: Ref, last: Object) -> Object:
         """Give an object as it is stored; of one that went with the write, how it was last."""
-        shown: Object = _copied(self._objects.get(ref, dict(last)))
+        if ref in self._objects:
+            return self._given(ref)
+        shown: Object = _copied(dict(last))
         return shown
 
     def _tell(self, ref: Ref, before: Object | None, body: Object, *, gone: bool = False) -> None:
@@ -348,7 +363,7 @@ class FakeCluster(Source):
         metadata = {key: value for key, value in stored.get("metadata", {}).items() if key not in _SYSTEM_FIELDS}
         metadata |= {
             "name": ref.name,
-            "uid": str(uuid.uuid4()),
+            "uid": self._uids(),
             "resourceVersion": str(next(self._versions)),
             "creationTimestamp": self.stamp(),
         }

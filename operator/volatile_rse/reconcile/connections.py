@@ -122,8 +122,9 @@ class Connections:
             CREDENTIAL_INVALID: what is in the Secret can be no login. CREDENTIAL_MISMATCH: it is for another server.
         """
         login = self._login(connection, name)
-        # Records keep the connection as it was when they began: the same server may be named in several ways.
-        key = connection.model_dump_json()
+        # Records keep the connection as it was when they began: the same server may be named in several ways. What is
+        # stored may hold text that no JSON can.
+        key = repr(connection)
         with self._lock:
             self._used.add(key)
             known = self._clients.get(key)

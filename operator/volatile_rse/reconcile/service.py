@@ -73,6 +73,8 @@ _CLASSES = 15.0
 """Seconds between two looks for a class that has to be tried."""
 _ORPHANS = 600.0
 """Seconds between two searches for orphans: one asks Rucio about each ledger."""
+_WORD = 32
+"""Letters of a phase."""
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ class _Found:
     def see(self, record_id: str, class_name: object, status: Object) -> None:
         """Add a VolatileRSE."""
         self.requests[record_id] = status
-        self.phases[record_id] = class_name, status.get("phase") or "Pending"
+        self.phases[record_id] = class_name, _phase_of(status)
 
     def add(self, record: Record, stage: Stage) -> None:
         """Add its record."""
@@ -125,6 +127,13 @@ class _Found:
                 holding.running += risk
             else:
                 holding.ended += risk
+
+
+def _phase_of(status: Object) -> str:
+    """Give the phase that people see; what is no word would end the sweep as a key, or all metrics as a label."""
+    told = status.get("phase")
+    is_word = isinstance(told, str) and told.isascii() and told.isalpha() and len(told) <= _WORD
+    return str(told) if is_word else "Pending"
 
 
 class Service:

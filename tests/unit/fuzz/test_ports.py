@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.unit.fuzz.hostile import Value, shown
-from tests.unit.fuzz.story import at, chosen, ends, is_whole
+from tests.unit.fuzz.story import at, chosen, ends, is_every, is_whole
 from tests.unit.fuzz.two import Two, Wrap
 from volatile_rse.api.schema import ApiModel
 from volatile_rse.ports.buffer import Buffer, Endpoints
@@ -38,6 +41,14 @@ _BELIEVED = {
 }  # fmt: skip
 """What is asked to learn whether bytes are safe, or still there: who answers wrongly in the right form is believed. So
 these are only given what nobody can take for an answer."""
+
+
+_DOES = {
+    "ensure_ledger", "take_ledger", "ensure_rse", "register", "ensure_dataset", "attach", "ensure_rule", "expire_rule",
+    "hide", "suspend", "resume", "allow_deletion", "delete_rse", "expire_ledger", "send_manifest", "tell_session",
+    "fence", "seal", "copy", "create", "apply", "merge", "delete", "event",
+}  # fmt: skip
+"""What changes something; all else only tells."""
 
 
 class Odd:
@@ -74,16 +85,52 @@ def before(world: Two, port: str, method: str, does: Callable[[Callable[[], Any]
     return {port: lambda real: Odd(real, method, does, world)}
 
 
-@pytest.mark.parametrize("port", PORTS)
-def test_no_failure_of_a_port_keeps_a_buffer_from_its_end(port: str) -> None:
+@functools.cache
+def answers_of(port: str, method: str, moment: str) -> int:
+    """Count what there is to give instead of the answers of a method; 0: it is not asked after that moment."""
+    world, most = at(moment), 0
+
+    def does(real: Callable[[], Any]) -> Any:
+        nonlocal most
+        done = world.done()
+        answer = real()
+        assert method in _DOES or world.done() == done
+        most = max(most, sum(1 for _ in oddities(answer)))
+        return answer
+
+    assert not ends(world, **before(world, port, method, does))
+    return most
+
+
+def _names(port: str) -> list[str]:
+    return [name for known, name in METHODS if known == port]
+
+
+def failures() -> Iterator[ParameterSet]:
+    """Give each port with its cases; where all are tried, each method at each moment: a run can be gone on with."""
+    for port in PORTS:
+        names = _names(port)
+        few = [
+            (name, MOMENTS[at_ % len(MOMENTS)], _ERRORS[at_ % len(_ERRORS)], bool(at_ % 2))
+            for at_, name in enumerate(names)
+        ]
+        cases = list(itertools.product(names, MOMENTS, _ERRORS, (False, True)))
+        if is_every():
+            for (name, moment), of_it in itertools.groupby(cases, key=lambda case: case[:2]):
+                yield pytest.param(port, tuple(of_it), id=f"{port}-{name}-{moment}")
+        else:
+            yield pytest.param(port, chosen(cases, 0) if is_whole() else few, id=port)
+
+
+@pytest.mark.parametrize(("port", "cases"), list(failures()))
+def test_no_failure_of_a_port_keeps_a_buffer_from_its_end(
+    port: str, cases: Sequence[tuple[str, str, Exception, bool]]
+) -> None:
     wrong = {}
-    names = [name for known, name in METHODS if known == port]
-    cases = list(itertools.product(names, MOMENTS, _ERRORS, (False, True)))
-    few = [
-        (name, MOMENTS[at_ % len(MOMENTS)], _ERRORS[at_ % len(_ERRORS)], bool(at_ % 2))
-        for at_, name in enumerate(names)
-    ]
-    for name, moment, error, late in chosen(cases, 0) if is_whole() else few:
+    for name, moment, error, late in cases:
+        if is_every() and (not answers_of(port, name, moment) or (late and name not in _DOES)):
+            # Nobody asks it in what follows; or it does nothing that could be done before it fails.
+            continue
         world = at(moment)
 
         def does(real: Callable[[], Any], error: Exception = error, *, late: bool = late) -> Any:
@@ -96,26 +143,63 @@ def test_no_failure_of_a_port_keeps_a_buffer_from_its_end(port: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("port", PORTS)
-def test_no_answer_of_a_port_keeps_a_buffer_from_its_end(port: str) -> None:
+def odd_answers() -> Iterator[ParameterSet]:
+    """Give each port with its cases, as above: a method, a moment, and which of the odd answers; None: all of them."""
+    for port in PORTS:
+        if is_every():
+            for name, moment in itertools.product(_names(port), MOMENTS):
+                yield pytest.param(port, ((name, moment, None),), id=f"{port}-{name}-{moment}")
+        else:
+            cases = list(itertools.product(_names(port), MOMENTS, range(len(_ODD) + 40)))
+            yield pytest.param(port, chosen(cases, 8), id=port)
+
+
+@pytest.mark.parametrize(("port", "cases"), list(odd_answers()))
+def test_no_answer_of_a_port_keeps_a_buffer_from_its_end(
+    port: str, cases: Sequence[tuple[str, str, int | None]]
+) -> None:
     wrong = {}
-    names = [name for known, name in METHODS if known == port]
-    cases = list(itertools.product(names, MOMENTS, range(len(_ODD) + 40)))
-    for name, moment, number in chosen(cases, 8):
-        world = at(moment)
-        given: list[str] = []
-
-        def does(real: Callable[[], Any], number: int = number, name: str = name, given: list[str] = given) -> Any:
-            answer = real()
-            found = next(itertools.islice(oddities(answer), number, None), answer)
-            if name in _BELIEVED and isinstance(found, type(answer)):
-                found = object()
-            given.append(shown(found))
-            return found
-
-        if faults := ends(world, **before(world, port, name, does)):
-            wrong[f"{name} gives {given[:1]} while {moment}"] = faults
+    for name, moment, asked in cases:
+        numbers = iter(range(answers_of(port, name, moment)) if asked is None else (asked,))
+        for number in numbers:
+            odd = OddAnswers(name, number)
+            world = at(moment)
+            if faults := ends(world, **before(world, port, name, odd.give)):
+                wrong[f"{name} gives {odd.given[:1]} while {moment}"] = faults
+            # The next ones would be given the same.
+            collections.deque(itertools.islice(numbers, odd.same), maxlen=0)
     assert not wrong
+
+
+class OddAnswers:
+    """Gives one of the odd answers, each time that it is asked."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self._believed = name in _BELIEVED
+        self._number = number
+        self._sizes: list[int] = []
+        """How many odd answers there were each time."""
+        self._alike = number >= len(_ODD) and self._believed
+        self.given: list[str] = []
+
+    def give(self, real: Callable[[], Any]) -> Any:
+        """Give it, or where there are not as many the right one."""
+        answer = real()
+        found = next(itertools.islice(oddities(answer), self._number, None), answer)
+        if self._believed and isinstance(found, type(answer)):
+            found = object()
+        elif found is not answer:
+            self._alike = False
+        if self._alike:
+            self._sizes.append(sum(1 for _ in oddities(answer)))
+        self.given.append(shown(found))
+        return found
+
+    @property
+    def same(self) -> int:
+        """Count the odd answers after this one that would have been the same thing each time: no answer at all."""
+        larger = [size for size in self._sizes if size > self._number]
+        return min(larger) - self._number - 1 if self._alike and larger else 0
 
 
 def oddities(answer: Any) -> Iterator[Any]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from tests.unit.fuzz.cheap import LentCluster, RememberingAuthority, digest_of
 from tests.unit.reconcile.small_world import CLUSTER_AUTHORITY, given
-from volatile_rse.adapters.authority import LocalAuthority
 from volatile_rse.adapters.clock import FakeClock
 from volatile_rse.adapters.fake_buffer import FakeBuffer, FakeEndpoints
 from volatile_rse.adapters.fake_catalogue import FakeCatalogue
-from volatile_rse.adapters.fake_cluster import FakeCluster, play_controllers
+from volatile_rse.adapters.fake_cluster import play_controllers
 from volatile_rse.api.volatilerse import SESSION_LABEL
 from volatile_rse.api.volatilerseclass import SITE_TOKENS, VolatileRSEClassSpec
 from volatile_rse.builders.objects import RECORD, hosts_of, name_of, record_name
@@ -133,11 +133,16 @@ class Two:
         self.catalogue = FakeCatalogue()
         self.catalogue.now = self.clock.now
         self.victim, self.other = Session("alice"), Session("bob")
-        self.cluster = FakeCluster("ops", "bufs", "alice", "bob", now=self.clock.now)
+        self._objects = 0
+        self.cluster = LentCluster("ops", "bufs", "alice", "bob", now=self.clock.now, uids=self._uid)
         self.settings = Settings(
             name="test", instance=f"test.{self.cluster.identity()}", namespace="ops", buffers="bufs", buffer_image="b:1"
         )
         self.steps = 0
+        self.still = 0
+        """Steps for which nothing has changed."""
+        self.forged = False
+        """Somebody has written what only an operator writes: nobody knows what becomes of the victim."""
         self.faults: list[str] = []
         self.consents: set[str] = set()
         """Sessions whose owners have given up what was not safe."""
@@ -148,11 +153,26 @@ class Two:
         for session in (self.victim, self.other):
             self._install(session)
 
+    def _uid(self) -> str:
+        """Give the next UID: the same ones in each world, for nothing here is left to chance."""
+        self._objects += 1
+        return f"00000000-0000-4000-8000-{self._objects:012}"
+
     # The machinery of a case: nothing here may hold a thread or a lock, so that a world can be copied.
 
     def copied(self) -> Two:
         """Give the same world once more."""
+        self.cluster.take_back()
         return copy.deepcopy(self)
+
+    def digest(self) -> bytes:
+        """Digest all that may have an influence on what becomes of it."""
+        return digest_of(self)
+
+    def done(self) -> int:
+        """Count what was ever done to the cluster, the catalogue and the buffers."""
+        told = len(self.cluster.events) + len(self.catalogue.journal) + len(self.victim.buffer.journal)
+        return told + len(self.cluster.journal)
 
     def run(self, until: Callable[[Two], object], steps: int, **wraps: Wrap) -> bool:
         """Let everybody work until something is so; False: it did not come about.
@@ -178,7 +198,7 @@ class Two:
         world = World(
             settings=self.settings,
             cluster=before["cluster"](self.cluster),
-            authority=before["authority"](LocalAuthority(*CLUSTER_AUTHORITY)),
+            authority=before["authority"](RememberingAuthority(CLUSTER_AUTHORITY, self.clock.now)),
             endpoints=before["endpoints"](self._endpoints()),
             clock=self.clock,
             connect=connect,
@@ -187,7 +207,7 @@ class Two:
         )
         service = Service(world, threads=0)
         service._queue = queue
-        self._seen, self._swept = {}, None
+        self._seen, self._swept, self.still = {}, None, 0
         log, faults = logging.getLogger(_SERVICE), _Faults()
         log.addHandler(faults)
         try:
@@ -201,7 +221,7 @@ class Two:
             self.faults += faults.found
 
     def _step(self, service: Service, queue: KeyedQueue) -> None:
-        now = self.clock.now()
+        now, written = self.clock.now(), len(self.cluster.journal)
         if self._swept is None or now >= self._swept + _SWEEP:
             self._swept = now
             service._part("sweep", service.sweep)
@@ -213,6 +233,8 @@ class Two:
         before = len(self.cluster.journal), len(self.catalogue.journal)
         self._others()
         self.steps += 1
+        changed = any(write.changed for write in self.cluster.journal[written:])
+        self.still = 0 if changed else self.still + 1
         quiet = before == (len(self.cluster.journal), len(self.catalogue.journal))
         due = min((due for due, _ in queue._waiting.values()), default=now.timestamp() + 1)
         sweep = self._swept + _SWEEP

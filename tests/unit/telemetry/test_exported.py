@@ -157,6 +157,19 @@ def test_buffers_by_phase_and_what_they_have_to_lose() -> None:
     assert at_risk(metrics, "ended") == 0
 
 
+@pytest.mark.parametrize("phase", [[None], {"a": 1}, 7, "\ud800", "x" * 5000, "a\nb", ""], ids=ascii)
+def test_a_phase_that_is_none_is_counted_as_none(phase: object) -> None:
+    metrics = Metrics()
+    small = Small(inputs=0, telemetry=metrics)
+    small.request()
+    with small.cluster.unchecked(REQUEST) as body:
+        body["status"] = {"phase": phase}
+    service = Service(small.world(), threads=0)
+    service.sweep()
+    assert phases(metrics) == {"Pending": 1}
+    assert generate_latest(metrics.registry)
+
+
 def test_who_holds_what_of_which_class() -> None:
     metrics = Metrics()
     small = Small(inputs=0, telemetry=metrics)
