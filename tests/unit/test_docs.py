@@ -6,13 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
-from tests import pages
+from tests import commands, pages
 from volatile_rse.api.crds import KINDS
 from volatile_rse.api.volatilerse import VolatileRSESpec
 
@@ -70,6 +72,7 @@ def test_make_docs_asks_for_no_less() -> None:
     [
         ("[a page](nowhere.md)\n", "nowhere.md"),
         ("[a title](#nowhere)\n", "nowhere"),
+        ("[a title](index.md#nowhere)\n", "nowhere"),
         ("```klingon\nqapla'\n```\n", "klingon"),
     ],
 )
@@ -151,3 +154,38 @@ def test_what_the_first_notebook_says_of_the_form_is_on_it() -> None:
     labels = set(re.findall(r"\*([^*\n]+)\*", choose)) - {"Server Options", "Start"}  # the hub's own
     assert len(labels) == 6
     assert not [label for label in labels if f">{label}" not in form]
+
+
+def anchors(page: Path) -> set[str]:
+    """Give the anchors of a page's titles, as GitHub makes them; what it includes has its own."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)|`", r"\1", title).lower() for title in titles]
+    return {re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in plain}
+
+
+def links(page: Path) -> Iterator[str]:
+    """Give where the links of a page lead, pictures too, as far as it is in this repository."""
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text()):
+        for child in token.children or ():
+            target = child.attrs.get("href") or child.attrs.get("src")
+            if isinstance(target, str) and not re.match(r"https?:|mailto:", target):
+                yield target
+
+
+@pytest.mark.parametrize(
+    "page", [*commands.pages(), *sorted((DOCS / "decisions").glob("*.md"))], ids=lambda it: it.name
+)
+def test_links_lead_to_files_and_titles_that_are_there(page: Path) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_glossary_is_in_order_and_has_words_that_other_pages_use() -> None:
+    rows = re.findall(r"^\| ([\w ]+) \| .+ \|$", (DOCS / "glossary.md").read_text(), re.MULTILINE)
+    words = [row for row in rows if row != "word"]
+    assert words == sorted(set(words))
+    elsewhere = " ".join(path.read_text().lower() for path in commands.pages() if path.name != "glossary.md")
+    assert not [word for word in words if word not in elsewhere]

@@ -13,7 +13,8 @@ import pytest
 from testbed import wheels
 from testbed.layout import CHECKOUT
 
-pytestmark = [pytest.mark.people]
+pytestmark = [pytest.mark.slow, pytest.mark.people]
+"""It installs from a package registry."""
 
 
 @pytest.mark.timeout(600)
