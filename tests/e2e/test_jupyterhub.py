@@ -13,7 +13,7 @@ import pytest
 from testbed import asking, cluster, grid, hub, installation
 from testbed.layout import CHECKOUT
 from testbed.sessions import Session, wait_for
-from tests.e2e.flows import NANO, end_of, new_dataset
+from tests.e2e.flows import NANO, end_of, fresh_dataset, new_dataset
 from tests.e2e.hub_browser import Browser, browser
 from volatile_rse.api.names import lfn_name
 
@@ -69,6 +69,21 @@ def opened_by_extension(alice: Browser) -> list[str]:
     return list(wait_for("the extension has asked Rucio", paths, 60))
 
 
+def answer_for_other_data(alice: Browser, did: str) -> str:
+    """Have the extension make available what is not on the session's RSE; give what the page says."""
+    page = alice.page
+    page.click(".lm-TabBar-tab[data-id='rucio-jupyterlab:panel']")
+    panel = page.locator("[id='rucio-jupyterlab:panel']")
+    panel.locator("input").first.fill(did)
+    panel.locator("input").first.press("Enter")
+    panel.get_by_text(did, exact=True).first.click()
+    panel.get_by_text("Make Available").click()
+    said = page.locator(".jp-Dialog").inner_text()
+    alice.picture("other-data")
+    page.click(".jp-Dialog button")
+    return str(said)
+
+
 def test_a_form_progress_a_cell_a_stop_and_the_output_is_safe(session: Session, started: hub.Hub) -> None:
     dataset = new_dataset()
     with browser(started, "alice") as alice:
@@ -87,6 +102,8 @@ def test_a_form_progress_a_cell_a_stop_and_the_output_is_safe(session: Session, 
         paths = opened_by_extension(alice)
         (body,) = sessions_of(session.namespace)
         own = replace(session, name=str(body["metadata"]["name"]))
+        with fresh_dataset("other", 1, 1000) as (other, _):
+            assert f"vrse add {own.name} --input other={other}" in answer_for_other_data(alice, other)
         assert own.is_true("SessionActive")
         (root,) = (entry["url"] for entry in own.status()["endpoints"] if entry["protocol"] == "root")
         assert len(paths) == 4

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from volatile_rse.jupyterhub.choices import choice_of
 from volatile_rse.jupyterhub.cluster import Cluster, UnavailableError
+from volatile_rse.jupyterhub.lab import lab_files
 from volatile_rse.jupyterhub.manifests import extend
-from volatile_rse.jupyterhub.pods import additions, jupyterlab
+from volatile_rse.jupyterhub.pods import additions
 from volatile_rse.jupyterhub.refusals import RefusedError
 from volatile_rse.jupyterhub.sessions import Begun, Told, begin, end
 from volatile_rse.jupyterhub.settings import Settings
@@ -69,13 +70,13 @@ class Hooks:
             extend(pod, additions(begun.name, self._configured(spawner, begun)))
         return pod
 
-    def _configured(self, spawner: Any, begun: Begun) -> str:  # noqa: ANN401
+    def _configured(self, spawner: Any, begun: Begun) -> dict[str, str]:  # noqa: ANN401
         try:
-            return jupyterlab(self._settings.rucio, begun.status)
+            return lab_files(self._settings.rucio, begun.status, begun.name)
         except (TypeError, ValueError):
             # What is no JSON keeps nobody from a server.
             spawner.log.exception("vrse_rucio is not to be written: %s starts without it", spawner.pod_name)
-            return ""
+            return {}
 
     async def post_stop(self, spawner: Any) -> None:  # noqa: ANN401
         """End the session, and have what was written kept; also after a spawn that failed or was cancelled."""

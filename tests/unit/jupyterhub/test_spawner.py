@@ -90,7 +90,8 @@ def test_the_pod_is_the_session_and_mounts_its_objects(api: FakeApi) -> None:
         "/etc/vrse-secret": "volatilerse-token",
         "/etc/vrse-jupyter": "volatilerse-jupyter",
     }
-    told = json.loads(pod["metadata"]["annotations"]["volatilerse.io/jupyter-server-config"])
+    files = mounted(pod, "volatilerse-jupyter")
+    told = json.loads(files["jupyter_server_config.json"])
     (instance,) = told["RucioConfig"]["instances"]
     assert (instance["destination_rse"], instance["rse_mount_path"]) == ("VRSE-X", "root://b:1094//")
     assert instance["rucio_base_url"] == "https://rucio"
@@ -99,6 +100,21 @@ def test_the_pod_is_the_session_and_mounts_its_objects(api: FakeApi) -> None:
     assert "default_auth_type" not in instance
     (own,) = (entry for entry in pod["spec"]["containers"][0]["env"] if entry["name"] == "JUPYTER_CONFIG_PATH")
     assert own["value"] == "/mine:/etc/vrse-jupyter"
+    (folder,) = told["LabServerApp"]["extra_labextensions_path"]
+    assert folder == "/etc/vrse-jupyter/labextensions"
+    package = json.loads(files["labextensions/volatile-rse/package.json"])
+    script = files[f"labextensions/{package['name']}/{package['jupyterlab']['_build']['load']}"]
+    assert f'_JUPYTERLAB || {{}})["{package["name"]}"] =' in script
+    assert json.dumps({"instance": "vrse", "rse": "VRSE-X", "session": name}) in script
+
+
+def mounted(pod: dict[str, Any], volume: str) -> dict[str, str]:
+    """Give the files that the pod has of its annotations."""
+    (found,) = (entry for entry in pod["spec"]["volumes"] if entry["name"] == volume)
+    fields = {item["path"]: item["fieldRef"]["fieldPath"] for item in found["downwardAPI"]["items"]}
+    annotations = pod["metadata"]["annotations"]
+    keys = {path: field.removeprefix("metadata.annotations['").removesuffix("']") for path, field in fields.items()}
+    return {path: annotations[key] for path, key in keys.items()}
 
 
 @pytest.mark.usefixtures("api")
