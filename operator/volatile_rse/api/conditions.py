@@ -304,11 +304,22 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.FOREIGN_OBJECT: Remedy(
         Actor.USER, "Rename or remove the object of that name: it is not the operator's and is never overwritten."
     ),
-    Reason.READ_FAILED: Remedy(Actor.ADMIN, "Look at the log of the storage pod that the record names."),
-    Reason.STAGING_FAILED: Remedy(
-        Actor.ADMIN, "See the listed files: their replicas cannot be read or have wrong checksums at every source."
+    Reason.READ_FAILED: Remedy(
+        Actor.ADMIN,
+        "Have the address that the message names lead to the buffer: the operator's pods have to reach the public host "
+        "and its NodePorts, too. If they do, the log of the storage pod that the record names says more. It is tried "
+        "again by itself.",
     ),
-    Reason.COPY_FAILED: Remedy(Actor.ADMIN, "See the listed files; the copy is retried until it succeeds."),
+    Reason.STAGING_FAILED: Remedy(
+        Actor.ADMIN,
+        "Have the sites mend the replicas of the listed files, each of which says why it could not be had, or have "
+        "Rucio make others. They are tried again by themselves.",
+    ),
+    Reason.COPY_FAILED: Remedy(
+        Actor.ADMIN,
+        "Mend what the destination says of the listed files: its service, its room, or the token that the class has "
+        "for it. The files stay in the buffer, and are copied again until it succeeds.",
+    ),
     Reason.LAST_COPY: Remedy(
         Actor.ADMIN, "Replicate the named files to a permanent RSE: the buffer holds their last copy."
     ),
@@ -434,7 +445,8 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.STAGING_STALLED: Remedy(
         Actor.ADMIN,
-        "See why the named files do not arrive; staging goes on, and the session starts once they are there.",
+        "Mend what keeps the named files from arriving, as the message says: the site, its token or the network. "
+        "Staging goes on, and the session starts once they are there.",
     ),
     Reason.INPUTS_LATE: Remedy(
         Actor.USER,
