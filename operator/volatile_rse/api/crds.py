@@ -151,6 +151,9 @@ def _field(
     definitions: Mapping[str, Any],
 ) -> tuple[str, Any] | None:
     match key:
+        case "properties" if not value:
+            # Nothing that the API server drops: tools that compare what is kept would see a difference for ever.
+            return None
         case "properties":
             return key, {name: _flatten(property_, definitions) for name, property_ in value.items()}
         case "const":
@@ -191,7 +194,7 @@ def crd(kind: Kind) -> dict[str, Any]:
         "served": True,
         "storage": True,
         "additionalPrinterColumns": [
-            {"name": title, "type": type_, "jsonPath": path, "priority": priority}
+            {"name": title, "type": type_, "jsonPath": path} | ({"priority": priority} if priority else {})
             for title, type_, path, priority in kind.columns
         ]
         + [{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}],
