@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from testbed import asking, cluster, installation, session
+from testbed import asking, cluster, grid, installation, session
 from testbed.layout import CHECKOUT, LOGS, SITES, STATE
 from testbed.progress import StepError, step
 from testbed.sessions import Session, wait_for
 
-__all__ = ["run"]
+__all__ = ["forget", "run"]
 
 NAMESPACE, NAME = "alice", "dimuon"
 _SITE = "SITE-B"
@@ -52,6 +52,7 @@ def run() -> None:
     analysis = Session(NAMESPACE, NAME, request["spec"]["className"])
     _namespace()
     _clear(analysis)
+    forget(request["spec"])
     _show(f"\nkubectl {' '.join(_APPLY)}\n")
     cluster.kubectl(*_APPLY[:-1], str(CHECKOUT / _APPLY[-1]))
     try:
@@ -90,6 +91,24 @@ def _clear(analysis: Session) -> None:
             with step("End of the demo before"):
                 wait_for("the earlier buffer to close", lambda: analysis.phase() == "Closed", _PATIENCE)
             cluster.kubectl("delete", "rserecords", body["metadata"]["name"])
+
+
+def forget(spec: Mapping[str, Any]) -> None:
+    """Empty the datasets of the outputs: they keep one version of each path, and that of a session before is another.
+
+    Parameters
+    ----------
+    spec
+        Of the VolatileRSE.
+    """
+    client = grid.client(spec["account"])
+    for output in spec["outputs"]:
+        scope, name = output["scope"], output["dataset"]
+        if name not in client.list_dids(scope, [{"name": name}], did_type="dataset"):
+            continue
+        held = [{"scope": entry["scope"], "name": entry["name"]} for entry in client.list_content(scope, name)]
+        if held:
+            client.detach_dids(scope, name, held)
 
 
 def _records() -> Iterator[dict[str, Any]]:

@@ -156,6 +156,7 @@ def test_logs_are_saved_whatever_went_wrong(
     monkeypatch.setattr(session, "image", lambda: session.NAME)
     monkeypatch.setattr(demo, "_namespace", lambda: None)
     monkeypatch.setattr(demo, "_clear", lambda _: None)
+    monkeypatch.setattr(demo, "forget", lambda _: None)
     monkeypatch.setattr(cluster, "kubectl", lambda *_: "text of a log")
     monkeypatch.setattr(demo, "wait_for", fail)
     with pytest.raises(StepError, match=str(error) or "KeyboardInterrupt") as caught:
