@@ -27,7 +27,7 @@ __all__ = [
     "class_of",
     "enable",
     "image",
-    "injection",
+    "manifests",
     "metrics",
     "up",
     "way_of_injection",
@@ -40,6 +40,8 @@ CONNECTION, CLASS = "rucio", "standard"
 LOGIN, SITE_TOKENS = "rucio-login", "grid-tokens"
 """Secrets of the connection and of the class."""
 _AUTHORITY = "volatile-rse-ca"
+_RELEASED = "volatile-rse/{}:latest"
+"""Images, as manifests name them."""
 _INSTALLED: set[tuple[str, str]] = set()
 """Images of the operator and of buffers that this process has installed."""
 _FIELDS = ("operator/volatile_rse", "requirements/operator.txt")
@@ -76,11 +78,7 @@ def up() -> None:
     with step("Operator") as log:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHECKOUT / "crds"))
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CHECKOUT / "crds"))
-        bodies = list(yaml.safe_load_all((CHECKOUT / "manifests" / "operator.yaml").read_text()))
-        apply([_with_images(body, operator_image, buffer_image) for body in bodies])
-        apply(list(yaml.safe_load_all((CHECKOUT / "manifests" / "metrics.yaml").read_text())))
-        admission()
-        injection(operator_image, sidecar_image)
+        apply(manifests(operator_image, buffer_image, sidecar_image))
         apply(_configuration())
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/volatile-rse", "--timeout=120s")
         log.write(f"{operator_image} {buffer_image}")
@@ -109,13 +107,14 @@ def way_of_injection() -> str:
     return "policy" if "v1beta1" in cluster.kubectl("get", "--raw", "/apis/admissionregistration.k8s.io") else "webhook"
 
 
-def injection(operator_image: str, sidecar_image: str) -> None:
-    """Have pods in namespaces of tenants get by a label what their session has."""
-    way = way_of_injection()
-    text = (CHECKOUT / f"manifests/injection-{way}.yaml").read_text()
-    for said, image in (("volatile-rse/operator:latest", operator_image), (sidecar.RELEASED, sidecar_image)):
+def manifests(operator_image: str, buffer_image: str, sidecar_image: str) -> list[dict[str, Any]]:
+    """Give what of ``manifests/`` is installed, as an admin would write it who has these images."""
+    names = ("operator", "metrics", "admission", f"injection-{way_of_injection()}")
+    text = "---\n".join((CHECKOUT / "manifests" / f"{name}.yaml").read_text() for name in names)
+    images = {_RELEASED.format("operator"): operator_image, _RELEASED.format("buffer"): buffer_image}
+    for said, image in {**images, sidecar.RELEASED: sidecar_image}.items():
         text = text.replace(said, image)
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+    return list(yaml.safe_load_all(text))
 
 
 def apply(bodies: Sequence[Mapping[str, Any]]) -> None:
@@ -205,17 +204,6 @@ def _configuration() -> list[dict[str, Any]]:
         },
         class_of(CLASS, grants),
     ]
-
-
-def _with_images(body: dict[str, Any], operator_image: str, buffer_image: str) -> dict[str, Any]:
-    if body["kind"] != "Deployment":
-        return body
-    container = body["spec"]["template"]["spec"]["containers"][0]
-    container["image"] = operator_image
-    for entry in container["env"]:
-        if entry["name"] == "VOLATILE_RSE_BUFFER_IMAGE":
-            entry["value"] = buffer_image
-    return body
 
 
 def _authority() -> str:

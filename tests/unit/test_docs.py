@@ -29,6 +29,7 @@ EXECUTED = {
     ("cli.md", "sh"): "tests/e2e/test_pipx.py",
     ("first-notebook.md", "python"): "tests/unit/test_docs.py",
     ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
+    ("gitops.md", "sh"): "tests/e2e/test_flux.py",
     ("gitops.md", "yaml"): "tests/unit/gitops/test_health.py",
     ("install.md", "bash"): "tests/e2e/test_install_page.py",
     ("install.md", "sh"): "tests/e2e/test_install_page.py",

@@ -32,6 +32,10 @@ def found(path: str, pattern: str) -> str:
 VERSIONS = {
     "Kubernetes": golang.KUBERNETES_VERSION.removeprefix("v"),
     "Helm": helm._HELM[1].removeprefix("v"),
+    "Flux's controllers": found(
+        "testbed/gitops/go.mod", r"^\tgithub\.com/fluxcd/(?:source|kustomize)-controller v(\S+)$"
+    ),
+    "kstatus": found("testbed/gitops/go.mod", r"^\tsigs\.k8s\.io/cli-utils v(\S+)$"),
     "Rucio server": found("testbed/images/rucio/server.in", r"^rucio==(\S+)$"),
     "Rucio client of the operator": found("requirements/operator.txt", r"^rucio-clients==(\S+)"),
     "XRootD of a buffer": found("images/buffer/Dockerfile", r"^ARG VERSION=(\S+)$"),
