@@ -67,7 +67,7 @@ test-matrix: venv ## strike every effect and every single write of every way tha
 test-model: venv ## explore what may happen to one session, for ten minutes
 	@MODEL_SECONDS=600 $(PYTEST) -s tests/model --timeout 900
 
-test-fuzz: venv ## what nobody writes or answers, in every field and every answer: hours (CASES=100 SEED=7 draws some for each test)
+test-fuzz: venv ## what nobody writes or answers, in every field and every answer: 75 minutes of processor time (CASES=100 SEED=7 draws some for each test)
 	@VRSE_FUZZ=$(or $(CASES),whole) VRSE_FUZZ_SEED=$(or $(SEED),1) $(PYTEST) $(SIDE_BY_SIDE) tests/unit/fuzz --timeout 0
 
 test-kills: up ## 10 sessions, 2,000 files, 100 random kills: what is lost? (KILLS="--seed 2 --kills 20" changes it)

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.fuzz.readings import PEEPED
 
 _PASSED = os.environ.get("VRSE_FUZZ_PASSED")
-"""A file of the tests that have passed; a run that was interrupted goes on with the others."""
+"""A file of the tests that have passed, beside one of those that failed; who runs it again goes on with the others."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +44,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     began = time.process_time()
-    yield
+    try:
+        yield
+    except BaseException:
+        _note(f"{_PASSED}.failed", item, began)
+        raise
+    _note(f"{_PASSED}", item, began)
+
+
+def _note(file: str, item: pytest.Item, began: float) -> None:
     if _PASSED:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with Path(_PASSED).open("a") as passed:
+        with Path(file).open("a") as passed:
             passed.write(f"{now}\t{time.process_time() - began:.1f} s\t{item.nodeid}\n")

@@ -33,6 +33,8 @@ T = TypeVar("T")
 _LONG = 60
 """Steps, of which each is as long as nothing happens: hours, where somebody waits for a deadline."""
 _SHORT = 8
+_FOR_AN_ADMIN = r"RSERecord \S+ cannot be read|nothing was sent there|does not exist"
+"""What nobody waits for the end of: it is told, and an admin has to mend it."""
 _STILL = 10
 """Steps in which nothing changes, of a minute each."""
 
@@ -205,11 +207,10 @@ def _is_over(world: Two) -> bool:
 
 
 def _is_settled(world: Two) -> bool:
-    """Tell whether it is over, or waits for an admin: a record that cannot be read, or is forged, has no deadline."""
+    """Tell whether it is over, or waits for an admin, which has no deadline; so has a record that is forged."""
     if _is_over(world):
         return True
-    is_unreadable = re.search(r"RSERecord \S+ cannot be read", told(world))
-    return world.still >= _STILL and bool(world.forged or is_unreadable)
+    return world.still >= _STILL and bool(world.forged or re.search(_FOR_AN_ADMIN, told(world)))
 
 
 def _asks_for_consent(world: Two) -> bool:

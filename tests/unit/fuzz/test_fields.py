@@ -36,6 +36,7 @@ _TRUTHS = (
     "spec.claims.0.request.outputs.0.name", "spec.claims.0.request.outputs.0.path",
     "spec.claims.0.request.outputs.0.scope",
     "spec.recordId", "spec.instance", "spec.rseName", "spec.ledger",
+    "spec.adoptedFrom",
 )  # fmt: skip
 """Whose a buffer is, what goes where: only an operator writes that, and who forges it is believed."""
 _SAID = ("status.session", "status.inputs", "status.steps", "status.destinations", "status.losses", "status.lostFiles")
@@ -72,8 +73,8 @@ def is_forged(field: Field, body: Object, now: datetime) -> bool:
     return body["kind"] == "RSERecord" and (said or str(field).startswith(_TRUTHS))
 
 
-_TOLD = ("cannot be read", "with keys username")
-"""What a record says that cannot be used: of itself, and of the Secret that it names."""
+_TOLD = ("cannot be read", "with keys username", "nothing was sent there", "does not exist")
+"""What a record says that cannot be used: of itself, and of the Secret or ConfigMap and the server that it names."""
 
 
 def shares() -> Iterator[ParameterSet]:
