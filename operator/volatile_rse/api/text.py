@@ -21,6 +21,11 @@ EVENT = 1024
 _SHORT, _LONG = 0xFF, 0xFFFF
 _BROKEN = re.compile(r"\\(?:x[0-9a-f]?|u[0-9a-f]{0,3}|U[0-9a-f]{0,7})?\Z")
 _MORE = "…"
+_BEGIN, _END = 160, 80
+_LONG_WORD = re.compile(r"\S{257,}")
+"""Longer than any name of an object, a path's part or a host."""
+_LOOKED_AT = 16
+"""Times what there is room for."""
 _TOKEN = re.compile(r"[!-~]+")
 
 
@@ -33,18 +38,26 @@ def visible(text: str, longest: int | None = None, keep: str = "") -> str:
     Parameters
     ----------
     longest
-        Characters that there is room for: more are cut off, never within an escape, and ``…`` tells so.
+        Characters that there is room for: more are cut off, never within an escape, and ``…`` tells so. Long words are
+        cut first: what is the matter stands behind the name that takes all the room.
     keep
         What is left as it is.
     """
     if longest is not None:
-        # What an escape makes of it is longer: no more is needed, and a megabyte need not be looked at.
+        if len(text) > longest:
+            # A megabyte need not be looked at.
+            text = _LONG_WORD.sub(_shortened, text[: _LOOKED_AT * longest])
+        # What an escape makes of it is longer: no more is needed.
         text = text[: longest + 1]
     if not text.isprintable():
         text = "".join(sign if sign.isprintable() or sign in keep else _escaped(sign) for sign in text)
     if longest is None or len(text) <= longest:
         return text
     return _BROKEN.sub("", text[: longest - len(_MORE)]) + _MORE
+
+
+def _shortened(word: re.Match[str]) -> str:
+    return f"{word[0][:_BEGIN]}{_MORE}{word[0][-_END:]}"
 
 
 def _escaped(sign: str) -> str:

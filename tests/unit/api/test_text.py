@@ -56,3 +56,22 @@ def test_it_is_always_printable_short_and_the_same_when_it_is_done_twice(text: s
     assert visible(once, longest) == once
     assert not any(unicodedata.category(sign) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for sign in visible(text))
     assert visible(visible(text)) == visible(text)
+
+
+def test_a_long_name_does_not_hide_what_is_the_matter() -> None:
+    text = f"Secret ops/{'x' * 5000} is missing. ADMIN must act: create it."
+    shown = visible(text, 512)
+    assert shown.startswith("Secret ops/xxx")
+    assert shown.endswith("xxx is missing. ADMIN must act: create it.")
+    assert "…" in shown
+    assert visible(shown, 512) == shown
+
+
+def test_a_long_name_stays_whole_where_there_is_room() -> None:
+    text = f"Secret ops/{'x' * 253} is missing."
+    assert visible(text, 512) == text
+
+
+def test_of_a_megabyte_no_more_than_there_is_room_for_is_told() -> None:
+    assert len(visible("ab " * 1_000_000, 512)) == 512
+    assert len(visible("x" * 3_000_000, 512)) <= 512
