@@ -20,13 +20,25 @@ from testbed.layout import CHECKOUT, NODE
 from testbed.progress import step
 from testbed.sessions import wait_for
 
-__all__ = ["CHECK", "PASSWORD", "TOKEN", "Hub", "answers", "image", "lab_image", "rucio_files", "up"]
+__all__ = [
+    "CHECK",
+    "PASSWORD",
+    "RIGHTS",
+    "TOKEN",
+    "Hub",
+    "answers",
+    "image",
+    "lab_image",
+    "reached",
+    "rucio_files",
+    "up",
+]
 
 PASSWORD = "demo"  # noqa: S105 (of a hub that lives for a test)
 TOKEN = "7e0b1c5d9a344f0e8c2d6b7a90f1e3d5"  # noqa: S105 (as above)
 """Of a service with rights over all users."""
 VALUES = CHECKOUT / "examples" / "jupyterhub" / "values.yaml"
-RIGHTS = CHECKOUT / "examples" / "jupyterhub" / "rights.yaml"
+RIGHTS = CHECKOUT / "manifests" / "hub.yaml"
 
 _CONFIG = """\
 import json
@@ -159,7 +171,18 @@ def up(
         installation.apply(_objects(namespace, values, hub_image))
         cluster.kubectl("-n", namespace, "apply", "-f", str(RIGHTS))
         cluster.kubectl("-n", namespace, "rollout", "status", "deployment/hub", "--timeout=120s")
-    service = json.loads(cluster.kubectl("-n", namespace, "get", "service", "proxy", "-o", "json"))
+    return reached(namespace, "proxy")
+
+
+def reached(namespace: str, proxy: str) -> Hub:
+    """Give a hub that answers through its proxy.
+
+    Parameters
+    ----------
+    proxy
+        Name of the Service, which has a NodePort.
+    """
+    service = json.loads(cluster.kubectl("-n", namespace, "get", "service", proxy, "-o", "json"))
     url = f"http://{_node_address()}:{service['spec']['ports'][0]['nodePort']}"
     wait_for("the hub answers", lambda: answers(f"{url}/hub/health"), 60)
     return Hub(namespace, url)

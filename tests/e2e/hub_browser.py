@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,17 +46,23 @@ class Browser:
 
     def watch(self) -> list[str]:
         """Follow the spawn page until the server is there; give all that it said."""
-        until, said, pictured = time.monotonic() + _SECONDS, list[str](), False
+        until, said, pictured = time.monotonic() + _SECONDS, list[str](), 2
         while "/hub/" in self.page.url:
             said = self.progress() or said
-            if not pictured and len(said) > 2:
-                self.page.click("#progress-details summary")
-                self.picture("progress")
-                pictured = True
+            if len(said) > pictured:
+                # The last one has the most in it, unless the page gives way to another.
+                with suppress(Error):
+                    self._picture_of_progress()
+                pictured = len(said)
             assert time.monotonic() < until, f"{self.page.url}: {said}\n{self.hub.logs()}"
             assert not any("failed" in line.lower() for line in said), said
             self.page.wait_for_timeout(200)
         return said
+
+    def _picture_of_progress(self) -> None:
+        if not self.page.locator("#progress-details[open]").count():
+            self.page.click("#progress-details summary", timeout=1000)
+        self.picture("progress")
 
     def run(self, code: str) -> str:
         """Run a cell in a new notebook, and give what it prints once that has DONE in it."""

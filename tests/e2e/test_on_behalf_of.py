@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from testbed import cluster, hub, installation
+from testbed import cluster, installation
 from testbed.layout import CHECKOUT
 from testbed.progress import StepError
 from testbed.sessions import wait_for
+from tests import pages
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -19,7 +21,7 @@ PAGE = (CHECKOUT / "docs" / "jupyterhub.md").read_text()
 (HELPER,) = (line.split() for line in PAGE.splitlines() if "rolebinding hub-helpers" in line)
 NANO, MORE = ({"name": name, "did": "user.alice:nano"} for name in ("nano", "more"))
 VERBS = {"editor": ["get", "create", "patch", "delete"], "patcher": ["get", "create", "patch"]}
-"""What others than the hub may do with VolatileRSEs; the hub's own rights are examples/jupyterhub/rights.yaml."""
+"""What others than the hub may do with VolatileRSEs; the hub has those of the page."""
 RBAC = "rbac.authorization.k8s.io"
 
 
@@ -55,13 +57,12 @@ class Namespace:
 
 
 @pytest.fixture
-def place(namespace: str, crds: list[str]) -> Namespace:
-    assert crds
-    installation.admission()
+def place(namespace: str, tmp_path: Path) -> Namespace:
+    installation.up()
     found = Namespace(namespace)
     for name in ("hub", *VERBS):
         found.kubectl("create", "serviceaccount", name)
-    found.kubectl("apply", "-f", str(hub.RIGHTS))
+    pages.run(pages.script("jupyterhub.md").replace("-n jupyter", f"-n {namespace}"), tmp_path, {}, 60)
     for name, verbs in VERBS.items():
         made = {"apiVersion": f"{RBAC}/v1", "metadata": {"name": name}}
         rules = [{"apiGroups": ["volatilerse.io"], "resources": ["volatilerses"], "verbs": verbs}]

@@ -26,8 +26,10 @@ VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text())
 HELM = CACHE / "bin" / f"helm-{rendering.HELM[1]}"
-ON_REQUEST = {"monitoring.yaml", "checks.yaml", "NOTES.txt", "_helpers.tpl", "_injection.tpl", "tests"}
+ON_REQUEST = {"monitoring.yaml", "hubs.yaml", "checks.yaml", "NOTES.txt", "_helpers.tpl", "_injection.tpl", "tests"}
 """What is no object of an installation with the values as they are."""
+BY_HAND = {"tenant.yaml", "hub.yaml"}
+"""Manifests for one namespace."""
 
 
 def bodies(name: str) -> list[dict[str, Any]]:
@@ -133,14 +135,33 @@ def test_the_alerts_lead_to_the_page_where_the_site_has_it() -> None:
         assert "metrics.rules.runbooks" in done.stderr.replace("/", "."), wrong
 
 
+@pytest.mark.skipif(not HELM.exists(), reason="as above")
+def test_a_hub_gets_by_a_value_what_the_manifests_give_it() -> None:
+    hubs = "hubs[0].namespace=jupyter,hubs[1].namespace=lab,hubs[1].serviceAccount=other"
+    found = list(yaml.safe_load_all(rendering._objects(f"{rendering._VALUES},injection=none,{hubs}")["hubs.yaml"]))
+    for namespace, account in (("jupyter", "hub"), ("lab", "other")):
+        made = [body for body in found if body["metadata"]["namespace"] == namespace]
+        bound = {body["roleRef"]["name"]: [entry["name"] for entry in body["subjects"]] for body in made}
+        assert bound == {"volatile-rse-hub": [account], "volatile-rse-sessions": ["volatile-rse"]}
+        assert [body["subjects"][0]["namespace"] for body in made] == [namespace, "volatile-rse"]
+    given = {body["roleRef"]["name"] for name in BY_HAND for body in bodies(name)}
+    assert given == {body["roleRef"]["name"] for body in found}
+    roles = {body["metadata"]["name"] for body in bodies("operator.yaml") if body["kind"] == "ClusterRole"}
+    assert given <= roles
+    # A namespace that was enabled by hand is no obstacle to an upgrade.
+    assert not {body["metadata"]["name"] for body in found} & {
+        body["metadata"]["name"] for body in bodies("tenant.yaml")
+    }
+
+
 def test_every_template_is_a_manifest_and_the_other_way_round() -> None:
     templates = {path.relative_to(CHART / "templates").parts[0] for path in TEMPLATES} - ON_REQUEST
-    assert templates == {path.name for path in MANIFESTS.glob("*.yaml")} - {"tenant.yaml", "kustomization.yaml"}
+    assert templates == {path.name for path in MANIFESTS.glob("*.yaml")} - BY_HAND - {"kustomization.yaml"}
 
 
 def test_the_base_of_kustomize_has_all_that_is_installed() -> None:
     base = yaml.safe_load((MANIFESTS / "kustomization.yaml").read_text())
-    others = {"tenant.yaml", "kustomization.yaml", "uninstall-job.yaml"}
+    others = BY_HAND | {"kustomization.yaml", "uninstall-job.yaml"}
     installed = {path.name for path in MANIFESTS.glob("*.yaml") if not path.name.startswith("injection-")}
     assert set(base["resources"]) == installed - others
 

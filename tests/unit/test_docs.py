@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from tests import commands, pages
 from volatile_rse.api.crds import KINDS
 from volatile_rse.api.volatilerse import VolatileRSESpec
+from volatile_rse.api.volatilerseclass import Tenancy
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -27,12 +28,16 @@ EXECUTED = {
     ("batch.md", "sh"): "tests/unit/cli/test_leases.py",
     ("cli.md", "console"): "tests/unit/cli/test_page.py",
     ("cli.md", "sh"): "tests/e2e/test_pipx.py",
+    ("first-hub.md", "sh"): "tests/e2e/test_z2jh.py",
+    ("first-hub.md", "yaml"): "tests/e2e/test_z2jh.py",
     ("first-notebook.md", "python"): "tests/unit/test_docs.py",
+    ("first-notebook.md", "sh"): "tests/e2e/test_z2jh.py",
     ("first-session.md", "sh"): "tests/e2e/test_first_session_page.py",
     ("gitops.md", "sh"): "tests/e2e/test_flux.py",
     ("gitops.md", "yaml"): "tests/unit/gitops/test_health.py",
     ("install.md", "bash"): "tests/e2e/test_install_page.py",
     ("install.md", "sh"): "tests/e2e/test_install_page.py",
+    ("jupyterhub.md", "sh"): "tests/e2e/test_on_behalf_of.py",
     ("jupyterhub.md", "python"): "tests/unit/jupyterhub/test_page.py",
     ("jupyterhub.md", "yaml"): "tests/unit/jupyterhub/test_page.py",
     ("operations.md", "yaml"): "tests/unit/test_operations_page.py",
@@ -135,12 +140,32 @@ def test_what_the_page_for_installing_applies_are_objects_of_our_kinds() -> None
 
 def test_the_values_that_the_page_for_installing_sets_are_the_chart_s() -> None:
     values = yaml.safe_load((ROOT / "charts" / "volatile-rse" / "values.yaml").read_text())
-    (settings,) = re.findall(r"--set (\S+)", pages.script("install.md"))
-    for path in (setting.partition("=")[0] for setting in settings.split(",")):
+    found = [set_ for page in ("install.md", "first-hub.md") for set_ in re.findall(r"--set (\S+)", pages.script(page))]
+    assert len(found) == 2
+    settings = [setting for text in found for setting in text.strip('"').split(",")]
+    for path in (re.split(r"[=[]", setting)[0] for setting in settings):
         where = values
         for key in path.split("."):
             assert key in where, path
             where = where[key]
+
+
+def test_the_values_that_the_page_for_hubs_writes_are_settings_of_the_spawner() -> None:
+    commands = pages.script("first-hub.md")
+    written, patch = (
+        yaml.safe_load(text.replace("$", "x"))
+        for text in re.findall(r"<<END\n(.*?)^END$", commands, re.DOTALL | re.MULTILINE)[::-1]
+    )
+    settings = written["hub"]["config"]["VolatileRSESpawner"]
+    table = set(re.findall(r"^\| `(vrse_\w+)` \|", (DOCS / "jupyterhub.md").read_text(), re.MULTILINE))
+    assert set(settings) <= table
+    assert Tenancy.model_validate({"grants": [patch[0]["value"]]})
+    # What the page says of the form is on it.
+    form = (ROOT / "operator" / "volatile_rse" / "jupyterhub" / "form.py").read_text()
+    user = (DOCS / "first-hub.md").read_text().split("## 4.", 1)[1].split("\n## ", 1)[0]
+    labels = set(re.findall(r"\*([^*\n]+)\*", user)) - {"Server Options", "Start"}
+    assert len(labels) == 2
+    assert not [label for label in labels if f">{label}" not in form]
 
 
 def test_the_cell_of_the_first_notebook_is_that_which_a_browser_runs() -> None:
