@@ -35,12 +35,12 @@ class Connections:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._used: set[str] = set()
-        self._used_before: set[str] = set()
+        self._used: set[RucioConnectionSpec] = set()
+        self._used_before: set[RucioConnectionSpec] = set()
         """Connections that were asked for since the last forgetting, and between the two before."""
         self._lock = threading.Lock()
         self.datasets = Datasets(world.clock.now)
-        self._clients: dict[str, tuple[Login, Catalogue]] = {}
+        self._clients: dict[RucioConnectionSpec, tuple[Login, Catalogue]] = {}
         self._memories: dict[str, tuple[Catalogue, Catalogue]] = {}
         self._compared: dict[str, str] = {}
         self._refused: dict[str, tuple[datetime, int, Mapping[tuple[str, str], Judged]]] = {}
@@ -122,15 +122,13 @@ class Connections:
             CREDENTIAL_INVALID: what is in the Secret can be no login. CREDENTIAL_MISMATCH: it is for another server.
         """
         login = self._login(connection, name)
-        # Records keep the connection as it was when they began: the same server may be named in several ways. What is
-        # stored may hold text that no JSON can.
-        key = repr(connection)
+        # Records keep the connection as it was when they began: the same server may be named in several ways.
         with self._lock:
-            self._used.add(key)
-            known = self._clients.get(key)
+            self._used.add(connection)
+            known = self._clients.get(connection)
             if known is None or known[0] != login:
                 known = (login, self._world.connect(login))
-                self._clients[key] = known
+                self._clients[connection] = known
             return known[1]
 
     def _login(self, connection: RucioConnectionSpec, name: str) -> Login:
