@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from testbed import clients, cluster, helm, installation
+from testbed import buffer, clients, cluster, helm, installation, sidecar
 from testbed.layout import CHECKOUT
 from testbed.sessions import Session, wait_for
 from tests.e2e.test_helm import gone, held
@@ -75,13 +75,6 @@ def test_what_is_held_by_nobody_is_let_go_by_hand(session: Session, tmp_path: Pa
     assert gone()
     said = shell(documented("kubectl get rser -o custom-columns"), tmp_path)
     assert record["spec"]["rseName"] in said
-    program = container(image=clients.image(), command=["true"])
-    waits = pod("waits", program, session=session.name, uid=10960, schedulingGates=[{"name": GATE}])
-    waits["metadata"]["namespace"] = session.namespace
-    installation.apply([waits])
-    shell(documented("kubectl delete mutatingwebhookconfiguration"), tmp_path)
-    where = ("-n", session.namespace, "get", "pod", "waits", "-o", "jsonpath={.spec.schedulingGates}")
-    assert cluster.kubectl(*where) == ""
     try:
         shell(documented("export OURS="), tmp_path)
         assert held() == []
@@ -89,3 +82,22 @@ def test_what_is_held_by_nobody_is_let_go_by_hand(session: Session, tmp_path: Pa
         assert kept["status"]["phase"] == "Serving", "what is let go is still there, for an operator that comes again"
     finally:
         install_again(tmp_path)
+
+
+@pytest.fixture
+def injected_again(session: Session) -> Iterator[Session]:
+    """Have pods get their session by a label afterwards."""
+    yield session
+    installation.apply(installation.manifests(installation.image(), buffer.image(), sidecar.image()))
+
+
+@pytest.mark.people
+def test_a_pod_that_waits_is_let_go_by_hand(injected_again: Session, tmp_path: Path) -> None:
+    session = injected_again
+    program = container(image=clients.image(), command=["true"])
+    waits = pod("waits", program, session=session.name, uid=10960, schedulingGates=[{"name": GATE}])
+    waits["metadata"]["namespace"] = session.namespace
+    installation.apply([waits])
+    shell(documented("kubectl delete mutatingwebhookconfiguration"), tmp_path)
+    where = ("-n", session.namespace, "get", "pod", "waits", "-o", "jsonpath={.spec.schedulingGates}")
+    assert cluster.kubectl(*where) == ""
