@@ -1,8 +1,12 @@
-"""Spawns that go otherwise: refused, cancelled, forgotten by a hub that is killed; by the hub's REST API."""
+"""Spawns that go otherwise: refused, cancelled, forgotten by a hub that is killed; and servers of a plain KubeSpawner.
+
+By the hub's REST API.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,8 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from testbed import cluster, hub
-from testbed.sessions import Session, wait_for
+from testbed import cluster, hub, installation
+from testbed import session as session_image
+from testbed.layout import CHECKOUT
+from testbed.sessions import LABEL, Session, wait_for
 from tests.e2e.flows import NANO, end_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow, pytest.mark.people]
@@ -128,3 +134,36 @@ def test_without_rights_a_server_starts_without_data(session: Session, rest: Res
     assert not sessions_of(session)
     assert not pods_of(session)
     assert rest("DELETE", "users/alice/servers/two").status_code in {202, 204}
+
+
+PAGE = (CHECKOUT / "docs" / "jupyterhub.md").read_text()
+(LABELLED,) = re.findall(r"```python\n(c.KubeSpawner.extra_labels.*?)```", PAGE, re.DOTALL)
+"""All that such a hub says of us."""
+PLAIN = 'c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"\n'
+READ = """
+import json
+import os
+import ROOT
+
+with open("/etc/vrse/inputs.jsonl") as lines:
+    urls = [json.loads(line)["url"] for line in lines]
+print(os.environ["BEARER_TOKEN_FILE"], ROOT.RDataFrame("Events", urls).Count().GetValue())
+"""
+
+
+def test_a_server_of_a_plain_kubespawner_has_its_session_by_the_label_alone(session: Session) -> None:
+    installation.enable(session.namespace, injected=True)
+    rest = Rest(hub.up(session.namespace, {}, PLAIN + LABELLED.replace("dimuon", session.name)))
+    rest.spawn("", {})
+    argv = ("-n", session.namespace)
+    selector = (*argv, "get", "pods", "-l", f"{LABEL}={session.name}")
+    gate = "jsonpath={.items[*].spec.schedulingGates[*].name}"
+    wait_for("the server waits", lambda: cluster.kubectl(*selector, "-o", gate) == "volatilerse.io/usable")
+    session.request(inputs=[NANO])
+    assert rest.heard("")[-1]["ready"]
+    (pod,) = pods_of(session)
+    read = cluster.kubectl(*argv, "exec", pod, "-c", "notebook", "--", session_image.ROOT_PYTHON, "-c", READ)
+    assert read.splitlines()[-1] == "/run/vrse/token 200000"
+    assert session.is_true("SessionActive")
+    assert rest("DELETE", "users/alice/server").status_code in {202, 204}
+    session.wait_closed()
