@@ -1,11 +1,12 @@
-"""Distributed RDataFrame and coffea on workers of Dask, pods of the session and others: they read, write and join.
+"""Distributed RDataFrame and coffea on a real KubeCluster, whose pods have the session's label and nothing else of it.
 
-What runs stands in docs/user.md.
+What runs stands in docs/user.md. Beside its workers is one without the label, which has the session from the client.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,99 +17,122 @@ from testbed import analysis, asking, cluster, installation
 from testbed.layout import CHECKOUT
 from testbed.sessions import LABEL, Session, wait_for
 from tests.e2e.flows import NANO, assert_nothing_left, new_dataset, output
-from tests.e2e.test_session_library import files_of
 from volatile_rse.api.names import lfn_name
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow, pytest.mark.people]
 
 CHAPTER = (CHECKOUT / "docs" / "user.md").read_text().split("### With Dask\n", 1)[1].split("\n## ", 1)[0]
-PROGRAM = """
+FOUND = "\n".join(re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL))
+RIGHTS = CHECKOUT / "examples" / "dask" / "rights.yaml"
+RESTRICTED = """
+import copy
 import ROOT
 
 ROOT.gROOT.SetBatch(True)
-""" + "\n".join(re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL)).replace(
-    "client.register_plugin", "client.wait_for_workers(2, timeout=120)\nclient.register_plugin"
-)
-ENDED = """
-print("workers", sorted(client.run(lambda: __import__("os").environ["VRSE_CONFIG"]).values()))
-print("pairs", masses.sum())
-client.shutdown()
+
+
+def restrict(spec):
+    for part in ("scheduler", "worker"):
+        pod = spec["spec"][part]["spec"]
+        pod["securityContext"] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}} | pod.get(
+            "securityContext", {}
+        )
+        for container in pod["containers"]:
+            container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """
-UNPACK = "cd /tmp; python3 -m zipfile -e /files/*.whl lib; export PYTHONPATH=/tmp/lib"
-DASK = f"{analysis.PYTHON} -m dask"
+"""What this namespace asks of all pods, whatever session they have."""
+ANOTHER = """
+unlabelled = copy.deepcopy(spec["spec"]["worker"]) | {"replicas": 1}
+del unlabelled["metadata"]
+cluster.add_worker_group("unlabelled", custom_spec=unlabelled)
+client.wait_for_workers(3, timeout=240)
+"""
+ENDED = """
+def told():
+    import os
+
+    return [os.environ.get(name, "none") for name in ("BEARER_TOKEN_FILE", "X509_CERT_DIR", "VRSE_CONFIG")]
 
 
-def pod(session: Session, name: str, script: str, *, mounted: bool) -> dict[str, Any]:
-    """Describe a pod: one of the session, with its label and its objects, or one without either."""
-    label = {LABEL: session.name} if mounted else {}
+for one in client.run(told).values():
+    print("worker", *one)
+print("pairs", masses.sum())
+cluster.close()
+"""
+
+
+def program(session: Session) -> str:
+    """Give what the page says, with this session's name and image."""
+    text = RESTRICTED + FOUND + ENDED
+    for said, done in (
+        ("REGISTRY/analysis", analysis.image()),
+        ('session": "dimuon"', f'session": "{session.name}"'),
+        ('namespace="alice"', f'namespace="{session.namespace}"'),
+        ("cluster = KubeCluster(", "restrict(spec)\ncluster = KubeCluster("),
+        ("client.register_plugin", f"{ANOTHER}client.register_plugin"),
+    ):
+        assert text.count(said) == 1, said
+        text = text.replace(said, done)
+    return text
+
+
+def client_of(session: Session) -> dict[str, Any]:
+    """Describe the pod of the program: with the session's label, and nothing of it mounted by hand."""
     closed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
-    volumes: dict[str, dict[str, Any]] = {"tmp": {"emptyDir": {}}, "files": {"configMap": {"name": "programs"}}}
-    places = {"tmp": "/tmp", "files": "/files"}  # noqa: S108 - of that pod alone
-    if mounted:
-        volumes["vrse"] = {"configMap": {"name": f"{session.name}-vrse"}}
-        volumes["token"] = {"secret": {"secretName": f"{session.name}-vrse", "defaultMode": 0o444}}
-        places |= {"vrse": "/etc/vrse", "token": "/etc/vrse-secret"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": session.namespace, "labels": {"dask": name, **label}},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 10960,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [
-                {
-                    "name": "main",
-                    "image": analysis.image(),
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["bash", "-ec", f"{UNPACK}\n{script}"],
-                    "securityContext": closed,
-                    "volumeMounts": [{"name": key, "mountPath": path} for key, path in places.items()],
-                }
-            ],
-            "volumes": [{"name": key, **volume} for key, volume in volumes.items()],
-        },
+    restricted = {"runAsNonRoot": True, "runAsUser": 10960, "seccompProfile": {"type": "RuntimeDefault"}}
+    container = {
+        "name": "main",
+        "image": analysis.image(),
+        "imagePullPolicy": "IfNotPresent",
+        "command": [analysis.PYTHON, "/files/program.py"],
+        # Its uid has no name in the image, and KubeCluster asks for one.
+        "env": [{"name": "USER", "value": "analyst"}],
+        "securityContext": closed,
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of that pod alone
+            {"name": "files", "mountPath": "/files"},
+        ],
     }
+    spec = {
+        "restartPolicy": "Never",
+        "serviceAccountName": "dask",
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": restricted,
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "files", "configMap": {"name": "programs"}}],
+    }
+    metadata = {"name": "client", "namespace": session.namespace, "labels": {LABEL: session.name}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def dask_cluster(session: Session) -> list[dict[str, Any]]:
-    """Describe a scheduler and two workers, of which one has nothing of the session mounted."""
-    worker = f"{DASK} worker tcp://scheduler:8786 --no-dashboard --nthreads 1 --memory-limit 0 --death-timeout 120"
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "scheduler", "namespace": session.namespace},
-            "spec": {"selector": {"dask": "scheduler"}, "ports": [{"port": 8786}]},
-        },
-        pod(session, "scheduler", f"exec {DASK} scheduler --no-dashboard --port 8786", mounted=False),
-        pod(session, "worker-1", f"export VRSE_CONFIG=/etc/vrse\nexec {worker}", mounted=True),
-        pod(session, "worker-2", f"exec {worker}", mounted=False),
-    ]
+@pytest.fixture
+def with_dask(session: Session) -> Iterator[Session]:
+    """Give a session in a namespace with injection, and the operator of dask-kubernetes."""
+    installation.enable(session.namespace, injected=True)
+    cluster.kubectl("-n", session.namespace, "apply", "-f", str(RIGHTS))
+    with analysis.dask_operator(session.namespace):
+        yield session
 
 
-def phase(session: Session, name: str) -> str:
-    return cluster.kubectl("-n", session.namespace, "get", "pod", name, "-o", "jsonpath={.status.phase}")
+def phase(session: Session) -> str:
+    return cluster.kubectl("-n", session.namespace, "get", "pod", "client", "-o", "jsonpath={.status.phase}")
 
 
-def test_rdataframe_and_coffea_on_workers_of_the_session(session: Session, tmp_path: Path) -> None:
-    dataset = new_dataset()
-    programs = files_of("programs", session.namespace, tmp_path / "wheel")
-    data: Any = programs["data"]
-    programs["data"] = data | {"program.py": PROGRAM + ENDED}
+def test_rdataframe_and_coffea_on_a_kubecluster_by_the_label_alone(with_dask: Session, tmp_path: Path) -> None:
+    session, dataset = with_dask, new_dataset()
+    metadata = {"name": "programs", "namespace": session.namespace}
+    data = {"program.py": program(session)}
     session.request(inputs=[NANO | {"name": "dimuon"}], outputs=[output(dataset) | {"path": "histograms/**"}])
-    client = pod(session, "client", f"exec {analysis.PYTHON} /files/program.py", mounted=True)
-    installation.apply([programs, *dask_cluster(session), client])
-    wait_for("the client has ended", lambda: phase(session, "client") in ("Succeeded", "Failed"), 480)
-    log = cluster.kubectl("-n", session.namespace, "logs", "client")
-    assert phase(session, "client") == "Succeeded", log
-    (workers,) = re.findall(r"^workers (.*)", log, re.MULTILINE)
-    assert re.fullmatch(r"\['/etc/vrse', '/tmp/vrse-carried-.*/config'\]", workers)
+    installation.apply(
+        [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}, client_of(session)]
+    )
+    wait_for("the client has ended", lambda: phase(session) in ("Succeeded", "Failed"), 540)
+    log = cluster.kubectl("-n", session.namespace, "logs", "client", "-c", "main")
+    assert phase(session) == "Succeeded", log
+    # The first may stand behind the frame of what KubeCluster shows.
+    workers = sorted(re.findall(r"worker (/.*)", log))
+    assert workers[:2] == ["/run/vrse/token /run/vrse/ca none"] * 2
+    assert [bool(re.search(r" /tmp/vrse-carried-.*/config$", one)) for one in workers[2:]] == [True]
     # They end with the client's word: else the session would not.
     record = session.wait_closed(240)
     assert session.is_true("OutputsSafe")
