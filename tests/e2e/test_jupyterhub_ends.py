@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,10 +21,17 @@ from testbed import cluster, hub, installation
 from testbed import session as session_image
 from testbed.layout import CHECKOUT
 from testbed.sessions import LABEL, Session, wait_for
-from tests.e2e.flows import NANO, end_of
+from tests.e2e.flows import NANO, assert_nothing_left, end_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow, pytest.mark.people]
 
+MANY, SECONDS = 70, 180
+PATIENT = """
+c.KubeSpawner.start_timeout = 900
+c.VolatileRSESpawner.vrse_wait = 600
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
+"""
+"""None of those who wait starts without data while a test looks, and a request for a server is answered at once."""
 SLOW = {"volatile_rse": {"inputs": [NANO["did"]], "capacity": "1Gi"}}
 
 
@@ -33,25 +42,26 @@ class Rest:
     hub: hub.Hub
 
     def __call__(self, method: str, path: str, seconds: float = 120, **more: Any) -> requests.Response:
-        headers = {"Authorization": f"token {hub.TOKEN}"}
-        return requests.request(method, f"{self.hub.url}/hub/api/{path}", headers=headers, timeout=seconds, **more)
+        url, headers = f"{self.hub.url}/hub/api/{path}", {"Authorization": f"token {hub.TOKEN}"}
+        return requests.request(method, url, headers=headers, timeout=(30, seconds), **more)
 
-    def spawn(self, server: str, options: dict[str, Any]) -> None:
-        """Ask for a server for alice, and do not wait for it."""
-        self("POST", "users/alice")
+    def spawn(self, server: str, options: dict[str, Any], user: str = "alice", seconds: float = 1) -> None:
+        """Ask for a server, and do not wait for it longer than that."""
+        self("POST", f"users/{user}")
         with suppress(requests.ReadTimeout):
-            self("POST", f"users/alice/servers/{server}", json=options, seconds=1)
+            answer = self("POST", f"users/{user}/servers/{server}", json=options, seconds=seconds)
+            assert answer.ok, answer.text
 
-    def heard(self, server: str) -> list[dict[str, Any]]:
+    def heard(self, server: str, user: str = "alice") -> list[dict[str, Any]]:
         """Listen to the spawn's progress until it is over."""
-        answer = self("GET", f"users/alice/servers/{server}/progress", stream=True)
+        answer = self("GET", f"users/{user}/servers/{server}/progress", stream=True)
         lines = (line.decode() for line in answer.iter_lines() if line.startswith(b"data:"))
         return [json.loads(line.removeprefix("data:")) for line in lines]
 
-    def server(self, server: str) -> dict[str, Any]:
-        """Read what the hub knows of a server; empty: nothing."""
-        servers: dict[str, Any] = self("GET", "users/alice").json().get("servers") or {}
-        return dict(servers.get(server) or {})
+    def waiting(self) -> set[str]:
+        """Name the users whose server is on its way, and not there."""
+        users = self("GET", "users?limit=200").json()
+        return {user["name"] for user in users if user.get("pending") == "spawn" and not user.get("server")}
 
 
 @pytest.fixture
@@ -79,6 +89,17 @@ def ended(session: Session) -> list[bool]:
 def is_over(session: Session, name: str) -> bool:
     body = sessions_of(session).get(name)
     return body is None or bool(body["spec"].get("endRequested"))
+
+
+def records_of(session: Session) -> list[dict[str, Any]]:
+    found = json.loads(cluster.kubectl("get", "rserecords", "-o", "json"))["items"]
+    return [body for body in found if body["spec"]["claims"][0]["namespace"] == session.namespace]
+
+
+def living_of(session: Session) -> list[str]:
+    """Name the records of buffers that are not closed."""
+    found = ((body["metadata"]["name"], body.get("status") or {}) for body in records_of(session))
+    return [name for name, status in found if status.get("phase") != "Closed"]
 
 
 def pods_of(session: Session) -> list[str]:
@@ -123,6 +144,10 @@ def test_of_a_hub_that_is_killed_and_a_user_that_is_deleted_nothing_is_left(sess
     assert gone.status_code == 204, gone.text
     wait_for("no VolatileRSE is left", lambda: not sessions_of(session), 180)
     assert not pods_of(session)
+    wait_for("each buffer is closed", lambda: not living_of(session), 180)
+    assert len(records_of(session)) == 2
+    for record in records_of(session):
+        assert_nothing_left(record)
 
 
 def test_without_rights_a_server_starts_without_data(session: Session, rest: Rest) -> None:
@@ -167,3 +192,45 @@ def test_a_server_of_a_plain_kubespawner_has_its_session_by_the_label_alone(sess
     assert session.is_true("SessionActive")
     assert rest("DELETE", "users/alice/server").status_code in {202, 204}
     session.wait_closed()
+
+
+def left_of(session: Session) -> dict[str, dict[str, Any]]:
+    """Delete what there is, again and again: a hub that was killed makes more until its node has heard of it."""
+    cluster.kubectl("-n", session.namespace, "delete", "volatilerses", "--all", "--wait=false")
+    return sessions_of(session)
+
+
+@pytest.fixture
+def unplaced(session: Session) -> Iterator[str]:
+    """Have no data come by the session's class: no node has the memory that its storage pods want."""
+    name = session.namespace
+    grants = [{"namespaces": [name], "accounts": ["alice"], "scopes": ["user.alice"]}]
+    pods = {"resources": {"agent": {"requests": {"memory": "64Ti"}, "limits": {"memory": "64Ti"}}}}
+    limits = {"perOwner": {"buffers": 2 * MANY, "newPerHour": 2 * MANY}}
+    # Whatever goes wrong here, seventy servers are more than the testbed has room for.
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": name}}
+    few = {**quota, "spec": {"hard": {"pods": "3"}}}
+    installation.apply([few, installation.class_of(name, grants, pods=pods, limits=limits)])
+    yield name
+    cluster.kubectl("-n", name, "delete", "deployment", "hub", "--grace-period=0", "--force", "--ignore-not-found")
+    wait_for("no VolatileRSE is left", lambda: not left_of(session), 180, 3)
+    wait_for("each buffer is closed", lambda: not living_of(session), 300, 3)
+
+
+def test_beside_seventy_that_wait_for_data_one_without_starts(session: Session, unplaced: str) -> None:
+    settings = {"vrse_class": unplaced, "vrse_account": "alice", "vrse_capacities": ["1Gi"]}
+    rest = Rest(hub.up(session.namespace, settings, PATIENT))
+    users = {f"user{number}" for number in range(MANY)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda user: rest.spawn("", SLOW, user, 60), users))
+    wait_for("all of them wait", lambda: rest.waiting() == users, 300)
+    wait_for("each has a VolatileRSE", lambda: len(sessions_of(session)) == MANY, 300)
+    began = time.monotonic()
+    rest.spawn("", {}, "zoe", 60)
+    assert rest.heard("", "zoe")[-1]["ready"]
+    took = time.monotonic() - began
+    print(f"beside {MANY} that wait, one without data was ready after {took:.0f} s")  # noqa: T201 (a measurement)
+    assert took < SECONDS
+    assert rest.waiting() == users, "all others still wait"
+    assert len(sessions_of(session)) == MANY
+    assert not pods_of(session)
