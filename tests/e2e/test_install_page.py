@@ -6,6 +6,7 @@ alice's data, an image with ROOT. There is no registry: what is pushed is given 
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -67,7 +68,7 @@ def programs(folder: Path) -> dict[str, str]:
         "helm": shlex.quote(str(golang.installed(*helm._HELM))),
         "docker": f"bash {shlex.quote(str(folder / 'docker.sh'))}",
         "rucio": f"docker exec {CLIENT} /opt/client/bin/rucio {login}",
-        "elsewhere": f"docker run --rm -i {believed} {carried} {daemons} bash -euxs",
+        "elsewhere": f"docker run --rm -i --user {os.getuid()}:{os.getgid()} {believed} {carried} {daemons} bash -euxs",
     }
 
 
