@@ -48,6 +48,7 @@ def _nothing() -> Iterator[None]:
     cluster.kubectl("delete", "mutatingwebhookconfiguration", "volatile-rse-session", "--ignore-not-found")
     cluster.kubectl("-n", installation.NAMESPACE, "delete", *WEBHOOK, "--ignore-not-found")
     cluster.kubectl("delete", "rucioconnections,volatilerseclasses", "--all", "--wait=false")
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", "site-tokens", "--ignore-not-found")
     rucio.remove_authority(PAGE_S_AUTHORITY)
     installation.up()
 

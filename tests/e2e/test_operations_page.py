@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import cluster, grid, installation
+from testbed import asking, cluster, grid, installation
 from testbed.layout import CHECKOUT, CLIENT, NODE
 from testbed.sessions import Session, wait_for
 from tests import commands, pages
@@ -39,7 +39,7 @@ def prepared(text: str, names: dict[str, str]) -> str:
 
 
 def names_for(session: Session, class_name: str) -> dict[str, str]:
-    record = session.record()["spec"]
+    record, rule = session.record()["spec"], asking.rules("user.alice", "nano_dimuon")[0]["id"]
     pod = session.pods()[0].removeprefix("pod/")
     user = cluster.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     return {
@@ -56,7 +56,7 @@ def names_for(session: Session, class_name: str) -> dict[str, str]:
         "vrse-…": f"vrse-{record['recordId']}", "VRSE-…": record["rseName"], "<id>": record["recordId"],
         "$ID": record["recordId"], "ksy7bgijk4": record["recordId"], "VRSE-KSY7BGIJK4": record["rseName"],
         "NODE": NODE, "DID": NANO["did"], "SCOPE:*": "'user.alice:nano*'", "ACCOUNT": "alice", "EXPRESSION": "SITE-A",
-        "RSE": "SITE-A", "=reading": "=README.md", "=writing": "=README.md",
+        "RSE": "SITE-A", "ID": rule, "=reading": "=README.md", "=writing": "=README.md",
     }  # fmt: skip
 
 
@@ -102,8 +102,6 @@ def test_each_of_them_is_taken(session: Session, tmp_path: Path) -> None:
             done = pages.tried(there + prepared(text, names), tmp_path, programs, 120)
             if done.returncode != 0 and "previous terminated container" not in done.stderr:
                 refused[name] = f"{done.stdout[-500:]}{done.stderr[-1500:]}"
-            if name.startswith("rucio rule add "):
-                names["ID"] = done.stdout.split()[-1]
     assert not refused
     assert session.body() is None, "the last one deletes it"
     session.wait_closed(240)
