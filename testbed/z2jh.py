@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from testbed import golang, hub, rendering
+from testbed import hub
 
 __all__ = ["NotHadError", "chart", "values"]
 
 _CHART = "VRSE_Z2JH"
-"""Variable that names a folder or an archive with the chart, where its repository is not reached."""
-_REPOSITORY = "https://hub.jupyter.org/helm-chart/"
+"""Variable that names a folder or an archive with the chart."""
 _VERSION = "5.5"
 """Of JupyterHub, as the chart has it."""
 _HOME = "/home/analyst"
@@ -28,29 +26,18 @@ class NotHadError(Exception):
     """The chart cannot be had here."""
 
 
-def chart(folder: Path) -> Path:
+def chart() -> Path:
     """Give the chart.
-
-    Parameters
-    ----------
-    folder
-        Where it may be laid.
 
     Raises
     ------
     NotHadError
-        Nobody says where it is, and its repository does not answer.
+        Nobody says where it is.
     """
     if said := os.environ.get(_CHART):
         return Path(said).resolve(strict=True)
-    program = str(golang.installed(*rendering.HELM))
-    argv = [program, "pull", "jupyterhub", "--repo", _REPOSITORY, "-d", str(folder)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode != 0:
-        message = f"{_REPOSITORY} does not answer, and {_CHART} names no folder with the chart: {done.stderr.strip()}"
-        raise NotHadError(message)
-    (archive,) = folder.glob("jupyterhub-*.tgz")
-    return archive
+    message = f"{_CHART} names no folder or archive with the chart of Zero to JupyterHub"
+    raise NotHadError(message)
 
 
 def values(folder: Path, config: Mapping[str, Any]) -> Path:

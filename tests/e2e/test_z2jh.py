@@ -68,7 +68,7 @@ class Admin:
 def _admin(tmp_path: Path) -> Iterator[Admin]:
     """Give an admin of a cluster that has the operator by Helm, and a class that grants nothing to a hub yet."""
     try:
-        chart = z2jh.chart(tmp_path)
+        chart = z2jh.chart()
     except z2jh.NotHadError as error:
         pytest.skip(str(error))
     installation.up()

@@ -38,6 +38,7 @@ _STORAGE, _RSE, _STAGING, _USABLE = 5, 12, 18, 80
 """Per cent when each begins; the pod's start has the rest."""
 _QUIET = {"", "InProgress", "Pending", "Succeeded", "NotNeeded"}
 """Reasons that say no more than the numbers."""
+_PENDING = "StoragePending"
 _ENDED = {"SessionEnded", "SessionOver"}
 _OF_THE_HUB = {"AccountNotGranted", "DurabilityTooLow", "InvalidSpec", "TtlOverLimit", "UnknownClass"}
 """Reasons of what no user of a hub chooses, but its settings."""
@@ -65,12 +66,21 @@ def progress_of(body: Object, now: datetime) -> Progress:
     if not conditions:
         return Progress(State.WAITING, 1, "Waiting for the operator of volatile RSEs.")
     if not is_true("StorageReady"):
-        return Progress(State.WAITING, _STORAGE, _with("The storage is being started", conditions, "StorageReady"))
+        return Progress(State.WAITING, _STORAGE, _start(conditions, now))
     if not is_true("RSERegistered"):
         what = f"{status.get('rse')} is being registered in Rucio"
         return Progress(State.WAITING, _RSE, _with(what, conditions, "RSERegistered"))
     percent, what = _staged(status, now)
     return Progress(State.WAITING, min(percent, _USABLE - 1), _with(what, conditions, "InputsStaged"))
+
+
+def _start(conditions: Mapping[str, Object], now: datetime) -> str:
+    what, condition = "The storage is being started", _mapping(conditions.get("StorageReady"))
+    since = _time(condition.get("lastTransitionTime"))
+    # Every storage is pending at first, and nobody has to act.
+    if condition.get("reason") == _PENDING and since is not None and (now - since).total_seconds() < _MINUTE:
+        return f"{what}."
+    return _with(what, conditions, "StorageReady")
 
 
 def _staged(status: Object, now: datetime) -> tuple[int, str]:

@@ -29,6 +29,20 @@ def staged(done: object, of: object, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("reason", "since", "said"),
+    [
+        ("StoragePending", "2026-12-01T11:59:01Z", ""),
+        ("StoragePending", "2026-12-01T11:59:00Z", " No node has room."),
+        ("StoragePending", "yesterday", " No node has room."),
+        ("CapacityExceeded", "2026-12-01T11:59:59Z", " No node has room."),
+    ],
+)
+def test_who_must_act_is_told_of_a_storage_that_takes_longer_than_any(reason: str, since: str, said: str) -> None:
+    told = {"status": "False", "reason": reason, "message": "No node has room.", "lastTransitionTime": since}
+    assert progress_of(body({"StorageReady": told}), NOW).line == f"The storage is being started.{said}"
+
+
+@pytest.mark.parametrize(
     ("given", "state", "percent", "line"),
     [
         ({}, State.WAITING, 1, "Waiting for the operator of volatile RSEs."),
