@@ -133,6 +133,31 @@ def test_a_second_apply_changes_nothing_and_the_health_is_that_of_the_page(
     assert (kstatus(body), argo_cd(body)[0], flux(body)) == ("Terminating", "Progressing", "InProgress")
 
 
+@pytest.mark.long
+def test_what_was_given_up_has_failed_and_what_it_uses_stays_until_it_is_closed(session: Session) -> None:
+    good = json.loads(cluster.kubectl("get", "rucioconnection", installation.CONNECTION, "-o", "json"))
+    own = {key: good[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": session.namespace}}
+    grants = [{"namespaces": [session.namespace], "accounts": ["alice"], "scopes": ["user.alice"]}]
+    installation.apply([own, installation.class_of(session.namespace, grants, connectionName=session.namespace)])
+
+    def connection() -> dict[str, Any]:
+        text = cluster.kubectl("get", "rucioconnection", session.namespace, "--ignore-not-found", "-o", "json")
+        return json.loads(text) if text else {}
+
+    missing = {"name": "in", "did": "user.alice:there_is_none", "deadline": "20s", "onDeadline": "Fail"}
+    session.request(inputs=[missing])
+    wait_for("the connection is in use", lambda: connection()["metadata"].get("finalizers"))
+    cluster.kubectl("delete", "rucioconnection", session.namespace, "--wait=false")
+    body = connection()
+    assert (kstatus(body), argo_cd(body)[0], flux(body)) == ("Terminating", "Progressing", "InProgress")
+
+    wait_for("it is given up", lambda: session.status().get("phase") == "Failed", 120)
+    body = session.body() or {}
+    assert (kstatus(body), argo_cd(body)[0], flux(body)) == ("Failed", "Degraded", "Failed")
+    session.wait_closed()
+    wait_for("the connection is let go", lambda: not connection())
+
+
 OBJECTS: dict[str, dict[str, Any]] = {
     "configmap": {"apiVersion": "v1", "kind": "ConfigMap", "data": {"url": "https://argocd.example.org"}},
     "kustomization": {
