@@ -89,7 +89,8 @@ class Browser:
 
     def stop(self) -> None:
         """Stop the server on the hub's page."""
-        self.page.goto(f"{self.hub.url}/hub/home")
+        # The button does nothing before the page's programs are there.
+        self.page.goto(f"{self.hub.url}/hub/home", wait_until="networkidle")
         self.page.click("#stop")
         self.page.wait_for_selector("#stop", state="hidden")
 

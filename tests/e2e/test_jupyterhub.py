@@ -22,12 +22,15 @@ pytestmark = [pytest.mark.cluster, pytest.mark.grid, pytest.mark.slow]
 PAGE = (CHECKOUT / "docs" / "jupyterhub.md").read_text()
 NOTEBOOK = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "vrse.current()" in block)
 CELL = f"{NOTEBOOK}\nprint('events', events.Count().GetValue(), 'DONE')\n"
+SET = "import os; print(*(os.environ.get(name) for name in ('BEARER_TOKEN_FILE', 'X509_CERT_DIR', 'VRSE_RSE')))\n"
+"""What the server has by its label, before any of it is imported."""
 
 
 @pytest.fixture(params=["", pytest.param("5.5", marks=pytest.mark.people)], ids=["6.1", "5.5"])
 def started(session: Session, request: pytest.FixtureRequest) -> Iterator[hub.Hub]:
     """Give a hub of whose users one is granted an account."""
     name = session.namespace
+    installation.enable(name, injected=True)
     grant = {"namespaces": [name], "onBehalfOf": ["alice"], "accounts": ["alice"], "scopes": ["user.alice"]}
     installation.apply([installation.class_of(name, [grant])])
     settings = {
@@ -97,7 +100,8 @@ def test_a_form_progress_a_cell_a_stop_and_the_output_is_safe(session: Session, 
         alice.start()
         said = alice.watch()
         assert any(line.startswith("The data are there, on VRSE-") for line in said), said
-        assert "events 200000" in alice.run(CELL)
+        printed = alice.run(SET + CELL)
+        assert "events 200000" in printed
         alice.picture("notebook")
         paths = opened_by_extension(alice)
         (body,) = sessions_of(session.namespace)
@@ -105,6 +109,7 @@ def test_a_form_progress_a_cell_a_stop_and_the_output_is_safe(session: Session, 
         with fresh_dataset("other", 1, 1000) as (other, _):
             assert f"vrse add {own.name} --input other={other}" in answer_for_other_data(alice, other)
         assert own.is_true("SessionActive")
+        assert f"/run/vrse/token /run/vrse/ca {own.status()['rse']}" in printed
         (root,) = (entry["url"] for entry in own.status()["endpoints"] if entry["protocol"] == "root")
         assert len(paths) == 4
         assert all(path.startswith(f"{root}//store/") for path in paths)
