@@ -206,3 +206,88 @@ def test_what_artifact_hub_is_told_of_kinds_is_so() -> None:
         assert entry["version"] in {version["name"] for version in spec["versions"]}
     (example,) = yaml.safe_load(METADATA["annotations"]["artifacthub.io/crdsExamples"])
     assert example["kind"] == "VolatileRSE"
+
+
+EVERY = {
+    "image": {"repository": "registry.example.org:5000/operator", "digest": f"sha256:{'a' * 64}", "tag": "ignored"},
+    "bufferImage": {"repository": "registry.example.org:5000/buffer", "tag": "1"},
+    "sidecarImage": {"repository": "registry.example.org/sidecar:2"},
+    "injection": "webhook",
+    "imagePullSecrets": [{"name": "pull"}],
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "infra", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "priorityClassName": "system",
+    "podAnnotations": {"site": "here"},
+    "podLabels": {"team": "grid"},
+    "commonLabels": {"cost": "7"},
+    "serviceAccount": {"name": "other", "annotations": {"role": "x"}},
+    "resources": {"requests": {"cpu": "1"}},
+    "metrics": {
+        "podMonitor": {"enabled": True, "interval": "7s", "labels": {"release": "prometheus"}},
+        "rules": {"enabled": True, "labels": {"release": "rules"}},
+        "dashboard": {"enabled": True, "labels": {"grafana": "yes"}},
+    },
+}
+"""Values of a site that changes all that it can about where and as what the operator runs."""
+
+
+@pytest.fixture(scope="module", name="site")
+def _site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Give the objects of such a site by kind and name, with what Helm keeps for hooks."""
+    values = tmp_path_factory.mktemp("site") / "values.yaml"
+    values.write_text(yaml.safe_dump(EVERY))
+    argv = [HELM, "template", "mine", str(CHART), "-n", "ops", "--kube-version", "1.34.0", "-f", str(values)]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return {f"{body['kind']}/{body['metadata']['name']}": body for body in yaml.safe_load_all(text) if body}
+
+
+@pytest.mark.skipif(not HELM.exists(), reason="as above")
+def test_pods_of_the_release_are_where_and_as_what_the_values_say(site: dict[str, dict[str, Any]]) -> None:
+    for name in ("volatile-rse", "volatile-rse-webhook"):
+        pod = site[f"Deployment/{name}"]["spec"]["template"]["spec"]
+        for key in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
+            assert pod[key] == EVERY[key], (name, key)
+    template = site["Deployment/volatile-rse"]["spec"]["template"]
+    assert template["metadata"]["annotations"].items() >= {"site": "here"}.items()
+    assert template["metadata"]["labels"].items() >= {"team": "grid", "cost": "7"}.items()
+    assert template["spec"]["serviceAccountName"] == "other"
+    (container,) = template["spec"]["containers"]
+    assert container["resources"] == {"requests": {"cpu": "1", "memory": "128Mi"}}
+    assert container["image"] == f"registry.example.org:5000/operator@sha256:{'a' * 64}"
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["VOLATILE_RSE_BUFFER_IMAGE"] == "registry.example.org:5000/buffer:1"
+    webhook = {entry["name"]: entry.get("value") for entry in _environment(site["Deployment/volatile-rse-webhook"])}
+    assert webhook["VOLATILE_RSE_SIDECAR_IMAGE"] == "registry.example.org/sidecar:2"
+    assert site["ServiceAccount/other"]["metadata"]["annotations"] == {"role": "x"}
+
+
+@pytest.mark.skipif(not HELM.exists(), reason="as above")
+def test_every_object_of_the_release_has_the_labels_of_the_site(site: dict[str, dict[str, Any]]) -> None:
+    lacking = [
+        name
+        for name, body in site.items()
+        if body["metadata"].get("labels", {}).get("cost") != "7" and not name.startswith("CustomResourceDefinition/")
+    ]
+    assert not lacking
+
+
+@pytest.mark.skipif(not HELM.exists(), reason="as above")
+def test_prometheus_and_grafana_find_what_they_look_for(site: dict[str, dict[str, Any]]) -> None:
+    monitor, rule = site["PodMonitor/volatile-rse"], site["PrometheusRule/volatile-rse"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    template = site["Deployment/volatile-rse"]["spec"]["template"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert endpoint["interval"] == "7s"
+    assert endpoint["port"] in {port["name"] for port in template["spec"]["containers"][0]["ports"]}
+    assert rule["metadata"]["labels"]["release"] == "rules"
+    assert rule["spec"]["groups"]
+    board = site["ConfigMap/volatile-rse-dashboard"]
+    assert board["metadata"]["labels"]["grafana"] == "yes"
+    assert json.loads(board["data"]["volatile-rse.json"])["panels"]
+
+
+def _environment(deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return list(container["env"])
