@@ -193,7 +193,9 @@ REMEDIES: dict[Reason, Remedy] = {
         Actor.USER, "Name a class that `kubectl get vrseclass` lists, or ask an admin to create it."
     ),
     Reason.UNKNOWN_CONNECTION: Remedy(
-        Actor.ADMIN, "Create the RucioConnection that the class names, or correct the class."
+        Actor.ADMIN,
+        "Create the RucioConnection that the class names (`kubectl get rucioconnection` lists those that there are), "
+        "or correct the class (`kubectl edit vrseclass`).",
     ),
     Reason.ACCOUNT_NOT_GRANTED: Remedy(
         Actor.USER, "Use an account that the class grants to this namespace, or ask an admin for the grant."
@@ -262,7 +264,7 @@ REMEDIES: dict[Reason, Remedy] = {
         "Name another dataset in a new VolatileRSE: nothing is copied for this output. What its session has written "
         "already is kept until the dataset takes it, or until it is given up by spec.teardown.discard.",
     ),
-    Reason.NAMING_INVALID: Remedy(Actor.ADMIN, "Correct that field of the VolatileRSEClass."),
+    Reason.NAMING_INVALID: Remedy(Actor.ADMIN, "Correct that field of the class (`kubectl edit vrseclass`)."),
     Reason.NAME_REFUSED: Remedy(Actor.USER, "Create another VolatileRSE whose output is called as the message says."),
     Reason.PATH_ESCAPES_OUTBOX: Remedy(
         Actor.USER, "Write spec.outputs[].path relative to the outbox: no leading '/', no '..' component."
@@ -274,22 +276,26 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.CREDENTIAL_MISSING: Remedy(
         Actor.ADMIN,
-        "Create the Secret that the class or the connection names, in the operator's namespace, with what the "
-        "message says is missing; docs/install.md has the commands. A site that gives its files to everybody needs no "
-        "token where the class says so (spec.sites[].anonymous), for VolatileRSEs made since.",
+        "Create the Secret that the class or the connection names (`kubectl create secret generic`), in the "
+        "operator's namespace, with what the message says is missing; docs/install.md has the commands. A site that "
+        "gives its files to everybody needs no token where the class says so (spec.sites[].anonymous), for "
+        "VolatileRSEs made since.",
     ),
     Reason.CREDENTIAL_INVALID: Remedy(
         Actor.ADMIN,
-        "Write the named key of the Secret anew: the value as plain text without a byte order mark, the key as "
-        "docs/operations.md has it.",
+        "Write the named key of the Secret anew (`kubectl edit secret`): the value as plain text without a byte order "
+        "mark, the key as docs/operations.md has it.",
     ),
     Reason.CREDENTIAL_MISMATCH: Remedy(
         Actor.ADMIN,
-        "Compare the Secret with the RucioConnection, the VolatileRSEClass or the protocol of the RSE that the message "
-        "names: whichever is wrong has to be mended. Until then the Secret's values are sent nowhere.",
+        "Compare the Secret with the RucioConnection, the VolatileRSEClass or the protocol of the RSE that the "
+        "message names: whichever is wrong has to be mended (`kubectl edit`). Until then the Secret's values are sent "
+        "nowhere.",
     ),
     Reason.CATALOGUE_UNREACHABLE: Remedy(
-        Actor.ADMIN, "Bring the Rucio server back; nothing destructive happens until then and the session goes on."
+        Actor.ADMIN,
+        "Bring the Rucio server back (`curl -v URL/ping` from a pod tells whether it answers); nothing destructive "
+        "happens until then and the session goes on.",
     ),
     Reason.CATALOGUE_REFUSED: Remedy(
         Actor.ADMIN,
@@ -394,7 +400,8 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.INVALID_SPEC: Remedy(Actor.USER, "Correct the named field; the kind's schema says what is allowed."),
     Reason.CONFIGURATION_INVALID: Remedy(
         Actor.ADMIN,
-        "Correct the named field of the VolatileRSEClass or RucioConnection; kinds and operator are of one version.",
+        "Correct the named field (`kubectl edit vrseclass` or `kubectl edit rucioconnection`); kinds and operator are "
+        "of one version.",
     ),
     Reason.RECORD_UNREADABLE: Remedy(
         Actor.ADMIN,
@@ -548,9 +555,9 @@ REMEDIES: dict[Reason, Remedy] = {
     ),
     Reason.INJECTION_MISSING: Remedy(
         Actor.ADMIN,
-        "Apply manifests/injection-policy.yaml (`injection: policy` of the chart), for an API server with "
-        "MutatingAdmissionPolicy, or manifests/injection-webhook.yaml (`injection: webhook`). Until then users mount "
-        "Secret and ConfigMap by hand.",
+        "For an API server with MutatingAdmissionPolicy: `kubectl apply -f manifests/injection-policy.yaml` "
+        "(`injection: policy` of the chart); else `kubectl apply -f manifests/injection-webhook.yaml` (`injection: "
+        "webhook`). Until then users mount Secret and ConfigMap by hand.",
     ),
     Reason.SESSION_OVER: Remedy(
         Actor.USER, "Create another VolatileRSE: this one's session has ended, and it never runs again."
