@@ -81,6 +81,11 @@ def _unchanged(body: Object) -> Object:
     return body
 
 
+def _random_uid() -> str:
+    """Give a UID as the API server does; a function of the module, so that a world can be pickled."""
+    return str(uuid.uuid4())
+
+
 class FakeCluster(Source):
     """A cluster for one thread.
 
@@ -98,7 +103,7 @@ class FakeCluster(Source):
         self,
         *namespaces: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        uids: Callable[[], str] = lambda: str(uuid.uuid4()),
+        uids: Callable[[], str] = _random_uid,
     ) -> None:
         self.journal: list[Write] = []
         self.events: list[FakeEvent] = []
