@@ -237,7 +237,7 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     """Give the objects of such a site by kind and name, with what Helm keeps for hooks."""
     values = tmp_path_factory.mktemp("site") / "values.yaml"
     values.write_text(yaml.safe_dump(EVERY))
-    argv = [HELM, "template", "mine", str(CHART), "-n", "ops", "--kube-version", "1.34.0", "-f", str(values)]
+    argv = [str(HELM), "template", "mine", str(CHART), "-n", "ops", "--kube-version", "1.34.0", "-f", str(values)]
     text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     return {f"{body['kind']}/{body['metadata']['name']}": body for body in yaml.safe_load_all(text) if body}
 

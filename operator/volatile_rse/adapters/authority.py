@@ -23,6 +23,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from volatile_rse.api.conditions import Reason
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.domain.clocks import BACKDATED
 from volatile_rse.ports.credentials import Authority, KeyPair, TokenClaims
 from volatile_rse.ports.errors import RefusedError
@@ -91,8 +92,12 @@ class LocalAuthority(Authority):
 
     def server(self, names: Sequence[str], lifetime: timedelta) -> KeyPair:
         """Issue a certificate for host names and addresses."""
-        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
-        return self._issue(names[0], lifetime, ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
+        try:
+            alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+            return self._issue(names[0], lifetime, ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
+        except ValueError as error:
+            what = f"{visible(', '.join(map(repr, names)), WORDS)} cannot be read as names of hosts: {error}"
+            raise RefusedError(Reason.CONFIGURATION_INVALID, what) from error
 
     def client(self, name: str, lifetime: timedelta) -> KeyPair:
         """Issue a client certificate."""

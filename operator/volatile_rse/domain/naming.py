@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from string import Formatter
 
@@ -18,6 +19,7 @@ from volatile_rse.domain.rights import fault_of_scope
 
 __all__ = [
     "drain_name",
+    "fault_of_stored",
     "faults_of_naming",
     "faults_of_output",
     "file_template",
@@ -91,17 +93,34 @@ def layout_of(naming: Naming) -> Layout:
     return _PRESETS[naming.preset].layout
 
 
+_KNOWN: Mapping[str, Collection[str]] = {
+    "rse": {"record", "RECORD"},
+    "file": {"kind", "owner", "record", "output", "path"},
+    "ledger": {"record", "account"},
+}
+"""Placeholders of each template."""
+
+
 def faults_of_naming(naming: Naming) -> tuple[str, ...]:
     """Say what is wrong with a class's templates, field by field."""
-    preset, found = _PRESETS[naming.preset], []
-    for field, template, known in (
-        ("rse", naming.rse, {"record", "RECORD"}),
-        ("file", naming.file, {"kind", "owner", "record", "output", "path"}),
-        ("ledger", naming.ledger, {"record", "account"}),
-    ):
-        if template is not None and (wrong := _fault(template, known) or _misfit(preset, naming, field)):
-            found.append(f"spec.naming.{field} {template!r} {wrong}.")
-    return tuple(found)
+    preset = _PRESETS[naming.preset]
+    return tuple(
+        f"spec.naming.{field} {template!r} {wrong}."
+        for field, template in _templates(naming)
+        if (wrong := _fault(template, _KNOWN[field]) or _misfit(preset, naming, field))
+    )
+
+
+def fault_of_stored(naming: Naming) -> str | None:
+    """Say what is no template at all in what the operator has stored of a class, which it has read before."""
+    wrong = ((field, template, _fault(template, _KNOWN[field])) for field, template in _templates(naming))
+    return next((f"naming.{field} {template!r} {fault}" for field, template, fault in wrong if fault), None)
+
+
+def _templates(naming: Naming) -> Iterator[tuple[str, str]]:
+    for field, template in (("rse", naming.rse), ("file", naming.file), ("ledger", naming.ledger)):
+        if template is not None:
+            yield field, template
 
 
 def faults_of_output(naming: Naming, scope: str, dataset: str) -> tuple[str, ...]:
@@ -116,13 +135,15 @@ def faults_of_output(naming: Naming, scope: str, dataset: str) -> tuple[str, ...
     return tuple(found)
 
 
-def _fault(template: str, known: set[str]) -> str | None:
+def _fault(template: str, known: Collection[str]) -> str | None:
+    if not template.isprintable():
+        return "has characters that nobody can see"
     try:
         parts = [(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template)]
     except ValueError as error:
         return f"is no template ({error})"
     fields = [field for field, _, _ in parts if field is not None]
-    if any(spec or conversion for _, spec, conversion in parts) or not known.issuperset(fields):
+    if any(spec or conversion for _, spec, conversion in parts) or not set(known).issuperset(fields):
         return f"has placeholders besides {', '.join(f'{{{name}}}' for name in sorted(known))}"
     # Two buffers must never have the same name.
     return None if {"record", "RECORD"}.intersection(fields) else "lacks {record}"

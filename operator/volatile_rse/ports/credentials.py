@@ -37,7 +37,13 @@ class Authority(Protocol):
         """Give the certificates to trust (PEM)."""
 
     def server(self, names: Sequence[str], lifetime: timedelta) -> KeyPair:
-        """Issue a certificate for host names; the first one is the common name (shortened if over 64 characters)."""
+        """Issue a certificate for host names; the first one is the common name (shortened if over 64 characters).
+
+        Raises
+        ------
+        RefusedError
+            CONFIGURATION_INVALID: they can be no names of hosts.
+        """
 
     def client(self, name: str, lifetime: timedelta) -> KeyPair:
         """Issue a client certificate."""

@@ -15,10 +15,12 @@ from volatile_rse.api.conditions import Reason
 from volatile_rse.api.rserecord import Claim, RSERecordSpec, RSERecordStatus
 from volatile_rse.api.rucioconnection import RucioConnectionSpec
 from volatile_rse.api.schema import LONGEST, ApiModel, parse_duration
+from volatile_rse.api.text import WORDS, visible
 from volatile_rse.api.volatilerse import Discard, EntryStatus, OutputStatus, Session, Teardown, VolatileRSESpec
-from volatile_rse.api.volatilerseclass import VolatileRSEClassSpec
+from volatile_rse.api.volatilerseclass import Exposure, VolatileRSEClassSpec
 from volatile_rse.builders.objects import AT_RISK, CLAIM, DRAIN, FINALIZER, NOT_AFTER, RECORD, record_name
 from volatile_rse.domain.facts import PodFact, Record, Request, ServiceFact, SessionFact, VolumeFact
+from volatile_rse.domain.naming import fault_of_stored
 from volatile_rse.domain.stage import when
 from volatile_rse.domain.tenants import Namespace
 from volatile_rse.domain.times import earlier, is_time
@@ -235,6 +237,9 @@ def read_record(body: Object, now: datetime) -> Record:
     except ValueError as error:
         what = f"RSERecord {metadata['name']} cannot be read: {_fault(error)}."
         raise RefusedError(Reason.RECORD_UNREADABLE, what) from error
+    if fault := _fault_of_class(spec.class_snapshot):
+        what = f"RSERecord {metadata['name']} cannot be read: spec.classSnapshot.{visible(fault, WORDS)}."
+        raise RefusedError(Reason.RECORD_UNREADABLE, what)
     if not spec.claims:
         what = f"RSERecord {metadata['name']} cannot be read: nobody can tell which VolatileRSE it was made for."
         raise RefusedError(Reason.RECORD_UNREADABLE, what)
@@ -248,6 +253,16 @@ def read_record(body: Object, now: datetime) -> Record:
         held=FINALIZER in metadata.get("finalizers", []),
         unreadable=unreadable,
     )
+
+
+def _fault_of_class(class_: VolatileRSEClassSpec) -> str | None:
+    """Say what of a class that was stored leads nowhere: without its host and names nothing can be found or ended."""
+    host = class_.exposure.public_host
+    try:
+        Exposure(public_host=host)
+    except ValidationError:
+        return f"exposure.publicHost {host!r} is no name of a host"
+    return fault_of_stored(class_.naming)
 
 
 def _spec_without_removed(spec: RSERecordSpec, status: RSERecordStatus) -> RSERecordSpec:

@@ -71,6 +71,12 @@ def test_both_sides_trust_each_other(authority: LocalAuthority, tmp_path: Path, 
     assert "operator" in handshake(server, client, host)
 
 
+@pytest.mark.parametrize("name", ["", "höst", "*" * 2000 + "ü"])
+def test_what_is_no_name_of_a_host_is_refused(authority: LocalAuthority, name: str) -> None:
+    with pytest.raises(RefusedError, match="cannot be read as names of hosts"):
+        authority.server([name], DAY)
+
+
 def test_another_name_authority_or_purpose_is_refused(authority: LocalAuthority, tmp_path: Path) -> None:
     server_pair, client_pair = authority.server(["a.example"], DAY), authority.client("operator", DAY)
     other = LocalAuthority(*LocalAuthority.create())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -62,11 +64,27 @@ def test_a_value_that_only_a_newer_operator_knows_is_dropped_and_named() -> None
     assert [event.reason for event in small.cluster.events if event.about == record_of(small)] == ["RecordUnreadable"]
 
 
-@pytest.mark.parametrize("field", ["classSnapshot", "connectionSnapshot", "claims"])
-def test_a_record_whose_frozen_facts_cannot_be_read_is_told_and_destroys_nothing(field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("classSnapshot", 7),
+        ("connectionSnapshot", 7),
+        ("claims", 7),
+        ("classSnapshot.exposure.publicHost", ""),
+        ("classSnapshot.exposure.publicHost", "x" * 300),
+        ("classSnapshot.exposure.publicHost", "no host"),
+        ("classSnapshot.naming.file", "\x00"),
+        ("classSnapshot.naming.file", "{record}{output}/{path}\x00"),
+        ("classSnapshot.naming.ledger", "{"),
+        ("classSnapshot.naming.rse", "{0}"),
+    ],
+)
+def test_a_record_whose_frozen_facts_cannot_be_read_is_told_and_destroys_nothing(field: str, value: object) -> None:
     small = with_outputs()
+    *path, last = field.split(".")
     with small.cluster.unchecked(record_of(small)) as body:
-        before, body["spec"][field] = body["spec"][field], 7
+        before = copy.deepcopy(body["spec"])
+        reduce(lambda part, key: part.setdefault(key, {}), path, body["spec"])[last] = value
     small.end_pod()
     small.delete()
     for _ in range(5):
@@ -80,7 +98,7 @@ def test_a_record_whose_frozen_facts_cannot_be_read_is_told_and_destroys_nothing
     told = [event for event in small.cluster.events if event.about == record_of(small)]
     assert [(event.type_, event.reason) for event in told] == [("Warning", "RecordUnreadable")]
     with small.cluster.unchecked(record_of(small)) as body:
-        body["spec"][field] = before
+        body["spec"] = before
     small.until(small.is_closed)
     assert small.is_kept("kept/a")
 
