@@ -200,10 +200,40 @@ def test_the_operator_takes_its_gate_and_nothing_else(injected: Session) -> None
     assert read(injected, "waiting")["spec"]["schedulingGates"] == [{"name": "example.org/licence"}]
 
 
-def test_a_pod_with_the_label_alone_is_no_session(session: Session) -> None:
-    """Its namespace has no injection: as when the webhook is down."""
+WEBHOOK = "volatilerse.io/test-webhook"
+"""Label of namespaces of which the webhook is asked here: the policies know nothing of it."""
+
+
+@pytest.fixture
+def asked(session: Session) -> Iterator[Session]:
+    """Give a session of a namespace whose pods the webhook is asked about."""
+    images = {"volatile-rse/operator:latest": installation.image(), sidecar.RELEASED: sidecar.image()}
+    text = (CHECKOUT / "manifests" / "injection-webhook.yaml").read_text().replace(f"{TENANT}:", f"{WEBHOOK}:")
+    for said, image in images.items():
+        text = text.replace(said, image)
+    bodies = list(yaml.safe_load_all(text))
+    installation.apply(bodies)
+    cluster.kubectl("label", "namespace", session.namespace, f"{WEBHOOK}=true")
+    yield session
+    cluster.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=text)
+    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", "volatile-rse-webhook", "--ignore-not-found")
+
+
+def test_the_webhook_gives_the_same_and_without_it_a_pod_starts_and_is_no_session(asked: Session) -> None:
+    session, namespace = asked, asked.namespace
+    deployment = ("-n", installation.NAMESPACE, "deployment/volatile-rse-webhook")
+    cluster.kubectl("rollout", "status", *deployment, "--timeout=90s")
+    wait_for("pods are injected", lambda: is_injected(dry_run(namespace, [pod("probe")])[0]), 60)
+    by_webhook = dry_run(namespace, CASES)
+    with fresh_namespace() as without:
+        by_function = dry_run(without, [inject(body, sidecar.image()) for body in CASES])
+    for ours, theirs in zip(by_webhook, by_function, strict=True):
+        assert ours["spec"] == theirs["spec"], ours["metadata"]["name"]
+    cluster.kubectl("scale", *deployment, "--replicas=0")
+    wait_for("it is gone", lambda: not is_injected(dry_run(namespace, [pod("probe")])[0]), 60)
+
     bare = pod("bare", container(image=clients.image(), command=["sleep", "600"]), session="run", uid=10960)
-    bare["metadata"] |= {"namespace": session.namespace}
+    bare["metadata"] |= {"namespace": namespace}
     session.request()
     installation.apply([bare])
     wait_for("it is told", lambda: [reason for reason, _ in events(session, "bare")] == ["NotInjected"], 90)
@@ -213,39 +243,6 @@ def test_a_pod_with_the_label_alone_is_no_session(session: Session) -> None:
     assert not session.record()["status"]["session"].get("startedAt")
     assert read(session, "bare")["metadata"]["labels"] == {SESSION_LABEL: "run"}
     assert read(session, "bare")["spec"]["containers"][0]["securityContext"] == SAFE
-
-
-WEBHOOK = "volatilerse.io/test-webhook"
-"""Label of namespaces of which the webhook is asked here: the policies know nothing of it."""
-
-
-@pytest.fixture
-def asked(namespace: str) -> Iterator[str]:
-    """Give a namespace whose pods the webhook is asked about, and another with neither."""
-    installation.up()
-    images = {"volatile-rse/operator:latest": installation.image(), sidecar.RELEASED: sidecar.image()}
-    text = (CHECKOUT / "manifests" / "injection-webhook.yaml").read_text().replace(f"{TENANT}:", f"{WEBHOOK}:")
-    for said, image in images.items():
-        text = text.replace(said, image)
-    bodies = list(yaml.safe_load_all(text))
-    installation.apply(bodies)
-    cluster.kubectl("label", "namespace", namespace, f"{WEBHOOK}=true")
-    yield namespace
-    cluster.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=text)
-    cluster.kubectl("-n", installation.NAMESPACE, "delete", "secret", "volatile-rse-webhook", "--ignore-not-found")
-
-
-def test_the_webhook_gives_the_same_and_without_it_a_pod_starts_with_nothing(asked: str) -> None:
-    deployment = ("-n", installation.NAMESPACE, "deployment/volatile-rse-webhook")
-    cluster.kubectl("rollout", "status", *deployment, "--timeout=90s")
-    wait_for("pods are injected", lambda: is_injected(dry_run(asked, [pod("probe")])[0]), 60)
-    by_webhook = dry_run(asked, CASES)
-    with fresh_namespace() as without:
-        by_function = dry_run(without, [inject(body, sidecar.image()) for body in CASES])
-    for ours, theirs in zip(by_webhook, by_function, strict=True):
-        assert ours["spec"] == theirs["spec"], ours["metadata"]["name"]
-    cluster.kubectl("scale", *deployment, "--replicas=0")
-    wait_for("it is gone", lambda: not is_injected(dry_run(asked, [pod("probe")])[0]), 60)
 
 
 @pytest.mark.people
