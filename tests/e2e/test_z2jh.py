@@ -121,7 +121,8 @@ def test_one_file_of_values_gives_the_users_of_a_hub_their_data(admin: Admin) ->
         assert "events 200000" in alice.run(f"{NOTEBOOK}\nprint('events', events.Count().GetValue(), 'DONE')\n")
         assert session.is_true("SessionActive")
         # What the page says for who is in trouble.
-        assert "vrse_destinations" in admin.aside("helm get values")
+        assert "vrse_destinations" in admin.aside("helm get values hub")
+        assert f"namespace: {admin.namespace}" in admin.aside("helm get values volatile-rse")
         assert "Loading extra config: 00-volatile-rse" in admin.aside("kubectl -n jupyter logs")
         alice.stop()
     wait_for("the session has ended", lambda: (session.body() or {}).get("spec", {}).get("endRequested"))

@@ -135,23 +135,43 @@ def test_the_alerts_lead_to_the_page_where_the_site_has_it() -> None:
         assert "metrics.rules.runbooks" in done.stderr.replace("/", "."), wrong
 
 
+def of_hubs(*hubs: tuple[str, str | None]) -> list[dict[str, Any]]:
+    """Give what the chart makes for hubs in these namespaces, with these accounts."""
+    said = [f"hubs[{at}].namespace={namespace}" for at, (namespace, _) in enumerate(hubs)]
+    said += [f"hubs[{at}].serviceAccount={account}" for at, (_, account) in enumerate(hubs) if account]
+    text = rendering._objects(",".join((rendering._VALUES, "injection=none", *said)))["hubs.yaml"]
+    return list(yaml.safe_load_all(text))
+
+
 @pytest.mark.skipif(not HELM.exists(), reason="as above")
 def test_a_hub_gets_by_a_value_what_the_manifests_give_it() -> None:
-    hubs = "hubs[0].namespace=jupyter,hubs[1].namespace=lab,hubs[1].serviceAccount=other"
-    found = list(yaml.safe_load_all(rendering._objects(f"{rendering._VALUES},injection=none,{hubs}")["hubs.yaml"]))
+    found = of_hubs(("jupyter", None), ("lab", "other"))
     for namespace, account in (("jupyter", "hub"), ("lab", "other")):
         made = [body for body in found if body["metadata"]["namespace"] == namespace]
-        bound = {body["roleRef"]["name"]: [entry["name"] for entry in body["subjects"]] for body in made}
-        assert bound == {"volatile-rse-hub": [account], "volatile-rse-sessions": ["volatile-rse"]}
-        assert [body["subjects"][0]["namespace"] for body in made] == [namespace, "volatile-rse"]
+        bound = {body["roleRef"]["name"]: body["subjects"] for body in made}
+        assert bound == {
+            "volatile-rse-hub": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+            "volatile-rse-sessions": [{"kind": "ServiceAccount", "name": "volatile-rse", "namespace": "volatile-rse"}],
+        }
     given = {body["roleRef"]["name"] for name in BY_HAND for body in bodies(name)}
     assert given == {body["roleRef"]["name"] for body in found}
     roles = {body["metadata"]["name"] for body in bodies("operator.yaml") if body["kind"] == "ClusterRole"}
     assert given <= roles
     # A namespace that was enabled by hand is no obstacle to an upgrade.
-    assert not {body["metadata"]["name"] for body in found} & {
-        body["metadata"]["name"] for body in bodies("tenant.yaml")
-    }
+    by_hand = {body["metadata"]["name"] for name in BY_HAND for body in bodies(name)}
+    assert not {body["metadata"]["name"] for body in found} & by_hand
+
+
+@pytest.mark.skipif(not HELM.exists(), reason="as above")
+def test_hubs_of_one_namespace_have_a_binding_each_and_the_operator_one() -> None:
+    """Not even for an account that is called as the operator's binding ends, or for a hub that is named twice."""
+    accounts = (None, "sessions", "other", "other")
+    found = of_hubs(*(("jupyter", account) for account in accounts))
+    names = [body["metadata"]["name"] for body in found]
+    assert len(set(names)) == len(names)
+    bound = [(body["roleRef"]["name"], entry["name"]) for body in found for entry in body["subjects"]]
+    hubs = [("volatile-rse-hub", account) for account in ("hub", "other", "sessions")]
+    assert sorted(bound) == [*hubs, ("volatile-rse-sessions", "volatile-rse")]
 
 
 def test_every_template_is_a_manifest_and_the_other_way_round() -> None:
