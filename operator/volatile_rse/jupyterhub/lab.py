@@ -24,29 +24,37 @@ _PACKAGE = {
     "jupyterlab": {"extension": True, "_build": {"load": "static/words.js", "extension": "./extension"}},
 }
 _SCRIPT = """\
-// rucio-jupyterlab shows nothing of a rule that Rucio refuses: this says how the data come here.
+// rucio-jupyterlab shows nothing of a rule that Rucio refuses: this says why, and how the data come here.
 (window._JUPYTERLAB = window._JUPYTERLAB || {})["volatile-rse"] = (() => {
   const ITS = @ITS@;
+  // So Rucio refuses a rule on a buffer: it is closed for writing, and nobody has a quota there.
+  const OF_A_BUFFER = ["RSEWriteBlocked", "InsufficientAccountLimit"];
   let shared = {};
   const modules = name => Promise.all(Object.values(shared[name] || {}).map(async one => (await one.get())()));
   const tell = async (url, init, answer) => {
     const asked = new URL(url, location.href);
     if ((init || {}).method !== "POST" || !asked.pathname.endsWith("/rucio-jupyterlab/did/make-available")) return;
     if (asked.searchParams.get("namespace") !== ITS.instance) return;
-    // A list has the ids of rules that were made.
-    if (Array.isArray(await answer.json().catch(() => null))) return;
+    // JupyterLab reads the answer itself. What is no JSON, and a list of rules that were made, have no word of Rucio's.
+    const said = await answer.clone().json().catch(() => null) || {};
+    const kind = said.ExceptionClass || said.exception_class;
+    const why = said.ExceptionMessage || said.exception_message;
     const did = JSON.parse(init.body).did;
     const [page] = await modules("@jupyterlab/apputils");
-    await page.showErrorMessage("Not on this session's storage", `${did} is not on ${ITS.rse}, and Rucio takes no rule \
-for it there. USER must act: name it in the form when you start the server the next time. Or have it added to this \
-session, by somebody who may: vrse add ${ITS.session} --input other=${did}`);
+    if (OF_A_BUFFER.includes(kind)) {
+      await page.showErrorMessage("Not on this session's storage", `${did} is not on ${ITS.rse}, and Rucio takes no \
+rule for it there. USER must act: name it in the form when you start the server the next time. Or have it added to \
+this session, by somebody who may: vrse add ${ITS.session} --input other=${did}`);
+    } else if (why) {
+      await page.showErrorMessage("Rucio makes no rule", `Rucio makes no rule for ${did} on ${ITS.rse}: ${why}`);
+    }
   };
   const listen = async () => {
     for (const { ServerConnection: server } of await modules("@jupyterlab/services")) {
       const send = server.makeRequest;
       server.makeRequest = async (url, init, settings) => {
         const answer = await send(url, init, settings);
-        tell(url, init, answer.clone()).catch(console.warn);
+        tell(url, init, answer).catch(console.warn);
         return answer;
       };
     }
