@@ -29,6 +29,8 @@ NAMESPACES = (installation.NAMESPACE, installation.BUFFERS, "alice")
 WEBHOOK = "deployment,service,secret,poddisruptionbudget", "volatile-rse-webhook"
 PAGE_S_AUTHORITY = "volatile-rse-ca"
 """The file of the page, where Rucio's daemons look for authorities."""
+AUTHORITY_FILE = CHECKOUT / f"{PAGE_S_AUTHORITY}.pem"
+"""The same, where the page's commands write it first."""
 
 
 @pytest.fixture(name="nothing")
@@ -42,6 +44,7 @@ def _nothing() -> Iterator[None]:
     cluster.kubectl("delete", "namespace", *NAMESPACES, "--ignore-not-found")
     rucio.remove_authority("operator")
     yield
+    AUTHORITY_FILE.unlink(missing_ok=True)
     with suppress(StepError):
         helm.helm("uninstall", helm.RELEASE)
     helm.forget()
@@ -61,7 +64,7 @@ def programs(folder: Path) -> dict[str, str]:
     cases = f'build) {build} ;;\npush) exec {push} "$2" ;;\n*) exec {docker} "$@" ;;\n'
     (folder / "docker.sh").write_text(f"case $1 in\n{cases}esac\n")
     believed = f"-v {shlex.quote(str(trust.CERTIFICATES))}:/etc/grid-security/certificates"
-    carried = f"-v {CHECKOUT / 'volatile-rse-ca.pem'}:/volatile-rse-ca.pem:ro -w /"
+    carried = f"-v {AUTHORITY_FILE}:/volatile-rse-ca.pem:ro -w /"
     daemons = containers.build("rucio", CHECKOUT / "testbed" / "images" / "rucio")
     login = f"--account root --auth-strategy userpass --user root --password {grid.grid().passwords['root']}"
     return {
@@ -93,7 +96,7 @@ def test_an_admin_installs_it_from_nothing_and_an_analyst_gets_her_output(tmp_pa
         AUTHORITIES=str(pki.CA),
         PUBLIC_HOST=NODE,
     )
-    said = pages.run(f"{commands}\nrm volatile-rse-ca.pem", tmp_path, programs(tmp_path), 1800)
+    said = pages.run(commands, tmp_path, programs(tmp_path), 1800)
     assert "Phase:          Succeeded" in said
     assert "volatilerseclass.volatilerse.io/standard condition met" in said
     assert "volatilerse.volatilerse.io/hello condition met" in said
