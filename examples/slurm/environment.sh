@@ -7,6 +7,13 @@ VRSE_DAVS_URL=$(cat "$VRSE_CONFIG/VRSE_PUBLIC_DAVS_URL")
 VRSE_OUTBOX=$(cat "$VRSE_CONFIG/VRSE_OUTBOX")
 VRSE_LEASE=$(cat "$VRSE_CONFIG/VRSE_LEASE")
 export VRSE_ROOT_URL VRSE_DAVS_URL VRSE_OUTBOX VRSE_LEASE
+# Not every session has these. That of another one, from the shell where the job was submitted, must not stay.
+for key in VRSE_PUBLIC_ROOT_URL VRSE_PUBLIC_DAVS_URL VRSE_PUBLISH VRSE_STATUS VRSE_RSE; do
+  unset "$key"
+  if [ -e "$VRSE_CONFIG/$key" ]; then
+    export "$key=$(cat "$VRSE_CONFIG/$key")"
+  fi
+done
 
 # The token stands in a file, since everybody on a machine may read what programs are called with.
 buffer() { curl -sSf --retry 3 --max-time 60 --cacert "$VRSE_CA_BUNDLE" -H "@$VRSE_SECRET/header" "$@"; }

@@ -77,6 +77,38 @@ def test_a_folder_that_is_fetched_anew_has_the_new_list(fetched: Path) -> None:
     assert "//b" in listed(fetched, WRITES.format("b")).stdout
 
 
+KUBECTL = """case $* in
+*wait*) ;;
+*range*) ls "$GIVEN" | tr '\\n' ' ' ;;
+*base64decode*) printf token ;;
+*) key=${7#*\\"}; cat "$GIVEN/${key%\\"*}" ;;
+esac"""
+"""It has a ConfigMap, whose keys are files."""
+
+
+def test_a_folder_that_is_fetched_anew_has_nothing_of_before(tmp_path: Path) -> None:
+    given, folder, kubectl = tmp_path / "given", tmp_path / "folder", tmp_path / "bin" / "kubectl"
+    given.mkdir()
+    kubectl.parent.mkdir()
+    kubectl.write_text(f"#!/bin/sh\n{KUBECTL}\n")
+    kubectl.chmod(0o755)
+    environment = {"PATH": f"{kubectl.parent}:{os.environ['PATH']}", "GIVEN": str(given)}
+    command = ["sh", str(EXAMPLES / "slurm" / "fetch.sh"), "alice", "run", str(folder)]
+    for keys in (
+        {"VRSE_LEASE": "/a", "VRSE_PUBLISH": "/p", "inputs.jsonl": "{}\n", "VRSE_INPUTS_URL": "u", "0123abcd.0": "A"},
+        {"VRSE_LEASE": "/b", "4567cdef.0": "B"},
+    ):
+        for path in given.iterdir():
+            path.unlink()
+        for key, value in keys.items():
+            (given / key).write_text(value)
+        subprocess.run(command, env=environment, check=True, timeout=60)
+        assert {path.name: path.read_text() for path in (folder / "config").iterdir()} == keys
+        assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["environment.sh"]
+        # As a job makes it.
+        (folder / "inputs.jsonl").write_text("{}\n")
+
+
 @pytest.mark.parametrize("folder", ["slurm", "interlink"])
 def test_its_request_has_time_for_a_queue(folder: str) -> None:
     session = VolatileRSESpec.model_validate(read(f"{folder}/volatilerse.yaml")["spec"]).session

@@ -7,7 +7,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -35,6 +36,8 @@ _LIST, _LONG_LIST = "inputs.jsonl", "VRSE_INPUTS_URL"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 """The name of a file that a ConfigMap's key may have here."""
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
+_FORMER = re.compile(rf"VRSE_[A-Z0-9_]+|{re.escape(_LIST)}|{_HASHED.pattern}")
+"""The name of a file that may be of a session and is not of every one."""
 _SECONDS = 30.0
 _OK = range(200, 300)
 _REFUSED, _ABSENT = {401, 403}, 404
@@ -197,22 +200,28 @@ def _folder(server: Server, name: str) -> Path:
 
 
 def _write(where: Path, session: _Session, inputs: str | None) -> None:
-    """Write what the session was given as files, where nobody else reads the token."""
+    """Write what the session was given as files, where nobody else reads the token; what is there of another goes."""
+    settings = {key: text for key, text in session.settings.items() if _FILE.fullmatch(key)}
+    state = {
+        where / "config": settings,
+        where / "authorities": {key: text for key, text in settings.items() if _HASHED.fullmatch(key)},
+        # The header is for curl, which would show the token to whoever lists processes if it were told it in a word.
+        where / "secret": {"token": session.token, "header": f"Authorization: Bearer {session.token}\n"},
+        # The list comes last: it is made anew by a job to which it looks older than where it is on the buffer.
+        where: {} if inputs is None else {_LIST: inputs},
+    }
     try:
-        for folder in (where, where / "secret", where / "config", where / "authorities"):
+        for folder in reversed(state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Clients of XRootD refuse authorities where others may write.
         (where / "authorities").chmod(0o755)
-        for key, text in session.settings.items():
-            if _FILE.fullmatch(key):
-                (where / "config" / key).write_text(text)
-            if _HASHED.fullmatch(key):
-                (where / "authorities" / key).write_text(text)
-        _keep(where / "secret" / "token", session.token)
-        # For curl, which would show the token to whoever lists processes if it were told it in a word.
-        _keep(where / "secret" / "header", f"Authorization: Bearer {session.token}\n")
-        if inputs is not None:
-            _keep(where / _LIST, inputs)
+        for folder, files in state.items():
+            for name, text in files.items():
+                _keep(folder / name, text)
+        for name in ("config", "authorities"):
+            _remove_former(where / name, state[where / name])
+        if inputs is None:
+            (where / _LIST).unlink(missing_ok=True)
     except OSError as error:
         what = f"The lease is taken, and its folder {where} cannot be written: {error}."
         raise CommandError(what, Actor.USER, "name another folder (--folder).") from error
@@ -220,12 +229,23 @@ def _write(where: Path, session: _Session, inputs: str | None) -> None:
 
 def _keep(path: Path, text: str) -> None:
     """Write a file that others of this machine do not read: jobs that read it meanwhile have the old one or the new."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    new.replace(path)
+    # Nobody else has its name or may read it: jobs of one folder take their leases at the same time.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    new = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _remove_former(folder: Path, files: Container[str]) -> None:
+    """Remove what only an earlier state of the session, or an earlier session of this name, had there."""
+    for path in folder.iterdir():
+        # The folder may be one where somebody has other files.
+        if _FORMER.fullmatch(path.name) and path.name not in files:
+            path.unlink(missing_ok=True)
 
 
 def _environment(where: Path, session: _Session, *, has_inputs: bool) -> Iterator[tuple[str, str]]:

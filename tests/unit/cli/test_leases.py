@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -162,16 +163,63 @@ def test_a_very_long_list_is_read_from_the_buffer(door: Door, small: Small, vrse
     assert "VRSE_INPUTS" not in exported(vrse("lease", "take", "run").out)
 
 
-def test_the_example_for_slurm_reads_the_folder_alike(door: Door, vrse: Vrse, tmp_path: Path) -> None:
+def files_of(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_is_used_again_has_nothing_of_before(
+    door: Door, small: Small, vrse: Vrse, tmp_path: Path
+) -> None:
+    """A list that became too long for the ConfigMap, an output that is gone, another authority."""
+    again, anew = tmp_path / "again", tmp_path / "anew"
+    small.cluster.merge(CONFIG, {"data": {"VRSE_PUBLISH": "/publish/x", "VRSE_ENTRIES": "1"}})
+    vrse("lease", "take", "run", "--folder", str(again))
+    assert {"config/inputs.jsonl", "config/VRSE_PUBLISH", "inputs.jsonl"} <= files_of(again).keys()
+    (again / "config" / "mine.yaml").write_text("not of a session")
+    inside = (small.cluster.get(CONFIG) or {})["data"]["VRSE_ROOT_URL"]
+    former = {"VRSE_PUBLISH": None, "VRSE_ENTRIES": None, "inputs.jsonl": None, "0123abcd.0": None}
+    new = {"VRSE_INPUTS_URL": f"{inside}//store/x", "4567cdef.0": door.authority}
+    small.cluster.merge(CONFIG, {"data": {**former, **new}})
+    door.files["/store/x"] = b"{}\n"
+    assert [vrse("lease", "take", "run", "--folder", str(where)).code for where in (again, anew)] == [0, 0]
+    assert files_of(again) == {**files_of(anew), "config/mine.yaml": "not of a session"}
+    small.cluster.merge(CONFIG, {"data": {"VRSE_INPUTS_URL": None}})
+    vrse("lease", "take", "run", "--folder", str(again))
+    assert "inputs.jsonl" not in files_of(again)
+
+
+@pytest.mark.usefixtures("door")
+def test_a_job_that_reads_meanwhile_has_a_whole_file(small: Small, vrse: Vrse, tmp_path: Path) -> None:
+    """What has one open reads on in the old one."""
+    folder = tmp_path / "batch"
+    vrse("lease", "take", "run", "--folder", str(folder))
+    before = files_of(folder)
+    with ExitStack() as stack:
+        opened = {name: stack.enter_context((folder / name).open()) for name in before}
+        # As if each of them were another one now.
+        data = {key: f"{value}\n" for key, value in (small.cluster.get(CONFIG) or {})["data"].items()}
+        small.cluster.merge(CONFIG, {"data": {key: data[key] for key in ("VRSE_OUTBOX", "0123abcd.0", "ca.crt")}})
+        assert vrse("lease", "take", "run", "--folder", str(folder)).code == 0
+        assert {name: file.read() for name, file in opened.items()} == before
+    assert files_of(folder)["authorities/0123abcd.0"] == before["authorities/0123abcd.0"] + "\n"
+
+
+@pytest.mark.parametrize("optional", [{}, {"VRSE_PUBLISH": "/publish/x", "VRSE_STATUS": "/store/status.json"}])
+def test_the_example_for_slurm_reads_the_folder_alike(
+    optional: dict[str, str], door: Door, small: Small, vrse: Vrse, tmp_path: Path
+) -> None:
     """It was made for what kubectl alone can fetch; both give a job the same."""
+    small.cluster.merge(CONFIG, {"data": {"VRSE_PUBLISH": None, "VRSE_STATUS": None, **optional}})
     folder = tmp_path / "batch"
     printed = exported(vrse("lease", "take", "run", "--folder", str(folder)).out)
     shell = ["sh", "-euc", f"folder={folder}; . {EXAMPLE}/environment.sh; env"]
-    done = subprocess.run(shell, capture_output=True, text=True, check=False, timeout=30)
+    of_another = {**os.environ, "VRSE_PUBLISH": "/publish/another", "VRSE_STATUS": "/store/another"}
+    done = subprocess.run(shell, env=of_another, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
     said = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith(("VRSE_", "BEARER_")))
-    assert said == {key: printed[key] for key in said}
-    assert {"VRSE_ROOT_URL", "VRSE_DAVS_URL", "VRSE_CA_BUNDLE", "VRSE_INPUTS"} <= said.keys()
+    # It has the authorities in another folder.
+    assert said == {key: value for key, value in printed.items() if key != "X509_CERT_DIR"}
+    assert {"VRSE_RSE", "VRSE_PUBLIC_ROOT_URL", "VRSE_PUBLIC_DAVS_URL", *optional} <= said.keys()
     assert said["VRSE_DAVS_URL"] == door.url
 
 
