@@ -86,12 +86,24 @@ class _Lines:
     def take(self, data: bytes) -> None:
         """Write the lines that are whole."""
         *lines, self._left = (self._left + data).split(b"\n")
-        program.say(self._stream, *(line.decode(errors="replace") for line in lines))
+        self._say(lines)
 
     def end(self) -> None:
         """Write what no end of a line follows."""
         if self._left:
-            program.say(self._stream, self._left.decode(errors="replace"))
+            self._say([self._left])
+
+    def _say(self, lines: Sequence[bytes]) -> None:
+        try:
+            program.say(self._stream, *(line.decode(errors="replace") for line in lines))
+        except BrokenPipeError:
+            # Who reads it has seen enough.
+            raise
+        except OSError as error:
+            told = f"What the operator says cannot be written: {error.strerror}."
+            raise CommandError(
+                told, Actor.USER, "see to the place that it is written to; repeat the command."
+            ) from error
 
 
 def _said(flag: str, value: str | None) -> list[str]:

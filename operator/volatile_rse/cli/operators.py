@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 
 from volatile_rse.api.conditions import Actor
@@ -14,6 +14,7 @@ from volatile_rse.cli.server import Object, Server, Unreadable, Written
 
 __all__ = ["Operator", "operators_among", "run_beside", "run_within", "the_operator"]
 
+T = TypeVar("T")
 _NAMESPACE = "volatile-rse"
 """Where it is installed, if nobody says otherwise."""
 _OURS = {"labelSelector": "app.kubernetes.io/name=volatile-rse"}
@@ -23,9 +24,15 @@ _KEPT = ("image", "imagePullPolicy", "env", "envFrom", "resources", "securityCon
 """Of the operator's container, what a process of its code needs as well."""
 _BEGINS = 120.0
 """Seconds until a pod must have begun."""
+_SILENT = 60.0
+"""Seconds that the API server may not answer while a pod works."""
 _PAUSE = 1.0
 _PASSED_ON = frozenset({Exit.DONE, Exit.REFUSED, Exit.USAGE})
 """Exit codes that the operator's commands have; any other one is of a process that was ended."""
+_WORKS = "it may still work"
+"""Why a pod must not go, if nobody knows better."""
+_NEEDED = (("get", "pods"), ("get", "pods/log"), ("delete", "pods"))
+"""What a user needs who has made a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,9 @@ class Operator:
     ready: int
     """Pods that are ready."""
     template: Mapping[str, Any]
-    """Of its pods."""
+    """Of its pods, what they are to be."""
+    annotations: Mapping[str, str]
+    """Of its pods: what is done to them when they are made, such as by a service mesh, goes by these."""
     labels: Mapping[str, str]
     """By which its pods are known."""
 
@@ -67,7 +76,8 @@ def operators_among(deployments: Sequence[Object], namespace: str | None = None)
 
 def _operator(body: Object, namespace: str | None) -> Iterator[Operator]:
     spec, metadata = body.get("spec") or {}, body["metadata"]
-    template = (spec.get("template") or {}).get("spec") or {}
+    pods = spec.get("template") or {}
+    template = pods.get("spec") or {}
     for container in template.get("containers") or ():
         said = _environment(container)
         if _NAME in said and _BUFFERS in said:
@@ -78,6 +88,7 @@ def _operator(body: Object, namespace: str | None) -> Iterator[Operator]:
                 said[_BUFFERS],
                 int((body.get("status") or {}).get("readyReplicas") or 0),
                 template,
+                dict((pods.get("metadata") or {}).get("annotations") or {}),
                 dict((spec.get("selector") or {}).get("matchLabels") or {}),
             )
             return
@@ -198,14 +209,25 @@ def run_beside(server: Server, operator: Operator, command: Sequence[str], strea
     pods = f"/api/v1/namespaces/{quote(operator.namespace)}/pods"
     right = _right_to("get, create and delete", "pods, and get on pods/log,")
     what = f"Pod {operator.namespace}/{operator.deployment}-{command[0]}"
+    for verb, kind in _NEEDED:
+        if not server.may(verb, kind, operator.namespace):
+            # Nobody could say how it ends, or remove it: before it is made, nothing is lost.
+            told = f"You may not {verb} {kind} in namespace {operator.namespace}: {what} is not made."
+            raise CommandError(told, Actor.ADMIN, right)
     made = server.make(pods, _pod(operator, command), what, right=right)["metadata"]["name"]
-    path, what = f"{pods}/{quote(made)}", f"Pod {operator.namespace}/{made}"
+    pod = _Beside(server, operator.namespace, made, command[0], right)
+    aside = streams[1]
     try:
-        code = _ended(server, path, what)
-        streams[code != Exit.DONE](server.log(path, what, right=right))
+        code = pod.ended()
+        try:
+            streams[code != Exit.DONE](pod.log())
+        except CommandError as error:
+            # What it has done is done.
+            aside(f"{pod} has ended with the exit code {code}; its log is not here: {error.message}\n".encode())
     finally:
-        server.drop(path)
-    return _passed_on(code, what)
+        if left := pod.cleared():
+            aside(f"{left}\n".encode())
+    return _passed_on(code, str(pod))
 
 
 def _pod(operator: Operator, command: Sequence[str]) -> dict[str, Any]:
@@ -217,35 +239,95 @@ def _pod(operator: Operator, command: Sequence[str]) -> dict[str, Any]:
         "containers": [{**container, "name": command[0], "command": [*_PROGRAM, *command]}],
     }
     # Not by the labels of the operator's pods: its Services and budgets are not for this one.
-    metadata = {"generateName": f"{operator.deployment}-{command[0]}-"}
+    metadata = {"generateName": f"{operator.deployment}-{command[0]}-", "annotations": dict(operator.annotations)}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": own}
 
 
-def _ended(server: Server, path: str, what: str) -> int:
-    """Wait until a pod has ended; give its exit code."""
-    begun = time.monotonic()
-    while True:
-        found = server.look(path, what)
-        if not isinstance(found, Mapping):
-            _lost(what, "is gone before it had ended")
-        status = found.get("status") or {}
-        for state in status.get("containerStatuses") or ():
-            if (end := (state.get("state") or {}).get("terminated")) is not None:
+class _Beside:
+    """A pod of its own that runs a command, as it was seen last."""
+
+    def __init__(self, server: Server, namespace: str, name: str, container: str, right: str) -> None:
+        self._server, self._right = server, right
+        self._namespace, self._name, self._container = namespace, name, container
+        self._path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+        self._stays = _WORKS
+        """Why it must not go; empty: it can."""
+        self._version: str | None = None
+        """In which it had not begun; None: it can go in any."""
+
+    def __str__(self) -> str:
+        return f"Pod {self._namespace}/{self._name}"
+
+    def ended(self) -> int:
+        """Wait until the command has ended; give its exit code."""
+        begun = time.monotonic()
+        while True:
+            found = _answered(self._look)
+            status = found.get("status") or {}
+            # Whatever else was put into the pod may work on, or have failed.
+            own = _state(found, self._container)
+            state = own.get("state") or {}
+            self._stays, self._version = _WORKS, None
+            if (end := state.get("terminated")) is not None:
+                self._stays = ""
                 return int(end.get("exitCode", 1))
-        if status.get("phase") == "Failed":
-            _lost(what, f"was ended: {status.get('message') or status.get('reason')}")
-        if status.get("phase") != "Running" and time.monotonic() > begun + _BEGINS:
-            _lost(what, f"has not begun within {_BEGINS:.0f} s: {_waits(status)}")
+            if status.get("phase") == "Failed":
+                self._stays = ""
+                _lost(str(self), f"was ended: {status.get('message') or status.get('reason')}")
+            if "running" not in state:
+                self._stays, self._version = "", found["metadata"].get("resourceVersion")
+                if time.monotonic() > begun + _BEGINS:
+                    _lost(str(self), f"has not begun within {_BEGINS:.0f} s: {_waits(status, own)}")
+            time.sleep(_PAUSE)
+
+    def _look(self) -> Object:
+        found = self._server.look(self._path, str(self))
+        if isinstance(found, Unreadable):
+            told = f"You may not read {self}."
+            raise CommandError(told, Actor.ADMIN, self._right)
+        if found is None:
+            self._stays = ""
+            _lost(str(self), "is gone before it had ended")
+        return found
+
+    def log(self) -> bytes:
+        """Read what the command has written, once it has ended."""
+        self._stays = "its log has not been read"
+        said = _answered(lambda: self._server.log(self._path, str(self), container=self._container, right=self._right))
+        self._stays = ""
+        return said
+
+    def cleared(self) -> str:
+        """Delete the pod, unless it may still work or has more to say; tell what is left, if anything is."""
+        why = self._stays
+        if not why:
+            try:
+                self._server.drop(self._path, str(self), version=self._version, right=self._right)
+            except CommandError as error:
+                why = error.message
+            else:
+                return ""
+        of = f"-n {self._namespace}"
+        log = f"kubectl {of} logs {self._name} -c {self._container}"
+        return f"{self} is left ({why}). Read `{log}`; then delete it: `kubectl {of} delete pod {self._name}`."
+
+
+def _answered(ask: Callable[[], T]) -> T:
+    """Ask, and again for a while where nobody answers."""
+    until = time.monotonic() + _SILENT
+    while True:
+        try:
+            return ask()
+        except CommandError as error:
+            if error.code is not Exit.UNANSWERED or time.monotonic() > until:
+                raise
         time.sleep(_PAUSE)
 
 
-def _waits(status: Mapping[str, Any]) -> str:
-    """Say what keeps a pod from its begin."""
-    told = [
-        f"{waiting.get('reason')}: {waiting.get('message', '')}"
-        for state in status.get("containerStatuses") or ()
-        if (waiting := (state.get("state") or {}).get("waiting"))
-    ]
+def _waits(status: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Say what keeps a pod's own container from its begin."""
+    waiting = (own.get("state") or {}).get("waiting")
+    told = [f"{waiting.get('reason')}: {waiting.get('message', '')}"] if waiting else []
     told += [str(entry.get("message")) for entry in status.get("conditions") or () if entry.get("status") == "False"]
     return told[0] if told else "nobody says why"
 

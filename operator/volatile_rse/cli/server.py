@@ -50,6 +50,10 @@ _EDIT = "bind the ClusterRole edit (or view, to look only) to this user in the n
 """What lets a user do what most commands do."""
 _LOOK = 1.0
 """Seconds that a program may write nothing until it is looked whether the connection to it is there."""
+_PING = 30.0
+"""Seconds between two questions whether somebody is at the other end; also, nothing between takes it for idle then."""
+_DEAF = 60.0
+"""Seconds until such a question must have been answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +190,42 @@ class Server:
         """
         return self._accepted(self._call("POST", path, body=body), "create", what, right).body
 
-    def drop(self, path: str) -> None:
-        """Delete what a path names; fine if it is gone, or cannot go now."""
-        self._call("DELETE", path)
+    def may(self, verb: str, kind: str, namespace: str) -> bool:
+        """Tell whether this user may do so; yes, where nobody says: then it is seen when it is done.
 
-    def log(self, path: str, what: str, *, right: str) -> bytes:
+        Parameters
+        ----------
+        kind
+            Of the core group, such as ``pods`` or ``pods/log``.
+        """
+        resource, _, part = kind.partition("/")
+        asked = {"verb": verb, "resource": resource, "subresource": part, "namespace": namespace}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked},
+        }
+        answer = self._call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
+        said = answer.body.get("status") if answer.status in _OK else None
+        return not isinstance(said, Mapping) or said.get("allowed") is not False
+
+    def drop(self, path: str, what: str, *, version: str | None, right: str) -> None:
+        """Delete what a path names; fine if it is gone.
+
+        Parameters
+        ----------
+        version
+            Of it; if it has another one by now, it stays.
+        """
+        body = None if version is None else {"preconditions": {"resourceVersion": version}}
+        answer = self._call("DELETE", path, body=body)
+        if answer.status not in _OK and answer.status != _NOT_FOUND:
+            raise self._error(answer, "delete", what, right)
+
+    def log(self, path: str, what: str, *, container: str, right: str) -> bytes:
         """Read what a container has written."""
         with self._answering():
-            request = self._request("GET", f"{path}/log")
+            request = self._request("GET", f"{path}/log", {"container": container})
             response: Any = self._client.call_api(*request, _request_timeout=(_CONNECT, _READ))
             data = bytes(response.read())
         if response.status not in _OK:
@@ -221,11 +253,17 @@ class Server:
         ]
         _, url, headers, *_ = self._request("GET", f"{path}/exec")
         client = self._connected(f"{url}?{urlencode(query)}", headers, what, right)
-        # A connection that breaks has no word about the end, which is told then.
-        with suppress(WebSocketException, OSError):
-            while client.is_open():
+        pulse = _Pulse(client.sock)
+        while client.is_open():
+            # A connection that breaks has no word about the end, which is told then.
+            try:
                 client.update(timeout=_LOOK)
-                _hand_over(client, streams)
+                pulse.beat()
+            except (WebSocketException, OSError):
+                # Nobody is there who would say good-bye.
+                client.sock.shutdown()
+                break
+            _hand_over(client, streams)
         client.close()
         # What came at last.
         _hand_over(client, streams)
@@ -400,9 +438,42 @@ def _part(name: str) -> str:
     return quote(name, safe="")
 
 
+class _Pulse:
+    """Sees that somebody is at the other end of a connection on which a program may say nothing for long."""
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 (untyped)
+        self._connection, self._receive = connection, connection.recv_data_frame
+        connection.recv_data_frame = self._heard
+        self._last = time.monotonic()
+        """When it was asked last."""
+        self._asked: float | None = None
+        """Since when nothing was heard; None: it was not asked since."""
+
+    def _heard(self, *args: object) -> object:
+        found: object = self._receive(*args)
+        self._asked = None
+        return found
+
+    def beat(self) -> None:
+        """Ask whether somebody is there, if it is time; what has come must have been read before."""
+        now = time.monotonic()
+        if self._asked is not None and now > self._asked + _DEAF:
+            message = "nobody answers"
+            raise OSError(message)
+        if now > self._last + _PING:
+            self._connection.ping()
+            self._last = now
+            self._asked = now if self._asked is None else self._asked
+
+
 def _hand_over(client: Any, streams: tuple[Written, Written]) -> None:  # noqa: ANN401 (untyped)
+    """Write what has come; an error of who takes it is theirs."""
     for channel, write in zip((STDOUT_CHANNEL, STDERR_CHANNEL), streams, strict=True):
-        if data := client.read_channel(channel):
+        data = b""
+        # Where nothing has come, the connection is looked at again: if it breaks here, the next look says so.
+        with suppress(WebSocketException, OSError):
+            data = client.read_channel(channel)
+        if data:
             write(data)
 
 

@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -118,7 +118,9 @@ class ApiServer:
     asked
         Method, path with query, and body of each request.
     answers
-        What is answered instead, by the begin of ``METHOD path``.
+        What is answered instead, by the begin of ``METHOD path``; of several, the last one again and again.
+    denied
+        Verbs and kinds that this user may not.
     steps
         Steps that a world goes while it is watched, at most.
     """
@@ -126,7 +128,8 @@ class ApiServer:
     def __init__(self, small: Small) -> None:
         self.small = small
         self.asked: list[tuple[str, str, Body]] = []
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, Answer | list[Answer]] = {}
+        self.denied: set[tuple[str, str]] = set()
         self.steps = 60
         self.others: dict[str, Body] = installation()
         """Path -> an object that is not of the world."""
@@ -134,6 +137,8 @@ class ApiServer:
         """What else happens at each step of a watch."""
         self.execute: Execute = lambda _argv: (b"", b"", exited(0))
         """What a program in a pod does."""
+        self.pinged: Callable[[], bool] = lambda: True
+        """Tells whether a ping is answered."""
         # Its pods get by a label what their session has.
         small.cluster.merge(Ref("Namespace", None, "alice"), {"metadata": {"labels": {TENANT: "true"}}})
         outer = self
@@ -183,6 +188,8 @@ class ApiServer:
         query = dict(parse_qsl(parts.query))
         asked = f"{request.command} {request.path}"
         canned = next((answer for begin, answer in self.answers.items() if asked.startswith(begin)), None)
+        if isinstance(canned, list):
+            canned = canned.pop(0) if len(canned) > 1 else canned[0]
         if canned is None and query.get("watch"):
             self._watch(request, query)
             return
@@ -200,6 +207,10 @@ class ApiServer:
     def _answer(self, method: str, parts: list[str], query: Mapping[str, str], body: Body) -> Answer:
         if parts[-1] == "selfsubjectreviews":
             return 201, {"kind": "SelfSubjectReview", "metadata": {}, "status": {"userInfo": {"username": ME}}}
+        if parts[-1] == "selfsubjectaccessreviews":
+            asked = body["spec"]["resourceAttributes"]
+            kind = "/".join(filter(None, (asked["resource"], asked["subresource"])))
+            return 201, {**body, "status": {"allowed": (asked["verb"], kind) not in self.denied}}
         if (other := self.others.get("/".join(parts))) is not None:
             return 200, other
         ref = _ref_of(parts)
@@ -241,6 +252,7 @@ class ApiServer:
         request.send_header("Sec-WebSocket-Protocol", "v5.channel.k8s.io")
         request.end_headers()
         request.close_connection = True
+        threading.Thread(target=self._listen, args=(request.connection,), daemon=True).start()
         for channel, data in enumerate(self.execute(argv), 1):
             # Never more than a part of a line at once.
             for at in range(0, len(data), 100):
@@ -249,6 +261,17 @@ class ApiServer:
             if not data and channel == _STATUS:
                 return
         request.wfile.write(bytes([0x88, 2, 3, 0xE8]))
+
+    def _listen(self, connection: socket.socket) -> None:
+        """Hear a client, of which each frame is small: pings, until it goes."""
+        stream = b""
+        with suppress(OSError):
+            while part := connection.recv(1024):
+                stream += part
+                while len(stream) > 1 and len(stream) >= (size := 6 + (stream[1] & 0x7F)):
+                    if stream[0] == 0x89 and self.pinged():
+                        connection.sendall(b"\x8a\x00")
+                    stream = stream[size:]
 
     def _watch(self, request: BaseHTTPRequestHandler, query: Mapping[str, str]) -> None:
         ref = Ref("VolatileRSE", "alice", query["fieldSelector"].removeprefix("metadata.name="))

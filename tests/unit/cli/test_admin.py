@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 import yaml
 
 import volatile_rse.__main__ as operator
-from tests.unit.cli.api_server import ApiServer, exited, operator_pod, refusal
+from tests.unit.cli.api_server import Answer, ApiServer, exited, operator_pod, refusal
 from tests.unit.cli.conftest import Done, Vrse
-from volatile_rse.cli import operators
+from volatile_rse.cli import commands, operators
+from volatile_rse.cli import server as connections
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
@@ -25,6 +28,10 @@ POD = f"{PODS}/volatile-rse-uninstall-x"
 ORPHANS = ("admin", "orphans")
 ADOPT = ("admin", "adopt", "--instance", "old.uid", "--class", "standard", "VRSE-A", "VRSE-B")
 FORBIDDEN = refusal(403, "Forbidden", 'User "alice" cannot get resource')
+BUSY = refusal(429, "TooManyRequests", "too many requests")
+BROKEN = refusal(503, "ServiceUnavailable", "etcd is away")
+LEFT = "Pod volatile-rse/volatile-rse-uninstall-x is left ("
+ITS_LOG = "Read `kubectl -n volatile-rse logs volatile-rse-uninstall-x -c uninstall`; then delete it: `kubectl"
 
 
 @pytest.fixture
@@ -100,6 +107,61 @@ def test_a_command_that_has_no_end_of_its_own_is_told(
     done = vrse(*ORPHANS)
     assert (done.code, done.out) == (code, "half\n")
     assert why in done.err
+
+
+def test_output_that_cannot_be_written_is_no_broken_connection(
+    server: ApiServer, vrse: Vrse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.execute = lambda _argv: (b"a\n", b"", exited(0))
+    full = Path("/dev/full").open("w")  # noqa: SIM115 (it cannot be closed without an error)
+    monkeypatch.setattr("sys.stdout", full)
+    done = vrse(*ORPHANS)
+    with suppress(OSError):
+        full.close()
+    assert done.code == 1
+    assert "What the operator says cannot be written: No space left on device. USER must act: see to" in done.err
+
+
+@pytest.fixture
+def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_LOOK": 0.02, "_PING": 0.1, "_DEAF": 1.0}.items():
+        monkeypatch.setattr(connections, name, value)
+
+
+@pytest.mark.usefixtures("short_of_patience")
+def test_a_connection_at_the_end_of_which_nobody_is_has_an_end(
+    server: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = threading.Event()
+
+    def execute(_argv: list[str]) -> tuple[bytes, bytes, bytes]:
+        # The program ends only when nobody waits for it any more.
+        seen.wait(20)
+        return b"", b"", exited(0)
+
+    server.execute, server.pinged = execute, lambda: False
+    code = commands.run(ORPHANS, "vrse")
+    seen.set()
+    server.settle()
+    assert code == 5
+    assert "ended too early: whether it has done its work nobody knows" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("short_of_patience")
+def test_a_program_that_is_silent_for_long_is_awaited(server: ApiServer, vrse: Vrse) -> None:
+    pings = threading.Semaphore(0)
+
+    def pinged() -> bool:
+        pings.release()
+        return True
+
+    def execute(_argv: list[str]) -> tuple[bytes, bytes, bytes]:
+        # Longer than an answer may take.
+        heard = [pings.acquire(timeout=10) for _ in range(15)]
+        return str(all(heard)).encode(), b"", exited(0)
+
+    server.execute, server.pinged = execute, pinged
+    assert vrse(*ORPHANS) == Done(0, "True\n", "")
 
 
 # Which operator, and which pod of it.
@@ -205,10 +267,14 @@ def uninstall(server: ApiServer, vrse: Vrse, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(operators, "_BEGINS", 0.0)
 
     def run(pod: dict[str, Any], log: bytes = b"a buffer\n", *said: str) -> Done:
-        server.answers[f"POST {PODS}"] = 201, {"metadata": {"name": POD.rpartition("/")[2]}}
-        server.answers[f"GET {POD}/log"] = 200, log
-        server.answers[f"GET {POD}"] = 200, pod
-        server.answers[f"DELETE {POD}"] = 200, {}
+        answers: dict[str, Answer] = {
+            f"POST {PODS}": (201, {"metadata": {"name": POD.rpartition("/")[2]}}),
+            f"GET {POD}/log": (200, log),
+            f"GET {POD}": (200, pod),
+            f"DELETE {POD}": (200, {}),
+        }
+        for asked, answer in answers.items():
+            server.answers.setdefault(asked, answer)
         return vrse("admin", "uninstall", *said)
 
     return run
@@ -218,7 +284,7 @@ def test_uninstall_runs_as_the_operator_in_a_pod_that_goes(server: ApiServer, un
     done = uninstall(_pod(0))
     assert (done.code, done.out) == (0, "a buffer\n")
     assert "`kubectl -n volatile-rse delete deployment volatile-rse`" in done.err
-    made = next(body for method, _, body in server.asked if method == "POST")
+    made = next(body for method, path, body in server.asked if (method, path) == ("POST", PODS))
     (container,) = made["spec"]["containers"]
     assert container["command"] == ["python3", "-m", "volatile_rse", "uninstall"]
     assert container["image"] == "operator:1"
@@ -228,7 +294,7 @@ def test_uninstall_runs_as_the_operator_in_a_pod_that_goes(server: ApiServer, un
     assert "labels" not in made["metadata"]
     assert server.asked[-1][:2] == ("DELETE", POD)
     uninstall(_pod(0), b"", "--leave")
-    made = [body for method, _, body in server.asked if method == "POST"][-1]
+    made = [body for method, path, body in server.asked if (method, path) == ("POST", PODS)][-1]
     assert made["spec"]["containers"][0]["command"][3:] == ["uninstall", "--leave"]
 
 
@@ -249,6 +315,157 @@ def test_an_uninstall_that_does_not_succeed_says_so(
     assert why in done.err
     assert "delete deployment" not in done.err
     assert server.asked[-1][:2] == ("DELETE", POD)
+
+
+def _containers(**states: dict[str, Any]) -> dict[str, Any]:
+    """Give a pod of which at least one container runs, or has run."""
+    found = [{"name": name, "state": state} for name, state in states.items()]
+    return {"metadata": {"resourceVersion": "1"}, "status": {"phase": "Running", "containerStatuses": found}}
+
+
+WORKS = _containers(uninstall={"running": {}})
+ENDED = _containers(uninstall={"terminated": {"exitCode": 0}})
+RUNNING: Answer = (200, WORKS)
+DENIED = refusal(403, "Forbidden", 'User "alice" cannot delete resource "pods"')
+
+
+def _deleted(server: ApiServer) -> list[dict[str, Any]]:
+    return [body for method, _, body in server.asked if method == "DELETE"]
+
+
+def test_an_api_server_that_is_busy_for_a_while_ends_no_uninstall(
+    server: ApiServer, uninstall: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "_PAUSE", 0.0)
+    server.answers[f"GET {POD}/log"] = [BROKEN, (200, b"a buffer\n")]
+    server.answers[f"GET {POD}"] = [BUSY, RUNNING, BROKEN, BROKEN, (200, ENDED)]
+    done = uninstall({})
+    assert (done.code, done.out) == (0, "a buffer\n")
+    assert "is left" not in done.err
+    assert len(_deleted(server)) == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "why"),
+    [
+        ([BROKEN], 5, "cannot read Pod volatile-rse/volatile-rse-uninstall-x now: 503 etcd is away."),
+        ([RUNNING, BUSY], 5, "cannot read Pod volatile-rse/volatile-rse-uninstall-x now: 429"),
+        ([RUNNING, FORBIDDEN], 1, "You may not read Pod volatile-rse/volatile-rse-uninstall-x. ADMIN must act: bind"),
+        ([RUNNING, refusal(401, "Unauthorized", "expired")], 1, "does not know you: expired. USER must act: log in"),
+    ],
+)
+def test_a_pod_that_may_still_work_is_left_and_named(  # noqa: PLR0913, PLR0917 (a table)
+    answers: list[Answer],
+    code: int,
+    why: str,
+    server: ApiServer,
+    uninstall: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operators, "_SILENT", 0.0)
+    monkeypatch.setattr(operators, "_PAUSE", 0.0)
+    server.answers[f"GET {POD}/log"] = 200, b""
+    server.answers[f"GET {POD}"] = answers
+    done = uninstall({})
+    assert (done.code, done.out) == (code, "")
+    assert why in done.err
+    assert f"{LEFT}it may still work). {ITS_LOG}" in done.err
+    assert not _deleted(server)
+
+
+def test_who_interrupts_it_learns_what_goes_on(
+    server: ApiServer, uninstall: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupted)
+    done = uninstall(WORKS)
+    assert done.code == 130
+    assert f"{LEFT}it may still work). {ITS_LOG}" in done.err
+    assert not _deleted(server)
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [((200, {}), False), (refusal(404, "NotFound", "gone"), False), (refusal(409, "Conflict", "changed"), True)],
+)
+def test_a_pod_that_has_begun_meanwhile_stays(
+    answer: Answer, *, left: bool, server: ApiServer, uninstall: Callable[..., Done]
+) -> None:
+    server.answers[f"DELETE {POD}"] = answer
+    done = uninstall({"metadata": {"resourceVersion": "7"}, "status": {"phase": "Pending"}})
+    assert (done.code, LEFT in done.err) == (5, left)
+    assert _deleted(server) == [{"preconditions": {"resourceVersion": "7"}}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "out", "why"),
+    [
+        (f"DELETE {POD}", DENIED, "a buffer\n", f"{LEFT}You may not delete Pod volatile-rse/volatile-rse-uninstall-x:"),
+        (f"DELETE {POD}", BROKEN, "a buffer\n", f"{LEFT}The API server http"),
+        (f"GET {POD}/log", FORBIDDEN, "", f"{LEFT}its log has not been read). {ITS_LOG}"),
+        (f"GET {POD}/log", FORBIDDEN, "", "has ended with the exit code 0; its log is not here: You may not read Pod"),
+    ],
+)
+def test_what_fails_after_it_has_succeeded_is_said_beside(  # noqa: PLR0913, PLR0917 (a table)
+    asked: str, answer: Answer, out: str, why: str, server: ApiServer, uninstall: Callable[..., Done]
+) -> None:
+    server.answers[asked] = answer
+    done = uninstall(ENDED)
+    assert (done.code, done.out) == (0, out)
+    assert why in done.err
+    assert "Nothing is held any more." in done.err
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("get", "pods"), ("get", "pods/log"), ("delete", "pods")])
+def test_who_may_not_follow_the_pod_is_told_before_it_is_made(
+    verb: str, kind: str, server: ApiServer, uninstall: Callable[..., Done]
+) -> None:
+    server.denied.add((verb, kind))
+    done = uninstall(_pod(0))
+    assert (done.code, done.out) == (1, "")
+    assert (
+        f"You may not {verb} {kind} in namespace volatile-rse: Pod volatile-rse/volatile-rse-uninstall is" in done.err
+    )
+    assert "ADMIN must act: bind a role with get, create and delete on pods, and get on pods/log," in done.err
+    assert not [path for method, path, _ in server.asked if method == "POST" and path == PODS]
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        [{"mesh": {"terminated": {"exitCode": 7}}, "uninstall": {"running": {}}}],
+        [{"mesh": {"running": {}}, "uninstall": {"waiting": {"reason": "ContainerCreating"}}}],
+        [],
+    ],
+)
+def test_what_a_mesh_puts_into_the_pod_is_not_judged(
+    states: list[dict[str, Any]],
+    server: ApiServer,
+    uninstall: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operators, "_PAUSE", 0.0)
+    template = _deployment(server)["spec"]["template"]
+    template["metadata"]["annotations"] = {"mesh.example.org/inject": "false"}
+    last = _containers(mesh={"running": {}}, uninstall={"terminated": {"exitCode": 0}})
+    server.answers[f"GET {POD}/log"] = 200, b"a buffer\n"
+    server.answers[f"GET {POD}"] = [*((200, _containers(**each)) for each in states), (200, last)]
+    monkeypatch.setattr(operators, "_BEGINS", 60.0)
+    done = uninstall({})
+    assert (done.code, done.out) == (0, "a buffer\n")
+    assert f"{POD}/log?container=uninstall" in {path for _, path, _ in server.asked}
+    made = next(body for method, path, body in server.asked if (method, path) == ("POST", PODS))
+    assert made["metadata"]["annotations"] == {"mesh.example.org/inject": "false"}
+
+
+def test_a_pod_of_which_only_the_mesh_runs_has_not_begun(server: ApiServer, uninstall: Callable[..., Done]) -> None:
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "no"}}
+    done = uninstall(_containers(mesh={"running": {}}, uninstall=waiting))
+    assert done.code == 5
+    assert "has not begun within 0 s: ErrImagePull: no." in done.err
+    assert len(_deleted(server)) == 1
 
 
 def test_who_may_not_make_the_pod_is_told(server: ApiServer, vrse: Vrse) -> None:
