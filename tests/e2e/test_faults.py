@@ -143,6 +143,7 @@ def test_a_source_fails_while_inputs_are_staged(session: Session, another: Sessi
     finish(session, dataset)
 
 
+@pytest.mark.long
 def test_the_credential_of_a_site_is_wrong_for_a_while(session: Session) -> None:
     good = dict.fromkeys(SITES.values(), grid.grid().tokens[grid.OPERATOR])
 

@@ -146,6 +146,7 @@ def writing(**files: str) -> str:
     )
 
 
+@pytest.mark.long
 def test_a_dataset_that_is_written_to_twice_has_one_version_of_each_path(session: Session) -> None:
     dataset, second = new_dataset(), dataclasses.replace(session, name="second")
 
