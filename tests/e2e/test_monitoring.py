@@ -122,8 +122,12 @@ def test_a_real_prometheus_has_what_alerts_and_dashboard_ask_for(session: Sessio
     dashboard = json.loads((FILES / "dashboard.json").read_text())
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
-            found = asked(prometheus, target["expr"].replace("$class", ".*"))
-            assert found or " > 0" in target["expr"] or any(name in target["expr"] for name in RARE), target["expr"]
+            expression = target["expr"].replace("$class", ".*")
+            if " > 0" in expression or any(name in expression for name in RARE):
+                asked(prometheus, expression)
+                continue
+            # A scrape in the middle of a sweep finds gauges that are counted anew.
+            wait_for(expression, lambda expression=expression: asked(prometheus, expression), 60)  # type: ignore[misc]
     assert all(rule["health"] in {"ok", "unknown"} for rule in rules), rules
     row = accounted(session.namespace)
     assert (row["account"], row["class_name"], row["buffers"]) == ("alice", session.class_name, "1")
